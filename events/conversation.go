@@ -1,0 +1,65 @@
+package events
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Direct is the conversation of two users, or of a user with itself.
+func Direct(a, b int64) string {
+	if a > b {
+		a, b = b, a
+	}
+	return "u:" + strconv.FormatInt(a, 10) + ":" + strconv.FormatInt(b, 10)
+}
+
+// Group is the conversation of a group, and the channel of its members.
+func Group(id int64) string { return "g:" + strconv.FormatInt(id, 10) }
+
+// UserChannel is the channel of everything that concerns one user alone.
+func UserChannel(user int64) string { return "u:" + strconv.FormatInt(user, 10) }
+
+// Conversation is what a conversation's name says: two users (Low ≤ High) or a group.
+type Conversation struct {
+	Low, High int64
+	GroupID   int64
+}
+
+// ParseConversation reads a conversation's name; only the one canonical form of each is accepted.
+func ParseConversation(s string) (Conversation, error) {
+	var c Conversation
+	kind, rest, _ := strings.Cut(s, ":")
+	switch kind {
+	case "g":
+		c.GroupID, _ = strconv.ParseInt(rest, 10, 64)
+		if validID(c.GroupID) && Group(c.GroupID) == s {
+			return c, nil
+		}
+	case "u":
+		low, high, _ := strings.Cut(rest, ":")
+		c.Low, _ = strconv.ParseInt(low, 10, 64)
+		c.High, _ = strconv.ParseInt(high, 10, 64)
+		if validID(c.Low) && validID(c.High) && Direct(c.Low, c.High) == s {
+			return c, nil
+		}
+	}
+	return Conversation{}, invalid("conversation %.80q", s)
+}
+
+// Has reports whether the user is one of the two of a direct conversation.
+func (c Conversation) Has(user int64) bool {
+	return c.GroupID == 0 && (user == c.Low || user == c.High)
+}
+
+// Channels are the channels that hear of what happens in the conversation: both users', or the group's.
+func (c Conversation) Channels() []string {
+	switch {
+	case c.GroupID != 0:
+		return []string{Group(c.GroupID)}
+	case c.Low == c.High:
+		return []string{UserChannel(c.Low)}
+	}
+	return []string{UserChannel(c.Low), UserChannel(c.High)}
+}
+
+func validID(id int64) bool { return id >= 1 && id <= MaxID }

@@ -1,0 +1,108 @@
+package events
+
+import millracev1 "millrace/proto/millrace/v1"
+
+// Push is the JSON of a push, the member "push" of the frame that clients see.
+type Push struct {
+	Type         Type         `json:"type"`
+	Pos          string       `json:"pos,omitempty"`
+	Conversation string       `json:"conversation,omitempty"`
+	Seq          int64        `json:"seq,omitempty"`
+	Message      *PushMessage `json:"message,omitempty"`
+
+	MessageID string `json:"message_id,omitempty"`
+	Content   string `json:"content,omitempty"`
+	GroupID   int64  `json:"group_id,omitempty"`
+	User      int64  `json:"user,omitempty"`
+	By        int64  `json:"by,omitempty"`
+}
+
+// PushMessage is a message inside a push or a page of history.
+type PushMessage struct {
+	MessageID   string `json:"message_id"`
+	ClientMsgID string `json:"client_msg_id,omitempty"`
+	From        int64  `json:"from"`
+	To          int64  `json:"to,omitempty"`
+	GroupID     int64  `json:"group_id,omitempty"`
+	Content     string `json:"content"`
+	MessageType int32  `json:"message_type"`
+	Timestamp   int64  `json:"timestamp"`
+	Recalled    bool   `json:"recalled,omitempty"`
+}
+
+// DeliveryOf is what the readers of the record's conversation get of it, nil if it is of no known type. It is the same
+// whether it is pushed, read from the log or from the store.
+func DeliveryOf(r *Record) (*millracev1.Delivery, error) {
+	if !r.Type.Known() {
+		return nil, nil
+	}
+	channels, err := ChannelsOf(r)
+	if err != nil {
+		return nil, err
+	}
+	d := &millracev1.Delivery{Seq: r.Seq, Channels: channels}
+	push := Push{Type: r.Type, Pos: r.Position.String()}
+	switch r.Type {
+	case NewMessage:
+		m := r.Message
+		push.Conversation, push.Seq = m.Conversation, r.Seq
+		push.Message = &PushMessage{
+			MessageID: m.MessageID, ClientMsgID: m.ClientMsgID, From: m.From, To: m.To, GroupID: m.GroupID,
+			Content: m.Content, MessageType: m.MessageType, Timestamp: m.Timestamp, Recalled: m.Recalled,
+		}
+	case MessageEdited, MessageRecalled:
+		push.Conversation, push.MessageID, push.Seq, push.Content = r.Conversation, r.MessageID, r.MessageSeq, r.Content
+	case MessageRead:
+		// Not resumable, so without a position.
+		push.Pos, push.Conversation, push.User, push.Seq = "", r.Conversation, r.User, r.MessageSeq
+	case GroupCreated, MemberJoined, MemberLeft, GroupDissolved:
+		push.GroupID, push.User, push.By = r.GroupID, r.User, r.By
+		d.Change = r.membershipChange()
+	}
+	d.Push, err = marshal(struct {
+		Push *Push `json:"push"`
+	}{&push})
+	return d, err
+}
+
+// ChannelsOf are the channels that get the record's delivery, nil if it is of no known type.
+func ChannelsOf(r *Record) ([]string, error) {
+	if !r.Type.Known() {
+		return nil, nil
+	}
+	conversation, err := ParseConversation(r.ConversationKey())
+	if err != nil {
+		return nil, err
+	}
+	channels := conversation.Channels()
+	switch r.Type {
+	case MessageRead:
+		// What a member of a group has read concerns its own devices alone.
+		if conversation.GroupID != 0 {
+			channels = []string{UserChannel(r.User)}
+		}
+	// Who joins or leaves hears of it on its own channel too: the group's it has not yet, or no more.
+	case GroupCreated:
+		for _, member := range r.Members {
+			channels = append(channels, UserChannel(member))
+		}
+	case MemberJoined, MemberLeft:
+		channels = append(channels, UserChannel(r.User))
+	}
+	return channels, nil
+}
+
+func (e *Event) membershipChange() *millracev1.MembershipChange {
+	change := &millracev1.MembershipChange{GroupId: e.GroupID}
+	switch e.Type {
+	case GroupCreated:
+		change.Joined = append(change.Joined, e.Members...)
+	case MemberJoined:
+		change.Joined = []int64{e.User}
+	case MemberLeft:
+		change.Left = []int64{e.User}
+	case GroupDissolved:
+		change.Dissolved = true
+	}
+	return change
+}

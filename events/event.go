@@ -1,0 +1,106 @@
+// Package events is what travels on the topics: the event types, their JSON, the topic names, and the two numbers that
+// order everything, partition and position. A message is published as an [Event] keyed by its conversation; every
+// consumer decodes the record with [Decode], which checks it and derives what a foreign producer left out.
+package events
+
+import "fmt"
+
+// Type names what happened.
+type Type string
+
+// The types of message-events. Handlers skip types they do not know.
+const (
+	NewMessage      Type = "new_message"
+	MessageEdited   Type = "message_edited"
+	MessageRecalled Type = "message_recalled"
+	MessageRead     Type = "message_read"
+	GroupCreated    Type = "group_created"
+	MemberJoined    Type = "member_joined"
+	MemberLeft      Type = "member_left"
+	GroupDissolved  Type = "group_dissolved"
+)
+
+// Limits of what an event may carry.
+const (
+	MaxID             = 1<<53 - 1 // users, groups, seq and timestamps: what a JSON number holds exactly
+	MaxContentBytes   = 32 << 10
+	MaxClientMsgBytes = 64
+	MaxGroupMembers   = 2000
+	MaxGroupNameBytes = 256
+)
+
+// Event is one record of message-events. Which fields are set depends on the type:
+//
+//	new_message                   Message
+//	message_edited                Conversation, MessageID, MessageSeq, By, Content
+//	message_recalled              Conversation, MessageID, MessageSeq, By
+//	message_read                  Conversation, User, MessageSeq
+//	group_created                 Conversation, GroupID, User (the owner), By, Name, Members
+//	member_joined, member_left    Conversation, GroupID, User, By
+//	group_dissolved               Conversation, GroupID, User (the owner), By
+type Event struct {
+	Type    Type     `json:"type"`
+	Message *Message `json:"message,omitempty"`
+
+	// EventID is the same for every repeat of one event. For a new_message it is the message id and not on the topic.
+	EventID      string  `json:"event_id,omitempty"`
+	Conversation string  `json:"conversation,omitempty"`
+	MessageID    string  `json:"message_id,omitempty"`
+	MessageSeq   int64   `json:"seq,omitempty"` // of the message that the event is about
+	Content      string  `json:"content,omitempty"`
+	GroupID      int64   `json:"group_id,omitempty"`
+	User         int64   `json:"user,omitempty"`
+	By           int64   `json:"by,omitempty"`
+	Name         string  `json:"name,omitempty"`
+	Members      []int64 `json:"members,omitempty"` // ascending, the owner among them
+
+	Timestamp int64 `json:"timestamp"` // Unix seconds
+}
+
+// Message is a chat message. From, To, Content, MessageType and Timestamp are fixed by contract; a group message has
+// GroupID in place of To.
+type Message struct {
+	MessageID    string `json:"message_id,omitempty"`
+	ClientMsgID  string `json:"client_msg_id,omitempty"`
+	Conversation string `json:"conversation,omitempty"`
+	From         int64  `json:"from"`
+	To           int64  `json:"to,omitempty"`
+	GroupID      int64  `json:"group_id,omitempty"`
+	Content      string `json:"content"`
+	MessageType  int32  `json:"message_type"`
+	Timestamp    int64  `json:"timestamp"` // Unix seconds
+	// Recalled is set by the store alone, on a message that was withdrawn since; its content is gone.
+	Recalled bool `json:"recalled,omitempty"`
+}
+
+// Record is an event with the position that the log gave it.
+type Record struct {
+	Event
+	Position
+}
+
+// ConversationKey is the key of the event's record: everything that happens in a conversation has the same.
+func (e *Event) ConversationKey() string {
+	if e.Message != nil {
+		return e.Message.Conversation
+	}
+	return e.Conversation
+}
+
+// Known reports whether this version of the program knows the type.
+func (t Type) Known() bool {
+	switch t {
+	case NewMessage, MessageEdited, MessageRecalled, MessageRead, GroupCreated, MemberJoined, MemberLeft, GroupDissolved:
+		return true
+	}
+	return false
+}
+
+// InvalidError says why an event cannot be what it claims. It is permanent: trying again does not help.
+type InvalidError struct{ Reason string }
+
+func (e *InvalidError) Error() string { return "invalid event: " + e.Reason }
+
+func invalid(format string, args ...any) error {
+	return &InvalidError{Reason: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,106 @@
+package events
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The golden files are the contract: programs of others read and write this JSON.
+var update = flag.Bool("update", false, "write the golden files anew")
+
+const (
+	alice = 1001
+	bob   = 1002
+	group = 77
+	when  = 1642678800
+)
+
+func samples() map[string]Event {
+	direct := Message{
+		MessageID: "X5hbZ0vFqmX6nRzUuJmN0g", ClientMsgID: "9f", Conversation: Direct(alice, bob), From: alice, To: bob,
+		Content: "hello", MessageType: 1, Timestamp: when,
+	}
+	toGroup := direct
+	toGroup.Conversation, toGroup.To, toGroup.GroupID, toGroup.Content = Group(group), 0, group, "<\"ünïcode\"> & more"
+	return map[string]Event{
+		"new_message":       {Type: NewMessage, Message: &direct, Timestamp: when},
+		"new_message_group": {Type: NewMessage, Message: &toGroup, Timestamp: when},
+		"message_edited": {
+			Type: MessageEdited, EventID: "e1", Conversation: direct.Conversation, MessageID: direct.MessageID, MessageSeq: 349,
+			By: alice, Content: "hello again", Timestamp: when,
+		},
+		"message_recalled": {
+			Type: MessageRecalled, EventID: "e2", Conversation: direct.Conversation, MessageID: direct.MessageID, MessageSeq: 349,
+			By: alice, Timestamp: when,
+		},
+		"message_read": {
+			Type: MessageRead, EventID: "e3", Conversation: direct.Conversation, User: bob, MessageSeq: 349, Timestamp: when,
+		},
+		"message_read_group": {
+			Type: MessageRead, EventID: "e4", Conversation: Group(group), User: bob, MessageSeq: 349, Timestamp: when,
+		},
+		"group_created": {
+			Type: GroupCreated, EventID: "e5", Conversation: Group(group), GroupID: group, User: alice, By: alice, Name: "friends",
+			Members: []int64{alice, bob}, Timestamp: when,
+		},
+		"member_joined": {
+			Type: MemberJoined, EventID: "e6", Conversation: Group(group), GroupID: group, User: bob, By: alice, Timestamp: when,
+		},
+		"member_left": {
+			Type: MemberLeft, EventID: "e7", Conversation: Group(group), GroupID: group, User: bob, By: bob, Timestamp: when,
+		},
+		"group_dissolved": {
+			Type: GroupDissolved, EventID: "e8", Conversation: Group(group), GroupID: group, User: alice, By: alice, Timestamp: when,
+		},
+	}
+}
+
+func TestEventsLookOnTheTopicAsByContract(t *testing.T) {
+	for name, event := range samples() {
+		t.Run(name, func(t *testing.T) {
+			data, err := Encode(&event)
+			require.NoError(t, err)
+			want := golden(t, filepath.Join("testdata", "event", name+".json"), data)
+
+			got, err := Decode(TopicMessages, Position{Partition: 3, Seq: 5}, want)
+			require.NoError(t, err)
+			if event.Type == NewMessage {
+				event.EventID = event.Message.MessageID
+			}
+			require.Equal(t, event, got)
+		})
+	}
+}
+
+func TestPushesLookAsByContract(t *testing.T) {
+	for name, event := range samples() {
+		t.Run(name, func(t *testing.T) {
+			d, err := DeliveryOf(&Record{Event: event, Position: Position{Partition: 12, Seq: 350}})
+			require.NoError(t, err)
+			golden(t, filepath.Join("testdata", "push", name+".json"), d.Push)
+		})
+	}
+}
+
+// golden compares got with the file, which is indented for its readers.
+func golden(t *testing.T, file string, got []byte) []byte {
+	t.Helper()
+	if *update {
+		var indented bytes.Buffer
+		require.NoError(t, json.Indent(&indented, got, "", "  "))
+		indented.WriteByte('\n')
+		require.NoError(t, os.WriteFile(file, indented.Bytes(), 0o600))
+	}
+	want, err := os.ReadFile(file)
+	require.NoError(t, err)
+	var compact bytes.Buffer
+	require.NoError(t, json.Compact(&compact, want))
+	require.Equal(t, compact.String(), string(got))
+	return want
+}

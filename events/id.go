@@ -1,0 +1,42 @@
+package events
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"strconv"
+)
+
+// MessageID is the id of the message that a user sends with the client_msg_id: the same on every server, however often
+// it is sent.
+func MessageID(from int64, conversation, clientMsgID string) string {
+	return hash("message", strconv.FormatInt(from, 10), conversation, clientMsgID)
+}
+
+// GroupID is the id of the group that a user creates with the client_msg_id. It cannot be guessed without that.
+func GroupID(owner int64, clientMsgID string) int64 {
+	sum := sha256.Sum256([]byte("group\x00" + strconv.FormatInt(owner, 10) + "\x00" + clientMsgID))
+	return int64(binary.BigEndian.Uint64(sum[:8])%MaxID) + 1
+}
+
+// EventID is the id of an event other than a message, made from what tells it from all others of its type.
+func EventID(t Type, parts ...string) string {
+	return hash(append([]string{string(t)}, parts...)...)
+}
+
+// recordID is the id of a record whose producer gave none: the same for every consumer.
+func recordID(topic string, pos Position) string {
+	return hash("record", topic, pos.String())
+}
+
+// hash is 128 bits of SHA-256 over the parts and their lengths, in 22 letters.
+func hash(parts ...string) string {
+	h := sha256.New()
+	var size [8]byte
+	for _, p := range parts {
+		binary.BigEndian.PutUint64(size[:], uint64(len(p)))
+		h.Write(size[:])
+		h.Write([]byte(p))
+	}
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])
+}

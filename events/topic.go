@@ -1,0 +1,56 @@
+package events
+
+import "encoding/binary"
+
+// The topics. The key of message-events and group-events is the conversation, of user-events the user.
+const (
+	TopicMessages = "message-events"
+	TopicUsers    = "user-events"
+	TopicGroups   = "group-events"
+	TopicSystem   = "system-events"
+)
+
+// DefaultPartitions is how many partitions message-events has. The number is fixed for the life of a topic: another one
+// would move conversations.
+const DefaultPartitions = 64
+
+// PoisonTopic is where records of the topic end that cannot be handled.
+func PoisonTopic(topic string) string { return topic + ".poison" }
+
+// Topics are all topics that must exist, poison queues included.
+func Topics() []string {
+	topics := []string{TopicMessages, TopicUsers, TopicGroups, TopicSystem}
+	for _, t := range topics[:4:4] {
+		topics = append(topics, PoisonTopic(t))
+	}
+	return topics
+}
+
+// Partition is the partition of the key among n: murmur2 as Kafka's own clients compute it.
+func Partition(key string, n int32) int32 {
+	return int32(murmur2(key)&0x7fffffff) % n
+}
+
+// murmur2 is the hash of org.apache.kafka.common.utils.Utils.
+func murmur2(key string) uint32 {
+	const (
+		seed  = 0x9747b28c
+		mix   = 0x5bd1e995
+		shift = 24
+	)
+	data := []byte(key)
+	h := seed ^ uint32(len(data))
+	for ; len(data) >= 4; data = data[4:] {
+		k := binary.LittleEndian.Uint32(data) * mix
+		k ^= k >> shift
+		h = h*mix ^ k*mix
+	}
+	if len(data) > 0 {
+		var rest [4]byte
+		copy(rest[:], data)
+		h = (h ^ binary.LittleEndian.Uint32(rest[:])) * mix
+	}
+	h ^= h >> 13
+	h *= mix
+	return h ^ h>>15
+}
