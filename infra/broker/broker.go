@@ -1,0 +1,116 @@
+// Package broker runs the embedded Kafka broker: kfake on one port, with a data directory. It speaks Kafka's protocol, so
+// Millrace and any other Kafka client (kcat, Sarama, franz-go) use it like a cluster of one node.
+//
+// Every produced batch and every committed offset is written to its file before it is acknowledged, without waiting for
+// the disk: when the process is killed nothing accepted is lost, when the machine loses power the last seconds may be.
+// Topics are never created by asking for them; infra/pubsub/kafka creates them.
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/gofrs/flock"
+	"github.com/twmb/franz-go/pkg/kfake"
+)
+
+// Config says where the broker listens and keeps its data.
+type Config struct {
+	// Addr is the host:port to listen on, which is also what clients are told to connect to; port 0 takes a free one.
+	Addr string
+	// DataDir holds topics, records, offsets and the cluster's identity. One broker at a time may use it.
+	DataDir string
+	// Log gets what the broker could not do; nil for none.
+	Log *slog.Logger
+}
+
+// Broker is a running broker.
+type Broker struct {
+	cluster *kfake.Cluster
+	lock    *flock.Flock
+	addr    string
+
+	stopRetention context.CancelFunc
+	retention     sync.WaitGroup
+}
+
+// settings of the broker. Retention is [Broker.retain]'s: kfake's own removes the last record of a partition too, and
+// then gives its offset a second time when it was killed before the next one.
+func settings() map[string]string {
+	return map[string]string{
+		"log.cleaner.backoff.ms":    "315360000000", // ten years: never
+		"log.segment.bytes":         "16777216",
+		"offsets.retention.minutes": "5256000", // ten years: a handler that was off for a month goes on where it was
+	}
+}
+
+// Start opens the data directory, creating it if need be, and listens. The broker answers when Start returns.
+func Start(c Config) (*Broker, error) {
+	host, _, err := net.SplitHostPort(c.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("broker address: %w", err)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		return nil, fmt.Errorf("broker address %q: name the host that clients connect to, not all of them", c.Addr)
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	lock, err := lockDir(c.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	cluster, err := kfake.NewCluster(
+		kfake.Ports(0), // one broker; the port is that of the listener
+		kfake.ListenFn(func(network, _ string) (net.Listener, error) {
+			return (&net.ListenConfig{}).Listen(context.Background(), network, c.Addr)
+		}),
+		kfake.DataDir(c.DataDir),
+		kfake.ClusterID("millrace-"+rand.Text()), // of a new directory; an old one keeps its own
+		kfake.BrokerConfigs(settings()),
+		kfake.WithLogger(logger{c.Log}),
+	)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start broker on %s in %s: %w", c.Addr, c.DataDir, err), lock.Close())
+	}
+	b := &Broker{cluster: cluster, lock: lock, addr: cluster.ListenAddrs()[0]}
+	ctx, cancel := context.WithCancel(context.Background())
+	b.stopRetention = cancel
+	b.retention.Go(func() { retainHourly(ctx, b.addr, c.Log) })
+	return b, nil
+}
+
+// Addr is the host:port for clients.
+func (b *Broker) Addr() string { return b.addr }
+
+// Close stops listening, writes what makes the next start fast and gives the data directory free.
+func (b *Broker) Close() error {
+	b.stopRetention()
+	b.retention.Wait()
+	b.cluster.Close()
+	if err := b.lock.Close(); err != nil {
+		return fmt.Errorf("unlock broker's data directory: %w", err)
+	}
+	return nil
+}
+
+func lockDir(dir string) (*flock.Flock, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("broker's data directory: %w", err)
+	}
+	lock := flock.New(filepath.Join(dir, "lock"))
+	switch locked, err := lock.TryLock(); {
+	case err != nil:
+		return nil, fmt.Errorf("lock broker's data directory %s: %w", dir, err)
+	case !locked:
+		return nil, errors.Join(fmt.Errorf("another millrace uses the data directory %s", dir), lock.Close())
+	}
+	return lock, nil
+}

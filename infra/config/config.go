@@ -1,0 +1,250 @@
+// Package config is what can be set from outside: environment variables MILLRACE_* and flags of the same names
+// (MILLRACE_DATA_DIR is --data-dir), the flag winning. A role binds the settings it uses, parses its flags, and calls
+// [Config.Load], which reports everything that is wrong at once.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"millrace/events"
+)
+
+// Role is how the process runs; the roles share settings but not defaults and demands.
+type Role string
+
+// The roles that have settings.
+const (
+	Dev     Role = "dev"
+	Broker  Role = "broker"
+	Message Role = "message"
+	Connect Role = "connect"
+	Worker  Role = "worker"
+)
+
+// Config holds every setting. Which are set depends on the role.
+type Config struct {
+	Role Role
+
+	KafkaBrokers      []string
+	EmbeddedKafkaAddr string
+	DataDir           string
+	MongoDBURI        string // may hold a password: never shown
+	InstanceID        string
+
+	TopicPartitions  int32
+	TopicReplication int16
+	TopicMinISR      int
+
+	ConnectAddr    string
+	AllowedOrigins []string
+	SendRate       int
+	JWTSecret      string
+	JWKSURL        string
+
+	MessageAddr  string
+	MessageAddrs []string
+	PushAddrs    []string
+	ServiceToken string
+
+	Handlers  []string
+	AuditFile string
+
+	AdminAddr string
+	LogLevel  slog.Level
+	LogFormat string
+}
+
+const (
+	envPrefix = "MILLRACE_"
+	// minSecretBytes is RFC 7518's least key size for HS256 (section 3.2).
+	minSecretBytes = 32
+)
+
+// Bind adds the role's flags.
+func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
+	c.Role = role
+	is := func(roles ...Role) bool { return slices.Contains(roles, role) }
+
+	if is(Dev, Message, Connect, Worker) {
+		flags.StringVar(&c.AdminAddr, "admin-addr", adminAddr(role), "where /healthz, /readyz and /debug/pprof are served; empty: nowhere")
+	}
+	if is(Dev, Message, Worker) {
+		flags.StringSliceVar(&c.KafkaBrokers, "kafka-brokers", nil, "Kafka brokers, host:port with commas between"+map[bool]string{true: "; empty: an embedded one"}[role == Dev])
+	}
+	if is(Dev, Broker) {
+		flags.StringVar(&c.EmbeddedKafkaAddr, "embedded-kafka-addr", "127.0.0.1:9092", "where the embedded broker listens")
+	}
+	if is(Dev, Broker, Message, Worker) {
+		flags.StringVar(&c.DataDir, "data-dir", "./data", "directory of the embedded broker and store")
+	}
+	if is(Dev, Message, Worker) {
+		flags.StringVar(&c.MongoDBURI, "mongodb-uri", "", "MongoDB to store in, mongodb://…, with the database as its path; empty: SQLite in the data directory")
+	}
+	if is(Dev, Message, Worker) {
+		flags.StringVar(&c.InstanceID, "instance-id", map[bool]string{true: "dev"}[role == Dev], "static consumer group membership: a name of this process that no other has and that stays after a restart")
+		flags.Int32Var(&c.TopicPartitions, "topic-partitions", events.DefaultPartitions, "partitions of the topics, fixed for their life")
+		flags.Int16Var(&c.TopicReplication, "topic-replication", 0, "replicas of topics that are created; 0: the brokers' default")
+		flags.IntVar(&c.TopicMinISR, "topic-min-isr", 0, "replicas that must have a record before it is accepted, of topics that are created; 0: the brokers' default")
+		flags.StringSliceVar(&c.Handlers, "handlers", defaultHandlers(role), "handlers to run, with commas between")
+		flags.StringVar(&c.AuditFile, "audit-file", "", "where the audit handler appends; empty: audit.log in the data directory")
+	}
+	if is(Dev, Message, Worker) {
+		flags.StringVar(&c.MessageAddr, "message-addr", "127.0.0.1:9090", "where the gRPC services listen; any other host than loopback needs a service token")
+	}
+	if is(Dev, Connect) {
+		flags.StringVar(&c.ConnectAddr, "connect-addr", ":8080", "where WebSockets are accepted")
+		flags.StringSliceVar(&c.AllowedOrigins, "allowed-origins", nil, "origins of web pages, besides the gateway's own host, that may connect")
+		flags.IntVar(&c.SendRate, "send-rate", 2000, "messages per second that one user may send")
+		flags.StringVar(&c.JWTSecret, "jwt-secret", "", "secret of the users' HS256 tokens")
+		flags.StringVar(&c.JWKSURL, "jwks-url", "", "key set of the users' RS256 or ES256 tokens")
+	}
+	if is(Connect) {
+		flags.StringSliceVar(&c.MessageAddrs, "message-addrs", []string{"127.0.0.1:9090"}, "message nodes to dial; a DNS name stands for all its addresses")
+		flags.StringSliceVar(&c.PushAddrs, "push-addrs", nil, "push nodes to dial; empty: the message nodes")
+	}
+	if is(Dev, Message, Connect, Worker) {
+		flags.StringVar(&c.ServiceToken, "service-token", "", "secret that every internal gRPC call carries")
+	}
+	flags.TextVar(&c.LogLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	flags.StringVar(&c.LogFormat, "log-format", "text", "text or json")
+}
+
+// BindToken adds what `token` needs: a secret, or the data directory of a `dev` that drew one.
+func (c *Config) BindToken(flags *pflag.FlagSet) {
+	flags.StringVar(&c.DataDir, "data-dir", "./data", "directory of a dev process whose secret to use if none is given")
+	flags.StringVar(&c.JWTSecret, "jwt-secret", "", "secret to sign with")
+}
+
+// Load fills in what the environment says where no flag does, and checks everything. The error has a line for each fault.
+func (c *Config) Load(flags *pflag.FlagSet) error {
+	var faults []error
+	flags.VisitAll(func(f *pflag.Flag) {
+		value := os.Getenv(EnvName(f.Name))
+		if f.Changed || value == "" {
+			return
+		}
+		if err := f.Value.Set(value); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", EnvName(f.Name), err))
+		}
+	})
+	if len(c.PushAddrs) == 0 {
+		c.PushAddrs = c.MessageAddrs
+	}
+	return errors.Join(append(faults, c.check(flags)...)...)
+}
+
+// EnvName is the environment variable of a flag.
+func EnvName(flag string) string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+func (c *Config) check(flags *pflag.FlagSet) (faults []error) {
+	fault := func(flag, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("%s (--%s): %s", EnvName(flag), flag, fmt.Sprintf(format, args...)))
+	}
+	addresses := func(flag string, values ...string) {
+		for _, v := range values {
+			if _, _, err := net.SplitHostPort(v); v != "" && err != nil {
+				fault(flag, "%q is no host:port", v)
+			}
+		}
+	}
+	addresses("kafka-brokers", c.KafkaBrokers...)
+	addresses("embedded-kafka-addr", c.EmbeddedKafkaAddr)
+	addresses("connect-addr", c.ConnectAddr)
+	addresses("message-addr", c.MessageAddr)
+	addresses("message-addrs", c.MessageAddrs...)
+	addresses("push-addrs", c.PushAddrs...)
+	addresses("admin-addr", c.AdminAddr)
+
+	if flags.Lookup("log-format") != nil && c.LogFormat != "text" && c.LogFormat != "json" {
+		fault("log-format", "%q is neither text nor json", c.LogFormat)
+	}
+	if flags.Lookup("kafka-brokers") != nil && c.Role != Dev && len(c.KafkaBrokers) == 0 {
+		fault("kafka-brokers", "must be set: this role has no embedded broker (`millrace broker` runs one, on 127.0.0.1:9092 by default)")
+	}
+	if c.MessageAddr != "" && c.ServiceToken == "" && !loopback(c.MessageAddr) {
+		fault("service-token", "must be set to serve gRPC on %s, which others than this machine can reach", c.MessageAddr)
+	}
+	if c.JWTSecret != "" && len(c.JWTSecret) < minSecretBytes {
+		fault("jwt-secret", "has %d bytes; HS256 wants at least %d", len(c.JWTSecret), minSecretBytes)
+	}
+	if flags.Lookup("jwks-url") != nil {
+		c.checkTokens(fault)
+	}
+	if c.MongoDBURI != "" && !strings.HasPrefix(c.MongoDBURI, "mongodb://") && !strings.HasPrefix(c.MongoDBURI, "mongodb+srv://") {
+		fault("mongodb-uri", "must begin with mongodb:// or mongodb+srv://")
+	}
+	if flags.Lookup("send-rate") != nil && c.SendRate < 1 {
+		fault("send-rate", "%d is not at least 1", c.SendRate)
+	}
+	if flags.Lookup("topic-partitions") != nil {
+		c.checkTopics(fault)
+	}
+	return faults
+}
+
+func (c *Config) checkTopics(fault func(flag, format string, args ...any)) {
+	if c.TopicPartitions < 1 {
+		fault("topic-partitions", "%d is not at least 1", c.TopicPartitions)
+	}
+	if c.TopicReplication < 0 {
+		fault("topic-replication", "%d is negative", c.TopicReplication)
+	}
+	if c.TopicMinISR < 0 || c.TopicReplication > 0 && c.TopicMinISR > int(c.TopicReplication) {
+		fault("topic-min-isr", "%d is not between 1 and the number of replicas, %d", c.TopicMinISR, c.TopicReplication)
+	}
+}
+
+func (c *Config) checkTokens(fault func(flag, format string, args ...any)) {
+	switch {
+	case c.JWTSecret != "" && c.JWKSURL != "":
+		fault("jwks-url", "set either this or %s", EnvName("jwt-secret"))
+	case c.JWTSecret == "" && c.JWKSURL == "" && c.Role != Dev:
+		fault("jwt-secret", "set this or %s: the gateway must be able to check users' tokens", EnvName("jwks-url"))
+	case c.JWKSURL != "":
+		if u, err := url.Parse(c.JWKSURL); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+			fault("jwks-url", "%q is no http or https URL", c.JWKSURL)
+		}
+	}
+}
+
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return true // reported as no host:port
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func adminAddr(role Role) string {
+	switch role {
+	case Connect:
+		return "127.0.0.1:9101"
+	case Worker:
+		return "127.0.0.1:9102"
+	default:
+		return "127.0.0.1:9100"
+	}
+}
+
+func defaultHandlers(role Role) []string {
+	switch role {
+	case Dev:
+		return []string{"storage", "push", "audit"}
+	case Message:
+		return []string{"storage", "push"}
+	default:
+		return nil
+	}
+}

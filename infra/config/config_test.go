@@ -1,0 +1,94 @@
+package config
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
+)
+
+const secret = "0123456789abcdef0123456789abcdef"
+
+func load(t *testing.T, role Role, args ...string) (Config, error) {
+	t.Helper()
+	var c Config
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	c.Bind(role, flags)
+	require.NoError(t, flags.Parse(args))
+	return c, c.Load(flags)
+}
+
+func TestDevNeedsNothing(t *testing.T) {
+	c, err := load(t, Dev)
+	require.NoError(t, err)
+	require.Equal(t, ":8080", c.ConnectAddr)
+	require.Equal(t, []string{"storage", "push", "audit"}, c.Handlers)
+}
+
+func TestFlagWinsOverEnvironmentWinsOverDefault(t *testing.T) {
+	t.Setenv("MILLRACE_DATA_DIR", "/from-env")
+	t.Setenv("MILLRACE_LOG_LEVEL", "debug")
+	t.Setenv("MILLRACE_KAFKA_BROKERS", "a:1,b:2")
+	c, err := load(t, Message, "--data-dir=/from-flag")
+	require.NoError(t, err)
+	require.Equal(t, "/from-flag", c.DataDir)
+	require.Equal(t, slog.LevelDebug, c.LogLevel)
+	require.Equal(t, []string{"a:1", "b:2"}, c.KafkaBrokers)
+	require.Equal(t, "127.0.0.1:9090", c.MessageAddr)
+}
+
+func TestPushNodesAreTheMessageNodesUnlessSaid(t *testing.T) {
+	c, err := load(t, Connect, "--jwt-secret="+secret, "--message-addrs=a:1,b:2")
+	require.NoError(t, err)
+	require.Equal(t, []string{"a:1", "b:2"}, c.PushAddrs)
+}
+
+func TestAllFaultsAreReportedAtOnceAndWithoutSecrets(t *testing.T) {
+	t.Setenv("MILLRACE_SEND_RATE", "many")
+	_, err := load(t, Connect, "--connect-addr=8080", "--message-addrs=x", "--jwt-secret=tooshort", "--log-format=xml")
+	require.Error(t, err)
+	for _, want := range []string{"MILLRACE_SEND_RATE", "MILLRACE_CONNECT_ADDR", "MILLRACE_MESSAGE_ADDRS", "MILLRACE_JWT_SECRET", "MILLRACE_LOG_FORMAT"} {
+		require.Contains(t, err.Error(), want)
+	}
+	require.NotContains(t, err.Error(), "tooshort")
+	_, err = load(t, Dev, "--mongodb-uri=mongo://user:password@host")
+	require.ErrorContains(t, err, "MILLRACE_MONGODB_URI")
+	require.NotContains(t, err.Error(), "password@")
+}
+
+func TestRoleIsRefusedWithoutWhatItNeeds(t *testing.T) {
+	for name, test := range map[string]struct {
+		role Role
+		args []string
+		want string
+	}{
+		"message without broker":             {Message, nil, "MILLRACE_KAFKA_BROKERS"},
+		"worker without broker":              {Worker, nil, "MILLRACE_KAFKA_BROKERS"},
+		"connect without keys":               {Connect, nil, "MILLRACE_JWT_SECRET"},
+		"connect with two kinds of keys":     {Connect, []string{"--jwt-secret=" + secret, "--jwks-url=https://x/keys"}, "MILLRACE_JWKS_URL"},
+		"connect with a strange key set":     {Connect, []string{"--jwks-url=file:///keys"}, "MILLRACE_JWKS_URL"},
+		"message open to others, no token":   {Message, []string{"--kafka-brokers=a:1", "--message-addr=0.0.0.0:9090"}, "MILLRACE_SERVICE_TOKEN"},
+		"message on all hosts, no token":     {Message, []string{"--kafka-brokers=a:1", "--message-addr=:9090"}, "MILLRACE_SERVICE_TOKEN"},
+		"no rate":                            {Dev, []string{"--send-rate=0"}, "MILLRACE_SEND_RATE"},
+		"no partition":                       {Dev, []string{"--topic-partitions=0"}, "MILLRACE_TOPIC_PARTITIONS"},
+		"negative replication":               {Dev, []string{"--topic-replication=-1"}, "MILLRACE_TOPIC_REPLICATION"},
+		"more in sync than replicas":         {Dev, []string{"--topic-replication=2", "--topic-min-isr=3"}, "MILLRACE_TOPIC_MIN_ISR"},
+		"a store of another kind":            {Dev, []string{"--mongodb-uri=postgres://x"}, "MILLRACE_MONGODB_URI"},
+		"dev with a message address of none": {Dev, []string{"--message-addr=nowhere"}, "MILLRACE_MESSAGE_ADDR"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := load(t, test.role, test.args...)
+			require.ErrorContains(t, err, test.want)
+			require.Len(t, strings.Split(err.Error(), "\n"), 1)
+		})
+	}
+}
+
+func TestLoopbackMayServeWithoutToken(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:1", "localhost:1", "[::1]:1"} {
+		_, err := load(t, Message, "--kafka-brokers=a:1", "--message-addr="+address)
+		require.NoError(t, err, address)
+	}
+}

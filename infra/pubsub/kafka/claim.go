@@ -1,0 +1,172 @@
+package kafka
+
+import (
+	"context"
+	"sync"
+
+	"github.com/IBM/sarama"
+	"github.com/ThreeDotsLabs/watermill/message"
+)
+
+// claim is one partition for the time of one session. Watermill has at most one of its messages in flight. First it is
+// held: nothing new reaches the reader, and it becomes idle when the reader is done with what it has. Then it ends: what
+// is acknowledged now is not marked.
+type claim struct {
+	ctx     context.Context // of the claim, done when it has ended
+	cancel  context.CancelFunc
+	mark    func(*sarama.ConsumerMessage) // notes that everything up to the record is done
+	holding context.Context               // done when held
+	stop    context.CancelFunc
+	idle    chan struct{} // closed when held with nothing in flight
+	over    chan struct{} // closed when Watermill's handler has returned
+
+	mu       sync.Mutex
+	inFlight bool
+	ended    bool
+	waiting  *message.Message            // kept from the reader: Watermill waits for its acknowledgement
+	bundles  [][]*sarama.ConsumerMessage // the one in flight and the one after it
+	records  []*message.Message          // of the bundle in flight
+	unwatch  func() bool                 // ends the watch for that bundle's context
+}
+
+func newClaim(mark func(*sarama.ConsumerMessage)) *claim {
+	ctx, cancel := context.WithCancel(context.Background())
+	holding, stop := context.WithCancel(context.Background())
+	return &claim{
+		ctx: ctx, cancel: cancel, mark: mark, holding: holding, stop: stop, idle: make(chan struct{}), over: make(chan struct{}),
+	}
+}
+
+// prepare notes the records that the claim's next message stands for. They may still become more.
+func (c *claim) prepare(records []*sarama.ConsumerMessage) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := len(c.bundles); n > 0 && c.bundles[n-1][0] == records[0] {
+		c.bundles[n-1] = records // grown
+		return
+	}
+	c.bundles = append(c.bundles, records)
+}
+
+// unbundle gives the message the records that it stands for, if it is a bundle. Its context ends when the claim is held.
+func (c *claim) unbundle(msg *message.Message) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.bundles) == 0 {
+		return
+	}
+	ctx, cancel := context.WithCancel(msg.Context())
+	c.unwatch = context.AfterFunc(c.holding, cancel)
+	c.records = recordsOf(ctx, c.bundles[0])
+	msg.SetContext(context.WithValue(ctx, bundleKey{}, c.records))
+}
+
+// take reports whether the reader gets the message. That it comes means that the one before is done with or refused.
+func (c *claim) take(msg *message.Message) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settle()
+	if c.ended || c.holding.Err() != nil {
+		c.keep(msg)
+		return false
+	}
+	c.inFlight = true
+	return true
+}
+
+// withdraw takes back a message that the reader was to get.
+func (c *claim) withdraw(msg *message.Message) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settle()
+	c.keep(msg)
+}
+
+// keep lets Watermill wait for the message until the claim ends. The mutex is held.
+func (c *claim) keep(msg *message.Message) {
+	if c.ended {
+		msg.Ack() // not marked: the claim has ended
+		return
+	}
+	c.waiting = msg
+}
+
+// settle notes that nothing is in flight. The mutex is held.
+func (c *claim) settle() {
+	if c.unwatch != nil {
+		c.unwatch()
+		c.unwatch = nil
+	}
+	c.settleBundle()
+	if c.inFlight && c.holding.Err() != nil {
+		close(c.idle)
+	}
+	c.inFlight = false
+}
+
+// settleBundle drops from the bundle that was in flight what was acknowledged of it. The mutex is held.
+func (c *claim) settleBundle() {
+	done := 0
+	for done < len(c.records) && acknowledged(c.records[done]) {
+		done++
+	}
+	c.records = nil
+	if done == 0 {
+		return
+	}
+	if !c.ended {
+		c.mark(c.bundles[0][done-1])
+	}
+	if c.bundles[0] = c.bundles[0][done:]; len(c.bundles[0]) == 0 {
+		c.bundles = c.bundles[1:]
+	}
+}
+
+func acknowledged(msg *message.Message) bool {
+	select {
+	case <-msg.Acked():
+		return true
+	default:
+		return false
+	}
+}
+
+func (c *claim) hold() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.holding.Err() != nil {
+		return
+	}
+	c.stop()
+	if !c.inFlight {
+		close(c.idle)
+	}
+}
+
+// end lets go of whatever is in flight: Watermill's handler returns as soon as the reader answers, without marking.
+func (c *claim) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cancel()
+	c.ended = true
+	if c.waiting != nil {
+		c.waiting.Ack()
+		c.waiting = nil
+	}
+}
+
+// session is Sarama's, but lasts as long as the claim, which may mark its last record after the session was cancelled
+// and until it returns.
+type session struct {
+	sarama.ConsumerGroupSession
+	claim *claim
+}
+
+func (s *session) Context() context.Context { return s.claim.ctx }
+
+func (s *session) MarkMessage(msg *sarama.ConsumerMessage, metadata string) {
+	s.ConsumerGroupSession.MarkMessage(msg, metadata)
+	s.claim.mu.Lock()
+	defer s.claim.mu.Unlock()
+	s.claim.settle()
+}

@@ -1,0 +1,208 @@
+package kafka
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+)
+
+// handoverTime is how long a partition that is taken away waits for the record being handled, so that its next owner
+// need not handle it again. The rebalance waits as long.
+const handoverTime = 500 * time.Millisecond
+
+// claims are the partitions that a subscriber reads. It hooks itself between Sarama and Watermill, whose own handler
+// would send a record that is not acknowledged again and again and never notice that the partition is another's now.
+type claims struct {
+	bus     *Bus
+	hooks   pubsub.Claims
+	log     *slog.Logger
+	running sync.WaitGroup
+
+	mu       sync.Mutex
+	draining bool
+	current  map[place]*claim
+}
+
+var _ kafka.SaramaTracer = (*claims)(nil)
+
+func newClaims(b *Bus, hooks pubsub.Claims, log *slog.Logger) *claims {
+	return &claims{bus: b, hooks: hooks, log: log, current: make(map[place]*claim)}
+}
+
+// forward hands the message to the reader, unless its claim is ending or the subscription's context is done. It gives up
+// when the one that Watermill works under is.
+func (c *claims) forward(
+	subscription, watermill context.Context, topic string, msg *message.Message, out chan<- *message.Message,
+) {
+	partition, _ := kafka.MessagePartitionFromCtx(msg.Context())
+	c.mu.Lock()
+	claim := c.current[place{topic, partition}]
+	c.mu.Unlock()
+	if claim == nil {
+		return
+	}
+	if subscription.Err() != nil {
+		claim.hold()
+	}
+	if !claim.take(msg) {
+		return
+	}
+	claim.unbundle(msg)
+	select {
+	case out <- msg:
+	case <-claim.holding.Done():
+		claim.withdraw(msg)
+	case <-watermill.Done():
+	}
+}
+
+// drain lets no further message through and waits until those being handled are acknowledged or refused.
+func (c *claims) drain(timeout time.Duration) {
+	c.mu.Lock()
+	c.draining = true
+	current := make([]*claim, 0, len(c.current))
+	for _, claim := range c.current {
+		current = append(current, claim)
+	}
+	c.mu.Unlock()
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	for _, claim := range current {
+		claim.hold()
+	}
+	for _, claim := range current {
+		select {
+		case <-claim.idle:
+		case <-timer.C:
+			return
+		}
+	}
+}
+
+// consume runs a claim until Watermill's handler returns or the session ends.
+func (c *claims) consume(inner sarama.ConsumerGroupHandler, sess sarama.ConsumerGroupSession, from sarama.ConsumerGroupClaim) error {
+	at := place{from.Topic(), from.Partition()}
+	claim := c.open(sess, at)
+	if claim == nil {
+		return nil
+	}
+	after, err := c.position(sess.Context(), at, from.InitialOffset())
+	if err != nil {
+		c.close(at, claim)
+		if sess.Context().Err() != nil {
+			return nil // the session ended meanwhile, which is no fault
+		}
+		return err
+	}
+	if c.hooks.Claimed != nil {
+		c.hooks.Claimed(after)
+	}
+	if c.hooks.Bundle > 1 {
+		bundles := newBundler(from, claim, c.hooks.Bundle)
+		c.running.Go(func() { bundles.run(claim.over) })
+		from = bundles
+	}
+	result := make(chan error, 1)
+	c.running.Go(func() {
+		err := inner.ConsumeClaim(&session{sess, claim}, from)
+		if c.hooks.Released != nil {
+			c.hooks.Released(at.partition)
+		}
+		c.close(at, claim)
+		result <- err
+	})
+	select {
+	case err := <-result:
+		return err
+	case <-sess.Context().Done():
+	}
+	claim.hold()
+	timer := time.NewTimer(handoverTime)
+	defer timer.Stop()
+	select {
+	case <-claim.idle:
+	case <-timer.C:
+		c.log.Info("partition taken away while a record is being handled; it will be handled again",
+			slog.String("topic", at.topic), slog.Int("partition", int(at.partition)))
+	}
+	claim.end()
+	return nil
+}
+
+// open waits until an earlier claim of the partition is over: its last record may still be with the reader. Nil if the
+// session ends first.
+func (c *claims) open(sess sarama.ConsumerGroupSession, at place) *claim {
+	for {
+		c.mu.Lock()
+		before, ok := c.current[at]
+		if !ok && !c.draining {
+			opened := newClaim(func(r *sarama.ConsumerMessage) { sess.MarkMessage(r, "") })
+			c.current[at] = opened
+			c.mu.Unlock()
+			return opened
+		}
+		c.mu.Unlock()
+		var over chan struct{} // never, when draining: the session is about to end
+		if ok {
+			over = before.over
+		}
+		select {
+		case <-over:
+		case <-sess.Context().Done():
+			return nil
+		}
+	}
+}
+
+func (c *claims) close(at place, claim *claim) {
+	claim.end()
+	c.mu.Lock()
+	delete(c.current, at)
+	c.mu.Unlock()
+	close(claim.over)
+}
+
+// position is the position before the offset, which is negative when the group has never committed any.
+func (c *claims) position(ctx context.Context, at place, offset int64) (events.Position, error) {
+	if offset < 0 {
+		first, err := c.bus.firstOffset(ctx, at)
+		if err != nil {
+			return events.Position{}, err
+		}
+		offset = first
+	}
+	return c.bus.position(at.partition, offset-1), nil
+}
+
+// WrapConsumerGroupHandler is how Watermill lets others see Sarama's claims; it is meant for tracing.
+func (c *claims) WrapConsumerGroupHandler(h sarama.ConsumerGroupHandler) sarama.ConsumerGroupHandler {
+	return hook{h, c}
+}
+
+// WrapConsumer is not used for groups.
+func (c *claims) WrapConsumer(consumer sarama.Consumer) sarama.Consumer { return consumer }
+
+// WrapPartitionConsumer is not used for groups.
+func (c *claims) WrapPartitionConsumer(p sarama.PartitionConsumer) sarama.PartitionConsumer { return p }
+
+// WrapSyncProducer is not used for groups.
+func (c *claims) WrapSyncProducer(_ *sarama.Config, p sarama.SyncProducer) sarama.SyncProducer {
+	return p
+}
+
+type hook struct {
+	sarama.ConsumerGroupHandler
+	claims *claims
+}
+
+func (h hook) ConsumeClaim(sess sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
+	return h.claims.consume(h.ConsumerGroupHandler, sess, claim)
+}

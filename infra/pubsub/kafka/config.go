@@ -1,0 +1,88 @@
+// Package kafka is the bus over Apache Kafka, or anything that speaks its protocol such as the embedded broker.
+//
+// Publishing: a Publish is split by partition; each partition has a lane, which sends one batch of records at a time and
+// gathers what arrives meanwhile into the next. A batch is one Kafka record batch of franz-go's idempotent producer with
+// acks=all, so it is in the log as a whole or not at all, and what comes after it in the partition waits for its outcome.
+//
+// Consuming: Watermill's subscriber, one consumer group per handler, one message of a partition in flight. Between it and
+// its reader stand the claims, which see partitions come and go and let go of a record that is being handled when its
+// partition is taken away.
+//
+// Reading: end and committed offsets and raw fetches from the partitions' leaders, without joining a group.
+package kafka
+
+import (
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"millrace/events"
+)
+
+// Config says how to reach the brokers. Zero values get the defaults named.
+type Config struct {
+	// Brokers are some of the cluster's host:port; at least one.
+	Brokers []string
+	// ClientID names this process in the brokers' logs; default "millrace".
+	ClientID string
+	// InstanceID makes membership in consumer groups static: a process that comes back with the same id within the session
+	// timeout gets its partitions back without a rebalance. Empty: dynamic. It must be unique among running processes.
+	InstanceID string
+	// Epoch of the topics: the part of every position above the offset.
+	Epoch int64
+
+	// Partitions of topics that [EnsureTopics] creates, poison queues excepted; default [events.DefaultPartitions].
+	Partitions int32
+	// Replication of topics that are created; default the brokers' own.
+	Replication int16
+	// MinISR is how many replicas must have a record before it is acknowledged, for topics that are created; default the
+	// brokers' own.
+	MinISR int
+	// Retention of topics that are created; default 7 days. Poison queues keep records for ever.
+	Retention time.Duration
+
+	// PublishTimeout is how long a Publish may take; default 4 s.
+	PublishTimeout time.Duration
+	// MaxPending is how many messages may be in publishing at once; default 8192. One more is refused with
+	// [pubsub.ErrBusy].
+	MaxPending int
+}
+
+func (c Config) withDefaults() Config {
+	if c.ClientID == "" {
+		c.ClientID = "millrace"
+	}
+	if c.Partitions == 0 {
+		c.Partitions = events.DefaultPartitions
+	}
+	if c.Replication == 0 {
+		c.Replication = -1
+	}
+	if c.Retention == 0 {
+		c.Retention = 7 * 24 * time.Hour
+	}
+	if c.PublishTimeout == 0 {
+		c.PublishTimeout = 4 * time.Second
+	}
+	if c.MaxPending == 0 {
+		c.MaxPending = 8192
+	}
+	return c
+}
+
+const dialTimeout = 5 * time.Second
+
+// newClient connects when it is first used. It tries again sooner than franz-go does by itself, so that a broker that
+// was away is found again within one publish timeout.
+func newClient(c Config, opts ...kgo.Opt) (*kgo.Client, error) {
+	return kgo.NewClient(append([]kgo.Opt{
+		kgo.SeedBrokers(c.Brokers...),
+		kgo.ClientID(c.ClientID),
+		kgo.DialTimeout(dialTimeout),
+		kgo.MetadataMinAge(250 * time.Millisecond),
+		kgo.RequestTimeoutOverhead(5 * time.Second),
+		kgo.RetryBackoffFn(func(tries int) time.Duration {
+			return min(50*time.Millisecond<<min(tries, 5), 500*time.Millisecond)
+		}),
+	}, opts...)...)
+}

@@ -1,0 +1,47 @@
+package kafka
+
+import (
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"millrace/infra/pubsub"
+)
+
+// consumerConfig is Sarama's. Its version is that of the protocol: Kafka 3 and 4 speak it.
+func consumerConfig(c Config) *sarama.Config {
+	s := sarama.NewConfig()
+	s.Version = sarama.V3_0_0_0
+	s.ClientID = c.ClientID
+	s.Net.DialTimeout = dialTimeout
+	s.Net.ReadTimeout = 10 * time.Second
+	s.Consumer.Return.Errors = true
+	s.Consumer.Retry.Backoff = 250 * time.Millisecond
+	s.Consumer.Offsets.Initial = sarama.OffsetOldest
+	s.Consumer.Offsets.AutoCommit.Interval = 200 * time.Millisecond
+	s.Consumer.MaxWaitTime = 100 * time.Millisecond // a commit waits for the poll before it on the same connection
+	s.Consumer.Group.InstanceId = c.InstanceID
+	s.Consumer.Group.Session.Timeout = 6 * time.Second
+	s.Consumer.Group.Rebalance.Timeout = 6 * time.Second
+	s.Consumer.Group.Rebalance.Retry.Backoff = 500 * time.Millisecond
+	s.Consumer.Group.Rebalance.Retry.Max = 10
+	s.Consumer.Group.Heartbeat.Interval = 500 * time.Millisecond
+	return s
+}
+
+// unmarshaler is Watermill's default, which cannot fail, with the record's key in the metadata.
+type unmarshaler struct{ kafka.DefaultMarshaler }
+
+func (u unmarshaler) Unmarshal(r *sarama.ConsumerMessage) (*message.Message, error) {
+	msg, err := u.DefaultMarshaler.Unmarshal(r)
+	if err != nil {
+		return nil, err
+	}
+	delete(msg.Metadata, pubsub.KeyHeader)
+	if len(r.Key) > 0 {
+		msg.Metadata.Set(pubsub.KeyHeader, string(r.Key))
+	}
+	return msg, nil
+}

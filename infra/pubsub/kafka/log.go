@@ -1,0 +1,127 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+)
+
+// Log reads a topic. It is safe for concurrent use.
+type Log struct {
+	bus   *Bus
+	topic string
+}
+
+var _ pubsub.Log = (*Log)(nil)
+
+// Log reads the topic, which should exist.
+func (b *Bus) Log(topic string) pubsub.Log { return &Log{bus: b, topic: topic} }
+
+// Partitions is how many the topic has, 0 if it cannot be found out.
+func (l *Log) Partitions() int32 {
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	defer cancel()
+	meta, err := l.bus.topics.get(ctx, l.topic)
+	if err != nil {
+		return 0
+	}
+	return meta.partitions()
+}
+
+// End asks the partitions' leaders. A partition that has no record of the current epoch answers the last position before
+// it, which is 0 in epoch 0.
+func (l *Log) End(ctx context.Context) (map[int32]int64, error) {
+	offsets, err := l.bus.listOffsets(ctx, l.topic, latest)
+	if err != nil {
+		return nil, fmt.Errorf("end of %s: %w", l.topic, err)
+	}
+	for p, next := range offsets {
+		offsets[p] = events.Seq(l.bus.config.Epoch, next-1)
+	}
+	return offsets, nil
+}
+
+// Committed asks the group's coordinator.
+func (l *Log) Committed(ctx context.Context, group string) (map[int32]int64, error) {
+	meta, err := l.bus.topics.get(ctx, l.topic)
+	if err != nil {
+		return nil, err
+	}
+	committed, err := l.bus.admin.FetchOffsets(ctx, group)
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
+		return nil, fmt.Errorf("offsets of group %s: %w", group, err)
+	}
+	positions := make(map[int32]int64, meta.partitions())
+	for p := range meta.partitions() {
+		positions[p] = 0
+		switch next, ok := committed.Lookup(l.topic, p); {
+		case ok && next.Err != nil:
+			return nil, fmt.Errorf("offset of group %s in %s partition %d: %w", group, l.topic, p, next.Err)
+		case ok && next.At >= 0:
+			positions[p] = events.Seq(l.bus.config.Epoch, next.At-1)
+		}
+	}
+	return positions, nil
+}
+
+// Kafka's names for the two ends of a partition in place of a timestamp.
+const (
+	latest   = -1
+	earliest = -2
+)
+
+// listOffsets answers the first offset or the one after the last of every partition, or of the partitions given.
+func (b *Bus) listOffsets(ctx context.Context, topic string, at int64, partitions ...int32) (map[int32]int64, error) {
+	meta, err := b.topics.get(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	if len(partitions) == 0 {
+		for p := range meta.partitions() {
+			partitions = append(partitions, p)
+		}
+	}
+	asked := kmsg.NewListOffsetsRequestTopic()
+	asked.Topic = topic
+	for _, p := range partitions {
+		partition := kmsg.NewListOffsetsRequestTopicPartition()
+		partition.Partition, partition.Timestamp = p, at
+		asked.Partitions = append(asked.Partitions, partition)
+	}
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.Topics = append(req.Topics, asked)
+	resp, err := req.RequestWith(ctx, b.client)
+	if err != nil {
+		return nil, fmt.Errorf("list offsets: %w", err)
+	}
+	offsets := make(map[int32]int64, len(partitions))
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+				return nil, fmt.Errorf("list offset of partition %d: %w", p.Partition, err)
+			}
+			offsets[p.Partition] = p.Offset
+		}
+	}
+	for _, p := range partitions {
+		if _, ok := offsets[p]; !ok {
+			return nil, fmt.Errorf("list offset of partition %d: no answer", p)
+		}
+	}
+	return offsets, nil
+}
+
+// firstOffset is the offset of the oldest record that is kept, or will be.
+func (b *Bus) firstOffset(ctx context.Context, at place) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	offsets, err := b.listOffsets(ctx, at.topic, earliest, at.partition)
+	return offsets[at.partition], err
+}

@@ -1,0 +1,79 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// topic is what is known of a topic: its id and the leader of every partition. The number of partitions never changes.
+type topic struct {
+	name    string
+	id      kadm.TopicID
+	leaders []int32
+}
+
+func (t *topic) partitions() int32 { return int32(len(t.leaders)) }
+
+// topics remembers topics until told that they changed.
+type topics struct {
+	admin *kadm.Client
+
+	mu    sync.Mutex
+	known map[string]*topic
+}
+
+func (t *topics) get(ctx context.Context, name string) (*topic, error) {
+	t.mu.Lock()
+	known, ok := t.known[name]
+	t.mu.Unlock()
+	if ok {
+		return known, nil
+	}
+	return t.load(ctx, name)
+}
+
+// load asks the brokers for a topic.
+func (t *topics) load(ctx context.Context, name string) (*topic, error) {
+	if err := t.loadAll(ctx, []string{name}); err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if known, ok := t.known[name]; ok {
+		return known, nil
+	}
+	return nil, fmt.Errorf("topic %s: %w", name, kerr.UnknownTopicOrPartition)
+}
+
+// loadAll asks the brokers for those of the topics that exist.
+func (t *topics) loadAll(ctx context.Context, names []string) error {
+	details, err := t.admin.ListTopics(ctx, names...)
+	if err != nil {
+		return fmt.Errorf("look up topics: %w", err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name, detail := range details {
+		switch {
+		case errors.Is(detail.Err, kerr.UnknownTopicOrPartition):
+			delete(t.known, name)
+			continue
+		case detail.Err != nil:
+			return fmt.Errorf("look up topic %s: %w", name, detail.Err)
+		}
+		leaders := make([]int32, len(detail.Partitions))
+		for p, partition := range detail.Partitions {
+			if int(p) >= len(leaders) {
+				return fmt.Errorf("look up topic %s: partition %d of %d", name, p, len(leaders))
+			}
+			leaders[p] = partition.Leader
+		}
+		t.known[name] = &topic{name: name, id: detail.ID, leaders: leaders}
+	}
+	return nil
+}

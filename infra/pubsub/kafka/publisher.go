@@ -1,0 +1,192 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+)
+
+// producerOptions make franz-go's producer what the lanes rely on. A lane hands over a batch in one go; the linger only
+// keeps franz-go from cutting it before it is complete, and ends when it is. When the deadline of a batch passes it is
+// given up even if it may have been sent: franz-go then raises the producer's epoch, so the brokers refuse what is still
+// on its way once anything later was accepted.
+func producerOptions(c Config) []kgo.Opt {
+	return []kgo.Opt{
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.MaxProduceRequestsInflightPerBroker(1),
+		kgo.ProducerLinger(50 * time.Millisecond),
+		kgo.AllowIdempotentProduceCancellation(),
+		kgo.ProduceRequestTimeout(max(c.PublishTimeout/2, 100*time.Millisecond)),
+		kgo.MaxBufferedRecords(2 * c.MaxPending), // never reached: the publisher's own bound comes first
+		kgo.ProducerBatchCompression(kgo.NoCompression()),
+	}
+}
+
+// publisher splits a Publish into one call per partition and waits for all.
+type publisher struct {
+	client  *kgo.Client
+	topics  *topics
+	timeout time.Duration
+
+	max     int64
+	pending atomic.Int64
+	keyless atomic.Uint32
+
+	mu     sync.Mutex
+	closed bool
+	lanes  map[place]*lane
+	busy   sync.WaitGroup // lanes with something to send
+}
+
+type place struct {
+	topic     string
+	partition int32
+}
+
+var _ message.Publisher = (*publisher)(nil)
+
+func newPublisher(c Config, client *kgo.Client, topics *topics) *publisher {
+	return &publisher{
+		client: client, topics: topics, timeout: c.PublishTimeout, max: int64(c.MaxPending),
+		lanes: make(map[place]*lane),
+	}
+}
+
+// Publish returns nil when all messages are in the log, else a [pubsub.PublishError].
+func (p *publisher) Publish(topic string, msgs ...*message.Message) error {
+	if len(msgs) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), p.timeout)
+	defer cancel()
+	meta, err := p.topics.get(ctx, topic)
+	if err != nil {
+		return &pubsub.PublishError{Err: err}
+	}
+	records := make([]*kgo.Record, len(msgs))
+	for i, msg := range msgs {
+		if records[i], err = p.record(meta, msg); err != nil {
+			return &pubsub.PublishError{Err: err}
+		}
+	}
+	calls, err := p.enqueue(ctx, records)
+	if err != nil {
+		return &pubsub.PublishError{Err: err}
+	}
+	return outcome(ctx, calls, msgs, records)
+}
+
+// record is the message as watermill-kafka's marshaler writes it, with the key of [pubsub.KeyHeader].
+func (p *publisher) record(meta *topic, msg *message.Message) (*kgo.Record, error) {
+	if msg.Metadata.Get(kafka.UUIDHeaderKey) != "" {
+		return nil, fmt.Errorf("metadata %s is reserved for the message's UUID", kafka.UUIDHeaderKey)
+	}
+	r := &kgo.Record{
+		Topic:   meta.name,
+		Value:   msg.Payload,
+		Headers: make([]kgo.RecordHeader, 1, len(msg.Metadata)+1),
+	}
+	r.Headers[0] = kgo.RecordHeader{Key: kafka.UUIDHeaderKey, Value: []byte(msg.UUID)}
+	for name, value := range msg.Metadata {
+		if name != pubsub.KeyHeader {
+			r.Headers = append(r.Headers, kgo.RecordHeader{Key: name, Value: []byte(value)})
+		}
+	}
+	if key := msg.Metadata.Get(pubsub.KeyHeader); key != "" {
+		r.Key = []byte(key)
+		r.Partition = events.Partition(key, meta.partitions())
+	} else {
+		r.Partition = int32(p.keyless.Add(1) % uint32(meta.partitions()))
+	}
+	return r, nil
+}
+
+// enqueue puts the records into their lanes.
+func (p *publisher) enqueue(ctx context.Context, records []*kgo.Record) ([]*call, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, pubsub.ErrClosed
+	}
+	n := int64(len(records))
+	if p.pending.Add(n) > p.max {
+		p.pending.Add(-n)
+		return nil, pubsub.ErrBusy
+	}
+	var calls []*call
+	byPlace := make(map[place]*call, 1)
+	for _, r := range records {
+		at := place{r.Topic, r.Partition}
+		c, ok := byPlace[at]
+		if !ok {
+			c = newCall(ctx, p.lane(at))
+			byPlace[at] = c
+			calls = append(calls, c)
+		}
+		c.records = append(c.records, r)
+	}
+	for _, c := range calls {
+		c.lane.put(c)
+	}
+	return calls, nil
+}
+
+func (p *publisher) lane(at place) *lane {
+	l, ok := p.lanes[at]
+	if !ok {
+		l = &lane{publisher: p}
+		p.lanes[at] = l
+	}
+	return l
+}
+
+// outcome waits for the calls and tells how far the messages, from the first, were accepted.
+func outcome(ctx context.Context, calls []*call, msgs []*message.Message, records []*kgo.Record) error {
+	accepted := make(map[*kgo.Record]bool, len(records))
+	var failed error
+	for _, c := range calls {
+		n, err := c.wait(ctx)
+		for _, r := range c.records[:n] {
+			accepted[r] = true
+		}
+		if failed == nil {
+			failed = err
+		}
+	}
+	prefix := 0
+	for i, r := range records {
+		if !accepted[r] {
+			continue
+		}
+		at := record{r.Partition, r.Offset}
+		msgs[i].SetContext(context.WithValue(msgs[i].Context(), publishedKey{}, at))
+		if prefix == i {
+			prefix++
+		}
+	}
+	if failed == nil {
+		return nil
+	}
+	return &pubsub.PublishError{Accepted: prefix, Err: failed}
+}
+
+// Close refuses what is published from now on; [Bus.Close] waits for the rest.
+func (p *publisher) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	return nil
+}
+
+var errUnknownOutcome = errors.New("no answer from the broker in time")

@@ -1,0 +1,202 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+)
+
+// How much one fetch may bring; a single batch that is larger comes nevertheless.
+const (
+	maxFetchBytes          = 4 << 20
+	maxFetchPartitionBytes = 512 << 10
+)
+
+// A fetch that finds a partition elsewhere or gets nothing of what must be there is tried again this often.
+const (
+	fetchTries = 10
+	fetchPause = 50 * time.Millisecond
+)
+
+// Read fetches from the partitions' leaders, all ranges of a leader in one request, and keeps one answer at a time. A
+// range that begins in an older epoch of the topic is trimmed: its records went with the old topic.
+func (l *Log) Read(ctx context.Context, ranges []events.Range, visit func(pubsub.RawRecord) error) error {
+	r := reader{log: l, visit: visit, cursors: make(map[int32]*cursor, len(ranges))}
+	if err := r.plan(ranges); err != nil {
+		return err
+	}
+	tries := 0
+	for len(r.cursors) > 0 {
+		progress, err := r.round(ctx)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", l.topic, err)
+		}
+		if progress {
+			tries = 0
+			continue
+		}
+		if tries++; tries == fetchTries {
+			return fmt.Errorf("read %s: no progress: %w", l.topic, r.trouble)
+		}
+		select {
+		case <-time.After(fetchPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if _, err := l.bus.topics.load(ctx, l.topic); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cursor is what is still to be read of a partition.
+type cursor struct{ next, last int64 }
+
+type reader struct {
+	log     *Log
+	visit   func(pubsub.RawRecord) error
+	cursors map[int32]*cursor
+	trouble error // why the last fetch brought nothing
+}
+
+func (r *reader) plan(ranges []events.Range) error {
+	epoch := r.log.bus.config.Epoch
+	for _, asked := range ranges {
+		if asked.After >= asked.Through {
+			continue
+		}
+		if asked.After < events.Seq(epoch, -1) {
+			return fmt.Errorf("partition %d after %d: %w", asked.Partition, asked.After, pubsub.ErrTrimmed)
+		}
+		if _, ok := r.cursors[asked.Partition]; ok {
+			return fmt.Errorf("read: two ranges of partition %d", asked.Partition)
+		}
+		r.cursors[asked.Partition] = &cursor{
+			next: events.Offset(epoch, asked.After+1),
+			last: events.Offset(epoch, asked.Through),
+		}
+	}
+	return nil
+}
+
+// round sends one fetch to every leader and visits what comes.
+func (r *reader) round(ctx context.Context) (progress bool, err error) {
+	meta, err := r.log.bus.topics.get(ctx, r.log.topic)
+	if err != nil {
+		return false, err
+	}
+	byLeader := make(map[int32][]int32)
+	for p := range r.cursors {
+		if p < 0 || p >= meta.partitions() {
+			return false, fmt.Errorf("no partition %d: %w", p, kerr.UnknownTopicOrPartition)
+		}
+		byLeader[meta.leaders[p]] = append(byLeader[meta.leaders[p]], p)
+	}
+	for leader, partitions := range byLeader {
+		more, err := r.fetch(ctx, meta, leader, partitions)
+		if err != nil {
+			return false, err
+		}
+		progress = progress || more
+	}
+	return progress, nil
+}
+
+func (r *reader) fetch(ctx context.Context, meta *topic, leader int32, partitions []int32) (progress bool, err error) {
+	asked := kmsg.NewFetchRequestTopic()
+	asked.Topic, asked.TopicID = meta.name, meta.id
+	for _, p := range partitions {
+		partition := kmsg.NewFetchRequestTopicPartition()
+		partition.Partition, partition.FetchOffset = p, r.cursors[p].next
+		partition.PartitionMaxBytes = maxFetchPartitionBytes
+		asked.Partitions = append(asked.Partitions, partition)
+	}
+	req := kmsg.NewPtrFetchRequest()
+	req.MaxBytes = maxFetchBytes
+	req.Topics = append(req.Topics, asked)
+	kresp, err := r.log.bus.client.Broker(int(leader)).RetriableRequest(ctx, req)
+	if err != nil {
+		r.trouble = err
+		return false, ctx.Err()
+	}
+	resp, ok := kresp.(*kmsg.FetchResponse)
+	if !ok {
+		return false, fmt.Errorf("fetch was answered by %T", kresp)
+	}
+	r.trouble = kerr.ErrorForCode(resp.ErrorCode) // then there are no topics
+	for i := range resp.Topics {
+		for j := range resp.Topics[i].Partitions {
+			more, err := r.partition(ctx, &resp.Topics[i].Partitions[j])
+			if err != nil {
+				return false, err
+			}
+			progress = progress || more
+		}
+	}
+	return progress, nil
+}
+
+// partition visits what a fetch brought of one partition.
+func (r *reader) partition(ctx context.Context, got *kmsg.FetchResponseTopicPartition) (progress bool, err error) {
+	c, ok := r.cursors[got.Partition]
+	if !ok {
+		return false, fmt.Errorf("fetch was answered for partition %d", got.Partition)
+	}
+	switch err := kerr.ErrorForCode(got.ErrorCode); {
+	case errors.Is(err, kerr.OffsetOutOfRange):
+		return true, r.outOfRange(ctx, got.Partition)
+	case kerr.IsRetriable(err):
+		r.trouble = err
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("fetch partition %d: %w", got.Partition, err)
+	}
+	fetched, next := kgo.ProcessFetchPartition(
+		kgo.ProcessFetchPartitionOpts{Topic: r.log.topic, Partition: got.Partition, Offset: c.next},
+		got, kgo.DefaultDecompressor(), nil)
+	if fetched.Err != nil {
+		return false, fmt.Errorf("fetch partition %d at offset %d: %w", got.Partition, c.next, fetched.Err)
+	}
+	for _, record := range fetched.Records {
+		if record.Offset > c.last {
+			break
+		}
+		raw := pubsub.RawRecord{
+			Position: r.log.bus.position(record.Partition, record.Offset),
+			Key:      record.Key, Value: record.Value,
+		}
+		if err := r.visit(raw); err != nil {
+			return false, err
+		}
+	}
+	r.trouble = errors.New("nothing came of what is before the end")
+	progress = next > c.next
+	c.next = next
+	if c.next > c.last || c.next >= got.HighWatermark {
+		delete(r.cursors, got.Partition)
+		progress = true
+	}
+	return progress, nil
+}
+
+// outOfRange tells a partition whose beginning was removed from one that ends before the range begins.
+func (r *reader) outOfRange(ctx context.Context, partition int32) error {
+	first, err := r.log.bus.firstOffset(ctx, place{r.log.topic, partition})
+	if err != nil {
+		return err
+	}
+	if next := r.cursors[partition].next; next < first {
+		return fmt.Errorf("partition %d begins at offset %d, not %d: %w", partition, first, next, pubsub.ErrTrimmed)
+	}
+	delete(r.cursors, partition)
+	return nil
+}

@@ -1,0 +1,108 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
+	"github.com/ThreeDotsLabs/watermill/message"
+	"golang.org/x/time/rate"
+
+	"millrace/infra/pubsub"
+	"millrace/infra/telemetry"
+)
+
+// drainTime is how long Close waits for the messages that are being handled, so that they need not come again.
+const drainTime = 3 * time.Second
+
+// Subscriber joins its consumer group once for every Subscribe.
+type Subscriber struct {
+	bus   *Bus
+	group string
+	hooks pubsub.Claims
+	log   *slog.Logger
+
+	mu      sync.Mutex
+	closed  bool
+	closing chan struct{}
+	running sync.WaitGroup
+}
+
+var _ message.Subscriber = (*Subscriber)(nil)
+
+// Subscriber answers a new member of the group, which joins when it is subscribed.
+func (b *Bus) Subscriber(group string, c pubsub.Claims) (message.Subscriber, error) {
+	if group == "" {
+		return nil, errors.New("a subscriber needs a consumer group")
+	}
+	return &Subscriber{
+		bus: b, group: group, hooks: c, closing: make(chan struct{}),
+		log: b.log.With(slog.String("group", group)),
+	}, nil
+}
+
+// Subscribe delivers the topic's messages until the context is done or the subscriber is closed. Either waits for the
+// messages being handled, at most three seconds; what is not acknowledged by then comes again.
+func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, pubsub.ErrClosed
+	}
+	claims := newClaims(s.bus, s.hooks, s.log)
+	inner, err := kafka.NewSubscriber(kafka.SubscriberConfig{
+		Brokers:               s.bus.config.Brokers,
+		Unmarshaler:           unmarshaler{},
+		OverwriteSaramaConfig: consumerConfig(s.bus.config),
+		ConsumerGroup:         s.group,
+		NackResendSleep:       100 * time.Millisecond,
+		ReconnectRetrySleep:   500 * time.Millisecond,
+		Tracer:                claims,
+	}, calm{telemetry.Watermill{Log: s.log}, &rate.Sometimes{Interval: faultInterval}})
+	if err != nil {
+		return nil, fmt.Errorf("subscriber of group %s: %w", s.group, err)
+	}
+	// Watermill drops what is in flight the moment its context is done.
+	innerCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	in, err := inner.Subscribe(innerCtx, topic)
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("subscribe to %s: %w", topic, err)
+	}
+	s.running.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-s.closing:
+		}
+		claims.drain(drainTime)
+		cancel()
+		if err := inner.Close(); err != nil {
+			s.log.ErrorContext(ctx, "close subscriber", slog.Any("error", err))
+		}
+		claims.running.Wait()
+	})
+	out := make(chan *message.Message)
+	s.running.Go(func() {
+		defer close(out)
+		for msg := range in {
+			claims.forward(ctx, innerCtx, topic, msg, out)
+		}
+	})
+	return out, nil
+}
+
+// Close leaves the group and returns when every subscription has ended.
+func (s *Subscriber) Close() error {
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		close(s.closing)
+	}
+	s.mu.Unlock()
+	s.running.Wait()
+	return nil
+}

@@ -1,0 +1,186 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"millrace/events"
+)
+
+// topicPoll is the pause between attempts.
+const topicPoll = 100 * time.Millisecond
+
+// EnsureTopics creates the topics that do not exist yet, waits until every partition can be used, and answers the id of
+// message-events, which changes when the topic is made anew. Several processes may do so at once. Brokers that cannot be
+// reached are waited for until the context ends. A topic with another number of partitions than configured is an error:
+// keys would move. Other replication than configured is logged.
+func EnsureTopics(ctx context.Context, c Config, log *slog.Logger) (topicID string, err error) {
+	c = c.withDefaults()
+	client, err := newClient(c)
+	if err != nil {
+		return "", fmt.Errorf("kafka client: %w", err)
+	}
+	defer client.Close()
+	admin := kadm.NewClient(client)
+	var regular, poison []string
+	for _, topic := range events.Topics() {
+		if isPoison(topic) {
+			poison = append(poison, topic)
+		} else {
+			regular = append(regular, topic)
+		}
+	}
+	if err := create(ctx, admin, c, c.Partitions, c.Retention.Milliseconds(), regular); err != nil {
+		return "", err
+	}
+	if err := create(ctx, admin, c, 1, forever, poison); err != nil {
+		return "", err
+	}
+	topics, err := awaitTopics(ctx, admin, events.Topics()...)
+	if err != nil {
+		return "", err
+	}
+	for name, topic := range topics {
+		if has := len(topic.Partitions); !isPoison(name) && has != int(c.Partitions) {
+			return "", fmt.Errorf("topic %s has %d partitions, configured are %d: the number is fixed for the life of a topic",
+				name, has, c.Partitions)
+		}
+	}
+	if err := warnOfReplication(ctx, admin, c, topics, log); err != nil {
+		return "", err
+	}
+	return topics[events.TopicMessages].ID.String(), nil
+}
+
+// forever is the retention of records that are never removed.
+const forever = -1
+
+// create returns when all the topics exist, those that did not before with what is configured.
+func create(ctx context.Context, admin *kadm.Client, c Config, partitions int32, retention int64, topics []string) error {
+	retentionMS := strconv.FormatInt(retention, 10)
+	configs := map[string]*string{"retention.ms": &retentionMS}
+	if c.MinISR > 0 {
+		value := strconv.Itoa(c.MinISR)
+		configs[minISR] = &value
+	}
+	ticker := time.NewTicker(topicPoll)
+	defer ticker.Stop()
+	for {
+		responses, err := admin.CreateTopics(ctx, partitions, c.Replication, configs, topics...)
+		for _, r := range responses.Sorted() {
+			if r.Err == nil || errors.Is(r.Err, kerr.TopicAlreadyExists) {
+				continue
+			}
+			err = fmt.Errorf("%w: %s", r.Err, r.ErrMessage)
+			if !mayPass(r.Err) {
+				return fmt.Errorf("create topic %s: %w", r.Topic, err)
+			}
+		}
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("create topics %v: %w", topics, err)
+		}
+	}
+}
+
+// mayPass tells what goes by itself, such as brokers that are still starting, of which there are too few for the replicas.
+func mayPass(err error) bool {
+	refused := new(kerr.Error)
+	return !errors.As(err, &refused) || refused.Retriable || errors.Is(err, kerr.InvalidReplicationFactor)
+}
+
+// minISR is Kafka's name of the setting.
+const minISR = "min.insync.replicas"
+
+// warnOfReplication compares what exists with what is configured: both may be changed while a topic is used, and should
+// be when they differ.
+func warnOfReplication(ctx context.Context, admin *kadm.Client, c Config, topics kadm.TopicDetails, log *slog.Logger) error {
+	if c.Replication > 0 {
+		for _, topic := range topics.Sorted() {
+			if has := topic.Partitions.NumReplicas(); has != int(c.Replication) {
+				log.WarnContext(ctx, "a topic has another number of replicas than configured",
+					slog.String("topic", topic.Topic), slog.Int("replicas", has), slog.Int("configured", int(c.Replication)))
+			}
+		}
+	}
+	if c.MinISR == 0 {
+		return nil
+	}
+	configs, err := admin.DescribeTopicConfigs(ctx, topics.Names()...)
+	if err != nil {
+		return fmt.Errorf("look up topics: %w", err)
+	}
+	for _, topic := range configs {
+		for _, config := range topic.Configs {
+			if config.Key == minISR && config.MaybeValue() != strconv.Itoa(c.MinISR) {
+				log.WarnContext(ctx, "a topic has another number of replicas that must be in sync than configured",
+					slog.String("topic", topic.Name), slog.String("min_isr", config.MaybeValue()), slog.Int("configured", c.MinISR))
+			}
+		}
+	}
+	return nil
+}
+
+// awaitTopics asks until every partition of the topics has a leader, which answers for it. Apache Kafka answers a creation
+// before that, and names leaders before they know.
+func awaitTopics(ctx context.Context, admin *kadm.Client, names ...string) (kadm.TopicDetails, error) {
+	ticker := time.NewTicker(topicPoll)
+	defer ticker.Stop()
+	for {
+		topics, err := admin.ListTopics(ctx, names...)
+		if err == nil {
+			err = ready(topics, names)
+		}
+		if err == nil {
+			err = answers(ctx, admin, names)
+		}
+		if err == nil {
+			return topics, nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for topics: %w: %w", ctx.Err(), err)
+		}
+	}
+}
+
+func ready(topics kadm.TopicDetails, names []string) error {
+	for _, name := range names {
+		topic, ok := topics[name]
+		switch {
+		case !ok:
+			return fmt.Errorf("topic %s is not there yet", name)
+		case topic.Err != nil:
+			return fmt.Errorf("topic %s: %w", name, topic.Err)
+		}
+		for _, p := range topic.Partitions {
+			if p.Err != nil || p.Leader < 0 {
+				return fmt.Errorf("topic %s partition %d has no leader: %w", name, p.Partition, p.Err)
+			}
+		}
+	}
+	return nil
+}
+
+func answers(ctx context.Context, admin *kadm.Client, names []string) error {
+	ends, err := admin.ListEndOffsets(ctx, names...)
+	if err != nil {
+		return err
+	}
+	return ends.Error()
+}
+
+func isPoison(topic string) bool { return strings.HasSuffix(topic, events.PoisonTopic("")) }

@@ -1,0 +1,167 @@
+// Package memory is the bus for unit tests. Watermill's gochannel delivers; around it are what gochannel lacks: a log of
+// every topic with partitions and positions, consumer groups that go on where they acknowledged, and order.
+//
+// A Publish appends to the topic's partitions. Each partition that a group's member claims has a gochannel of its own,
+// through which one record at a time goes to the member and comes back acknowledged.
+package memory
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+)
+
+// Config of a bus. The zero value is fine.
+type Config struct {
+	// Partitions of every topic; default 4.
+	Partitions int32
+	// Epoch of the topics.
+	Epoch int64
+	// Fail, if not nil, is asked before a message is accepted; its error refuses that one and those behind it in the call.
+	Fail func(topic string, msg *message.Message) error
+}
+
+// Bus keeps everything in memory. Topics and groups come to be when they are used.
+type Bus struct {
+	config Config
+
+	publishing sync.Mutex // one Publish at a time
+	mu         sync.Mutex
+	closed     bool
+	keyless    int32
+	topics     map[string][]*partition
+	groups     map[groupTopic][]*progress
+}
+
+type groupTopic struct{ group, topic string }
+
+var _ pubsub.Bus = (*Bus)(nil)
+
+// NewBus makes an empty bus.
+func NewBus(c Config) *Bus {
+	if c.Partitions == 0 {
+		c.Partitions = 4
+	}
+	return &Bus{
+		config: c,
+		topics: make(map[string][]*partition),
+		groups: make(map[groupTopic][]*progress),
+	}
+}
+
+// Publisher appends to the log.
+func (b *Bus) Publisher() message.Publisher { return publisher{b} }
+
+// Records is the message alone: this bus makes no bundles.
+func (b *Bus) Records(msg *message.Message) []*message.Message { return []*message.Message{msg} }
+
+// Position is the position of a message that was received, else of one that was published.
+func (b *Bus) Position(msg *message.Message) (events.Position, error) {
+	if pos, ok := msg.Context().Value(receivedKey{}).(events.Position); ok {
+		return pos, nil
+	}
+	if pos, ok := msg.Context().Value(publishedKey{}).(events.Position); ok {
+		return pos, nil
+	}
+	return events.Position{}, errors.New("message was neither received nor accepted")
+}
+
+type (
+	receivedKey  struct{}
+	publishedKey struct{}
+)
+
+// Close refuses what is published from now on.
+func (b *Bus) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	return nil
+}
+
+// Trim removes the records of the partition up to the position, as retention does.
+func (b *Bus) Trim(topic string, through events.Position) {
+	b.topic(topic)[through.Partition].trim(events.Offset(b.config.Epoch, through.Seq) + 1)
+}
+
+func (b *Bus) topic(name string) []*partition {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	partitions, ok := b.topics[name]
+	if !ok {
+		for range b.config.Partitions {
+			partitions = append(partitions, newPartition())
+		}
+		b.topics[name] = partitions
+	}
+	return partitions
+}
+
+func (b *Bus) group(group, topic string) []*progress {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at := groupTopic{group, topic}
+	partitions, ok := b.groups[at]
+	if !ok {
+		for range b.config.Partitions {
+			partitions = append(partitions, newProgress())
+		}
+		b.groups[at] = partitions
+	}
+	return partitions
+}
+
+func (b *Bus) position(partition int32, offset int64) events.Position {
+	return events.Position{Partition: partition, Seq: events.Seq(b.config.Epoch, offset)}
+}
+
+type publisher struct{ bus *Bus }
+
+// Publish returns nil when all messages are in the log, else a [pubsub.PublishError].
+func (p publisher) Publish(topic string, msgs ...*message.Message) error {
+	p.bus.publishing.Lock()
+	defer p.bus.publishing.Unlock()
+	for i, msg := range msgs {
+		if err := p.publish(topic, msg); err != nil {
+			return &pubsub.PublishError{Accepted: i, Err: err}
+		}
+	}
+	return nil
+}
+
+func (p publisher) publish(topic string, msg *message.Message) error {
+	number, err := p.bus.choose(msg.Metadata.Get(pubsub.KeyHeader))
+	if err != nil {
+		return err
+	}
+	if p.bus.config.Fail != nil {
+		if err := p.bus.config.Fail(topic, msg); err != nil {
+			return err
+		}
+	}
+	offset := p.bus.topic(topic)[number].append(msg.Copy())
+	msg.SetContext(context.WithValue(msg.Context(), publishedKey{}, p.bus.position(number, offset)))
+	return nil
+}
+
+// Close refuses what is published from now on.
+func (p publisher) Close() error { return p.bus.Close() }
+
+// choose answers the partition of the key, or the next in turn without one.
+func (b *Bus) choose(key string) (int32, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0, pubsub.ErrClosed
+	}
+	if key != "" {
+		return events.Partition(key, b.config.Partitions), nil
+	}
+	b.keyless++
+	return b.keyless % b.config.Partitions, nil
+}

@@ -1,0 +1,81 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+)
+
+// Log reads a topic.
+type Log struct {
+	bus   *Bus
+	topic string
+}
+
+var _ pubsub.Log = (*Log)(nil)
+
+// Log reads the topic.
+func (b *Bus) Log(topic string) pubsub.Log { return &Log{b, topic} }
+
+// Partitions is how many every topic has.
+func (l *Log) Partitions() int32 { return l.bus.config.Partitions }
+
+// End is the last position of every partition; without a record of this epoch, the last before it.
+func (l *Log) End(ctx context.Context) (map[int32]int64, error) {
+	end := make(map[int32]int64)
+	for p, partition := range l.bus.topic(l.topic) {
+		_, next := partition.bounds()
+		end[int32(p)] = l.bus.position(int32(p), next-1).Seq
+	}
+	return end, ctx.Err()
+}
+
+// Committed is the last position of every partition that the group has acknowledged.
+func (l *Log) Committed(ctx context.Context, group string) (map[int32]int64, error) {
+	committed := make(map[int32]int64)
+	for p, progress := range l.bus.group(group, l.topic) {
+		committed[int32(p)] = 0
+		if next := progress.get(); next > 0 {
+			committed[int32(p)] = l.bus.position(int32(p), next-1).Seq
+		}
+	}
+	return committed, ctx.Err()
+}
+
+// Read visits what lies in the ranges, one partition after the other.
+func (l *Log) Read(ctx context.Context, ranges []events.Range, visit func(pubsub.RawRecord) error) error {
+	epoch := l.bus.config.Epoch
+	for _, asked := range ranges {
+		if asked.After >= asked.Through {
+			continue
+		}
+		if asked.Partition < 0 || asked.Partition >= l.Partitions() {
+			return fmt.Errorf("topic %s has no partition %d", l.topic, asked.Partition)
+		}
+		partition := l.bus.topic(l.topic)[asked.Partition]
+		first, _ := partition.bounds()
+		if asked.After < events.Seq(epoch, first-1) {
+			return fmt.Errorf("partition %d after %d: %w", asked.Partition, asked.After, pubsub.ErrTrimmed)
+		}
+		for offset := events.Offset(epoch, asked.After+1); offset <= events.Offset(epoch, asked.Through); offset++ {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			msg, found, _ := partition.at(offset)
+			if msg == nil || found != offset {
+				break
+			}
+			raw := pubsub.RawRecord{
+				Position: l.bus.position(asked.Partition, offset),
+				Key:      []byte(msg.Metadata.Get(pubsub.KeyHeader)),
+				Value:    msg.Payload,
+			}
+			if err := visit(raw); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,189 @@
+package memory
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/ThreeDotsLabs/watermill/pubsub/gochannel"
+
+	"millrace/infra/pubsub"
+)
+
+// redeliveryPause keeps a record that is refused over and over from taking a whole processor.
+const redeliveryPause = 5 * time.Millisecond
+
+// Subscriber is a member of a group. The first member of a group to come reads all partitions, the next one when the
+// first has closed.
+type Subscriber struct {
+	bus    *Bus
+	group  string
+	claims pubsub.Claims
+
+	mu      sync.Mutex
+	closed  bool
+	closing chan struct{}
+	running sync.WaitGroup
+}
+
+var _ message.Subscriber = (*Subscriber)(nil)
+
+// Subscriber answers a new member of the group.
+func (b *Bus) Subscriber(group string, c pubsub.Claims) (message.Subscriber, error) {
+	return &Subscriber{bus: b, group: group, claims: c, closing: make(chan struct{})}, nil
+}
+
+// Subscribe delivers until the context is done or the subscriber is closed. What is not acknowledged by then comes again.
+func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, pubsub.ErrClosed
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	out := make(chan *message.Message)
+	var reading sync.WaitGroup
+	for p, partition := range s.bus.topic(topic) {
+		r := &reader{
+			bus: s.bus, claims: s.claims, topic: topic, number: int32(p),
+			partition: partition, progress: s.bus.group(s.group, topic)[p], out: out,
+		}
+		reading.Go(func() { r.run(ctx) })
+	}
+	s.running.Go(func() {
+		defer close(out)
+		defer cancel()
+		select {
+		case <-ctx.Done():
+		case <-s.closing:
+		}
+		cancel()
+		reading.Wait()
+	})
+	return out, nil
+}
+
+// Close returns when every subscription has ended.
+func (s *Subscriber) Close() error {
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		close(s.closing)
+	}
+	s.mu.Unlock()
+	s.running.Wait()
+	return nil
+}
+
+// reader brings one partition's records to the member, through a gochannel that waits for each to be acknowledged.
+type reader struct {
+	bus       *Bus
+	claims    pubsub.Claims
+	topic     string
+	number    int32
+	partition *partition
+	progress  *progress
+	out       chan<- *message.Message
+
+	mu   sync.Mutex
+	last *message.Message // that went out
+}
+
+func (r *reader) run(ctx context.Context) {
+	select {
+	case <-r.progress.owner:
+		defer func() { r.progress.owner <- struct{}{} }()
+	case <-ctx.Done():
+		return
+	}
+	if r.claims.Claimed != nil {
+		first, _ := r.partition.bounds()
+		r.claims.Claimed(r.bus.position(r.number, max(first, r.progress.get())-1))
+	}
+	if r.claims.Released != nil {
+		defer r.claims.Released(r.number)
+	}
+	channel := gochannel.NewGoChannel(gochannel.Config{BlockPublishUntilSubscriberAck: true, PreserveContext: true}, nil)
+	in, _ := channel.Subscribe(context.WithoutCancel(ctx), r.topic) // fails on a closed channel only
+	var relaying sync.WaitGroup
+	relaying.Go(func() { r.relay(ctx, in) })
+	closed := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		defer close(closed)
+		_ = channel.Close() // never fails
+	})
+	r.pump(ctx, channel)
+	<-closed
+	relaying.Wait()
+}
+
+// pump sends record after record and commits each when it is acknowledged.
+func (r *reader) pump(ctx context.Context, channel message.Publisher) {
+	for {
+		record, offset, more := r.partition.at(r.progress.get())
+		if record == nil {
+			select {
+			case <-more:
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		msg := record.Copy()
+		msg.SetContext(context.WithValue(ctx, receivedKey{}, r.bus.position(r.number, offset)))
+		r.sent(nil)
+		if err := channel.Publish(r.topic, msg); err != nil {
+			<-ctx.Done() // nothing else closes the channel
+			return
+		}
+		if !r.acknowledged() {
+			return
+		}
+		r.progress.commit(offset + 1)
+	}
+}
+
+// relay passes on what the gochannel sends, which after a refusal is the same again.
+func (r *reader) relay(ctx context.Context, in <-chan *message.Message) {
+	for msg := range in {
+		if r.redelivery() {
+			select {
+			case <-time.After(redeliveryPause):
+			case <-ctx.Done():
+			}
+		}
+		r.sent(msg)
+		select {
+		case r.out <- msg:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (r *reader) sent(msg *message.Message) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = msg
+}
+
+func (r *reader) redelivery() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last != nil
+}
+
+// acknowledged reports whether the last message was, and not only given up because the reader is closing.
+func (r *reader) acknowledged() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.last == nil {
+		return false
+	}
+	select {
+	case <-r.last.Acked():
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,92 @@
+// Package pubsub says what the program needs of a message log beyond Watermill's Publisher and Subscriber: the position
+// of a record, when a process claims a partition, and reading the log without consuming it. Implementations are in the
+// packages below, over Kafka and over Watermill's gochannel, and pass pubsubtest.
+package pubsub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"millrace/events"
+)
+
+// KeyHeader is the metadata entry that holds the record's key. It is published as the key, not as a header.
+const KeyHeader = "millrace_key"
+
+// Bus is a message log: publishing, consuming in groups and reading.
+type Bus interface {
+	// Publisher publishes to any topic. A Publish of several messages to one partition keeps their order: none is ever in
+	// the log without those before it in the call. When not all were accepted the error is a *[PublishError]. Publish
+	// returns within the bus's publish deadline. Concurrent calls are independent. The publisher belongs to the bus and is
+	// closed with it.
+	Publisher() message.Publisher
+	// Subscriber joins the consumer group. The group goes on where it has acknowledged; a new one starts at the oldest
+	// record. One message of a partition is in flight at a time; after a nack the same comes again.
+	Subscriber(group string, claims Claims) (message.Subscriber, error)
+	// Records are the records that a received message stands for, in order, each as a message with a position of its own.
+	// It is the message itself unless the subscriber was asked for bundles. Each is acknowledged when it is done with, and
+	// the message after the last; after a nack of the message those come again that are not acknowledged.
+	Records(msg *message.Message) []*message.Message
+	// Position is the position of a message that was received from a subscriber or accepted by the publisher.
+	Position(msg *message.Message) (events.Position, error)
+	// Log reads the topic.
+	Log(topic string) Log
+	// Close stops publishing and reading. Subscribers are closed by whoever asked for them, before.
+	Close() error
+}
+
+// Claims are told which partitions a subscriber reads. Calls for one partition never overlap; either may be nil.
+type Claims struct {
+	// Bundle is how many records of a partition that wait together one message may stand for; 0: one. See [Bus].Records. A
+	// bundle's context is done when the partition is being taken away: what is left of it need not be handled here.
+	Bundle int
+	// Claimed comes before the first message of the partition, which lies after the position.
+	Claimed func(after events.Position)
+	// Released comes after the last message of the partition was acknowledged or given up.
+	Released func(partition int32)
+}
+
+// Log reads a topic's records and how far they go, without being a consumer.
+type Log interface {
+	// Partitions is how many the topic has.
+	Partitions() int32
+	// End answers the position of the last record of every partition, 0 for one that never had any.
+	End(ctx context.Context) (map[int32]int64, error)
+	// Committed answers for every partition the position up to which the group has acknowledged, 0 if it never has.
+	Committed(ctx context.Context, group string) (map[int32]int64, error)
+	// Read calls visit for every record in the ranges, ascending within each partition. ErrTrimmed: the log no longer
+	// has the beginning of a range. An error of visit ends it and is returned.
+	Read(ctx context.Context, ranges []events.Range, visit func(RawRecord) error) error
+}
+
+// RawRecord is a record as it stands in the log.
+type RawRecord struct {
+	events.Position
+	Key, Value []byte
+}
+
+// ErrTrimmed is returned by [Log].Read where retention has removed what was asked for.
+var ErrTrimmed = errors.New("the log no longer has these records")
+
+// Why a Publish was refused without trying: nothing of it gets into the log.
+var (
+	ErrClosed = errors.New("the bus is closed")
+	ErrBusy   = errors.New("too many messages are being published")
+)
+
+// PublishError says how much of an ordered batch was accepted.
+type PublishError struct {
+	// Accepted is how many messages, from the first, the broker has acknowledged. Those behind were refused, or what became
+	// of them is unknown: of one partition's then none is in the log without those before it.
+	Accepted int
+	Err      error
+}
+
+func (e *PublishError) Error() string {
+	return fmt.Sprintf("publish: %d accepted: %v", e.Accepted, e.Err)
+}
+
+func (e *PublishError) Unwrap() error { return e.Err }

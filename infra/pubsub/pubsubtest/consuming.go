@@ -1,0 +1,173 @@
+package pubsubtest
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+)
+
+func refusedComesAgain(t *testing.T, f Factory) {
+	f.publish(t, series("key", 3)...)
+	r := f.join(t, "again", pubsub.Claims{})
+	var seen []string
+	for range 3 {
+		msg := r.next()
+		seen = append(seen, string(msg.Payload))
+		msg.Nack()
+	}
+	seen = append(seen, payloads(r.take(3))...)
+	require.Equal(t, []string{"key/0", "key/0", "key/0", "key/0", "key/1", "key/2"}, seen)
+}
+
+func refusedHoldsOnePartition(t *testing.T, f Factory) {
+	bad, good := f.keyIn(0), f.keyIn(1)
+	f.publish(t, series(bad, 2)...)
+	f.publish(t, series(good, 20)...)
+	r := f.join(t, "holds", pubsub.Claims{})
+	var others []string
+	for len(others) < 20 {
+		msg := r.next()
+		if msg.Metadata.Get(pubsub.KeyHeader) == bad {
+			require.Equal(t, bad+"/0", string(msg.Payload))
+			msg.Nack()
+			continue
+		}
+		others = append(others, string(msg.Payload))
+		msg.Ack()
+	}
+	require.Equal(t, payloads(series(good, 20)), others)
+	require.Equal(t, payloads(series(bad, 2)), payloads(r.take(2)))
+}
+
+func groupsAreIndependent(t *testing.T, f Factory) {
+	f.publish(t, series("key", 10)...)
+	stuck := f.join(t, "stuck", pubsub.Claims{})
+	held := stuck.next()
+	require.Equal(t, payloads(series("key", 10)), payloads(f.join(t, "free", pubsub.Claims{}).take(10)))
+	held.Ack()
+	require.Equal(t, payloads(series("key", 10)[1:]), payloads(stuck.take(9)))
+	require.Equal(t, payloads(series("key", 10)), payloads(f.join(t, "late", pubsub.Claims{}).take(10)))
+}
+
+func groupGoesOn(t *testing.T, f Factory) {
+	f.publish(t, series("key", 6)...)
+	first := f.join(t, "restart", pubsub.Claims{})
+	first.take(4)
+	first.close()
+	f.publish(t, keyed("key", 6))
+	second := f.join(t, "restart", pubsub.Claims{})
+	require.Equal(t, payloads(series("key", 7)[4:]), payloads(second.take(3)))
+}
+
+func unacknowledgedComesAgain(t *testing.T, f Factory) {
+	f.publish(t, series("key", 3)...)
+	first := f.join(t, "unacknowledged", pubsub.Claims{})
+	first.take(1)
+	first.next().Nack()
+	first.close()
+	second := f.join(t, "unacknowledged", pubsub.Claims{})
+	require.Equal(t, []string{"key/1", "key/2"}, payloads(second.take(2)))
+}
+
+// calls records claims. It fails the test when calls for a partition overlap or do not alternate.
+type calls struct {
+	t  *testing.T
+	mu sync.Mutex
+	// held are the partitions claimed now, with the position; released counts.
+	held     map[int32]int64
+	released int
+	changed  chan struct{}
+}
+
+func newCalls(t *testing.T) *calls {
+	return &calls{t: t, held: make(map[int32]int64), changed: make(chan struct{})}
+}
+
+func (c *calls) hooks() pubsub.Claims {
+	return pubsub.Claims{
+		Claimed: func(after events.Position) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if _, ok := c.held[after.Partition]; ok {
+				c.t.Errorf("partition %d claimed twice", after.Partition)
+			}
+			c.held[after.Partition] = after.Seq
+			c.notify()
+		},
+		Released: func(partition int32) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if _, ok := c.held[partition]; !ok {
+				c.t.Errorf("partition %d released but not claimed", partition)
+			}
+			delete(c.held, partition)
+			c.released++
+			c.notify()
+		},
+	}
+}
+
+func (c *calls) notify() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// await returns when the condition holds for the claims.
+func (c *calls) await(what string, holds func(held map[int32]int64, released int) bool) {
+	c.t.Helper()
+	giveUp := time.After(patience)
+	for {
+		c.mu.Lock()
+		ok, changed := holds(c.held, c.released), c.changed
+		c.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-changed:
+		case <-giveUp:
+			require.FailNow(c.t, "gave up waiting", what)
+		}
+	}
+}
+
+func claimsFrameMessages(t *testing.T, f Factory) {
+	partitions := int(f.Bus.Log(f.Topic).Partitions())
+	key := f.keyIn(1)
+	f.publish(t, series(key, 3)...)
+
+	c := newCalls(t)
+	first := f.join(t, "claims", c.hooks())
+	msg := first.next()
+	c.await("all claimed", func(held map[int32]int64, _ int) bool { return len(held) == partitions })
+	require.Less(t, c.held[1], first.position(msg).Seq, "claimed after its first message")
+	msg.Ack()
+	acknowledged := first.position(first.take(1)[0])
+	third := first.next()
+	third.Nack()
+	first.close()
+	c.await("all released", func(held map[int32]int64, released int) bool {
+		return len(held) == 0 && released == partitions
+	})
+
+	c = newCalls(t)
+	second := f.join(t, "claims", c.hooks())
+	require.Equal(t, []string{key + "/2"}, payloads(second.take(1)))
+	c.await("all claimed", func(held map[int32]int64, _ int) bool { return len(held) == partitions })
+	require.Equal(t, acknowledged.Seq, c.held[1])
+}
+
+func closedSubscriberRefuses(t *testing.T, f Factory) {
+	r := f.join(t, "closed", pubsub.Claims{})
+	r.close()
+	r.close()
+	_, err := r.sub.Subscribe(t.Context(), f.Topic)
+	require.Error(t, err)
+	_, open := <-r.in
+	require.False(t, open, "the channel of messages stays open")
+}

@@ -1,0 +1,50 @@
+// Package pubsubtest is what every [pubsub.Bus] must do, as tests.
+package pubsubtest
+
+import (
+	"testing"
+
+	"millrace/infra/pubsub"
+)
+
+// Factory is a bus to test, with a topic that is new, has at least two partitions, and no records.
+type Factory struct {
+	Bus   pubsub.Bus
+	Topic string
+	// NoRebalance says why members of a group do not share partitions. Empty: they do.
+	NoRebalance string
+
+	start map[int32]int64 // the end of the log when it had no records
+}
+
+// Run runs the suite. Every test gets a bus of its own and closes nothing but its subscribers, unless closing is what it
+// is about.
+func Run(t *testing.T, open func(*testing.T) Factory) {
+	for name, test := range map[string]func(*testing.T, Factory){
+		"a key has one partition":                                 keyHasOnePartition,
+		"a key's messages keep their order":                       keysKeepOrder,
+		"concurrent publishers lose and double nothing":           concurrentPublishers,
+		"metadata, payload, id and key arrive":                    messagesArriveWhole,
+		"a message without a key arrives":                         keylessArrives,
+		"a refused message comes again before later ones":         refusedComesAgain,
+		"a refused message holds up its partition alone":          refusedHoldsOnePartition,
+		"groups are independent":                                  groupsAreIndependent,
+		"everybody sees the same ascending positions":             positionsAgree,
+		"end, committed and read agree":                           logAgrees,
+		"read keeps to its ranges":                                readKeepsToRanges,
+		"read ends with the visitor's error":                      readEndsWithError,
+		"a group goes on where it acknowledged":                   groupGoesOn,
+		"a message not acknowledged before the end comes again":   unacknowledgedComesAgain,
+		"claims come before messages and releases after":          claimsFrameMessages,
+		"a rebalance does not wait for a message that is refused": rebalanceWhileRefusing,
+		"a closed bus refuses":                                    closedBusRefuses,
+		"a closed subscriber refuses":                             closedSubscriberRefuses,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they mostly wait
+			f := open(t)
+			f.start = f.end(t)
+			test(t, f)
+		})
+	}
+}

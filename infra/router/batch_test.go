@@ -1,0 +1,162 @@
+package router_test
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+	"millrace/infra/pubsub/memory"
+	"millrace/infra/router"
+)
+
+// pairs is a bus whose subscribers get each record together with a second one that stands for what waits behind it.
+type pairs struct {
+	*memory.Bus
+	behind []byte
+}
+
+func (b pairs) Records(msg *message.Message) []*message.Message {
+	first, second := msg.Copy(), message.NewMessage("", b.behind)
+	first.SetContext(msg.Context())
+	second.SetContext(msg.Context())
+	return []*message.Message{first, second}
+}
+
+func TestBatchIsTriedFirstAndWhatFailsIsHandledAlone(t *testing.T) {
+	first, second := newMessage(2, "first"), newMessage(2, "second")
+	behind, err := events.Encode(second)
+	require.NoError(t, err)
+	one := []string{"first"}
+	both := []string{"first", "second"}
+	for name, test := range map[string]struct {
+		batch func([]events.Record) []error
+		alone []string
+	}{
+		"all well":         {func(r []events.Record) []error { return make([]error, len(r)) }, nil},
+		"one fails":        {func([]events.Record) []error { return []error{errDown, nil} }, one},
+		"one is permanent": {func([]events.Record) []error { return []error{events.Permanent(errDown), nil} }, one},
+		"all fail":         {func([]events.Record) []error { return []error{errDown, errDown} }, both},
+		"panic":            {func([]events.Record) []error { panic("at the disco") }, both},
+		"too few answers":  {func([]events.Record) []error { return nil }, both},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bus := pairs{memory.NewBus(memory.Config{}), behind}
+			var batches journal[[]string]
+			var alone, observed journal[string]
+			var settled journal[events.Position]
+			h := handler(func(_ context.Context, r events.Record) error {
+				alone.add(r.Message.ClientMsgID)
+				return nil
+			})
+			h.HandleBatch = func(_ context.Context, records []events.Record) []error {
+				var ids []string
+				for _, r := range records {
+					ids = append(ids, r.Message.ClientMsgID)
+				}
+				batches.add(ids)
+				return test.batch(records)
+			}
+			h.Settled = func(p events.Position) { settled.add(p) }
+			opts := quick()
+			opts.Observe = func(o router.Observation) { observed.add(string(o.Outcome)) }
+			publishEvent(t, bus, first)
+			run(t, bus, opts, h)
+			settled.wait(t, 2)
+			requireAllCommitted(t, bus)
+			require.Equal(t, [][]string{both}, batches.all())
+			require.Equal(t, test.alone, alone.all())
+			require.Equal(t, []string{"handled", "handled"}, observed.all())
+			requireNothingPoisoned(t, bus)
+		})
+	}
+}
+
+func TestBatchLeavesOutWhatIsNotForTheHandler(t *testing.T) {
+	bus := pairs{memory.NewBus(memory.Config{}), []byte("undecodable")}
+	var batches journal[int]
+	h := handler(func(context.Context, events.Record) error { return nil })
+	h.HandleBatch = func(_ context.Context, records []events.Record) []error {
+		batches.add(len(records))
+		return make([]error, len(records))
+	}
+	publishEvent(t, bus, newMessage(2, "first"))
+	run(t, bus, quick(), h)
+	requireAllCommitted(t, bus)
+	require.Equal(t, []int{1}, batches.all())
+	require.Equal(t, "undecodable", string(poisonQueue(t, bus, 1)[0].Payload))
+}
+
+var _ pubsub.Bus = pairs{}
+
+// The records of many conversations, of which some fail for a while and some for good, over a bus that makes bundles.
+func TestBatchesOverKafkaKeepOrderAndLoseNothing(t *testing.T) {
+	bus := overKafka(t)
+	const conversations, messages = 4, 200
+	for i := range messages {
+		for to := range int64(conversations) {
+			publishEvent(t, bus, newMessage(to+1, strconv.Itoa(i)))
+		}
+	}
+	var handled journal[events.Record]
+	failures := map[string]int{}
+	work := func(r events.Record) error {
+		id := r.Message.ClientMsgID
+		n, _ := strconv.Atoi(id)
+		switch {
+		case n%50 == 7:
+			return events.Permanent(errDown)
+		case n%50 == 13 && failures[r.EventID] < 3:
+			failures[r.EventID]++
+			return errDown
+		}
+		handled.add(r)
+		return nil
+	}
+	one := make(chan struct{}, 1) // the journal's order is that of the partitions only if they take turns
+	h := handler(func(_ context.Context, r events.Record) error {
+		one <- struct{}{}
+		defer func() { <-one }()
+		return work(r)
+	})
+	largest := 0
+	h.HandleBatch = func(_ context.Context, records []events.Record) []error {
+		one <- struct{}{}
+		defer func() { <-one }()
+		largest = max(largest, len(records))
+		errs := make([]error, len(records))
+		for i, r := range records {
+			errs[i] = work(r)
+		}
+		return errs
+	}
+	var settled journal[events.Position]
+	h.Settled = func(p events.Position) { settled.add(p) }
+	run(t, bus, quick(), h)
+	requireAllCommitted(t, bus)
+
+	one <- struct{}{}
+	require.Greater(t, largest, 1)
+	ids := map[string]int{}
+	for _, r := range handled.all() {
+		ids[r.EventID]++
+	}
+	require.Len(t, ids, conversations*messages*49/50, "all but one in fifty")
+	for id, times := range ids {
+		require.Equal(t, 1, times, id)
+	}
+	require.Len(t, poisonQueue(t, bus, conversations*messages/50), conversations*messages/50)
+	byPartition := map[int32][]int64{}
+	for _, p := range settled.all() {
+		byPartition[p.Partition] = append(byPartition[p.Partition], p.Seq)
+	}
+	for _, seqs := range byPartition {
+		require.True(t, slices.IsSorted(seqs), "settled in order, each once")
+		require.Len(t, slices.Compact(seqs), len(seqs))
+	}
+}

@@ -1,0 +1,232 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+)
+
+// ReplayHandlerHeader names the one handler that a record replayed from the poison queue is for. Others skip it.
+const ReplayHandlerHeader = "millrace_replay_handler"
+
+// Outcome is how the delivery of a record ended.
+type Outcome string
+
+// The outcomes. All but Failed settle the record.
+const (
+	Handled  Outcome = "handled"
+	Repeated Outcome = "repeated" // a repeat of an event that was handled before
+	Skipped  Outcome = "skipped"  // of an unknown type, or a replay for another handler
+	Poisoned Outcome = "poisoned"
+	Failed   Outcome = "failed" // given back: it comes again
+)
+
+// Observation is one delivery of a record to a handler.
+type Observation struct {
+	Handler string
+	Outcome Outcome
+	// Retries is how often the handler was tried again.
+	Retries int
+	Took    time.Duration
+}
+
+// bundle is how many records of a partition are taken at once.
+const bundle = 128
+
+// consumer runs the records of one handler.
+type consumer struct {
+	events.Handler
+	bus        pubsub.Bus
+	marks      Marks
+	timeout    time.Duration
+	observe    func(Observation)
+	log        *slog.Logger
+	partitions int32
+	run        message.HandlerFunc // one record through all stages
+}
+
+func newConsumer(bus pubsub.Bus, h events.Handler, opts Options, log *slog.Logger) *consumer {
+	c := &consumer{
+		Handler: h, bus: bus, marks: opts.Marks(h.Name), timeout: opts.Timeout, observe: opts.Observe,
+		log: log.With("handler", h.Name, "topic", h.Topic),
+	}
+	c.run = func(msg *message.Message) ([]*message.Message, error) { return nil, c.handle(msg) }
+	for _, stage := range slices.Backward(c.middleware(opts)) {
+		c.run = stage(c.run)
+	}
+	return c
+}
+
+// consume takes the records of a message in order. Where one fails, or the partition is being taken away, the message is
+// given back with what is left of it.
+func (c *consumer) consume(msg *message.Message) error {
+	records := c.bus.Records(msg)
+	ahead := c.handleBatch(records)
+	for i, r := range records {
+		if i > 0 && takenAway(msg) || !ahead[r] && !c.deliver(r) {
+			// Nacked here and not by an error: Watermill would write a line of its own for that.
+			msg.Nack()
+			return nil
+		}
+		if err := c.settle(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takenAway reports whether the message's partition is to be another's, or the router is stopping.
+func takenAway(msg *message.Message) bool { return msg.Context().Err() != nil }
+
+// deliver runs one record through the stages and reports whether it is done with.
+func (c *consumer) deliver(msg *message.Message) bool {
+	_, err := c.run(msg)
+	return err == nil
+}
+
+// settle tells the handler that the record is done with, and then the bus.
+func (c *consumer) settle(msg *message.Message) error {
+	pos, err := c.bus.Position(msg)
+	if err != nil {
+		return fmt.Errorf("position: %w", err)
+	}
+	if c.Settled != nil {
+		c.Settled(pos)
+	}
+	msg.Ack()
+	return nil
+}
+
+// start learns how many partitions the topic has; without knowing, every record would look misplaced.
+func (c *consumer) start() error {
+	c.partitions = c.bus.Log(c.Topic).Partitions()
+	if c.partitions < 1 {
+		return fmt.Errorf("handler %s: topic %s has no partitions", c.Name, c.Topic)
+	}
+	return nil
+}
+
+func (c *consumer) middleware(opts Options) []message.HandlerMiddleware {
+	retry := middleware.Retry{
+		MaxRetries:      max(opts.Retries, 0),
+		InitialInterval: opts.RetryPause,
+		MaxInterval:     20 * opts.RetryPause,
+		// Each retry takes two steps, one of them for ShouldRetry: the pauses double.
+		Multiplier:          1.4,
+		RandomizationFactor: 0.5,
+		ResetContextOnRetry: true,
+		ShouldRetry:         func(p middleware.RetryParams) bool { return !isPermanent(p.Err) },
+	}
+	return []message.HandlerMiddleware{
+		c.finish, c.poison, retry.Middleware, detach, middleware.Timeout(opts.Timeout), middleware.Recoverer,
+	}
+}
+
+// delivery is what the stages tell each other of a record. It travels in the message's context.
+type delivery struct {
+	events.Position
+	correlation string
+	outcome     Outcome
+	attempts    int
+}
+
+type deliveryKey struct{}
+
+func deliveryOf(msg *message.Message) *delivery {
+	return msg.Context().Value(deliveryKey{}).(*delivery) //nolint:errcheck,forcetypeassert // finish has put it there
+}
+
+func (c *consumer) logger(d *delivery) *slog.Logger {
+	log := c.log.With("partition", d.Partition, "seq", d.Seq)
+	if d.correlation != "" {
+		log = log.With(events.CorrelationHeader, d.correlation)
+	}
+	return log
+}
+
+// finish observes, and tells in the log why a record is given back.
+func (c *consumer) finish(next message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) ([]*message.Message, error) {
+		begin := time.Now()
+		pos, err := c.bus.Position(msg)
+		if err != nil {
+			return nil, fmt.Errorf("position: %w", err)
+		}
+		d := &delivery{Position: pos, correlation: msg.Metadata.Get(events.CorrelationHeader)}
+		ctx := msg.Context()
+		if d.correlation != "" {
+			ctx = events.WithCorrelation(ctx, d.correlation)
+		}
+		msg.SetContext(context.WithValue(ctx, deliveryKey{}, d))
+
+		if _, err = next(msg); err != nil {
+			d.outcome = Failed
+			if !errors.Is(err, context.Canceled) {
+				c.logger(d).Warn("record failed, it comes again", "attempts", d.attempts, "error", err)
+			}
+		}
+		c.observe(Observation{Handler: c.Name, Outcome: d.outcome, Retries: max(d.attempts-1, 0), Took: time.Since(begin)})
+		return nil, err
+	}
+}
+
+// detach keeps the handler's work from ending half done when the router stops.
+func detach(next message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) ([]*message.Message, error) {
+		msg.SetContext(context.WithoutCancel(msg.Context()))
+		return next(msg)
+	}
+}
+
+// handle is the innermost part: decode, dedup and the handler itself.
+func (c *consumer) handle(msg *message.Message) error {
+	d := deliveryOf(msg)
+	d.attempts++
+	r, outcome, err := c.read(msg, d.Position)
+	if err != nil {
+		return err
+	}
+	if d.outcome = outcome; outcome != Handled {
+		return nil
+	}
+	if err := c.Handle(msg.Context(), r); err != nil {
+		return err
+	}
+	c.marks.Mark(msg.Context(), r.EventID, r.Position)
+	return nil
+}
+
+// read decodes the record and tells what is to become of it: Handled means that the handler is to do it.
+func (c *consumer) read(msg *message.Message, pos events.Position) (events.Record, Outcome, error) {
+	if replay := msg.Metadata.Get(ReplayHandlerHeader); replay != "" && replay != c.Name {
+		return events.Record{}, Skipped, nil
+	}
+	event, err := events.Decode(c.Topic, pos, msg.Payload)
+	if err != nil {
+		return events.Record{}, "", err
+	}
+	r := events.Record{Event: event, Position: pos}
+	switch {
+	case !r.Type.Known():
+		return r, Skipped, nil
+	case c.misplaced(&r):
+		return r, "", errMisplaced
+	case isRepeat(msg.Context(), c.marks, &r):
+		return r, Repeated, nil
+	}
+	return r, Handled, nil
+}
+
+// misplaced reports whether the record lies outside its conversation's partition, where its order would mean nothing.
+func (c *consumer) misplaced(r *events.Record) bool {
+	return c.Topic == events.TopicMessages && events.Partition(r.ConversationKey(), c.partitions) != r.Partition
+}

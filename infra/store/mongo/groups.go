@@ -1,0 +1,214 @@
+package mongo
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	driver "go.mongodb.org/mongo-driver/v2/mongo"
+
+	"millrace/events"
+	"millrace/infra/store"
+)
+
+// saveMemberships applies what happens to groups one by one, since each event rests on those before. Of every event its
+// own document is written last: one that broke off is done again, and one that was overtaken has no effect.
+func (b *batch) saveMemberships(ctx context.Context) error {
+	return b.each(func(i int, r *events.Record) error {
+		effective, err := b.saveMembership(ctx, i, r)
+		if err = classify(err); events.IsPermanent(err) {
+			b.results[i] = err
+			return nil
+		}
+		if effective {
+			b.activate(r)
+		}
+		return err
+	}, events.GroupCreated, events.MemberJoined, events.MemberLeft, events.GroupDissolved)
+}
+
+func (b *batch) saveMembership(ctx context.Context, i int, r *events.Record) (effective bool, err error) {
+	group, _, err := findOne[conversation](ctx, b.conversationByName(r.Conversation))
+	if err != nil {
+		return false, fmt.Errorf("find group: %w", err)
+	}
+	switch {
+	case r.Type == events.GroupCreated:
+		return b.createGroup(ctx, i, r, group)
+	case group.Created == 0 || group.Dissolved != 0 && group.Dissolved != r.Seq:
+		return false, nil
+	case r.Type == events.GroupDissolved:
+		return true, b.dissolve(ctx, i, r)
+	}
+	effective, err = b.joinOrLeave(ctx, r)
+	if err != nil || !effective {
+		return false, err
+	}
+	return true, b.keepChanges(ctx, []int{i})
+}
+
+func (b *batch) createGroup(ctx context.Context, i int, r *events.Record, group conversation) (effective bool, err error) {
+	if group.Created != 0 && group.Created != r.Seq {
+		return false, nil
+	}
+	members := make([]driver.WriteModel, len(r.Members))
+	for at, user := range r.Members {
+		members[at] = create(b.newParticipant(user, r.Conversation, r.Partition, r.Seq))
+	}
+	if err := exceptDuplicates(b.write(ctx, b.participants, members)); err != nil {
+		return false, fmt.Errorf("add members: %w", err)
+	}
+	if err := b.keepChanges(ctx, []int{i}); err != nil {
+		return false, err
+	}
+	there := doc(field("_id", r.Conversation))
+	err = exceptDuplicates(b.write(ctx, b.conversations, []driver.WriteModel{b.createConversation(r.Conversation, r.Partition)}))
+	if err == nil {
+		_, err = b.conversations.UpdateOne(ctx, there, set(field("name", r.Name), field("owner", r.User), field("created", r.Seq)))
+	}
+	if err != nil {
+		return false, fmt.Errorf("create group: %w", err)
+	}
+	return true, nil
+}
+
+// joinOrLeave reports whether the event has an effect: that it had it before counts too.
+func (b *batch) joinOrLeave(ctx context.Context, r *events.Record) (effective bool, err error) {
+	p, found, err := findOne[participant](ctx, b.participantOf(r.User, r.Conversation))
+	if err != nil {
+		return false, fmt.Errorf("find member: %w", err)
+	}
+	if p.Changed == r.Seq {
+		return true, nil
+	}
+	if p.Changed > r.Seq || (p.Joined != 0) == (r.Type == events.MemberJoined) {
+		return false, nil
+	}
+	var model *driver.UpdateOneModel
+	switch {
+	case p.Joined != 0:
+		model = endStay(p, r.Seq)
+	case found:
+		model = update(unchanged(p), set(field("joined", r.Seq), field("changed", r.Seq)))
+	default:
+		model = create(b.newParticipant(r.User, r.Conversation, r.Partition, r.Seq))
+	}
+	if err := b.write(ctx, b.participants, []driver.WriteModel{model}); err != nil {
+		return false, fmt.Errorf("change membership: %w", err)
+	}
+	return true, nil
+}
+
+// unchanged is the filter for a participant as long as it is as it was read.
+func unchanged(p participant) bson.D {
+	return doc(field("_id", p.ID), field("user", p.User), field("changed", p.Changed))
+}
+
+func endStay(p participant, seq int64) *driver.UpdateOneModel {
+	ended := stay{Joined: p.Joined, Left: max(p.Joined, seq)}
+	return update(unchanged(p), append(set(field("joined", int64(0)), field("changed", seq)),
+		field("$push", doc(field("past", ended)))))
+}
+
+// dissolve ends every stay.
+func (b *batch) dissolve(ctx context.Context, i int, r *events.Record) error {
+	members, err := find[participant](ctx, b.membersOf(r.Conversation))
+	if err != nil {
+		return fmt.Errorf("find members: %w", err)
+	}
+	var models []driver.WriteModel
+	for _, p := range members {
+		models = append(models, endStay(p, r.Seq))
+	}
+	if err := b.write(ctx, b.participants, models); err != nil {
+		return fmt.Errorf("end stays: %w", err)
+	}
+	if err := b.keepChanges(ctx, []int{i}); err != nil {
+		return err
+	}
+	if _, err := b.conversations.UpdateOne(ctx, doc(field("_id", r.Conversation)), set(field("dissolved", r.Seq))); err != nil {
+		return fmt.Errorf("dissolve group: %w", err)
+	}
+	return nil
+}
+
+func (db *DB) conversationByName(name string) query {
+	return query{of: db.conversations, filter: doc(field("_id", name))}
+}
+
+func (db *DB) participantOf(user int64, conversation string) query {
+	return query{of: db.participants, filter: doc(field("_id", participantID(user, conversation)), field("user", user))}
+}
+
+func (db *DB) participantsOf(user int64) query {
+	return query{of: db.participants, filter: doc(field("user", user))}
+}
+
+func (db *DB) membersOf(conversation string) query {
+	return query{of: db.participants, filter: doc(field("conversation", conversation), field("joined", doc(field("$gt", int64(0)))))}
+}
+
+func (db *DB) membershipsOf(user int64) query {
+	return query{of: db.participants, filter: doc(field("user", user), field("joined", doc(field("$gt", int64(0)))))}
+}
+
+// Group answers the group, or [store.ErrNotFound].
+func (db *DB) Group(ctx context.Context, groupID int64) (store.Group, error) {
+	name := events.Group(groupID)
+	c, _, err := findOne[conversation](ctx, db.conversationByName(name))
+	if err == nil && c.Created == 0 {
+		err = store.ErrNotFound
+	}
+	var members []participant
+	if err == nil {
+		members, err = find[participant](ctx, db.membersOf(name))
+	}
+	if err != nil {
+		return store.Group{}, fmt.Errorf("group %d: %w", groupID, err)
+	}
+	group := store.Group{ID: groupID, Name: c.GroupName, Owner: c.Owner, Dissolved: c.Dissolved != 0}
+	for _, p := range members {
+		group.Members = append(group.Members, p.User)
+	}
+	slices.Sort(group.Members)
+	return group, nil
+}
+
+// Memberships answers the groups that the user is a member of now.
+func (db *DB) Memberships(ctx context.Context, user int64) ([]store.Membership, error) {
+	found, err := find[participant](ctx, db.membershipsOf(user))
+	if err != nil {
+		return nil, fmt.Errorf("memberships of user %d: %w", user, err)
+	}
+	var memberships []store.Membership
+	for _, p := range found {
+		parsed, err := events.ParseConversation(p.Conversation)
+		if err != nil {
+			return nil, fmt.Errorf("memberships of user %d: %w", user, err)
+		}
+		memberships = append(memberships, store.Membership{GroupID: parsed.GroupID, User: user, Joined: p.Joined})
+	}
+	return memberships, nil
+}
+
+// Stays answers every stay of the user in the group, past ones too, in their order.
+func (db *DB) Stays(ctx context.Context, user, groupID int64) ([]store.Membership, error) {
+	p, _, err := findOne[participant](ctx, db.participantOf(user, events.Group(groupID)))
+	if err != nil {
+		return nil, fmt.Errorf("stays of user %d in group %d: %w", user, groupID, err)
+	}
+	var stays []store.Membership
+	for _, s := range p.stays() {
+		stays = append(stays, store.Membership{GroupID: groupID, User: user, Joined: s.Joined, Left: s.Left})
+	}
+	return stays, nil
+}
+
+// stays are the past ones and the current one, whose Left is 0.
+func (p *participant) stays() []stay {
+	if p.Joined == 0 {
+		return p.Past
+	}
+	return append(slices.Clone(p.Past), stay{Joined: p.Joined})
+}

@@ -1,0 +1,197 @@
+package mongo
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	driver "go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"millrace/events"
+)
+
+// saveMessages inserts every message of the batch at once. Those that are refused because their id or position is taken are
+// looked up together: most are there already.
+func (b *batch) saveMessages(ctx context.Context) error {
+	var messages []message
+	var of, repeats, taken []int // indexes of records
+	first := make(map[string]int)
+	_ = b.each(func(i int, r *events.Record) error {
+		if _, ok := first[r.Message.MessageID]; ok {
+			repeats = append(repeats, i)
+			return nil
+		}
+		first[r.Message.MessageID] = i
+		messages, of = append(messages, newMessage(r)), append(of, i)
+		return nil
+	}, events.NewMessage)
+	if len(messages) == 0 {
+		return nil
+	}
+	_, err := b.messages.InsertMany(ctx, messages, options.InsertMany().SetOrdered(false))
+	failed, err := writeErrors(err)
+	if err != nil {
+		return err
+	}
+	for at, i := range of {
+		refused, ok := failed[at]
+		switch {
+		case !ok:
+			b.activate(&b.records[i])
+		case refused.Code == duplicateKey:
+			taken = append(taken, i)
+		default:
+			b.results[i] = fmt.Errorf("insert message: %w", classify(refused))
+		}
+	}
+	for _, i := range repeats {
+		if b.results[i] = b.results[first[b.records[i].Message.MessageID]]; b.results[i] == nil {
+			taken = append(taken, i)
+		}
+	}
+	return b.saveRepeats(ctx, taken)
+}
+
+func newMessage(r *events.Record) message {
+	m := r.Message
+	return message{
+		ID: m.MessageID, Conversation: m.Conversation, Seq: r.Seq, ClientID: m.ClientMsgID,
+		From: m.From, Type: m.MessageType, Timestamp: m.Timestamp, Content: m.Content,
+	}
+}
+
+// saveRepeats tells redeliveries and repeats from messages that can never be stored.
+func (b *batch) saveRepeats(ctx context.Context, records []int) error {
+	known, err := b.lookUp(ctx, records, func(r *events.Record) string { return r.Message.MessageID })
+	if err != nil {
+		return err
+	}
+	for _, i := range records {
+		r := &b.records[i]
+		m, ok := known[messageKey{r.Message.Conversation, r.Message.MessageID}]
+		switch {
+		case !ok:
+			b.results[i] = unstorable("another message has the id or the position %s", r.Position)
+		case m.Seq < r.Seq:
+		case m.Seq == r.Seq:
+			b.activate(r)
+		default:
+			if b.results[i] = b.move(ctx, r); b.results[i] == nil {
+				b.activate(r)
+			}
+		}
+	}
+	return nil
+}
+
+// messageKey names a message: an id alone is not unique in a sharded cluster.
+type messageKey struct{ conversation, id string }
+
+// lookUp answers the messages that records of the batch are about.
+func (b *batch) lookUp(ctx context.Context, records []int, id func(*events.Record) string) (map[messageKey]message, error) {
+	if len(records) == 0 {
+		return nil, nil
+	}
+	conversations, ids := make(map[string]bool), make(map[string]bool)
+	for _, i := range records {
+		conversations[b.records[i].ConversationKey()] = true
+		ids[id(&b.records[i])] = true
+	}
+	found, err := find[message](ctx, b.messagesByID(conversations, ids))
+	if err != nil {
+		return nil, fmt.Errorf("look up: %w", err)
+	}
+	known := make(map[messageKey]message, len(found))
+	for _, m := range found {
+		known[messageKey{m.Conversation, m.ID}] = m
+	}
+	return known, nil
+}
+
+// move takes the message to the record's position, which is lower: the message there wins, except for what was done to
+// the message since.
+func (b *batch) move(ctx context.Context, r *events.Record) error {
+	m := newMessage(r)
+	there := doc(field("_id", m.ID), field("conversation", m.Conversation), field("seq", doc(field("$gt", m.Seq))))
+	unchanged := append(there[:len(there):len(there)],
+		field("recalled", doc(field("$ne", true))), field("change_seq", doc(field("$exists", false))))
+	place := doc(field("seq", m.Seq), field("client_id", m.ClientID), field("from", m.From), field("type", m.Type), field("at", m.Timestamp))
+	whole := append(place[:len(place):len(place)], field("content", m.Content))
+	for _, u := range []struct{ filter, fields bson.D }{{unchanged, whole}, {there, place}} {
+		_, err := b.messages.UpdateOne(ctx, u.filter, set(u.fields...))
+		if driver.IsDuplicateKeyError(err) {
+			return unstorable("another message has the position %s", r.Position)
+		}
+		if err != nil {
+			return fmt.Errorf("move message: %w", classify(err))
+		}
+	}
+	return nil
+}
+
+// saveChanges applies edits and recalls of messages by their senders. A recall holds whatever comes, before or after it,
+// and of edits the latest. Each write has no effect where it is overtaken, so their order is none.
+func (b *batch) saveChanges(ctx context.Context) error {
+	var records []int
+	kinds := []events.Type{events.MessageEdited, events.MessageRecalled}
+	_ = b.each(func(i int, _ *events.Record) error {
+		records = append(records, i)
+		return nil
+	}, kinds...)
+	known, err := b.lookUp(ctx, records, func(r *events.Record) string { return r.MessageID })
+	if err != nil {
+		return err
+	}
+	var models []driver.WriteModel
+	var effective []int
+	for _, i := range records {
+		r := &b.records[i]
+		m, ok := known[messageKey{r.Conversation, r.MessageID}]
+		edit := r.Type == events.MessageEdited
+		if !ok || m.From != r.By || edit && m.Recalled {
+			continue
+		}
+		effective = append(effective, i)
+		there := doc(field("_id", m.ID), field("conversation", m.Conversation))
+		if edit {
+			newest := append(there, field("recalled", doc(field("$ne", true))),
+				field("change_seq", doc(field("$not", doc(field("$gte", r.Seq))))))
+			models = append(models, update(newest,
+				set(field("content", r.Content), field("edited_at", r.Timestamp), field("change_seq", r.Seq))))
+		} else {
+			models = append(models, update(there, set(field("content", ""), field("recalled", true))))
+		}
+	}
+	if err := b.write(ctx, b.messages, models); err != nil {
+		return err
+	}
+	return b.keepChanges(ctx, effective)
+}
+
+// keepChanges keeps the events for those who were away. An edit's content is in the message alone, so that a recall wipes it.
+func (b *batch) keepChanges(ctx context.Context, records []int) error {
+	if len(records) == 0 {
+		return nil
+	}
+	changes := make([]change, len(records))
+	for at, i := range records {
+		r := &b.records[i]
+		e := r.Event
+		e.Content = ""
+		data, err := json.Marshal(&e)
+		if err != nil {
+			return fmt.Errorf("encode change: %w", err)
+		}
+		changes[at] = change{Conversation: r.Conversation, Seq: r.Seq, Partition: r.Partition, MessageID: r.MessageID, Event: string(data)}
+	}
+	_, err := b.changes.InsertMany(ctx, changes, options.InsertMany().SetOrdered(false))
+	if err := exceptDuplicates(err); err != nil {
+		return fmt.Errorf("keep change: %w", err)
+	}
+	for _, i := range records {
+		b.touch(&b.records[i])
+	}
+	return nil
+}

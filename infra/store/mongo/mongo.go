@@ -1,0 +1,126 @@
+// Package mongo keeps what the storage handler writes in MongoDB: a replica set or a sharded cluster, that many processes
+// share.
+//
+// There are no transactions. Every document is changed by atomic updates that have no effect when repeated, and a batch of
+// records is a few bulk writes in a fixed order: messages, the conversations and users they concern, changes of
+// membership, edits and recalls, read marks, heads, and at last the position up to which each partition is stored. Whoever
+// reads a position therefore finds everything up to it, and a batch that broke off is completed when its records come
+// again.
+package mongo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	driver "go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+)
+
+const (
+	defaultDatabase = "millrace"
+	// callTimeout bounds every call whose context has no earlier deadline.
+	callTimeout = 5 * time.Second
+	// openTimeout is for a server that is still starting.
+	openTimeout  = 20 * time.Second
+	closeTimeout = 5 * time.Second
+	// knownConversations are those whose documents need not be created: 32,768 names are about 3 MB.
+	knownConversations = 1 << 15
+)
+
+// DB is a store in one database. Its methods may be called concurrently. Errors of the connection, of a server that is
+// missing or too slow, and of a change of primary are transient: they are not marked [events.Permanent].
+type DB struct {
+	client *driver.Client
+
+	messages      *driver.Collection
+	changes       *driver.Collection
+	conversations *driver.Collection
+	participants  *driver.Collection
+	positions     *driver.Collection
+	topics        *driver.Collection
+
+	// known are conversations that have their document and, direct ones, those of their two users.
+	known *lru.Cache[string, struct{}]
+	close func() error
+}
+
+// Open connects to the database that the URI names, "millrace" if it names none, and creates the indexes, also while others
+// do the same. Whatever the URI says, writes are acknowledged by a majority and retried once, and only what a majority has
+// is read, from the primary. No error holds the URI, in which there may be a password.
+func Open(ctx context.Context, uri string) (*DB, error) { return open(ctx, uri) }
+
+func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB, error) {
+	opts := options.Client().ApplyURI(uri).
+		SetAppName("millrace").
+		SetWriteConcern(writeconcern.Majority()).
+		SetReadConcern(readconcern.Majority()).
+		SetReadPreference(readpref.Primary()).
+		SetRetryWrites(true).
+		SetRetryReads(true).
+		SetTimeout(callTimeout)
+	if opts.Validate() != nil {
+		return nil, errors.New("open MongoDB: the URI is not valid; it is left out here, since it may hold a password")
+	}
+	known, err := lru.New[string, struct{}](knownConversations)
+	if err != nil {
+		return nil, fmt.Errorf("open MongoDB: %w", err)
+	}
+	client, err := driver.Connect(append([]*options.ClientOptions{opts}, more...)...)
+	if err != nil {
+		return nil, fmt.Errorf("open MongoDB: %w", err)
+	}
+	database := client.Database(databaseOf(uri))
+	db := &DB{
+		client:        client,
+		messages:      database.Collection("messages"),
+		changes:       database.Collection("changes"),
+		conversations: database.Collection("conversations"),
+		participants:  database.Collection("participants"),
+		positions:     database.Collection("positions"),
+		topics:        database.Collection("topics"),
+		known:         known,
+	}
+	db.close = sync.OnceValue(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		return client.Disconnect(ctx)
+	})
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	if err := db.createIndexes(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open MongoDB: %w", err), db.close())
+	}
+	return db, nil
+}
+
+// databaseOf is the path of the URI, which the driver has found valid.
+func databaseOf(uri string) string {
+	_, rest, _ := strings.Cut(uri, "://")
+	rest, _, _ = strings.Cut(rest, "?")
+	_, path, _ := strings.Cut(rest, "/")
+	name, err := url.PathUnescape(path)
+	if err != nil || name == "" {
+		return defaultDatabase
+	}
+	return name
+}
+
+// Ping reports whether the primary can be reached.
+func (db *DB) Ping(ctx context.Context) error {
+	if err := db.client.Ping(ctx, readpref.Primary()); err != nil {
+		return fmt.Errorf("ping MongoDB: %w", err)
+	}
+	return nil
+}
+
+// Close waits for the calls in progress, but not for ever, and disconnects. Later calls fail.
+func (db *DB) Close() error { return db.close() }

@@ -1,0 +1,97 @@
+package mongo
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	driver "go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// message is a document of messages. What no message has at first is absent until it has it: at 10^10 of them every field
+// counts.
+type message struct {
+	ID           string `bson:"_id"`
+	Conversation string `bson:"conversation"`
+	Seq          int64  `bson:"seq"`
+	ClientID     string `bson:"client_id"`
+	From         int64  `bson:"from"`
+	Type         int32  `bson:"type"`
+	Timestamp    int64  `bson:"at"`
+	Content      string `bson:"content"`
+	Recalled     bool   `bson:"recalled,omitempty"`
+	EditedAt     int64  `bson:"edited_at,omitempty"`
+	ChangeSeq    int64  `bson:"change_seq,omitempty"` // of the latest edit
+}
+
+// change is a document of changes: what happened in a conversation other than messages and read marks.
+type change struct {
+	Conversation string `bson:"conversation"`
+	Seq          int64  `bson:"seq"`
+	Partition    int32  `bson:"partition"`
+	MessageID    string `bson:"message_id,omitempty"` // of an edit or a recall
+	Event        string `bson:"event"`                // as JSON, without content
+}
+
+// conversation is a document of conversations, a group's too.
+type conversation struct {
+	Name      string `bson:"_id"`
+	Partition int32  `bson:"partition"`
+	LastSeq   int64  `bson:"last_seq"`  // of the latest message or change
+	ActiveAt  int64  `bson:"active_at"` // Unix seconds of the latest message or change of membership
+
+	GroupName string `bson:"name,omitempty"`
+	Owner     int64  `bson:"owner,omitempty"`
+	Created   int64  `bson:"created,omitempty"`   // the position of its creation; absent: there is no such group
+	Dissolved int64  `bson:"dissolved,omitempty"` // the position of its end
+}
+
+// participant is a document of participants: a user and a direct conversation, or a group that it ever was in. All stays
+// of a user in a group are in the one document, so that each change of membership is one atomic update; 16 MB hold 300,000.
+type participant struct {
+	ID           string `bson:"_id"`
+	User         int64  `bson:"user"`
+	Conversation string `bson:"conversation"`
+	Partition    int32  `bson:"partition"`
+	ReadSeq      int64  `bson:"read_seq"`
+	Joined       int64  `bson:"joined"` // the position at which the current stay in a group began; 0: there is none
+	Changed      int64  `bson:"changed"`
+	Past         []stay `bson:"past,omitempty"`
+}
+
+// stay is one that has ended.
+type stay struct {
+	Joined int64 `bson:"joined"`
+	Left   int64 `bson:"left"`
+}
+
+func participantID(user int64, conversation string) string {
+	return strconv.FormatInt(user, 10) + " " + conversation
+}
+
+// createIndexes makes those that are not there. A page of history, or of what happened in a conversation, is one range of
+// (conversation, seq), which refuses two messages at one position too; all that a user has is one range of its participants.
+func (db *DB) createIndexes(ctx context.Context) error {
+	place := bson.D{{Key: "conversation", Value: 1}, {Key: "seq", Value: 1}}
+	for _, index := range []struct {
+		of     *driver.Collection
+		keys   bson.D
+		unique bool
+	}{
+		{db.messages, place, true},
+		{db.changes, place, true},
+		{db.participants, bson.D{{Key: "user", Value: 1}, {Key: "joined", Value: 1}}, false},
+		{db.participants, bson.D{{Key: "conversation", Value: 1}, {Key: "joined", Value: 1}}, false},
+	} {
+		model := driver.IndexModel{Keys: index.keys}
+		if index.unique {
+			model.Options = options.Index().SetUnique(true)
+		}
+		if _, err := index.of.Indexes().CreateOne(ctx, model); err != nil {
+			return fmt.Errorf("create index of %s: %w", index.of.Name(), err)
+		}
+	}
+	return nil
+}

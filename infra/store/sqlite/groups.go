@@ -1,0 +1,186 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"millrace/events"
+	"millrace/infra/store"
+)
+
+const (
+	insertGroup   = `INSERT INTO groups (conversation_id, name, owner, dissolved_seq) VALUES (?, ?, ?, 0) ON CONFLICT DO NOTHING`
+	findGroup     = `SELECT dissolved_seq FROM groups WHERE conversation_id = ?`
+	dissolveGroup = `UPDATE groups SET dissolved_seq = ?2 WHERE conversation_id = ?1`
+	insertStay    = `INSERT INTO stays (user, conversation_id, joined_seq, left_seq) VALUES (?, ?, ?, 0) ON CONFLICT DO NOTHING`
+	findStay      = `SELECT joined_seq, left_seq FROM stays
+		WHERE user = ? AND conversation_id = ? ORDER BY joined_seq DESC LIMIT 1`
+	endStay  = `UPDATE stays SET left_seq = ?4 WHERE user = ?1 AND conversation_id = ?2 AND joined_seq = ?3`
+	endStays = `UPDATE stays SET left_seq = max(joined_seq, ?2) WHERE conversation_id = ?1 AND left_seq = 0`
+
+	groupByName = `SELECT c.id, g.name, g.owner, g.dissolved_seq > 0
+		FROM conversations c JOIN groups g ON g.conversation_id = c.id WHERE c.name = ?`
+	groupMembers = `SELECT user FROM stays WHERE conversation_id = ? AND left_seq = 0 ORDER BY user`
+	currentStays = `SELECT c.name, s.joined_seq FROM stays s JOIN conversations c ON c.id = s.conversation_id
+		WHERE s.user = ? AND s.left_seq = 0`
+	staysInGroup = `SELECT joined_seq, left_seq FROM stays
+		WHERE user = ? AND conversation_id = (SELECT id FROM conversations WHERE name = ?) ORDER BY joined_seq`
+)
+
+func (b *batch) saveGroup(ctx context.Context, r *events.Record) error {
+	conversation, err := b.needConversation(ctx, r.Conversation, r.Partition)
+	if err != nil {
+		return err
+	}
+	inserted, err := b.change(ctx, insertGroup, conversation, r.Name, r.User)
+	if err != nil {
+		return fmt.Errorf("insert group: %w", err)
+	}
+	if inserted == 0 {
+		return nil
+	}
+	for _, member := range r.Members {
+		if err := b.join(ctx, member, conversation, r.Seq); err != nil {
+			return err
+		}
+	}
+	return b.keepMembership(ctx, r, conversation)
+}
+
+// saveMembership applies a change to a group that exists. Changes that were already overtaken have no effect, so that a
+// redelivery never reopens a stay.
+func (b *batch) saveMembership(ctx context.Context, r *events.Record) error {
+	conversation, err := b.conversation(ctx, r.Conversation)
+	if err != nil || conversation == 0 {
+		return err
+	}
+	var dissolved, joined, left int64
+	found, err := b.get(ctx, findGroup, []any{conversation}, &dissolved)
+	if err != nil {
+		return fmt.Errorf("find group: %w", err)
+	}
+	if !found || dissolved != 0 {
+		return nil
+	}
+	if r.Type == events.GroupDissolved {
+		if err := b.dissolve(ctx, conversation, r.Seq); err != nil {
+			return err
+		}
+		return b.keepMembership(ctx, r, conversation)
+	}
+
+	if _, err := b.get(ctx, findStay, []any{r.User, conversation}, &joined, &left); err != nil {
+		return fmt.Errorf("find stay: %w", err)
+	}
+	member := joined != 0 && left == 0
+	if r.Seq <= max(joined, left) || member == (r.Type == events.MemberJoined) {
+		return nil
+	}
+	if member {
+		err = b.exec(ctx, endStay, r.User, conversation, joined, r.Seq)
+	} else {
+		err = b.join(ctx, r.User, conversation, r.Seq)
+	}
+	if err != nil {
+		return fmt.Errorf("change membership: %w", err)
+	}
+	return b.keepMembership(ctx, r, conversation)
+}
+
+func (b *batch) join(ctx context.Context, user, conversation, seq int64) error {
+	if err := b.exec(ctx, insertStay, user, conversation, seq); err != nil {
+		return fmt.Errorf("insert stay: %w", err)
+	}
+	if err := b.exec(ctx, insertParticipant, user, conversation); err != nil {
+		return fmt.Errorf("add user to conversation: %w", err)
+	}
+	return nil
+}
+
+func (b *batch) dissolve(ctx context.Context, conversation, seq int64) error {
+	if err := b.exec(ctx, endStays, conversation, seq); err != nil {
+		return fmt.Errorf("end stays: %w", err)
+	}
+	if err := b.exec(ctx, dissolveGroup, conversation, seq); err != nil {
+		return fmt.Errorf("dissolve group: %w", err)
+	}
+	return nil
+}
+
+func (b *batch) keepMembership(ctx context.Context, r *events.Record, conversation int64) error {
+	b.activate(conversation, r.Seq, r.Timestamp)
+	return b.keepChange(ctx, r, conversation, nil)
+}
+
+// Group answers the group, or [store.ErrNotFound].
+func (db *DB) Group(ctx context.Context, groupID int64) (store.Group, error) {
+	group := store.Group{ID: groupID}
+	err := db.readers.within(ctx, func(ctx context.Context, c *conn) error {
+		var conversation int64
+		found, err := c.get(ctx, groupByName, []any{events.Group(groupID)},
+			&conversation, &group.Name, &group.Owner, &group.Dissolved)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return store.ErrNotFound
+		}
+		return c.list(ctx, groupMembers, []any{conversation}, func(rows *sql.Rows) error {
+			var member int64
+			if err := rows.Scan(&member); err != nil {
+				return err
+			}
+			group.Members = append(group.Members, member)
+			return nil
+		})
+	})
+	if err != nil {
+		return store.Group{}, fmt.Errorf("group %d: %w", groupID, err)
+	}
+	return group, nil
+}
+
+// Memberships answers the groups that the user is a member of now.
+func (db *DB) Memberships(ctx context.Context, user int64) ([]store.Membership, error) {
+	var memberships []store.Membership
+	err := db.readers.within(ctx, func(ctx context.Context, c *conn) error {
+		return c.list(ctx, currentStays, []any{user}, func(rows *sql.Rows) error {
+			var name string
+			m := store.Membership{User: user}
+			if err := rows.Scan(&name, &m.Joined); err != nil {
+				return err
+			}
+			conversation, err := events.ParseConversation(name)
+			if err != nil {
+				return err
+			}
+			m.GroupID = conversation.GroupID
+			memberships = append(memberships, m)
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("memberships of user %d: %w", user, err)
+	}
+	return memberships, nil
+}
+
+// Stays answers every stay of the user in the group, past ones too, in their order.
+func (db *DB) Stays(ctx context.Context, user, groupID int64) ([]store.Membership, error) {
+	var stays []store.Membership
+	err := db.readers.within(ctx, func(ctx context.Context, c *conn) error {
+		return c.list(ctx, staysInGroup, []any{user, events.Group(groupID)}, func(rows *sql.Rows) error {
+			m := store.Membership{GroupID: groupID, User: user}
+			if err := rows.Scan(&m.Joined, &m.Left); err != nil {
+				return err
+			}
+			stays = append(stays, m)
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("stays of user %d in group %d: %w", user, groupID, err)
+	}
+	return stays, nil
+}

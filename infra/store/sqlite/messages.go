@@ -1,0 +1,166 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"millrace/events"
+)
+
+const (
+	insertMessageID = `INSERT INTO message_ids (id, conversation_id, seq) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`
+	moveMessageID   = `UPDATE message_ids SET seq = ?2 WHERE id = ?1`
+	deleteMessageID = `DELETE FROM message_ids WHERE id = ?`
+	findMessageID   = `SELECT conversation_id, seq FROM message_ids WHERE id = ?`
+	insertMessage   = `INSERT INTO messages
+		(conversation_id, seq, id, client_id, sender, type, sent_at, recalled, edited_at, change_seq, content)
+		VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, ?) ON CONFLICT DO NOTHING`
+	// The lower position's message wins, except for what was done to the message since.
+	inheritChanges = `UPDATE messages AS m SET recalled = old.recalled, edited_at = old.edited_at, change_seq = old.change_seq,
+			content = iif(old.recalled OR old.change_seq > 0, old.content, m.content)
+		FROM messages AS old WHERE m.conversation_id = ?1 AND m.seq = ?2 AND old.conversation_id = ?1 AND old.seq = ?3`
+	deleteMessage = `DELETE FROM messages WHERE conversation_id = ? AND seq = ?`
+	findSender    = `SELECT sender, recalled FROM messages WHERE conversation_id = ? AND seq = ?`
+	editMessage   = `UPDATE messages SET content = ?4, edited_at = ?5, change_seq = ?3
+		WHERE conversation_id = ?1 AND seq = ?2 AND change_seq < ?3`
+	recallMessage = `UPDATE messages SET content = '', recalled = 1 WHERE conversation_id = ? AND seq = ?`
+	insertChange  = `INSERT INTO changes (conversation_id, seq, type, message_id, event) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT DO NOTHING`
+	advanceReadMark = `UPDATE user_conversations SET read_seq = ?3
+		WHERE user = ?1 AND conversation_id = ?2 AND read_seq < ?3`
+)
+
+func (b *batch) saveMessage(ctx context.Context, r *events.Record) error {
+	m := r.Message
+	if m == nil {
+		return unstorable("no message")
+	}
+	conversation, err := b.needConversation(ctx, m.Conversation, r.Partition)
+	if err != nil {
+		return err
+	}
+	messageID := idValue(m.MessageID)
+	inserted, err := b.change(ctx, insertMessageID, messageID, conversation, r.Seq)
+	if err != nil {
+		return fmt.Errorf("insert message id: %w", err)
+	}
+	if inserted == 0 {
+		return b.saveRepeat(ctx, r, conversation)
+	}
+	if inserted, err = b.insertMessage(ctx, r, conversation); err != nil {
+		return err
+	}
+	if inserted == 0 {
+		if err := b.exec(ctx, deleteMessageID, messageID); err != nil {
+			return fmt.Errorf("delete message id: %w", err)
+		}
+		return unstorable("another message has the position %s", r.Position)
+	}
+	b.activate(conversation, r.Seq, m.Timestamp)
+	return nil
+}
+
+func (b *batch) insertMessage(ctx context.Context, r *events.Record, conversation int64) (int64, error) {
+	m := r.Message
+	inserted, err := b.change(ctx, insertMessage, conversation, r.Seq, idValue(m.MessageID), idValue(m.ClientMsgID),
+		m.From, m.MessageType, m.Timestamp, m.Content)
+	if err != nil {
+		return 0, fmt.Errorf("insert message: %w", err)
+	}
+	return inserted, nil
+}
+
+// saveRepeat moves the message that has the record's id to the record's position if that is lower.
+func (b *batch) saveRepeat(ctx context.Context, r *events.Record, conversation int64) error {
+	var itsConversation, seq int64
+	messageID := idValue(r.Message.MessageID)
+	if _, err := b.get(ctx, findMessageID, []any{messageID}, &itsConversation, &seq); err != nil {
+		return fmt.Errorf("find message id: %w", err)
+	}
+	if itsConversation != conversation {
+		return unstorable("a message of another conversation has the id")
+	}
+	if seq <= r.Seq {
+		return nil
+	}
+	inserted, err := b.insertMessage(ctx, r, conversation)
+	if err != nil {
+		return err
+	}
+	if inserted == 0 {
+		return unstorable("another message has the position %s", r.Position)
+	}
+	if err := b.exec(ctx, inheritChanges, conversation, r.Seq, seq); err != nil {
+		return fmt.Errorf("move message: %w", err)
+	}
+	if err := b.exec(ctx, deleteMessage, conversation, seq); err != nil {
+		return fmt.Errorf("move message: %w", err)
+	}
+	if err := b.exec(ctx, moveMessageID, messageID, r.Seq); err != nil {
+		return fmt.Errorf("move message: %w", err)
+	}
+	b.activate(conversation, r.Seq, r.Message.Timestamp)
+	return nil
+}
+
+// saveChange applies an edit or a recall of a message by its sender. A recall holds whatever comes, before or after it.
+func (b *batch) saveChange(ctx context.Context, r *events.Record) error {
+	conversation, err := b.conversation(ctx, r.Conversation)
+	if err != nil || conversation == 0 {
+		return err
+	}
+	var itsConversation, seq, sender int64
+	var recalled bool
+	messageID := idValue(r.MessageID)
+	found, err := b.get(ctx, findMessageID, []any{messageID}, &itsConversation, &seq)
+	if err != nil {
+		return fmt.Errorf("find message id: %w", err)
+	}
+	if !found || itsConversation != conversation {
+		return nil
+	}
+	if _, err := b.get(ctx, findSender, []any{conversation, seq}, &sender, &recalled); err != nil {
+		return fmt.Errorf("find message: %w", err)
+	}
+	edit := r.Type == events.MessageEdited
+	if sender != r.By || edit && recalled {
+		return nil
+	}
+	if edit {
+		err = b.exec(ctx, editMessage, conversation, seq, r.Seq, r.Content, r.Timestamp)
+	} else {
+		err = b.exec(ctx, recallMessage, conversation, seq)
+	}
+	if err != nil {
+		return fmt.Errorf("change message: %w", err)
+	}
+	return b.keepChange(ctx, r, conversation, messageID)
+}
+
+// keepChange keeps the event for those who were away. An edit's content is in the message alone, so that a recall wipes it.
+func (b *batch) keepChange(ctx context.Context, r *events.Record, conversation int64, messageID any) error {
+	e := r.Event
+	e.Content = ""
+	data, err := json.Marshal(&e)
+	if err != nil {
+		return fmt.Errorf("encode change: %w", err)
+	}
+	if err := b.exec(ctx, insertChange, conversation, r.Seq, string(e.Type), messageID, string(data)); err != nil {
+		return fmt.Errorf("insert change: %w", err)
+	}
+	b.touch(conversation, r.Seq)
+	return nil
+}
+
+// saveReadMark moves the user's read mark, at most to the event's own position: nobody has read what came later.
+func (b *batch) saveReadMark(ctx context.Context, r *events.Record) error {
+	conversation, err := b.conversation(ctx, r.Conversation)
+	if err != nil || conversation == 0 {
+		return err
+	}
+	if err := b.exec(ctx, advanceReadMark, r.User, conversation, min(r.MessageSeq, r.Seq)); err != nil {
+		return fmt.Errorf("advance read mark: %w", err)
+	}
+	return nil
+}

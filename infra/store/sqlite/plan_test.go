@@ -1,0 +1,68 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestQueriesSearchIndexes holds every read and every look-up of a write to a search: none scans a table or sorts what an
+// index could give in order, however much is stored.
+func TestQueriesSearchIndexes(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "store.db"))
+	for name, query := range map[string]string{
+		"oldest page": oldestPage, "newest page": newestPage, "message by id": messageByID,
+		"last message": lastMessage, "last message of past stays": lastMessageOfPastStays,
+		"latest of user": latestOfUser, "user's stays": userStays,
+		"messages within": messagesWithin, "changes within": changesWithin,
+		"group": groupByName, "members": groupMembers, "memberships": currentStays, "stays in group": staysInGroup,
+
+		"conversation": findConversation, "message id": findMessageID, "sender": findSender, "topic": findTopic,
+		"head": advanceHead, "move message": inheritChanges, "delete message": deleteMessage,
+		"edit": editMessage, "recall": recallMessage, "read mark": advanceReadMark,
+		"find group": findGroup, "stay": findStay, "end stay": endStay, "end stays": endStays, "dissolve": dissolveGroup,
+	} {
+		t.Run(name, func(t *testing.T) { requireSearches(t, plan(t, db, query), "SCALAR SUBQUERY", "REUSE SUBQUERY") })
+	}
+	t.Run("a page is one range of the conversation", func(t *testing.T) {
+		for _, query := range []string{oldestPage, newestPage} {
+			require.Equal(t, "SEARCH m USING PRIMARY KEY (conversation_id=? AND seq>? AND seq<?)", plan(t, db, query)[0])
+		}
+	})
+	t.Run("a user's conversations are sorted, no others", func(t *testing.T) {
+		requireSearches(t, plan(t, db, userHeads), "USE TEMP B-TREE FOR ORDER BY")
+	})
+	t.Run("unread messages are counted among a bounded number", func(t *testing.T) {
+		requireSearches(t, plan(t, db, countUnread), "CO-ROUTINE (subquery-1)", "SCAN (subquery-1)")
+	})
+}
+
+func requireSearches(t *testing.T, steps []string, besides ...string) {
+	t.Helper()
+	for _, step := range steps {
+		other := slices.ContainsFunc(besides, func(b string) bool { return strings.HasPrefix(step, b) })
+		require.True(t, other || strings.HasPrefix(step, "SEARCH "), step)
+	}
+}
+
+func plan(t *testing.T, db *DB, query string) []string {
+	t.Helper()
+	var steps []string
+	args := make([]any, strings.Count(query, "?"))
+	require.NoError(t, db.readers.within(t.Context(), func(ctx context.Context, c *conn) error {
+		return c.list(ctx, "EXPLAIN QUERY PLAN "+query, args, func(rows *sql.Rows) error {
+			var id, parent, unused int
+			var step string
+			err := rows.Scan(&id, &parent, &unused, &step)
+			steps = append(steps, step)
+			return err
+		})
+	}))
+	require.NotEmpty(t, steps)
+	return steps
+}

@@ -1,0 +1,203 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"millrace/events"
+	"millrace/infra/store"
+)
+
+func TestManyCreateTheFileAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a strange?name#%41.db")
+	var group errgroup.Group
+	for range 8 {
+		group.Go(func() error {
+			db, err := Open(t.Context(), path)
+			if err != nil {
+				return err
+			}
+			return errors.Join(db.Ping(t.Context()), db.Close())
+		})
+	}
+	require.NoError(t, group.Wait())
+	require.FileExists(t, path)
+}
+
+// Two stores on one file get the same records, in batches that overlap, as consumers do around a rebalance.
+func TestTwoStoresOfOneFileSaveAtOnceWithoutLosingOrDoubling(t *testing.T) {
+	const messages, size = 600, 30
+	path := filepath.Join(t.TempDir(), "store.db")
+	seqs := make(map[int32]int64)
+	var records []events.Record
+	for i := range messages {
+		records = append(records, record(seqs, int64(i%7), i, "hello"))
+	}
+	var group errgroup.Group
+	stores := []*DB{open(t, path), open(t, path)}
+	for i, db := range stores {
+		group.Go(func() error {
+			for from := i * size / 2; from < messages; from += size {
+				if err := errors.Join(db.SaveBatch(t.Context(), records[from:min(from+size, messages)])...); err != nil {
+					return err
+				}
+			}
+			return errors.Join(db.SaveBatch(t.Context(), records[:size])...)
+		})
+	}
+	require.NoError(t, group.Wait())
+
+	var want, got []events.Position
+	for _, r := range records {
+		want = append(want, r.Position)
+	}
+	for pair := range int64(7) {
+		name := events.Direct(2*pair+1, 2*pair+2)
+		page, more, err := stores[0].History(t.Context(), name, store.Page{Limit: messages})
+		require.NoError(t, err)
+		require.False(t, more)
+		for _, m := range page {
+			got = append(got, events.Position{Partition: events.Partition(name, events.DefaultPartitions), Seq: m.Seq})
+		}
+	}
+	require.ElementsMatch(t, want, got)
+	stored, err := stores[1].Stored(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, seqs, stored)
+}
+
+// A batch that fails anywhere leaves nothing behind: neither messages nor the position, nor a conversation's id in the
+// cache, where another process may get the same id for another conversation.
+func TestAFailedBatchLeavesNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	db, other := open(t, path), open(t, path)
+	sabotage(t, other, `CREATE TRIGGER refuse BEFORE INSERT ON positions BEGIN SELECT RAISE(ABORT, 'refused'); END`)
+
+	seqs := make(map[int32]int64)
+	one, two := record(seqs, 1, 1, "one"), record(seqs, 2, 2, "two")
+	bad := one
+	bad.Message = nil
+	for _, err := range db.SaveBatch(t.Context(), []events.Record{one, two, bad}) {
+		require.ErrorContains(t, err, "refused")
+		require.False(t, events.IsPermanent(err))
+	}
+	sabotage(t, other, `DROP TRIGGER refuse`)
+	for _, r := range []events.Record{one, two} {
+		_, err := other.Message(t.Context(), r.Message.Conversation, r.Message.MessageID)
+		require.ErrorIs(t, err, store.ErrNotFound)
+	}
+	stored, err := db.Stored(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, stored)
+
+	require.NoError(t, other.SaveBatch(t.Context(), []events.Record{two})[0])
+	require.NoError(t, db.SaveBatch(t.Context(), []events.Record{one})[0])
+	for _, r := range []events.Record{one, two} {
+		got, _, err := db.History(t.Context(), r.Message.Conversation, store.Page{Limit: 10})
+		require.NoError(t, err)
+		require.Len(t, got, 1)
+		require.Equal(t, r.Message.MessageID, got[0].MessageID)
+	}
+}
+
+func TestARecallLeavesTheContentInNoRow(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "store.db"))
+	one := record(make(map[int32]int64), 1, 1, "a secret")
+	change := events.Record{Position: one.Position, Event: events.Event{
+		Type: events.MessageEdited, Conversation: one.Message.Conversation, MessageID: one.Message.MessageID,
+		MessageSeq: one.Seq, By: one.Message.From, Content: "a secret too",
+	}}
+	change.Seq++
+	recall := change
+	recall.Seq++
+	recall.Type, recall.Content = events.MessageRecalled, ""
+	require.NoError(t, errors.Join(db.SaveBatch(t.Context(), []events.Record{one, change, recall})...))
+	require.NoError(t, db.readers.within(t.Context(), func(ctx context.Context, c *conn) error {
+		return c.list(ctx, `SELECT content FROM messages UNION ALL SELECT event FROM changes`, nil, func(rows *sql.Rows) error {
+			var text string
+			err := rows.Scan(&text)
+			require.NotContains(t, text, "secret")
+			return err
+		})
+	}))
+}
+
+func TestTwoMessagesNeverHaveOnePosition(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "store.db"))
+	seqs := make(map[int32]int64)
+	one := record(seqs, 1, 1, "one")
+	two, below := record(seqs, 1, 2, "two"), record(seqs, 1, 2, "two")
+	later := record(seqs, 1, 3, "three")
+	two.Position, below.Position = one.Position, one.Position
+	results := db.SaveBatch(t.Context(), []events.Record{one, two, later})
+	require.NoError(t, results[0])
+	require.True(t, events.IsPermanent(results[1]), "got %v", results[1])
+	require.NoError(t, results[2])
+
+	two.Seq = 9
+	require.NoError(t, db.SaveBatch(t.Context(), []events.Record{two})[0], "at a free position it is stored")
+	require.True(t, events.IsPermanent(db.SaveBatch(t.Context(), []events.Record{below})[0]))
+	got, _, err := db.History(t.Context(), one.Message.Conversation, store.Page{Limit: 10})
+	require.NoError(t, err)
+	require.Len(t, got, 3)
+}
+
+func TestWaitingForTheLockEndsWithTheContext(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	db, other := open(t, path), open(t, path)
+	one := record(make(map[int32]int64), 1, 1, "one")
+	err := other.writer.within(t.Context(), func(context.Context, *conn) error {
+		ctx, cancel := context.WithCancel(t.Context())
+		saved := make(chan error)
+		go func() { saved <- db.SaveBatch(ctx, []events.Record{one})[0] }()
+		cancel()
+		err := <-saved
+		require.ErrorIs(t, err, context.Canceled)
+		require.False(t, events.IsPermanent(err))
+		return nil
+	})
+	require.NoError(t, err)
+	require.NoError(t, db.SaveBatch(t.Context(), []events.Record{one})[0], "the connection is still of use")
+}
+
+func TestAFileOfANewerProgramIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	sabotage(t, open(t, path), fmt.Sprintf(`PRAGMA user_version = %d`, schemaVersion+1))
+	_, err := Open(t.Context(), path)
+	require.ErrorContains(t, err, "schema version")
+}
+
+func TestAClosedStoreAnswersErrors(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "store.db"))
+	require.NoError(t, db.Close())
+	require.ErrorIs(t, db.Ping(t.Context()), errClosed)
+	err := db.SaveBatch(t.Context(), []events.Record{record(make(map[int32]int64), 1, 1, "one")})[0]
+	require.ErrorIs(t, err, errClosed)
+	require.False(t, events.IsPermanent(err))
+}
+
+func TestTheFileIsDurable(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "store.db"))
+	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "busy_timeout": "5000"} {
+		var got string
+		require.NoError(t, db.writer.within(t.Context(), func(ctx context.Context, c *conn) error {
+			return c.list(ctx, "PRAGMA "+pragma, nil, func(rows *sql.Rows) error { return rows.Scan(&got) })
+		}))
+		require.Equal(t, want, got, pragma)
+	}
+}
+
+func sabotage(t *testing.T, db *DB, statement string) {
+	t.Helper()
+	require.NoError(t, db.writer.within(t.Context(), func(ctx context.Context, c *conn) error {
+		_, err := c.ExecContext(ctx, statement)
+		return err
+	}))
+}

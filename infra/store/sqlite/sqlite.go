@@ -1,0 +1,63 @@
+// Package sqlite keeps what the storage handler writes in one SQLite file, which several processes open at once.
+//
+// A batch of records is one write transaction on the process's single writing connection: messages are clustered by
+// conversation and position, message ids map to that place and refuse a second copy, edits and changes of membership are
+// kept by position beside the messages, and the position up to which each partition is stored moves in the same
+// transaction. Reads run on connections of their own, on a snapshot that no writer disturbs.
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+)
+
+const (
+	readingConnections  = 4
+	cachedConversations = 1 << 15
+)
+
+// DB is a store in one file. Its methods may be called concurrently. The errors of a file that is locked, unreadable or
+// full are transient: they are not marked [events.Permanent].
+type DB struct {
+	writer, readers *pool
+	// conversations holds ids that are committed; conversations are never deleted.
+	conversations *lru.Cache[string, int64]
+	close         func() error
+}
+
+// Open opens the file and creates it and its tables if need be, also while others do the same. The folder must exist.
+func Open(ctx context.Context, path string) (*DB, error) {
+	conversations, err := lru.New[string, int64](cachedConversations)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	writer, err := openPool(ctx, writerDSN(path), "BEGIN IMMEDIATE", 1)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	if err := initialize(ctx, writer); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), writer.close())
+	}
+	readers, err := openPool(ctx, readerDSN(path), "BEGIN", readingConnections)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), writer.close())
+	}
+	db := &DB{writer: writer, readers: readers, conversations: conversations}
+	db.close = sync.OnceValue(func() error { return errors.Join(readers.close(), writer.close()) })
+	return db, nil
+}
+
+// Ping reports whether the file can be read.
+func (db *DB) Ping(ctx context.Context) error {
+	if _, err := db.Stored(ctx); err != nil {
+		return fmt.Errorf("ping: %w", err)
+	}
+	return nil
+}
+
+// Close waits for the calls in progress and closes the file. Later calls fail.
+func (db *DB) Close() error { return db.close() }

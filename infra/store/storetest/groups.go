@@ -1,0 +1,142 @@
+package storetest
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/events"
+	"millrace/infra/store"
+)
+
+func groupTests() []test {
+	group := func(members ...int64) store.Group {
+		return store.Group{ID: club, Name: "the group", Owner: alice, Members: members}
+	}
+	creation := at(10, created(club, alice, bob))
+	var tests []test
+	for _, c := range []struct {
+		name    string
+		records []events.Record
+		group   store.Group
+		carol   []store.Membership
+		members map[int64]int64 // who is a member, since when
+	}{
+		{"a new group has its members", nil, group(alice, bob), nil, map[int64]int64{alice: 10, bob: 10}},
+		{
+			"a group is created once",
+			[]events.Record{at(11, created(club, carol, bob))},
+			group(alice, bob), nil,
+			map[int64]int64{alice: 10, bob: 10},
+		},
+		{
+			"who joins is a member",
+			[]events.Record{at(11, joined(club, carol))},
+			group(alice, bob, carol), stays([2]int64{11, 0}),
+			map[int64]int64{alice: 10, bob: 10, carol: 11},
+		},
+		{
+			"a member that joins stays as it is",
+			[]events.Record{at(11, joined(club, carol)), at(12, joined(club, carol)), at(13, joined(club, alice))},
+			group(alice, bob, carol), stays([2]int64{11, 0}),
+			map[int64]int64{alice: 10, bob: 10, carol: 11},
+		},
+		{
+			"who leaves is no member",
+			[]events.Record{at(11, joined(club, carol)), at(12, left(club, carol)), at(13, left(club, bob))},
+			group(alice), stays([2]int64{11, 12}),
+			map[int64]int64{alice: 10},
+		},
+		{
+			"who is no member cannot leave",
+			[]events.Record{at(11, left(club, carol)), at(12, joined(club, carol)), at(13, left(club, carol)), at(14, left(club, carol))},
+			group(alice, bob), stays([2]int64{12, 13}),
+			map[int64]int64{alice: 10, bob: 10},
+		},
+		{
+			"who comes back has another stay",
+			[]events.Record{at(11, joined(club, carol)), at(12, left(club, carol)), at(20, joined(club, carol))},
+			group(alice, bob, carol), stays([2]int64{11, 12}, [2]int64{20, 0}),
+			map[int64]int64{alice: 10, bob: 10, carol: 20},
+		},
+		{
+			"everybody leaves a dissolved group",
+			[]events.Record{at(11, joined(club, carol)), at(12, left(club, carol)), at(20, joined(club, carol)), at(30, dissolved(club, alice))},
+			store.Group{ID: club, Name: "the group", Owner: alice, Dissolved: true},
+			stays([2]int64{11, 12}, [2]int64{20, 30}), nil,
+		},
+		{
+			"a dissolved group stays as it is",
+			[]events.Record{
+				at(11, joined(club, carol)), at(30, dissolved(club, alice)), at(31, joined(club, carol)), at(32, left(club, alice)),
+				at(33, dissolved(club, alice)), at(34, created(club, alice, carol)),
+			},
+			store.Group{ID: club, Name: "the group", Owner: alice, Dissolved: true},
+			stays([2]int64{11, 30}), nil,
+		},
+	} {
+		records := append([]events.Record{creation}, c.records...)
+		check := func(t *testing.T, s Store) {
+			got, err := s.Group(t.Context(), club)
+			require.NoError(t, err)
+			require.Equal(t, c.group, got)
+			ofCarol, err := s.Stays(t.Context(), carol, club)
+			require.NoError(t, err)
+			require.Equal(t, c.carol, ofCarol)
+			for _, user := range []int64{alice, bob, carol} {
+				var want []store.Membership
+				if since := c.members[user]; since != 0 {
+					want = []store.Membership{{GroupID: club, User: user, Joined: since}}
+				}
+				got, err := s.Memberships(t.Context(), user)
+				require.NoError(t, err)
+				require.Equal(t, want, got)
+			}
+		}
+		tests = append(tests, test{c.name, func(t *testing.T, s Store) {
+			save(t, s, records...)
+			check(t, s)
+		}}, test{c.name + ", all delivered again", func(t *testing.T, s Store) {
+			saveEach(t, s, records...)
+			saveEach(t, s, records...)
+			save(t, s, records...)
+			check(t, s)
+		}})
+	}
+	return append(tests, test{"an unknown group is not found", func(t *testing.T, s Store) {
+		save(t, s, at(11, joined(club, carol)), at(12, left(club, carol)), at(13, dissolved(club, carol)), at(14, inGroup(bob, team, "hello")))
+		for _, id := range []int64{club, team} {
+			_, err := s.Group(t.Context(), id)
+			require.ErrorIs(t, err, store.ErrNotFound)
+		}
+		got, err := s.Stays(t.Context(), carol, club)
+		require.NoError(t, err)
+		require.Empty(t, got)
+	}}, test{"groups are kept apart", func(t *testing.T, s Store) {
+		save(t, s, creation, at(11, created(team, carol, alice)), at(12, left(team, alice)), at(13, joined(club, carol)))
+		got, err := s.Memberships(t.Context(), carol)
+		require.NoError(t, err)
+		require.ElementsMatch(t, []store.Membership{
+			{GroupID: club, User: carol, Joined: 13}, {GroupID: team, User: carol, Joined: 11},
+		}, got)
+		got, err = s.Memberships(t.Context(), alice)
+		require.NoError(t, err)
+		require.Equal(t, []store.Membership{{GroupID: club, User: alice, Joined: 10}}, got)
+
+		save(t, s, at(14, joined(team, bob)), at(15, dissolved(team, carol)))
+		for user, joined := range map[int64]int64{alice: 10, bob: 10, carol: 13} {
+			got, err = s.Memberships(t.Context(), user)
+			require.NoError(t, err)
+			require.Equal(t, []store.Membership{{GroupID: club, User: user, Joined: joined}}, got)
+		}
+	}})
+}
+
+// stays are carol's in the club: the positions at which she joined and left.
+func stays(bounds ...[2]int64) []store.Membership {
+	var of []store.Membership
+	for _, b := range bounds {
+		of = append(of, store.Membership{GroupID: club, User: carol, Joined: b[0], Left: b[1]})
+	}
+	return of
+}

@@ -1,0 +1,131 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"millrace/events"
+	"millrace/infra/store"
+)
+
+func positionTests() []test {
+	return []test{
+		{"nothing is stored at first", func(t *testing.T, s Store) { requireStored(t, s, map[int32]int64{}) }},
+		{"the position is the highest of each partition and never goes back", func(t *testing.T, s Store) {
+			one := at(10, direct(alice, bob, "one"))
+			other := at(7, direct(alice, carol, "other"))
+			require.NotEqual(t, one.Partition, other.Partition)
+			save(t, s, one, other, at(12, direct(alice, bob, "two")))
+			requireStored(t, s, map[int32]int64{one.Partition: 12, other.Partition: 7})
+			save(t, s, one)
+			requireStored(t, s, map[int32]int64{one.Partition: 12, other.Partition: 7})
+		}},
+		{"records without an effect advance the position", func(t *testing.T, s Store) {
+			one := at(10, direct(alice, bob, "one"))
+			save(t, s, one, at(11, direct(alice, bob, "one")), at(12, edit(carol, one, "not hers")))
+			requireStored(t, s, map[int32]int64{one.Partition: 12})
+			save(t, s, at(13, events.Event{Type: "message_pinned", Conversation: aliceBob}))
+			requireStored(t, s, map[int32]int64{one.Partition: 13})
+		}},
+		{"the position is never ahead of the messages", positionNeverAhead},
+		{"an epoch rises with the topic's id", func(t *testing.T, s Store) {
+			for i, c := range []struct {
+				topic, id string
+				want      int64
+			}{
+				{"a", "first", 0}, {"a", "first", 0}, {"a", "second", 1}, {"a", "second", 1}, {"a", "first", 2}, {"b", "second", 0},
+			} {
+				got, err := s.Epoch(t.Context(), c.topic, c.id)
+				require.NoError(t, err)
+				require.Equal(t, c.want, got, "call %d", i)
+			}
+		}},
+		{"an epoch rises once however many start", func(t *testing.T, s Store) {
+			for epoch, id := range []string{"first", "second", "third"} {
+				var group errgroup.Group
+				for range 8 {
+					group.Go(func() error {
+						got, err := s.Epoch(t.Context(), events.TopicMessages, id)
+						if err == nil && got != int64(epoch) {
+							err = fmt.Errorf("epoch %d for the %s id", got, id)
+						}
+						return err
+					})
+				}
+				require.NoError(t, group.Wait())
+			}
+		}},
+		{"the store can be reached", func(t *testing.T, s Store) { require.NoError(t, s.Ping(t.Context())) }},
+		{"a call ends with its context", func(t *testing.T, s Store) {
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			results := s.SaveBatch(ctx, []events.Record{at(10, direct(alice, bob, "one"))})
+			require.ErrorIs(t, results[0], context.Canceled)
+			require.False(t, events.IsPermanent(results[0]))
+			requireHistory(t, s, aliceBob)
+			_, _, err := s.History(ctx, aliceBob, store.Page{Limit: 1})
+			require.ErrorIs(t, err, context.Canceled)
+		}},
+	}
+}
+
+// positionNeverAhead reads while batches are saved: whatever position is answered, all messages up to it are there.
+func positionNeverAhead(t *testing.T, s Store) {
+	const batches, size = 40, 16
+	writing, done := context.WithCancel(t.Context())
+	defer done()
+	var readers sync.WaitGroup
+	failures := make(chan error, 2)
+	for range cap(failures) {
+		readers.Go(func() {
+			for writing.Err() == nil {
+				if err := checkUpToStored(t.Context(), s); err != nil {
+					failures <- err
+					return
+				}
+			}
+		})
+	}
+	for batch := range int64(batches) {
+		var records []events.Record
+		for i := range int64(size) {
+			seq := batch*size + i + 1
+			records = append(records, at(seq, direct(alice, bob, fmt.Sprint(seq))))
+		}
+		save(t, s, records...)
+	}
+	done()
+	readers.Wait()
+	close(failures)
+	for err := range failures {
+		require.NoError(t, err)
+	}
+	requireStored(t, s, map[int32]int64{partition(aliceBob): batches * size})
+}
+
+func checkUpToStored(ctx context.Context, s Store) error {
+	positions, err := s.Stored(ctx)
+	if err != nil {
+		return err
+	}
+	messages, _, err := s.History(ctx, aliceBob, store.Page{Limit: 1000})
+	if err != nil {
+		return err
+	}
+	if stored := positions[partition(aliceBob)]; int64(len(messages)) < stored {
+		return fmt.Errorf("stored up to %d but there are %d messages", stored, len(messages))
+	}
+	return nil
+}
+
+func requireStored(t *testing.T, s Store, want map[int32]int64) {
+	t.Helper()
+	got, err := s.Stored(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+}

@@ -1,0 +1,72 @@
+// Package storetest is the contract of a store: what every implementation answers after what was saved. It asks for no
+// more between a message and the stored position than that the position is never ahead, so that a store without
+// transactions over several documents passes too.
+package storetest
+
+import (
+	"context"
+	"testing"
+
+	"millrace/events"
+	"millrace/infra/store"
+)
+
+// Store is all that the program asks of a store. Its methods are called concurrently, and from several processes at once.
+// Errors that trying again may mend are plain; [events.Permanent] marks a record that can never be stored.
+type Store interface {
+	// SaveBatch stores records of many partitions, ascending within each, and answers an error for each. It is idempotent,
+	// and one bad record keeps no other from being stored. Of records with the same message id the lowest position is
+	// kept. Per partition the stored position advances to the highest seq in the batch.
+	SaveBatch(ctx context.Context, records []events.Record) []error
+	// History answers a page in ascending seq and whether the direction asked for has more. Recalled messages come
+	// without content.
+	History(ctx context.Context, conversation string, page store.Page) (messages []store.StoredMessage, more bool, err error)
+	// Message answers one message of the conversation, or store.ErrNotFound.
+	Message(ctx context.Context, conversation, messageID string) (store.StoredMessage, error)
+	// Heads answers the user's direct conversations and the groups it is a member of, latest activity first.
+	Heads(ctx context.Context, user int64, limit int) ([]store.Head, error)
+	// Missed answers the events in the ranges that concern the user, at most limit, ascending within each partition: messages as
+	// they are now, and of a message that was recalled since no edits.
+	Missed(ctx context.Context, user int64, ranges []events.Range, limit int) ([]events.Record, error)
+	// Memberships answers the groups that the user is a member of now, in no order.
+	Memberships(ctx context.Context, user int64) ([]store.Membership, error)
+	// Stays answers all stays of the user in the group, the first one first.
+	Stays(ctx context.Context, user, groupID int64) ([]store.Membership, error)
+	// Group answers a group, or store.ErrNotFound.
+	Group(ctx context.Context, groupID int64) (store.Group, error)
+	// Stored answers per partition up to where everything is stored; what is absent is 0.
+	Stored(ctx context.Context) (map[int32]int64, error)
+	// Epoch answers 0 for the first id of a topic, and one more whenever the id is another than the last.
+	Epoch(ctx context.Context, topic, topicID string) (int64, error)
+	// Ping reports whether the store can be reached.
+	Ping(ctx context.Context) error
+	// Close ends the use of the store.
+	Close() error
+}
+
+// Run tests stores that open answers. Every one of them must be empty; open closes it when its test ends.
+func Run(t *testing.T, open func(*testing.T) Store) {
+	for _, subject := range []struct {
+		name  string
+		tests []test
+	}{
+		{"messages", messageTests()},
+		{"history", historyTests()},
+		{"changes", changeTests()},
+		{"groups", groupTests()},
+		{"heads", headTests()},
+		{"missed", missedTests()},
+		{"positions", positionTests()},
+	} {
+		t.Run(subject.name, func(t *testing.T) {
+			for _, test := range subject.tests {
+				t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
+			}
+		})
+	}
+}
+
+type test struct {
+	name string
+	run  func(*testing.T, Store)
+}

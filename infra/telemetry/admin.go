@@ -1,0 +1,80 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"time"
+)
+
+// Check tells whether something the process needs is ready.
+type Check struct {
+	Name  string
+	Ready func(context.Context) error
+}
+
+// Admin serves /healthz (the process lives), /readyz (everything it needs works; 503 and what is wrong otherwise) and
+// /debug/pprof.
+type Admin struct {
+	listener net.Listener
+	server   *http.Server
+	served   chan struct{}
+}
+
+const (
+	checkTimeout = 2 * time.Second
+	headerWait   = 5 * time.Second
+)
+
+// StartAdmin listens on the address until [Admin.Close].
+func StartAdmin(address string, checks []Check) (*Admin, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("admin server: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { ready(w, r, checks) })
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	a := &Admin{
+		listener: listener,
+		server:   &http.Server{Handler: mux, ReadHeaderTimeout: headerWait},
+		served:   make(chan struct{}),
+	}
+	go func() {
+		defer close(a.served)
+		_ = a.server.Serve(listener) // returns when closed
+	}()
+	return a, nil
+}
+
+// Addr is where it listens.
+func (a *Admin) Addr() string { return a.listener.Addr().String() }
+
+// Close ends it at once: what it serves can be asked again.
+func (a *Admin) Close() error {
+	err := a.server.Close()
+	<-a.served
+	return err
+}
+
+func ready(w http.ResponseWriter, r *http.Request, checks []Check) {
+	ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
+	defer cancel()
+	var faults []error
+	for _, c := range checks {
+		if err := c.Ready(ctx); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", c.Name, err))
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}

@@ -1,0 +1,55 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestReadinessNamesWhatIsNotReady(t *testing.T) {
+	var store error
+	admin, err := StartAdmin("127.0.0.1:0", []Check{
+		{Name: "broker", Ready: func(context.Context) error { return nil }},
+		{Name: "store", Ready: func(context.Context) error { return store }},
+	})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, admin.Close()) }()
+
+	code, _ := get(t, admin, "/readyz")
+	require.Equal(t, http.StatusOK, code)
+
+	store = errors.New("disk full")
+	code, body := get(t, admin, "/readyz")
+	require.Equal(t, http.StatusServiceUnavailable, code)
+	require.Equal(t, "store: disk full\n", body)
+
+	code, _ = get(t, admin, "/healthz")
+	require.Equal(t, http.StatusOK, code, "the process lives all the same")
+}
+
+func TestTakenAddressIsAnError(t *testing.T) {
+	admin, err := StartAdmin("127.0.0.1:0", nil)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, admin.Close()) }()
+	_, err = StartAdmin(admin.Addr(), nil)
+	require.ErrorContains(t, err, "admin server")
+}
+
+func get(t *testing.T, admin *Admin, path string) (int, string) {
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+admin.Addr()+path, nil)
+	require.NoError(t, err)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Do(request)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	return response.StatusCode, string(body)
+}
