@@ -1,0 +1,84 @@
+package push
+
+import (
+	"errors"
+	"io"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+type attachStream = grpc.BidiStreamingServer[millracev1.AttachRequest, millracev1.AttachResponse]
+
+// Attach serves one gateway until it leaves, falls behind (RESOURCE_EXHAUSTED) or the hub stops (UNAVAILABLE).
+func (h *Hub) Attach(stream attachStream) error {
+	q := newQueue(h.opts)
+	s := newStream(q)
+	// Both goroutines may outlive Attach, which must return to break a Send that waits for the gateway. The hub waits for
+	// them.
+	if !h.spawn(func() { q.end(h.receive(s, stream)) }) || !h.spawn(func() { q.end(send(q, stream)) }) {
+		q.end(errStopping())
+	}
+	select {
+	case <-q.ended:
+	case <-h.stop:
+		q.end(errStopping())
+	}
+	h.routes.detach(s)
+	return q.cause()
+}
+
+func errStopping() error { return status.Error(codes.Unavailable, "the push node is stopping") }
+
+func send(q *queue, stream attachStream) error {
+	for {
+		response := q.next()
+		if response == nil {
+			return nil
+		}
+		if err := stream.Send(response); err != nil {
+			return err
+		}
+	}
+}
+
+// receive runs until the gateway leaves, which is no error, or breaks the protocol.
+func (h *Hub) receive(s *stream, stream attachStream) error {
+	request, err := stream.Recv()
+	if err != nil {
+		return orLeft(err)
+	}
+	hello := request.GetHello()
+	if hello == nil {
+		return status.Error(codes.InvalidArgument, "want hello first")
+	}
+	log := h.log.With("gateway", hello.GetGateway())
+	log.Info("gateway attached")
+	h.routes.attach(s)
+	for {
+		if request, err = stream.Recv(); err != nil {
+			log.Info("gateway detached", "cause", s.queue.cause(), "error", err)
+			return orLeft(err)
+		}
+		switch kind := request.GetKind().(type) {
+		case *millracev1.AttachRequest_Interest:
+			if err = h.routes.change(s, kind.Interest); err != nil {
+				return err
+			}
+		case *millracev1.AttachRequest_Signal:
+			h.routes.signal(kind.Signal)
+		default:
+			return status.Errorf(codes.InvalidArgument, "%T is not expected", kind)
+		}
+	}
+}
+
+func orLeft(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,152 @@
+// Package push sends what happens to the gateways that want it. A gateway attaches by a gRPC stream and tells the channels
+// it is interested in; every record of message-events that this process reads goes, encoded once, into the queues of the
+// gateways interested in one of its channels, and from there, with all else that waits, into one frame. The rest of the
+// records is covered by spans: each says from where to where its deliveries are everything, so that a gateway notices what
+// it has missed and reads that from the log. Hence nobody is waited for: a gateway whose queue is full loses its stream.
+package push
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"go.uber.org/fx"
+
+	"millrace/events"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// Module provides the handler, and the [Hub] to be registered as PushService. [Options] are optional.
+var Module = fx.Module("push", fx.Provide(
+	fx.Annotate(New, fx.ParamTags(`optional:"true"`),
+		fx.OnStart((*Hub).Start), fx.OnStop((*Hub).Stop)),
+	fx.Annotate((*Hub).Handler, fx.ResultTags(`group:"handlers"`)),
+))
+
+// Options bound what a gateway may leave waiting. The zero value means the defaults.
+type Options struct {
+	// QueueItems is how many spans, acknowledgements and signals may wait for a gateway. 8,192 if 0.
+	QueueItems int
+	// QueueBytes is how many bytes these may have. 16 MiB if 0.
+	QueueBytes int
+	// FrameBytes is how much goes into one frame, which has at least one item. 1 MiB if 0.
+	FrameBytes int
+	// Ticks tells when to cover partitions that moved since; in place of every second.
+	Ticks <-chan time.Time
+}
+
+func (o Options) withDefaults() Options {
+	if o.QueueItems == 0 {
+		o.QueueItems = 8192
+	}
+	if o.QueueBytes == 0 {
+		o.QueueBytes = 16 << 20
+	}
+	if o.FrameBytes == 0 {
+		o.FrameBytes = 1 << 20
+	}
+	return o
+}
+
+// Hub is the handler and the PushService.
+type Hub struct {
+	millracev1.UnimplementedPushServiceServer
+	opts Options
+	log  *slog.Logger
+
+	routes routes
+
+	mu      sync.Mutex
+	stopped bool
+	stop    chan struct{}
+	running sync.WaitGroup
+}
+
+var _ millracev1.PushServiceServer = (*Hub)(nil)
+
+// New returns a hub without gateways.
+func New(opts Options, log *slog.Logger) *Hub {
+	return &Hub{
+		opts: opts.withDefaults(), log: log.With("handler", "push"), routes: newRoutes(), stop: make(chan struct{}),
+	}
+}
+
+// Handler is its entry for the router.
+func (h *Hub) Handler() events.Handler {
+	return events.Handler{
+		Name: "push", Topic: events.TopicMessages, Group: "push-consumer-group", Handle: h.handle,
+		Claimed: h.routes.claim, Settled: h.routes.settle, Released: h.routes.release,
+	}
+}
+
+// handle never waits and never fails on a gateway.
+func (h *Hub) handle(_ context.Context, r events.Record) error {
+	channels, err := events.ChannelsOf(&r)
+	if err != nil {
+		return fmt.Errorf("push: %w", err)
+	}
+	if !h.routes.wanted(r.Position, channels) {
+		return nil
+	}
+	d, err := events.DeliveryOf(&r)
+	if err != nil {
+		return fmt.Errorf("push: %w", err)
+	}
+	h.routes.deliver(r.Position, d)
+	return nil
+}
+
+// Start begins to cover what moves.
+func (h *Hub) Start() {
+	h.spawn(func() {
+		ticks := h.opts.Ticks
+		if ticks == nil {
+			ticker := time.NewTicker(time.Second)
+			defer ticker.Stop()
+			ticks = ticker.C
+		}
+		for {
+			select {
+			case <-ticks:
+				h.routes.cover()
+			case <-h.stop:
+				return
+			}
+		}
+	})
+}
+
+// Stop ends every stream with UNAVAILABLE, and those that come. A gRPC server that is to stop gracefully waits for
+// streams, so the hub stops first. It may be called again.
+func (h *Hub) Stop(ctx context.Context) error {
+	h.mu.Lock()
+	if !h.stopped {
+		h.stopped = true
+		close(h.stop)
+	}
+	h.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		h.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("push: stop: %w", ctx.Err())
+	}
+}
+
+// spawn runs f unless the hub has stopped, which it tells.
+func (h *Hub) spawn(f func()) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.stopped {
+		return false
+	}
+	h.running.Go(f)
+	return true
+}

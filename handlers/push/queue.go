@@ -1,0 +1,146 @@
+package push
+
+import (
+	"runtime"
+	"sync"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// spanBytes is about what a span takes beside its deliveries.
+const spanBytes = 32
+
+// queue is what waits for one gateway, already laid out in frames. Putting something in never waits: when the queue is
+// full it ends.
+type queue struct {
+	opts Options
+
+	mu     sync.Mutex
+	frames []*frame
+	items  int
+	bytes  int
+	over   bool
+	err    error
+
+	wake  chan struct{} // holds one token while there are frames
+	ended chan struct{}
+}
+
+type frame struct {
+	response millracev1.AttachResponse
+	items    int
+	bytes    int
+}
+
+func newQueue(opts Options) *queue {
+	return &queue{opts: opts, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+}
+
+func (q *queue) span(s *millracev1.Span, size int) {
+	q.put(size+spanBytes, 1, func(r *millracev1.AttachResponse) { r.Spans = append(r.Spans, s) })
+}
+
+// ack ends its frame: the spans of a frame come before its acknowledgement.
+func (q *queue) ack(a *millracev1.InterestAck) {
+	q.put(proto.Size(a), 1, func(r *millracev1.AttachResponse) { r.Ack = a })
+}
+
+// signal is left out when the queue is more than half full.
+func (q *queue) signal(s *millracev1.Signal) {
+	q.put(proto.Size(s), 2, func(r *millracev1.AttachResponse) { r.Signals = append(r.Signals, s) })
+}
+
+// put adds an item to the last frame or a new one. It may take the share 1/part of the queue; only what may take all of
+// it is so important that the stream ends without.
+func (q *queue) put(size, part int, add func(*millracev1.AttachResponse)) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.over {
+		return
+	}
+	if q.items >= q.opts.QueueItems/part || q.bytes+size > q.opts.QueueBytes/part {
+		if part == 1 {
+			q.endLocked(status.Errorf(codes.ResourceExhausted, "%d items, %d bytes were waiting", q.items, q.bytes))
+		}
+		return
+	}
+	var last *frame
+	if n := len(q.frames); n > 0 {
+		last = q.frames[n-1]
+	}
+	if last == nil || last.response.Ack != nil || last.bytes+size > q.opts.FrameBytes {
+		last = &frame{}
+		q.frames = append(q.frames, last)
+	}
+	add(&last.response)
+	last.items++
+	last.bytes += size
+	q.items++
+	q.bytes += size
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// next waits for a frame; nil once the queue has ended.
+func (q *queue) next() *millracev1.AttachResponse {
+	for {
+		select {
+		case <-q.ended:
+			return nil
+		case <-q.wake:
+		}
+		// Lets those that are about to add something do so.
+		runtime.Gosched()
+		if f := q.take(); f != nil {
+			return &f.response
+		}
+	}
+}
+
+func (q *queue) take() *frame {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.frames) == 0 {
+		return nil
+	}
+	f := q.frames[0]
+	q.frames[0] = nil
+	q.frames = q.frames[1:]
+	q.items -= f.items
+	q.bytes -= f.bytes
+	if len(q.frames) > 0 {
+		select {
+		case q.wake <- struct{}{}:
+		default:
+		}
+	}
+	return f
+}
+
+// end closes the queue; what waits is given up. The first error counts, nil says that the gateway left.
+func (q *queue) end(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.endLocked(err)
+}
+
+func (q *queue) endLocked(err error) {
+	if q.over {
+		return
+	}
+	q.over, q.err, q.frames = true, err, nil
+	close(q.ended)
+}
+
+// cause is why the queue ended.
+func (q *queue) cause() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.err
+}

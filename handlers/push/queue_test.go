@@ -1,0 +1,80 @@
+package push
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+func TestWhatWaitsGoesIntoOneFrameUpToItsBounds(t *testing.T) {
+	q := newQueue(Options{FrameBytes: 3 * spanBytes}.withDefaults())
+	for i := range 7 {
+		q.span(&millracev1.Span{Through: int64(i)}, 0)
+	}
+	q.span(&millracev1.Span{Through: 7}, 100*spanBytes) // larger than a frame
+	q.span(&millracev1.Span{Through: 8}, 0)
+	var got [][]int64
+	for f := q.take(); f != nil; f = q.take() {
+		var through []int64
+		for _, s := range f.response.GetSpans() {
+			through = append(through, s.GetThrough())
+		}
+		got = append(got, through)
+	}
+	require.Equal(t, [][]int64{{0, 1, 2}, {3, 4, 5}, {6}, {7}, {8}}, got)
+	require.Zero(t, q.items)
+	require.Zero(t, q.bytes)
+}
+
+func TestAcknowledgementEndsItsFrame(t *testing.T) {
+	q := newQueue(Options{}.withDefaults())
+	q.span(&millracev1.Span{Interest: 0}, 0)
+	q.ack(&millracev1.InterestAck{Number: 1})
+	q.span(&millracev1.Span{Interest: 1}, 0)
+	first, second := q.take(), q.take()
+	require.Equal(t, uint64(1), first.response.GetAck().GetNumber())
+	require.Len(t, first.response.GetSpans(), 1)
+	require.Equal(t, uint64(1), second.response.GetSpans()[0].GetInterest())
+}
+
+func TestFullQueueEnds(t *testing.T) {
+	for name, test := range map[string]struct {
+		opts Options
+		put  func(*queue)
+	}{
+		"too many":  {Options{QueueItems: 3}, func(q *queue) { q.span(&millracev1.Span{}, 0) }},
+		"too large": {Options{QueueBytes: 3000}, func(q *queue) { q.span(&millracev1.Span{}, 900) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := newQueue(test.opts.withDefaults())
+			for range 3 {
+				test.put(q)
+				require.NoError(t, q.cause())
+			}
+			test.put(q)
+			<-q.ended
+			require.Equal(t, codes.ResourceExhausted, status.Code(q.cause()))
+			require.Nil(t, q.next())
+			test.put(q)
+			q.end(nil)
+			require.Equal(t, codes.ResourceExhausted, status.Code(q.cause()), "the first cause counts")
+		})
+	}
+}
+
+func TestSignalIsLeftOutWhenTheQueueIsMoreThanHalfFull(t *testing.T) {
+	q := newQueue(Options{QueueItems: 4}.withDefaults())
+	for range 3 {
+		q.signal(&millracev1.Signal{Channel: "u:1"})
+	}
+	q.span(&millracev1.Span{}, 0)
+	q.signal(&millracev1.Signal{Channel: "u:1"})
+	f := q.take()
+	require.Len(t, f.response.GetSignals(), 2)
+	require.Len(t, f.response.GetSpans(), 1)
+	require.NoError(t, q.cause())
+}

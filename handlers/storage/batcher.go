@@ -1,0 +1,176 @@
+package storage
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"millrace/events"
+)
+
+const (
+	maxBatch    = 512
+	saveTimeout = 5 * time.Second
+)
+
+// batcher collects the records that wait. One goroutine saves, one batch at a time.
+type batcher struct {
+	store Store
+	log   *slog.Logger
+
+	mu      sync.Mutex
+	waiting []*job
+	stopped bool
+
+	wake chan struct{} // holds one token while something is to do
+	done chan struct{}
+}
+
+// job is what one caller waits for: records of one partition, in order.
+type job struct {
+	ctx     context.Context //nolint:containedctx // tells whether the caller still waits
+	records []events.Record
+	results chan []error
+}
+
+func (j *job) refuse(err error) { j.results <- slices.Repeat([]error{err}, len(j.records)) }
+
+func newBatcher(store Store, log *slog.Logger) *batcher {
+	return &batcher{store: store, log: log, wake: make(chan struct{}, 1), done: make(chan struct{})}
+}
+
+// save waits until the record is saved. If the context ends first it may be saved all the same.
+func (b *batcher) save(ctx context.Context, r events.Record) error {
+	return b.saveAll(ctx, []events.Record{r})[0]
+}
+
+// saveAll is save for records of one partition, which are saved in one transaction.
+func (b *batcher) saveAll(ctx context.Context, records []events.Record) []error {
+	j := &job{ctx: ctx, records: records, results: make(chan []error, 1)}
+	b.mu.Lock()
+	if b.stopped {
+		b.mu.Unlock()
+		j.refuse(ErrStopped)
+	} else {
+		b.waiting = append(b.waiting, j)
+		b.mu.Unlock()
+		b.signal()
+	}
+	select {
+	case errs := <-j.results:
+		return errs
+	case <-ctx.Done():
+		return slices.Repeat([]error{fmt.Errorf("storage: %w", ctx.Err())}, len(records))
+	}
+}
+
+func (b *batcher) signal() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (b *batcher) stop(ctx context.Context) error {
+	b.mu.Lock()
+	b.stopped = true
+	b.mu.Unlock()
+	b.signal()
+	select {
+	case <-b.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("storage: stop: %w", ctx.Err())
+	}
+}
+
+func (b *batcher) run() {
+	defer close(b.done)
+	for range b.wake {
+		for {
+			// Lets those that are about to wait join the batch.
+			runtime.Gosched()
+			jobs, stopped := b.take()
+			if stopped {
+				return
+			}
+			if len(jobs) == 0 {
+				break
+			}
+			b.saveJobs(jobs)
+		}
+	}
+}
+
+// take removes the next batch from those waiting, leaving out who waits no more. Once stopped it refuses all.
+func (b *batcher) take() (jobs []*job, stopped bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped {
+		for _, j := range b.waiting {
+			j.refuse(ErrStopped)
+		}
+		b.waiting = nil
+		return nil, true
+	}
+	b.waiting = slices.DeleteFunc(b.waiting, func(j *job) bool { return j.ctx.Err() != nil })
+	n, records := 0, 0
+	for n < len(b.waiting) && (n == 0 || records+len(b.waiting[n].records) <= maxBatch) {
+		records += len(b.waiting[n].records)
+		n++
+	}
+	jobs = slices.Clone(b.waiting[:n])
+	b.waiting = slices.Delete(b.waiting, 0, n)
+	slices.SortStableFunc(jobs, func(x, y *job) int {
+		first, second := x.records[0], y.records[0]
+		return cmp.Or(cmp.Compare(first.Partition, second.Partition), cmp.Compare(first.Seq, second.Seq))
+	})
+	return jobs, false
+}
+
+func (b *batcher) saveJobs(jobs []*job) {
+	var batch []events.Record
+	for _, j := range jobs {
+		batch = append(batch, j.records...)
+	}
+	results := b.saveBatch(batch)
+	for _, j := range jobs {
+		j.results <- results[:len(j.records)]
+		results = results[len(j.records):]
+	}
+}
+
+// saveBatch answers one result for each record, whatever the store does. If the store panics, each record is tried alone,
+// so that only the one which causes it is given up.
+func (b *batcher) saveBatch(batch []events.Record) (results []error) {
+	defer func() {
+		v := recover()
+		if v == nil {
+			return
+		}
+		err := fmt.Errorf("store panicked: %v", v)
+		b.log.Error("store panicked", "batch", len(batch), "stack", string(debug.Stack()))
+		if len(batch) == 1 {
+			results = []error{events.Permanent(err)}
+			return
+		}
+		results = nil
+		for i := range batch {
+			results = append(results, b.saveBatch(batch[i:i+1])...)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
+	defer cancel()
+	results = b.store.SaveBatch(ctx, batch)
+	if len(results) != len(batch) {
+		err := fmt.Errorf("store answered %d results for %d records", len(results), len(batch))
+		return slices.Repeat([]error{err}, len(batch))
+	}
+	return results
+}
