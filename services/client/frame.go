@@ -1,0 +1,132 @@
+package client
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"millrace/events"
+)
+
+// Frame is what the server sends. A push has Push; an answer has the ID of its request and one of the others.
+type Frame struct {
+	ID            int64               `json:"id"`
+	Push          *Push               `json:"push"`
+	Error         *Error              `json:"error"`
+	Connected     *Connected          `json:"connected"`
+	Sent          *Sent               `json:"sent"`
+	Messages      *Page               `json:"messages"`
+	Conversations *conversationsFrame `json:"conversations"`
+	Group         *Group              `json:"group"`
+	Presence      json.RawMessage     `json:"presence"`
+	OK            json.RawMessage     `json:"ok"`
+	Pong          json.RawMessage     `json:"pong"`
+
+	// Raw is the frame as it came.
+	Raw []byte `json:"-"`
+	// Violation says how the frame breaks the rules of positions, judged by the connection that read it; usually empty.
+	Violation string `json:"-"`
+}
+
+// Push is what comes unasked. Which fields are set depends on its type.
+type Push struct {
+	events.Push
+	From   int64  `json:"from"`   // typing
+	To     int64  `json:"to"`     // typing
+	Cursor Cursor `json:"cursor"` // complete
+}
+
+// The types of pushes that are no records of a conversation.
+const (
+	TypeComplete     events.Type = "complete"
+	TypeTyping       events.Type = "typing"
+	TypeUserOnline   events.Type = "user_online"
+	TypeUserOffline  events.Type = "user_offline"
+	TypeSystemNotice events.Type = "system_notice"
+)
+
+// Connected answers connect.
+type Connected struct {
+	User        int64  `json:"user"`
+	Session     string `json:"session"`
+	Cursor      Cursor `json:"cursor"`
+	Recovered   bool   `json:"recovered"` // false: messages were missed that only history has
+	Complete    bool   `json:"complete"`  // false: some missed pushes follow later, then a push of TypeComplete
+	PingSeconds int    `json:"ping_seconds"`
+}
+
+// Sent answers send: the message is accepted for good.
+type Sent struct {
+	MessageID    string `json:"message_id"`
+	Conversation string `json:"conversation"`
+	Timestamp    int64  `json:"timestamp"` // Unix seconds
+}
+
+// Message is a message in a page of history. Of a recalled one only Seq and MessageID are set.
+type Message struct {
+	Seq int64 `json:"seq"`
+	events.PushMessage
+	EditedAt int64 `json:"edited_at"` // Unix seconds; 0: never edited
+}
+
+// Page answers history: messages in ascending seq, and whether the direction asked for has more.
+type Page struct {
+	Conversation string    `json:"conversation"`
+	Messages     []Message `json:"messages"`
+	More         bool      `json:"more"`
+}
+
+// Conversation is the head of a conversation.
+type Conversation struct {
+	Conversation string  `json:"conversation"`
+	Last         Message `json:"last"`
+	Unread       int     `json:"unread"` // counted up to 999
+	ReadSeq      int64   `json:"read_seq"`
+}
+
+type conversationsFrame struct {
+	Conversations []Conversation `json:"conversations"`
+}
+
+// Group is a group as its members see it.
+type Group struct {
+	GroupID int64   `json:"group_id"`
+	Name    string  `json:"name"`
+	Owner   int64   `json:"owner"`
+	Members []int64 `json:"members"`
+}
+
+// Error is a refusal by the server. Codes are compared with errors.Is: errors.Is(err, &Error{Code: Unavailable}).
+type Error struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// The codes of errors. Unavailable means: try again, the same client_msg_id is safe.
+const (
+	Unauthenticated  = "unauthenticated"
+	InvalidArgument  = "invalid_argument"
+	PermissionDenied = "permission_denied"
+	NotFound         = "not_found"
+	TooLarge         = "too_large"
+	RateLimited      = "rate_limited"
+	Unavailable      = "unavailable"
+	Internal         = "internal"
+)
+
+func (e *Error) Error() string { return e.Code + ": " + e.Message }
+
+// Is reports whether the target is an *Error of the same code.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && t.Code == e.Code
+}
+
+// Decode reads a frame from the server. Members it does not know are ignored, so a frame may turn out empty.
+func Decode(text []byte) (Frame, error) {
+	var f Frame
+	if err := json.Unmarshal(text, &f); err != nil {
+		return Frame{Raw: text}, fmt.Errorf("decode frame: %w", err)
+	}
+	f.Raw = text
+	return f, nil
+}

@@ -1,0 +1,225 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// call is a request that has not been answered yet.
+type call struct {
+	ctx  context.Context // the caller's: when it ends the call is given up
+	req  Request
+	lane *lane // nil for what needs no order
+	n    uint64
+
+	refused atomic.Pointer[Error] // the latest unavailable
+
+	done  chan struct{} // closed once frame or err holds the outcome
+	frame Frame
+	err   error
+}
+
+func (k *call) finish(f Frame, err error) {
+	k.frame, k.err = f, err
+	close(k.done)
+}
+
+// wait returns the outcome, at the latest when the caller's context ends.
+func (k *call) wait() (Frame, error) {
+	select {
+	case <-k.done:
+		return k.frame, k.err
+	case <-k.ctx.Done():
+	}
+	select {
+	case <-k.done: // at the same moment
+		return k.frame, k.err
+	default:
+		return Frame{}, k.gaveUp()
+	}
+}
+
+// gaveUp is the error of a call whose context ended: what the server said last explains it best.
+func (k *call) gaveUp() error {
+	if refused := k.refused.Load(); refused != nil {
+		return fmt.Errorf("%s: %w, last answer: %w", k.req.verb(), context.Cause(k.ctx), refused)
+	}
+	return fmt.Errorf("%s: no answer: %w", k.req.verb(), context.Cause(k.ctx))
+}
+
+// lane keeps the sends to one target in order. After a refusal that is to be repeated it is held: one send at a time,
+// after a pause, until one is accepted.
+type lane struct {
+	target Target
+	calls  int // unanswered ones
+	flying int
+	held   bool
+	tries  int
+	until  time.Time
+}
+
+// queue holds the calls without an answer: those waiting to be written, in the order they were made, and those that fly
+// on the present connection. A broken connection puts all of them back.
+type queue struct {
+	window int // sends of one lane in flight; 0: no limit
+	pause  Backoff
+
+	mu      sync.Mutex
+	made    uint64
+	lastID  int64
+	waiting []*call
+	flying  map[int64]*call
+	lanes   map[Target]*lane
+	closed  error
+
+	wake chan struct{} // has an element when the writer should look again
+}
+
+func newQueue(window int, pause Backoff) *queue {
+	return &queue{
+		window: window, pause: pause, lastID: connectID,
+		flying: map[int64]*call{}, lanes: map[Target]*lane{}, wake: make(chan struct{}, 1),
+	}
+}
+
+func (q *queue) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (q *queue) add(ctx context.Context, r Request) *call {
+	k := &call{ctx: ctx, req: r, done: make(chan struct{})}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed != nil {
+		k.finish(Frame{}, q.closed)
+		return k
+	}
+	q.made++
+	k.n = q.made
+	if s, ok := r.(Send); ok {
+		k.lane = q.lanes[s.Target]
+		if k.lane == nil {
+			k.lane = &lane{target: s.Target}
+			q.lanes[s.Target] = k.lane
+		}
+		k.lane.calls++
+	}
+	q.waiting = append(q.waiting, k)
+	q.signal()
+	return k
+}
+
+// next takes the call to write now and the id to write it under. Without one it says how long to wait at most, 0 meaning
+// until woken.
+func (q *queue) next(now time.Time) (*call, int64, time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var wait time.Duration
+	for i := 0; i < len(q.waiting); i++ {
+		k := q.waiting[i]
+		if k.ctx.Err() != nil {
+			q.waiting = slices.Delete(q.waiting, i, i+1)
+			i--
+			q.leave(k, Frame{}, k.gaveUp())
+			continue
+		}
+		if l := k.lane; l != nil {
+			if q.window > 0 && l.flying >= q.window || l.held && l.flying > 0 {
+				continue
+			}
+			if left := l.until.Sub(now); l.held && left > 0 {
+				if wait == 0 || left < wait {
+					wait = left
+				}
+				continue
+			}
+			l.flying++
+		}
+		q.waiting = slices.Delete(q.waiting, i, i+1)
+		q.lastID++
+		q.flying[q.lastID] = k
+		return k, q.lastID, 0
+	}
+	return nil, 0, wait
+}
+
+// answer ends the call that the frame answers, or puts it back if it is a send to be repeated. It reports whether there
+// was one.
+func (q *queue) answer(f Frame, now time.Time) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	k := q.flying[f.ID]
+	if k == nil {
+		return f.ID > 0 && f.ID <= q.lastID
+	}
+	delete(q.flying, f.ID)
+	defer q.signal()
+	if k.lane != nil {
+		k.lane.flying--
+		if f.Error != nil && f.Error.Code == Unavailable {
+			k.refused.Store(f.Error)
+			k.lane.held = true
+			k.lane.until = now.Add(q.pause.wait(k.lane.tries))
+			k.lane.tries++
+			q.putBack(k)
+			return true
+		}
+		if f.Sent != nil {
+			k.lane.held, k.lane.tries = false, 0
+		}
+	}
+	if f.Error != nil {
+		q.leave(k, f, fmt.Errorf("%s: %w", k.req.verb(), f.Error))
+	} else {
+		q.leave(k, f, nil)
+	}
+	return true
+}
+
+// lost puts everything that flew back, to be repeated in its order.
+func (q *queue) lost() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for id, k := range q.flying {
+		delete(q.flying, id)
+		if k.lane != nil {
+			k.lane.flying--
+		}
+		q.putBack(k)
+	}
+}
+
+func (q *queue) putBack(k *call) {
+	i, _ := slices.BinarySearchFunc(q.waiting, k.n, func(w *call, n uint64) int { return cmp.Compare(w.n, n) })
+	q.waiting = slices.Insert(q.waiting, i, k)
+}
+
+// leave ends a call that is in neither list any more.
+func (q *queue) leave(k *call, f Frame, err error) {
+	if l := k.lane; l != nil {
+		if l.calls--; l.calls == 0 {
+			delete(q.lanes, l.target)
+		}
+	}
+	k.finish(f, err)
+}
+
+// close ends all calls, those to come too.
+func (q *queue) close(err error) {
+	q.lost()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = err
+	for _, k := range q.waiting {
+		q.leave(k, Frame{}, fmt.Errorf("%s: %w", k.req.verb(), err))
+	}
+	q.waiting = nil
+}

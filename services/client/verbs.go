@@ -1,0 +1,111 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+)
+
+// Sending is a message on its way.
+type Sending struct{ call *call }
+
+// Post puts a message into the queue and returns at once; messages to one target keep the order of their Posts. Until
+// it is accepted the message is repeated, also after an answer of unavailable, under one ClientMsgID, which is drawn if
+// there is none. When ctx ends before that the outcome is unknown.
+func (c *Client) Post(ctx context.Context, m Send) *Sending {
+	if m.ClientMsgID == "" {
+		m.ClientMsgID = rand.Text()
+	}
+	return &Sending{c.queue.add(ctx, m)}
+}
+
+// Wait returns what became of the message.
+func (s *Sending) Wait() (Sent, error) {
+	f, err := s.call.wait()
+	if err == nil && f.Sent == nil {
+		err = unexpected(s.call, f)
+	}
+	if err != nil {
+		return Sent{}, err
+	}
+	return *f.Sent, nil
+}
+
+// Send is [Client.Post] and [Sending.Wait].
+func (c *Client) Send(ctx context.Context, m Send) (Sent, error) { return c.Post(ctx, m).Wait() }
+
+// Call makes any request and returns its answer. The error is an *[Error] if the server refused.
+func (c *Client) Call(ctx context.Context, r Request) (Frame, error) {
+	return c.queue.add(ctx, r).wait()
+}
+
+// History returns a page of a conversation.
+func (c *Client) History(ctx context.Context, r History) (Page, error) {
+	k := c.queue.add(ctx, r)
+	f, err := k.wait()
+	if err == nil && f.Messages == nil {
+		err = unexpected(k, f)
+	}
+	if err != nil {
+		return Page{}, err
+	}
+	return *f.Messages, nil
+}
+
+// Conversations returns the heads of the user's conversations, the latest first; limit 0 means the server's default.
+func (c *Client) Conversations(ctx context.Context, limit int) ([]Conversation, error) {
+	k := c.queue.add(ctx, Conversations{Limit: limit})
+	f, err := k.wait()
+	if err == nil && f.Conversations == nil {
+		err = unexpected(k, f)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f.Conversations.Conversations, nil
+}
+
+// Group makes a group request: [GroupCreate], whose ClientMsgID is drawn if there is none, [GroupInfo], [GroupJoin],
+// [GroupLeave], [GroupAdd] or [GroupRemove]. The group is zero if the server answered only that it is done.
+func (c *Client) Group(ctx context.Context, r Request) (Group, error) {
+	if g, ok := r.(GroupCreate); ok && g.ClientMsgID == "" {
+		g.ClientMsgID = rand.Text()
+		r = g
+	}
+	k := c.queue.add(ctx, r)
+	f, err := k.wait()
+	switch {
+	case err != nil:
+		return Group{}, err
+	case f.Group != nil:
+		return *f.Group, nil
+	case f.OK != nil:
+		return Group{}, nil
+	}
+	return Group{}, unexpected(k, f)
+}
+
+// Presence returns the server's answer as it is.
+func (c *Client) Presence(ctx context.Context, users ...int64) (json.RawMessage, error) {
+	k := c.queue.add(ctx, Presence{Users: users})
+	f, err := k.wait()
+	if err == nil && f.Presence == nil {
+		err = unexpected(k, f)
+	}
+	return f.Presence, err
+}
+
+// Do makes a request that is answered by ok or pong: [Read], [Recall], [Edit], [Typing], [Refresh], [Ping].
+func (c *Client) Do(ctx context.Context, r Request) error {
+	k := c.queue.add(ctx, r)
+	f, err := k.wait()
+	if err == nil && f.OK == nil && f.Pong == nil {
+		err = unexpected(k, f)
+	}
+	return err
+}
+
+func unexpected(k *call, f Frame) error {
+	return fmt.Errorf("%s: unexpected answer %.200q", k.req.verb(), f.Raw)
+}

@@ -1,0 +1,77 @@
+package connect
+
+import (
+	"context"
+	"fmt"
+
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// keepAttached keeps the gateway attached to the push node until the context ends.
+func (g *Gateway) keepAttached(ctx context.Context, node Node) {
+	client := millracev1.NewPushServiceClient(node.Conn)
+	keepTrying(ctx, func() error { return g.attach(ctx, node.Name, client) },
+		func(err error) { g.log.Warn("not attached to push node", "node", node.Name, "error", err) })
+}
+
+// attach runs one stream until it breaks.
+func (g *Gateway) attach(ctx context.Context, node string, client millracev1.PushServiceClient) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := client.Attach(ctx)
+	if err != nil {
+		return fmt.Errorf("attach: %w", err)
+	}
+	hello := &millracev1.AttachRequest{Kind: &millracev1.AttachRequest_Hello{Hello: &millracev1.Hello{Gateway: g.cfg.Name}}}
+	if err := stream.Send(hello); err != nil {
+		return fmt.Errorf("hello: %w", err)
+	}
+	s := g.hub.attach(node)
+	defer g.hub.detach(s)
+	g.log.Info("attached to push node", "node", node)
+
+	received := make(chan error, 1)
+	go func() {
+		defer cancel()
+		received <- g.hub.receive(s, stream)
+	}()
+	sendErr := g.hub.transmit(ctx, s, stream)
+	cancel()
+	if err := <-received; err != nil {
+		return err
+	}
+	return sendErr
+}
+
+func (h *hub) receive(s *stream, from millracev1.PushService_AttachClient) error {
+	for {
+		response, err := from.Recv()
+		if err != nil {
+			return fmt.Errorf("receive: %w", err)
+		}
+		for _, span := range response.GetSpans() {
+			h.span(s, span)
+		}
+		if response.GetAck() != nil {
+			h.acknowledged(s, response.GetAck())
+		}
+		for _, signal := range response.GetSignals() {
+			h.relayed(signal)
+		}
+	}
+}
+
+func (h *hub) transmit(ctx context.Context, s *stream, to millracev1.PushService_AttachClient) error {
+	for {
+		select {
+		case <-s.wake:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		for request := h.take(s); request != nil; request = h.take(s) {
+			if err := to.Send(request); err != nil {
+				return fmt.Errorf("send: %w", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,396 @@
+package connect
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"millrace/events"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// feed brings a session what it missed and then lets it go live. It runs from connecting until nothing is missing, and
+// again where the hub gave up a gap. All that is the session's delivery state it changes under the hub's lock; what it
+// writes waits for room in the outbox, so that a client is never too slow for what it has missed.
+type feed struct {
+	sub *subscriber
+	gw  *Gateway
+
+	// reached tells up to where the session has been given every partition, or is owed it.
+	reached map[int32]int64
+	// first is the cursor to ask from as long as the user's groups are not known: all has to be looked through again.
+	first map[int32]int64
+	known bool
+	// shown is what was given meanwhile.
+	shown map[events.Position]struct{}
+	// owed are the parts that could not be had yet, ascending within each partition.
+	owed []events.Range
+	// told is set once the client can believe that nothing is missing.
+	told bool
+	// begun is set once the first answer is given: a client cannot be told later that its cursor is unknown.
+	begun bool
+}
+
+func newFeed(sub *subscriber, first *synced) *feed {
+	return &feed{
+		sub: sub, gw: sub.session.gw, reached: maps.Clone(first.start.GetCursor()), known: true, told: first.complete(),
+	}
+}
+
+// feed starts the session's feed with what Sync answered.
+func (h *hub) feed(sub *subscriber, f *feed, answer *synced) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	sub.feed, sub.feeding = f, true
+	sub.session.wg.Go(func() { f.run(sub.session.ctx, answer) })
+}
+
+// skip tells that the session will not get the partition's deliveries up to the position unless it asks for them.
+func (h *hub) skip(sub *subscriber, partition int32, through int64) {
+	if !sub.buffering {
+		sub.buffering = true
+		sub.resumeFrom = h.positions(sub)
+	}
+	if sub.skipped == nil {
+		sub.skipped = map[int32]int64{}
+	}
+	sub.skipped[partition] = max(sub.skipped[partition], through)
+	switch {
+	case sub.feeding:
+		select {
+		case sub.wake <- struct{}{}:
+		default:
+		}
+	case sub.feed != nil:
+		sub.feeding = true
+		sub.session.wg.Go(func() { sub.feed.run(sub.session.ctx, nil) })
+	}
+}
+
+// run works until the session is live and nothing is owed, or ends.
+func (f *feed) run(ctx context.Context, answer *synced) {
+	for ctx.Err() == nil {
+		if answer != nil {
+			if !f.give(ctx, answer) {
+				return
+			}
+			if f.gw.hub.reconcile(f.sub, answer) {
+				f.gw.hub.await(ctx)
+				answer = f.ask(ctx)
+				continue
+			}
+			answer = nil
+		}
+		switch f.release(ctx) {
+		case caughtUp:
+			return
+		case behind:
+			answer = f.ask(ctx)
+		case owing:
+			answer = f.retry(ctx)
+		}
+	}
+}
+
+// give writes what Sync answered and notes what it could not have.
+func (f *feed) give(ctx context.Context, a *synced) bool {
+	session := f.sub.session
+	if f.begun && !a.start.GetRecovered() {
+		session.closeNow(closeSlow, "too much was missed: resume with the cursor")
+		return false
+	}
+	f.begun = true
+	pushes := f.dressAll(a)
+	for _, push := range pushes {
+		if session.out.room(ctx) != nil {
+			return false
+		}
+		session.out.text(push)
+	}
+	return true
+}
+
+// dressAll takes the answer into the books and returns the pushes that have not been shown.
+func (f *feed) dressAll(a *synced) [][]byte {
+	hub := f.gw.hub
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	sub := f.sub
+	if a.end.GetMembershipsKnown() {
+		f.keepShown()
+		for _, p := range a.start.GetIncomplete() {
+			f.owe(events.Range{Partition: p, After: f.reached[p], Through: a.start.GetEnd()[p]})
+		}
+	} else if f.known {
+		f.known, f.told, f.first = false, false, f.reached
+		sub.muteAll, sub.shown = true, map[events.Position]struct{}{}
+	}
+	var pushes [][]byte
+	for _, span := range a.spans {
+		pushes = f.dressSpan(pushes, span)
+	}
+	f.reached = maps.Clone(a.start.GetEnd())
+	sub.given = maps.Clone(a.start.GetEnd())
+	return pushes
+}
+
+func (f *feed) dressSpan(pushes [][]byte, span *millracev1.Span) [][]byte {
+	for _, d := range span.GetDeliveries() {
+		pos := events.Position{Partition: span.GetPartition(), Seq: d.GetSeq()}
+		if !has(f.shown, pos) && !has(f.sub.shown, pos) {
+			pushes = append(pushes, f.sub.dress(pos, d.GetPush()))
+		}
+	}
+	return pushes
+}
+
+func has[K comparable](set map[K]struct{}, key K) bool {
+	_, ok := set[key]
+	return ok
+}
+
+// keepShown ends the time in which the groups were unknown.
+func (f *feed) keepShown() {
+	if f.known {
+		return
+	}
+	f.known, f.reached = true, f.first
+	if f.shown == nil {
+		f.shown = map[events.Position]struct{}{}
+	}
+	maps.Copy(f.shown, f.sub.shown)
+	f.sub.shown, f.sub.muteAll = nil, false
+}
+
+func (f *feed) owe(r events.Range) {
+	if r.After >= r.Through {
+		return
+	}
+	f.told = false
+	f.owed = append(f.owed, r)
+	if f.sub.mute == nil {
+		f.sub.mute = map[int32]struct{}{}
+	}
+	f.sub.mute[r.Partition] = struct{}{}
+}
+
+// reconcile subscribes the session to exactly the groups that its user has at the end of what Sync answered, or that it
+// has seen it join since. Where that is not what it was subscribed to, it has to ask once more: something may have been
+// missed, or come too much. Where the groups are not known it is left with none, for it may have left any of them.
+func (h *hub) reconcile(sub *subscriber, a *synced) (again bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	want := map[int64]struct{}{}
+	for _, m := range a.end.GetMemberships() {
+		want[m.GetGroupId()] = struct{}{}
+		again = h.enter(sub, m.GetGroupId(), stay{joined: m.GetJoinedSeq(), partition: unknownPartition}) || again
+	}
+	for group, s := range sub.groups {
+		if has(want, group) || s.partition != unknownPartition && s.joined > a.start.GetEnd()[s.partition] {
+			continue
+		}
+		h.exit(sub, group)
+		sub.buffer = slices.DeleteFunc(sub.buffer, func(b buffered) bool { return b.group == group })
+		again = true
+	}
+	return again && a.end.GetMembershipsKnown()
+}
+
+type feedState int
+
+const (
+	caughtUp feedState = iota
+	behind             // deliveries were skipped that have to be asked for
+	owing              // live, but something older is missing
+)
+
+// release writes what was buffered and lets the session go live once nothing is left.
+func (f *feed) release(ctx context.Context) feedState {
+	for {
+		pushes, state, done := f.unbuffer()
+		if done {
+			return state
+		}
+		for _, push := range pushes {
+			if f.sub.session.out.room(ctx) != nil {
+				return caughtUp
+			}
+			f.sub.session.out.text(push)
+		}
+	}
+}
+
+// unbuffer takes what was buffered; with nothing to take the session is live, or has to ask first.
+func (f *feed) unbuffer() (pushes [][]byte, state feedState, done bool) {
+	hub, sub := f.gw.hub, f.sub
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	if sub.buffering {
+		for p, through := range sub.skipped {
+			if sub.resumeFrom != nil || f.reached[p] < through {
+				return nil, behind, true
+			}
+		}
+		sub.skipped = nil
+		for _, b := range sub.buffer {
+			if b.Seq > f.reached[b.Partition] {
+				pushes = append(pushes, sub.dress(b.Position, b.push))
+			}
+		}
+		sub.buffer, sub.bufferBytes = nil, 0
+		f.advance()
+		if len(pushes) > 0 {
+			return pushes, 0, false
+		}
+		f.goLive()
+	}
+	if !f.known || len(f.owed) > 0 {
+		return nil, owing, true
+	}
+	f.complete()
+	return nil, caughtUp, true
+}
+
+// advance notes that the session has been given all that the hub has delivered.
+func (f *feed) advance() {
+	for id, p := range f.gw.hub.partitions {
+		if p.known && p.covered > f.reached[id] {
+			f.reached[id] = p.covered
+		}
+	}
+}
+
+func (f *feed) goLive() {
+	f.sub.buffering = false
+	f.sub.given = nil
+	for id, seq := range f.reached {
+		if p := f.gw.hub.partitions[id]; p == nil || seq > p.covered {
+			if f.sub.given == nil {
+				f.sub.given = map[int32]int64{}
+			}
+			f.sub.given[id] = seq
+		}
+	}
+}
+
+// complete ends the feed and, if the client was told that something is missing, tells it that nothing is any more.
+func (f *feed) complete() {
+	f.sub.mute = nil
+	if !f.told {
+		f.told = true
+		f.sub.session.out.text(pushFrame(struct {
+			Type   string          `json:"type"`
+			Cursor map[int32]int64 `json:"cursor"`
+		}{"complete", f.gw.hub.positions(f.sub)}))
+	}
+	f.reached, f.first, f.shown = nil, nil, nil
+	f.sub.feeding = false
+}
+
+// ask asks for what was missed since, for as long as it takes: the session buffers meanwhile.
+func (f *feed) ask(ctx context.Context) *synced {
+	answer, err := f.sync(ctx, f.question())
+	if err != nil {
+		f.sub.session.log.Warn("cannot resume a session in place", "user", f.sub.user, "error", err)
+		f.sub.session.close(closeSlow, "resume with the cursor")
+		return nil
+	}
+	f.gw.hub.learnt(answer.start.GetEnd())
+	return answer
+}
+
+func (f *feed) question() *millracev1.SyncRequest {
+	hub := f.gw.hub
+	handled := hub.handled()
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	if f.sub.resumeFrom != nil {
+		f.reached, f.sub.resumeFrom = f.sub.resumeFrom, nil
+	}
+	cursor := f.reached
+	if !f.known {
+		cursor = f.first
+	}
+	return &millracev1.SyncRequest{User: f.sub.user, Cursor: maps.Clone(cursor), Resume: true, Handled: handled}
+}
+
+func (f *feed) sync(ctx context.Context, request *millracev1.SyncRequest) (*synced, error) {
+	if err := f.gw.retries.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	defer f.gw.retries.Release(1)
+	return f.gw.nodes.sync(ctx, request)
+}
+
+// retry asks after a pause for what is owed. It returns an answer where the whole has to be gone through again.
+func (f *feed) retry(ctx context.Context) *synced {
+	timer := time.NewTimer(jitter(f.gw.cfg.Retry))
+	defer timer.Stop()
+	select {
+	case <-f.sub.wake:
+		return nil
+	case <-ctx.Done():
+		return nil
+	case <-timer.C:
+	}
+	if !f.known {
+		return f.learnGroups(ctx)
+	}
+	f.settle(ctx)
+	return nil
+}
+
+// learnGroups starts anew once the user's groups can be had.
+func (f *feed) learnGroups(ctx context.Context) *synced {
+	asking, cancel := context.WithTimeout(ctx, f.gw.cfg.CallTimeout)
+	defer cancel()
+	groups, err := f.gw.nodes.memberships(asking, f.sub.user)
+	if err != nil {
+		return nil
+	}
+	hub := f.gw.hub
+	hub.mu.Lock()
+	f.sub.buffering = true
+	for _, m := range groups {
+		hub.enter(f.sub, m.GetGroupId(), stay{joined: m.GetJoinedSeq(), partition: unknownPartition})
+	}
+	hub.mu.Unlock()
+	hub.await(ctx)
+	return f.ask(ctx)
+}
+
+// settle asks for the first part that is owed of each partition.
+func (f *feed) settle(ctx context.Context) {
+	request := &millracev1.SyncRequest{User: f.sub.user, Cursor: map[int32]int64{}, Resume: true, Through: map[int32]int64{}}
+	for _, r := range f.owed {
+		if _, asked := request.Cursor[r.Partition]; !asked {
+			request.Cursor[r.Partition], request.Through[r.Partition] = r.After, r.Through
+		}
+	}
+	asking, cancel := context.WithTimeout(ctx, f.gw.cfg.CallTimeout)
+	defer cancel()
+	answer, err := f.sync(asking, request)
+	session := f.sub.session
+	switch {
+	case err != nil:
+		return
+	case !answer.start.GetRecovered():
+		session.closeNow(closeSlow, "too much was missed: resume with the cursor")
+		return
+	}
+	for _, span := range answer.spans {
+		for _, d := range span.GetDeliveries() {
+			if has(f.shown, events.Position{Partition: span.GetPartition(), Seq: d.GetSeq()}) {
+				continue
+			}
+			if session.out.room(ctx) != nil {
+				return
+			}
+			session.out.text(d.GetPush())
+		}
+	}
+	f.owed = slices.DeleteFunc(f.owed, func(r events.Range) bool {
+		return request.Through[r.Partition] == r.Through && !slices.Contains(answer.start.GetIncomplete(), r.Partition)
+	})
+}

@@ -1,0 +1,193 @@
+// Package connect is the WebSocket gateway: it keeps the connections of clients and touches neither the log nor the store.
+//
+// Sends go up: a session's reader decodes the frame, the lane of the conversation keeps the order, an uplink carries the
+// batches of all lanes to a message node, and its answer goes back through the session's outbox. Deliveries come down: push
+// nodes send spans of the log's partitions, the hub makes sure that each follows on the one before (reading the log where
+// one is missing) and appends their deliveries to the outboxes of the sessions that subscribe. A connecting session is
+// given what it missed by its feed, while the hub buffers for it what is new.
+package connect
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"golang.org/x/sync/semaphore"
+
+	"millrace/infra/auth"
+)
+
+// Subprotocol is the WebSocket subprotocol that the gateway speaks.
+const Subprotocol = "millrace.v1.json"
+
+const (
+	parallelSyncs   = 64 // sessions that connect at the same time
+	parallelRetries = 16 // sessions that ask in the background
+	readBuffer      = 1024
+)
+
+// Verifier tells whose token it is.
+type Verifier interface {
+	// Verify answers who the token is for. The text of its error is shown to the client.
+	Verify(ctx context.Context, token string) (auth.Identity, error)
+}
+
+// Gateway is the http.Handler of the WebSocket endpoint. Run works for it, Drain ends it.
+type Gateway struct {
+	cfg      Config
+	verifier Verifier
+	log      *slog.Logger
+	upgrader websocket.Upgrader
+	pushes   []Node
+	nodes    *nodes
+	hub      *hub
+	pulse    *pulse
+	rates    *rates
+	buffers  sync.Pool
+	syncs    *semaphore.Weighted
+	retries  *semaphore.Weighted
+
+	// ctx lives until everything is drained.
+	ctx  context.Context
+	stop context.CancelFunc
+
+	mu       sync.Mutex
+	sessions map[*session]struct{}
+	draining bool
+	wg       sync.WaitGroup // readers
+}
+
+// New makes a gateway that sends to the message nodes and attaches to the push nodes.
+func New(cfg Config, verifier Verifier, messages, pushes []Node, log *slog.Logger) *Gateway {
+	cfg = cfg.withDefaults()
+	g := &Gateway{
+		cfg: cfg, verifier: verifier, log: log, pushes: pushes,
+		nodes:    newNodes(messages, log),
+		pulse:    &pulse{every: cfg.Ping},
+		rates:    &rates{perSecond: cfg.SendRate, users: map[int64]*userRate{}},
+		buffers:  sync.Pool{New: func() any { return new([]byte) }},
+		syncs:    semaphore.NewWeighted(parallelSyncs),
+		retries:  semaphore.NewWeighted(parallelRetries),
+		sessions: map[*session]struct{}{},
+	}
+	g.ctx, g.stop = context.WithCancel(context.Background())
+	g.hub = newHub(g.ctx, cfg, g.nodes, log)
+	g.upgrader = websocket.Upgrader{
+		HandshakeTimeout: cfg.WriteTimeout, ReadBufferSize: readBuffer, WriteBufferPool: &sync.Pool{},
+		Subprotocols: []string{Subprotocol}, CheckOrigin: g.originAllowed,
+	}
+	return g
+}
+
+// Run keeps the streams to message and push nodes and pings the clients, until the context ends. It returns when all that
+// it started has ended.
+func (g *Gateway) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	g.nodes.run(ctx, &wg)
+	for _, node := range g.pushes {
+		wg.Go(func() { g.keepAttached(ctx, node) })
+	}
+	wg.Go(func() { g.pulse.run(ctx) })
+	wg.Go(func() { g.hub.run(ctx) })
+	wg.Wait()
+	return nil
+}
+
+// ServeHTTP upgrades the connection and returns; the session goes on by itself.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !g.enter() {
+		http.Error(w, "the server is going away", http.StatusServiceUnavailable)
+		return
+	}
+	conn, err := g.upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		g.wg.Done()
+		g.log.Debug("no WebSocket", "remote", r.RemoteAddr, "error", err)
+		return
+	}
+	go g.serve(newSession(g, conn))
+}
+
+// enter counts a connection in, unless the gateway is draining.
+func (g *Gateway) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.draining {
+		return false
+	}
+	g.wg.Add(1)
+	return true
+}
+
+func (g *Gateway) serve(s *session) {
+	defer g.wg.Done()
+	g.mu.Lock()
+	g.sessions[s] = struct{}{}
+	draining := g.draining
+	g.mu.Unlock()
+	if draining {
+		s.close(websocket.CloseGoingAway, goingAway)
+	}
+	g.pulse.add(s)
+	s.run()
+	g.pulse.remove(s)
+	g.mu.Lock()
+	delete(g.sessions, s)
+	g.mu.Unlock()
+}
+
+// Drain refuses new connections, closes every session with 1001 as soon as its sends are answered, and waits until
+// nothing of them is left. Run must still be running. Once the context ends, connections are cut.
+func (g *Gateway) Drain(ctx context.Context) {
+	g.mu.Lock()
+	g.draining = true
+	var closing sync.WaitGroup
+	for s := range g.sessions {
+		closing.Go(func() { s.drain(ctx) })
+	}
+	g.mu.Unlock()
+
+	stop := context.AfterFunc(ctx, g.cut)
+	g.wg.Wait()
+	stop()
+	closing.Wait()
+	g.stop()
+	g.hub.wg.Wait()
+}
+
+// cut ends the connections without waiting for the clients.
+func (g *Gateway) cut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for s := range g.sessions {
+		_ = s.conn.Close()
+	}
+}
+
+// originAllowed admits browsers of this host and of the origins that are allowed, and whoever names none.
+func (g *Gateway) originAllowed(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" || slices.Contains(g.cfg.AllowedOrigins, "*") {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && strings.EqualFold(u.Host, r.Host) ||
+		slices.ContainsFunc(g.cfg.AllowedOrigins, func(allowed string) bool { return strings.EqualFold(allowed, origin) })
+}
+
+// newID is an id of 32 hexadecimal digits: the time in microseconds, so that ids rise, and 64 random bits.
+func newID() string {
+	var id [16]byte
+	binary.BigEndian.PutUint64(id[:], uint64(time.Now().UnixMicro()))
+	_, _ = rand.Read(id[8:]) // never fails
+	return hex.EncodeToString(id[:])
+}

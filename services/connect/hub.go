@@ -1,0 +1,158 @@
+package connect
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"millrace/events"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// What a session's buffer holds at most, like its outbox.
+type bounds struct{ frames, bytes int }
+
+// hub knows which session wants which channel, tells the push nodes, and brings the deliveries of their spans to the
+// sessions, in the order of each partition and without gaps. Everything under its lock is bookkeeping in memory: giving a
+// delivery to a session only appends it to a queue.
+type hub struct {
+	log    *slog.Logger
+	reader logReader
+	limit  bounds
+	wait   time.Duration // for acknowledgements
+	keep   time.Duration // interest without sessions
+
+	// ctx ends the goroutines that fill gaps; wg waits for them.
+	ctx context.Context
+	wg  sync.WaitGroup
+
+	mu         sync.Mutex
+	channels   map[string]*channel
+	idle       []idleChannel // in the order of their times
+	streams    map[*stream]struct{}
+	partitions map[int32]*partition
+	deliveries uint64 // how many there were, which numbers them
+}
+
+// logReader reads the deliveries of all records of a partition in (after, through]. It calls visit for span after span,
+// and has reached through when it returns nil.
+type logReader interface {
+	readLog(ctx context.Context, partition int32, after, through int64, visit func(*millracev1.Span)) error
+}
+
+// channel is what the gateway is interested in, as long as it has subscribers and a while longer.
+type channel struct {
+	group int64 // 0: a user's channel
+	subs  map[*subscriber]struct{}
+	idle  time.Time // since when there are none
+}
+
+type idleChannel struct {
+	name  string
+	since time.Time
+}
+
+func newHub(ctx context.Context, cfg Config, reader logReader, log *slog.Logger) *hub {
+	return &hub{
+		log: log, reader: reader, limit: bounds{cfg.OutboxFrames, cfg.OutboxBytes}, wait: cfg.AckWait, keep: cfg.KeepInterest,
+		ctx:      ctx,
+		channels: map[string]*channel{}, streams: map[*stream]struct{}{}, partitions: map[int32]*partition{},
+	}
+}
+
+// join subscribes a session to its user's channel and the groups, buffering what arrives. An older session of the same
+// device ends.
+func (h *hub) join(sub *subscriber, groups []*millracev1.Membership) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for other := range h.sessionsOf(sub.user) {
+		if sub.device != "" && other.device == sub.device {
+			other.session.close(closeReplaced, replacedReason)
+		}
+	}
+	sub.buffering = true
+	h.subscribe(sub, events.UserChannel(sub.user), 0)
+	for _, m := range groups {
+		h.enter(sub, m.GetGroupId(), stay{joined: m.GetJoinedSeq(), partition: unknownPartition})
+	}
+}
+
+// leave forgets the session.
+func (h *hub) leave(sub *subscriber) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	sub.gone = true
+	h.unsubscribe(sub, events.UserChannel(sub.user))
+	for group := range sub.groups {
+		h.exit(sub, group)
+	}
+}
+
+// member reports whether the session belongs to the group.
+func (h *hub) member(sub *subscriber, group int64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, ok := sub.groups[group]
+	return ok
+}
+
+// enter subscribes the session to a group from the position at which its user joined. It reports false if it was.
+func (h *hub) enter(sub *subscriber, group int64, s stay) bool {
+	if _, ok := sub.groups[group]; ok || sub.gone {
+		return false
+	}
+	if sub.groups == nil {
+		sub.groups = map[int64]stay{}
+	}
+	sub.groups[group] = s
+	h.subscribe(sub, events.Group(group), group)
+	return true
+}
+
+func (h *hub) exit(sub *subscriber, group int64) {
+	delete(sub.groups, group)
+	h.unsubscribe(sub, events.Group(group))
+}
+
+func (h *hub) subscribe(sub *subscriber, name string, group int64) {
+	c := h.channels[name]
+	if c == nil {
+		c = &channel{group: group, subs: map[*subscriber]struct{}{}}
+		h.channels[name] = c
+		h.changed(name)
+	}
+	c.subs[sub] = struct{}{}
+}
+
+func (h *hub) unsubscribe(sub *subscriber, name string) {
+	c := h.channels[name]
+	if c == nil {
+		return
+	}
+	if delete(c.subs, sub); len(c.subs) == 0 {
+		c.idle = time.Now()
+		h.idle = append(h.idle, idleChannel{name, c.idle})
+	}
+}
+
+// sweep drops the channels that nobody has wanted for a while.
+func (h *hub) sweep() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for len(h.idle) > 0 && time.Since(h.idle[0].since) >= h.keep {
+		old := h.idle[0]
+		h.idle = h.idle[1:]
+		if c := h.channels[old.name]; c != nil && len(c.subs) == 0 && c.idle.Equal(old.since) {
+			delete(h.channels, old.name)
+			h.changed(old.name)
+		}
+	}
+}
+
+// run sweeps until the context ends.
+func (h *hub) run(ctx context.Context) {
+	for sleep(ctx, h.keep/8+time.Millisecond) {
+		h.sweep()
+	}
+}

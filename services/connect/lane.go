@@ -1,0 +1,210 @@
+package connect
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// What goes into one batch of a lane at most.
+const (
+	batchMessages = 64
+	batchBytes    = 256 << 10
+)
+
+// lanes keep the order of a connection's sends. Each conversation has its own lane, which exists only while it has
+// something to do: one batch is with a message node, what arrives meanwhile becomes the next.
+type lanes struct {
+	session *session
+	mu      sync.Mutex
+	open    map[string]*lane
+}
+
+type lane struct {
+	conversation string
+	waiting      []*outgoing
+	inFlight     bool
+
+	// After a refusal as unavailable and until held, only a repeat of the send that was refused first is taken: those
+	// behind it may be on the wire already, and the client repeats in order.
+	first string
+	held  time.Time
+}
+
+// outgoing is a send that waits for its answer.
+type outgoing struct {
+	id     int64
+	weight int64
+	at     time.Time
+	send   *millracev1.SendWSMessageRequest
+}
+
+func (s *session) send(r request) {
+	var b sendBody
+	if refused := r.into(&b); refused != nil {
+		s.refuse(r.id, refused)
+		return
+	}
+	conversation, refused := target(s.identity.User, b.To, b.GroupID)
+	if refused == nil {
+		refused = b.check()
+	}
+	if refused == nil && !s.sends.Allow() {
+		refused = refuse(codeRateLimited, "too many sends")
+	}
+	if refused != nil {
+		s.refuse(r.id, refused)
+		return
+	}
+	if b.ClientMsgID == "" {
+		b.ClientMsgID = newID()
+	}
+	m := &outgoing{
+		id: r.id, at: time.Now(), weight: min(1+int64(len(b.Content)>>10), int64(s.gw.cfg.Unanswered)),
+		send: &millracev1.SendWSMessageRequest{
+			Sender: s.sender, To: b.To, GroupId: b.GroupID, Content: b.Content, MessageType: b.MessageType, ClientMsgId: b.ClientMsgID,
+		},
+	}
+	if s.window.Acquire(s.ctx, m.weight) == nil {
+		s.lanes.add(conversation, m)
+	}
+}
+
+// answer tells the client what became of its send.
+func (l *lanes) answer(m *outgoing, sent *millracev1.SendWSMessageResponse, refused *refusal) {
+	if refused != nil {
+		l.session.refuse(m.id, refused)
+	} else {
+		l.session.answer(m.id, "sent", struct {
+			MessageID    string `json:"message_id"`
+			Conversation string `json:"conversation"`
+			Timestamp    int64  `json:"timestamp"`
+		}{sent.GetMessageId(), sent.GetConversation(), sent.GetTimestamp()})
+	}
+	l.session.window.Release(m.weight)
+}
+
+func (l *lanes) add(conversation string, m *outgoing) {
+	l.mu.Lock()
+	ln := l.open[conversation]
+	if ln == nil {
+		if l.open == nil {
+			l.open = map[string]*lane{}
+		}
+		ln = &lane{conversation: conversation}
+		l.open[conversation] = ln
+	}
+	if ln.first != "" && ln.first != m.send.GetClientMsgId() && time.Now().Before(ln.held) {
+		l.mu.Unlock()
+		l.answer(m, nil, unavailable())
+		return
+	}
+	ln.first = ""
+	ln.waiting = append(ln.waiting, m)
+	next := ln.next()
+	l.mu.Unlock()
+	l.dispatch(ln, next)
+}
+
+// next takes the lane's next batch, nil if there is none or one is in flight.
+func (ln *lane) next() []*outgoing {
+	if ln.inFlight || len(ln.waiting) == 0 {
+		return nil
+	}
+	n, size := 0, 0
+	for n < len(ln.waiting) && n < batchMessages {
+		if size += len(ln.waiting[n].send.GetContent()); n > 0 && size > batchBytes {
+			break
+		}
+		n++
+	}
+	batch := ln.waiting[:n:n]
+	if ln.waiting = ln.waiting[n:]; len(ln.waiting) == 0 {
+		ln.waiting = nil
+	}
+	ln.inFlight = true
+	return batch
+}
+
+// dispatch hands the lane's batch to a message node.
+func (l *lanes) dispatch(ln *lane, messages []*outgoing) {
+	if len(messages) == 0 {
+		return
+	}
+	b := &batch{deadline: messages[0].at.Add(l.session.gw.cfg.CallTimeout)}
+	for _, m := range messages {
+		b.messages = append(b.messages, m.send)
+	}
+	b.done = func(results []*millracev1.SendResult, err error) {
+		if errors.Is(err, errUnsent) && time.Now().Before(b.deadline) {
+			l.dispatch(ln, messages)
+			return
+		}
+		l.settle(ln, messages, results)
+	}
+	l.session.gw.nodes.send(b)
+}
+
+// verdict is what becomes of a send: accepted, or refused.
+type verdict struct {
+	m       *outgoing
+	sent    *millracev1.SendWSMessageResponse
+	refused *refusal
+}
+
+// settle answers the sends of a batch; without results nobody knows what became of them.
+func (l *lanes) settle(ln *lane, messages []*outgoing, results []*millracev1.SendResult) {
+	l.mu.Lock()
+	ln.inFlight = false
+	verdicts, failed := judge(messages, results)
+	if failed != nil {
+		for _, m := range ln.waiting {
+			verdicts = append(verdicts, verdict{m: m, refused: unavailable()})
+		}
+		ln.waiting = nil
+		ln.first, ln.held = failed.send.GetClientMsgId(), time.Now().Add(l.session.gw.cfg.OrderHold)
+		time.AfterFunc(l.session.gw.cfg.OrderHold, func() { l.release(ln) })
+	}
+	next := ln.next()
+	if next == nil && failed == nil {
+		delete(l.open, ln.conversation)
+	}
+	l.mu.Unlock()
+	for _, v := range verdicts {
+		l.answer(v.m, v.sent, v.refused)
+	}
+	l.dispatch(ln, next)
+}
+
+// release drops a lane that was kept only to hold later sends back.
+func (l *lanes) release(ln *lane) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open[ln.conversation] == ln && !ln.inFlight && !time.Now().Before(ln.held) {
+		delete(l.open, ln.conversation)
+	}
+}
+
+// judge reads the results of a batch. A message refused for its own fault stands alone. The first that failed otherwise is
+// returned, for it and everything behind it has to be repeated in order.
+func judge(messages []*outgoing, results []*millracev1.SendResult) (verdicts []verdict, failed *outgoing) {
+	for i, m := range messages {
+		result := &millracev1.SendResult{Code: int32(codes.Unavailable)} // unless the node has told
+		if i < len(results) {
+			result = results[i]
+		}
+		v := verdict{m: m, sent: result.GetSent()}
+		if code := codes.Code(result.GetCode()); code != codes.OK {
+			v.refused = refusalFor(code, result.GetError())
+			if !ownFault(code) && failed == nil {
+				failed = m
+			}
+		}
+		verdicts = append(verdicts, v)
+	}
+	return verdicts, failed
+}

@@ -1,0 +1,338 @@
+package connect_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/stretchr/testify/require"
+
+	"millrace/events"
+	"millrace/services/connect"
+)
+
+func TestWhatClosesAConnection(t *testing.T) {
+	text := func(frames ...string) func(*client) {
+		return func(c *client) {
+			for _, f := range frames {
+				c.send("%s", f)
+			}
+		}
+	}
+	connected := `{"id":1,"connect":{"token":"1001"}}`
+	for name, test := range map[string]struct {
+		do   func(*client)
+		code int
+	}{
+		"a frame before connect":          {text(`{"id":1,"ping":{}}`), 4001},
+		"garbage before connect":          {text(`hello`), 4001},
+		"a bad token":                     {text(`{"id":1,"connect":{"token":"nobody"}}`), 4001},
+		"no connect in time":              {func(*client) {}, 4001},
+		"an expired token":                {func(c *client) { c.send(`{"id":1,"connect":{"token":"1001@%d"}}`, time.Now().UnixMilli()) }, 4003},
+		"a binary message":                {func(c *client) { _ = c.conn.WriteMessage(websocket.BinaryMessage, []byte(connected)) }, 1003},
+		"text that is not UTF-8":          {text(connected, "{\"id\":2,\"ping\":{\"x\":\"\xff\"}}"), 1007},
+		"a frame over 64 KiB":             {text(connected, `{"id":2,"send":{"content":"`+strings.Repeat("x", 64<<10)+`"}}`), 1009},
+		"a long frame in many fragments":  {fragments, 1009},
+		"a frame that breaks RFC 6455":    {func(c *client) { _, _ = c.conn.NetConn().Write([]byte{0xff, 0x80, 0, 0, 0, 0}) }, 1002},
+		"more frames than anybody needs":  {flood(websocket.TextMessage, `{"id":2,"ping":{}}`), 4029},
+		"more pings than anybody needs":   {flood(websocket.PingMessage, ""), 4029},
+		"more garbage than anybody needs": {flood(websocket.TextMessage, "["), 4029},
+		"the client's own close": {func(c *client) {
+			_ = c.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1000, ""), time.Now().Add(patience))
+		}, 1000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startSimple(t, connect.Config{ConnectTimeout: 300 * time.Millisecond, SendRate: 20})
+			c := s.dial()
+			test.do(c)
+			code, reason := c.closedWith()
+			require.Equal(t, test.code, code)
+			require.True(t, reason != "" || code == 1000, "a forced close tells why")
+		})
+	}
+}
+
+func fragments(c *client) {
+	w, err := c.conn.NextWriter(websocket.TextMessage)
+	require.NoError(c.t, err)
+	for range 100 {
+		if _, err := w.Write([]byte(strings.Repeat("x", 1<<10))); err != nil {
+			return
+		}
+	}
+	_ = w.Close()
+}
+
+// flood writes until the connection is closed.
+func flood(kind int, text string) func(*client) {
+	return func(c *client) {
+		c.send(`{"id":1,"connect":{"token":"1001"}}`)
+		go func() {
+			var err error
+			for err == nil {
+				err = c.conn.WriteMessage(kind, []byte(text))
+			}
+		}()
+	}
+}
+
+func TestBadFramesAreRefusedAndTheConnectionGoesOn(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	c, _ := s.connect(1001)
+	for frame, id := range map[string]int64{
+		`hello`:                               0,
+		`[1]`:                                 0,
+		`null`:                                0,
+		`{"ping":{}}`:                         0,
+		`{"id":0,"ping":{}}`:                  0,
+		`{"id":-1,"ping":{}}`:                 0,
+		`{"id":1.5,"ping":{}}`:                0,
+		`{"id":"7","ping":{}}`:                0,
+		`{"id":9007199254740992,"ping":{}}`:   0,
+		`{"id":7}`:                            7,
+		`{"id":7,"dance":{}}`:                 7,
+		`{"id":7,"Ping":{}}`:                  7,
+		`{"id":7,"ping":{},"read":{}}`:        7,
+		`{"id":7,"ping":[]}`:                  7,
+		`{"id":7,"presence":{"users":[1]}}`:   7,
+		`{"id":7,"connect":{"token":"1001"}}`: 7,
+		`{"id":7,"send":{"content":"x"}}`:     7,
+		`{"id":7,"send":{"to":1,"group_id":2,"content":"x"}}`:              7,
+		`{"id":7,"send":{"to":-1,"content":"x"}}`:                          7,
+		`{"id":7,"send":{"to":"1","content":"x"}}`:                         7,
+		`{"id":7,"send":{"to":9007199254740992,"content":"x"}}`:            7,
+		`{"id":7,"send":{"to":1,"content":"x","message_type":-1}}`:         7,
+		`{"id":7,"typing":{}}`:                                             7,
+		fmt.Sprintf(`{"id":7,"send":{"to":1,"client_msg_id":"%065d"}}`, 0): 7,
+	} {
+		c.send("%s", frame)
+		f := c.read()
+		require.NotNil(t, f.Error, "%s: %s", frame, f.raw)
+		require.Equal(t, "invalid_argument", f.Error.Code, frame)
+		require.Equal(t, id, f.ID, frame)
+	}
+	c.send(`{"id":8,"send":{"to":1,"content":"%s"}}`, strings.Repeat("x", 32<<10+1))
+	require.Equal(t, "too_large", c.read().Error.Code)
+	c.send(`{"id":9,"ping":{"unknown":1},"unknown":[]}`)
+	require.NotNil(t, c.read().Pong, "unknown members are ignored")
+}
+
+func TestAConnectThatCannotBeTakesAnother(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	c := s.dial()
+	for _, cursor := range []string{`{"x":1}`, `{"0":-1}`, `{"-1":1}`, `{"0":9007199254740992}`, `{"0":1.5}`, `7`, `{"99999999999":1}`} {
+		c.send(`{"id":1,"connect":{"token":"1001","cursor":%s}}`, cursor)
+		f := c.read()
+		require.NotNil(t, f.Error, f.raw)
+		require.Equal(t, "invalid_argument", f.Error.Code, cursor)
+	}
+	c.send(`{"id":2,"connect":{"token":"1001","cursor":{}}}`)
+	require.NotNil(t, c.read().Connected)
+}
+
+func TestFramesSentWithConnectAreAnsweredInTurn(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	c := s.dial()
+	c.send(`{"id":1,"connect":{"token":"1001"}}`)
+	for id := 2; id < 50; id++ {
+		c.send(`{"id":%d,"ping":{}}`, id)
+	}
+	require.NotNil(t, c.read().Connected)
+	for id := 2; id < 50; id++ {
+		require.Equal(t, int64(id), c.read().ID)
+	}
+}
+
+func TestTheHandshake(t *testing.T) {
+	s := startSimple(t, connect.Config{AllowedOrigins: []string{"https://chat.example.org"}})
+	host := strings.TrimPrefix(s.url, "ws://")
+	for origin, status := range map[string]int{
+		"":                         http.StatusSwitchingProtocols,
+		"http://" + host:           http.StatusSwitchingProtocols,
+		"https://chat.example.org": http.StatusSwitchingProtocols,
+		"https://evil.example.org": http.StatusForbidden,
+		"null":                     http.StatusForbidden,
+	} {
+		header := http.Header{}
+		if origin != "" {
+			header.Set("Origin", origin)
+		}
+		conn, response, err := websocket.DefaultDialer.DialContext(t.Context(), s.url, header)
+		require.Equal(t, status, response.StatusCode, origin)
+		_ = response.Body.Close()
+		if err == nil {
+			require.NoError(t, conn.Close())
+		}
+	}
+	for asked, got := range map[string]string{"": "", connect.Subprotocol: connect.Subprotocol, "other, " + connect.Subprotocol: connect.Subprotocol} {
+		header := http.Header{}
+		if asked != "" {
+			header.Set("Sec-WebSocket-Protocol", asked)
+		}
+		c := s.dial(header)
+		require.Equal(t, got, c.conn.Subprotocol())
+		c.send(`{"id":1,"connect":{"token":"1001"}}`)
+		require.NotNil(t, c.read().Connected, "the protocol is spoken whatever was asked")
+	}
+}
+
+func TestRefreshExtendsTheSession(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	c := s.dial()
+	c.send(`{"id":1,"connect":{"token":"1001@%d"}}`, time.Now().Add(2*time.Second).UnixMilli())
+	require.NotNil(t, c.read().Connected)
+	c.send(`{"id":2,"refresh":{"token":"1002"}}`)
+	require.Equal(t, "permission_denied", c.read().Error.Code)
+	c.send(`{"id":3,"refresh":{"token":"nobody"}}`)
+	require.Equal(t, "unauthenticated", c.read().Error.Code)
+	expires := time.Now().Add(2500 * time.Millisecond)
+	c.send(`{"id":4,"refresh":{"token":"1001@%d"}}`, expires.UnixMilli())
+	require.NotNil(t, c.read().OK)
+	code, _ := c.closedWith()
+	require.Equal(t, 4003, code)
+	require.False(t, time.Now().Before(expires.Truncate(time.Millisecond)), "not before the new token expires")
+}
+
+func TestTheNewestSessionOfADeviceStays(t *testing.T) {
+	w := newWorld(2)
+	push := w.newPushNode(0, 1)
+	messages := []connect.Node{serveMessages(t, &messageNode{w: w})}
+	pushes := []connect.Node{servePushes(t, push)}
+	here, there := start(t, connect.Config{}, messages, pushes), start(t, connect.Config{}, messages, pushes)
+	require.Eventually(t, func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(push.attached) == 2
+	}, patience, time.Millisecond)
+
+	interested := func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for a := range push.attached {
+			if !a.interest["u:1001"] {
+				return false
+			}
+		}
+		return true
+	}
+	_, _ = here.connect(1001)
+	_, _ = there.connect(1001)
+	require.Eventually(t, interested, patience, time.Millisecond, "else a signal would be lost")
+
+	first, _ := here.connect(1001, `"device":"phone"`)
+	other, _ := here.connect(1001, `"device":"tablet"`)
+	user, _ := here.connect(1002, `"device":"phone"`)
+	second, _ := here.connect(1001, `"device":"phone"`)
+	code, _ := first.closedWith()
+	require.Equal(t, 4009, code, "on the same gateway")
+	third, _ := there.connect(1001, `"device":"phone"`)
+	code, _ = second.closedWith()
+	require.Equal(t, 4009, code, "on another gateway")
+	for _, c := range []*client{other, user, third} {
+		c.send(`{"id":2,"ping":{}}`)
+		require.NotNil(t, c.read().Pong, "others stay")
+	}
+}
+
+func TestPingsKeepAConnectionAndItsAbsenceEndsIt(t *testing.T) {
+	t.Parallel()
+	s := startSimple(t, connect.Config{Ping: time.Second})
+	dead, _ := s.connect(1001)
+	dead.conn.SetPingHandler(func(string) error { return nil })
+	alive, _ := s.connect(1002)
+	pings := make(chan struct{}, 100)
+	answer := alive.conn.PingHandler()
+	alive.conn.SetPingHandler(func(data string) error {
+		pings <- struct{}{}
+		return answer(data)
+	})
+	go func() { _, _ = alive.next() }()
+	code, _ := dead.closedWith()
+	require.Equal(t, 4008, code)
+	for range 3 {
+		select {
+		case <-pings:
+		case <-time.After(patience):
+			t.Fatal("no ping")
+		}
+	}
+	alive.send(`{"id":2,"ping":{}}`)
+}
+
+func TestTypingReachesTheOthers(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	s.w.append(s.w.membership(events.GroupCreated, 7, 1001, 1001, 1002))
+	a, _ := s.connect(1001)
+	b, _ := s.connect(1002)
+	c, _ := s.connect(1003)
+	a.send(`{"id":2,"typing":{"to":1002}}`)
+	require.NotNil(t, a.read().OK)
+	require.JSONEq(t, `{"push":{"type":"typing","from":1001,"to":1002}}`, b.read().raw)
+	a.send(`{"id":3,"typing":{"group_id":7}}`)
+	require.NotNil(t, a.read().OK)
+	require.JSONEq(t, `{"push":{"type":"typing","from":1001,"group_id":7}}`, b.read().raw)
+	c.send(`{"id":4,"typing":{"group_id":7}}`)
+	require.Equal(t, "permission_denied", c.read().Error.Code)
+	a.send(`{"id":5,"ping":{}}`)
+	require.NotNil(t, a.read().Pong, "the typist hears nothing of it")
+}
+
+func TestASlowReaderIsClosedAndOthersAreUnaffected(t *testing.T) {
+	s := startSimple(t, connect.Config{OutboxBytes: 256 << 10, WriteTimeout: patience, CloseTimeout: patience})
+	slow, _ := s.connect(1001)
+	fast, _ := s.connect(1002)
+	s.w.append(s.w.membership(events.GroupCreated, 7, 1001, 1001, 1002))
+	require.Equal(t, "group_created", fast.read().Push.Type)
+	content := strings.Repeat("x", 30<<10)
+	for n := range 150 { // 14 MB: more than socket buffers take
+		s.w.tell(1001, 7, fmt.Sprint(n, " ", content))
+		fast.pushed(fmt.Sprint(n, " ", content))
+	}
+	code, _ := slow.closedWith()
+	require.Equal(t, 4008, code)
+}
+
+func TestDrainAnswersSendsThenCloses(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	release := make(chan struct{})
+	s.message.hold = release
+	c, _ := s.connect(1001)
+	c.send(`{"id":2,"send":{"to":1002,"content":"hello"}}`)
+	require.Eventually(t, func() bool { return s.message.batches.Load() == 1 }, patience, time.Millisecond)
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		s.gateway.Drain(t.Context())
+	}()
+	require.Eventually(t, func() bool {
+		conn, response, err := websocket.DefaultDialer.DialContext(t.Context(), s.url, nil)
+		if err == nil {
+			_ = conn.Close()
+			return false
+		}
+		_ = response.Body.Close()
+		return response.StatusCode == http.StatusServiceUnavailable
+	}, patience, time.Millisecond)
+	close(release)
+	for f := c.read(); f.Sent == nil; f = c.read() {
+		require.NotNil(t, f.Push, f.raw)
+	}
+	code, _ := c.closedWith()
+	require.Equal(t, 1001, code)
+	<-drained
+}
+
+func TestAServerThatCannotConnectASessionSaysSo(t *testing.T) {
+	r := start(t, connect.Config{AnswerTimeout: 300 * time.Millisecond}, nil, nil)
+	c := r.dial()
+	c.send(`{"id":1,"connect":{"token":"1001"}}`)
+	f := c.read()
+	require.NotNil(t, f.Error, f.raw)
+	require.Equal(t, "unavailable", f.Error.Code)
+	code, _ := c.closedWith()
+	require.Equal(t, 1001, code)
+}

@@ -1,0 +1,113 @@
+package connect
+
+import (
+	"errors"
+	"io"
+	"net"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gorilla/websocket"
+)
+
+const lingerTime = time.Second
+
+var (
+	errTooLarge = errors.New("frame too large")
+	errFlood    = errors.New("too many control frames")
+)
+
+// read handles the client's frames until the connection fails or the client answers our close.
+func (s *session) read() error {
+	s.conn.SetPingHandler(func(data string) error { return s.control(outFrame{websocket.PongMessage, []byte(data)}) })
+	s.conn.SetPongHandler(func(string) error { return s.control(outFrame{}) })
+	s.conn.SetCloseHandler(func(int, string) error { return nil }) // answered in hangUp
+	for {
+		kind, data, err := s.next()
+		switch {
+		case err != nil:
+			return err
+		case s.closing.Load():
+			continue
+		}
+		s.alive()
+		switch {
+		case kind == websocket.BinaryMessage:
+			s.close(websocket.CloseUnsupportedData, "want text")
+		case !utf8.Valid(data):
+			s.close(websocket.CloseInvalidFramePayloadData, "not UTF-8")
+		case !s.frames.Allow():
+			s.close(closeFlood, "too many requests")
+		default:
+			s.handle(data)
+		}
+	}
+}
+
+// control answers a control frame.
+func (s *session) control(answer outFrame) error {
+	s.alive()
+	switch {
+	case s.closing.Load():
+	case !s.controls.Allow():
+		return errFlood
+	case answer.op != 0:
+		s.out.put(answer)
+	}
+	return nil
+}
+
+// next reads a message of at most MaxFrame bytes.
+func (s *session) next() (kind int, data []byte, err error) {
+	kind, r, err := s.conn.NextReader()
+	if err != nil {
+		return 0, nil, err
+	}
+	if s.closing.Load() {
+		return kind, nil, nil
+	}
+	// The limit is held here because gorilla's closes without a reason.
+	data, err = io.ReadAll(io.LimitReader(r, s.gw.cfg.MaxFrame+1))
+	if int64(len(data)) > s.gw.cfg.MaxFrame {
+		return 0, nil, errTooLarge
+	}
+	return kind, data, err
+}
+
+// hangUp ends the connection after reading has. The close frame that is due is written first, and what the client still
+// sends is read for a moment: closing a socket with unread input would discard what was written to it.
+func (s *session) hangUp(err error) {
+	conn := s.conn.NetConn()
+	defer conn.Close()
+	var byClient *websocket.CloseError
+	switch {
+	case errors.As(err, &byClient) && byClient.Code != websocket.CloseAbnormalClosure:
+		code := byClient.Code
+		if code == websocket.CloseNoStatusReceived {
+			code = websocket.CloseNormalClosure
+		}
+		s.closeNow(code, "")
+		<-s.out.done
+		return
+	case errors.Is(err, errTooLarge), errors.Is(err, websocket.ErrReadLimit):
+		s.close(websocket.CloseMessageTooBig, "frame too large")
+	case errors.Is(err, errFlood):
+		s.close(closeFlood, "too many pings")
+	case s.closing.Load(), gone(err):
+		s.out.drop()
+		_ = conn.Close() // ends a write that hangs
+		<-s.out.done
+		return
+	default:
+		s.out.drop() // gorilla has said why, with 1002
+	}
+	<-s.out.done
+	_ = conn.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.Copy(io.Discard, conn)
+}
+
+// gone reports whether the connection itself failed.
+func gone(err error) bool {
+	var network net.Error
+	return websocket.IsCloseError(err, websocket.CloseAbnormalClosure) || errors.As(err, &network) || errors.Is(err, net.ErrClosed)
+}

@@ -1,0 +1,213 @@
+package connect_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/events"
+	"millrace/services/connect"
+)
+
+func cursorOf(t *testing.T, cursor map[int32]int64) string {
+	data, err := json.Marshal(cursor)
+	require.NoError(t, err)
+	return `"cursor":` + string(data)
+}
+
+const fromTheStart = `"cursor":{"0":0,"1":0,"2":0,"3":0}`
+
+func TestMissedPushesComeAfterConnectedAndBeforeNewerOnes(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	c, connected := s.connect(1)
+	require.NoError(t, c.conn.Close())
+	s.w.say(2, 1, "missed 1")
+	s.w.say(2, 1, "missed 2")
+	s.message.beforeSync = func() { s.w.say(2, 1, "missed 3") }
+	c, again := s.connect(1, cursorOf(t, connected.Cursor))
+	require.Equal(t, connected.Cursor, again.Cursor, "the client's own")
+	s.w.say(2, 1, "live")
+	for _, content := range []string{"missed 1", "missed 2", "missed 3", "live"} {
+		require.NotEmpty(t, c.pushed(content).Pos)
+	}
+}
+
+func TestWithoutACursorNothingIsReplayed(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	pos := s.w.say(2, 1, "before")
+	c, connected := s.connect(1)
+	require.Equal(t, pos.Seq, connected.Cursor[pos.Partition])
+	s.w.say(2, 1, "live")
+	c.pushed("live")
+}
+
+func TestTooMuchMissedIsNotRecovered(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	s.w.set(func(w *world) { w.resumeLimit = 2 })
+	_, connected := s.connect(1)
+	for i := range 3 {
+		s.w.say(2, 1, fmt.Sprint("missed ", i))
+	}
+	c, again := s.connect(1, cursorOf(t, connected.Cursor))
+	require.False(t, again.Recovered)
+	require.True(t, again.Complete)
+	s.w.set(func(w *world) { require.Equal(t, w.ends(), again.Cursor) })
+	s.w.say(2, 1, "live")
+	c.pushed("live")
+}
+
+func TestTooManyBytesMissedAreNotRecovered(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	for i := range 100 {
+		s.w.say(2, 1, fmt.Sprint(i, strings.Repeat("x", 32<<10)))
+	}
+	_, connected := s.connect(1, fromTheStart)
+	require.False(t, connected.Recovered)
+}
+
+func TestASlowClientGetsMoreThanAnOutboxOfMissedPushes(t *testing.T) {
+	s := startSimple(t, connect.Config{OutboxFrames: 8})
+	for i := range 200 {
+		s.w.say(2, 1, fmt.Sprint("missed ", i))
+	}
+	c, _ := s.connect(1, fromTheStart)
+	for i := range 200 {
+		c.pushed(fmt.Sprint("missed ", i))
+	}
+}
+
+func TestWhileTheStoreIsDownLivePushesHaveNoPositionAndTheMissedFollow(t *testing.T) {
+	s := startSimple(t, connect.Config{Retry: 10 * time.Millisecond})
+	_, connected := s.connect(1)
+	missed := s.w.say(2, 1, "missed")
+	s.w.set(func(w *world) { w.storeDown = true })
+	c, again := s.connect(1, cursorOf(t, connected.Cursor))
+	require.True(t, again.Recovered)
+	require.False(t, again.Complete)
+	require.Equal(t, connected.Cursor, again.Cursor)
+
+	s.w.say(2, 1, "live meanwhile")
+	require.Empty(t, c.pushed("live meanwhile").Pos)
+	s.w.set(func(w *world) { w.storeDown = false })
+	require.Equal(t, missed.String(), c.pushed("missed").Pos)
+	complete := c.read()
+	require.Equal(t, "complete", complete.Push.Type, complete.raw)
+	s.w.set(func(w *world) { require.Equal(t, w.ends(), complete.Push.Cursor) })
+	pos := s.w.say(2, 1, "live again")
+	require.Equal(t, pos.String(), c.pushed("live again").Pos)
+}
+
+func TestGroupsThatCouldNotBeKnownFollow(t *testing.T) {
+	s := startSimple(t, connect.Config{Retry: 10 * time.Millisecond})
+	s.w.append(s.w.membership(events.GroupCreated, 7, 2, 1, 2))
+	s.w.set(func(w *world) { w.groupsUnknown = true })
+	c, connected := s.connect(1)
+	require.False(t, connected.Complete)
+	s.w.tell(2, 7, "to the group")
+	s.w.say(2, 1, "to me")
+	require.Empty(t, c.pushed("to me").Pos, "it would move the cursor past what the group said")
+	s.w.set(func(w *world) { w.groupsUnknown = false })
+	c.pushed("to the group")
+	complete := c.read()
+	require.Equal(t, "complete", complete.Push.Type, complete.raw)
+	s.w.tell(2, 7, "and live")
+	require.NotEmpty(t, c.pushed("and live").Pos)
+}
+
+func TestAGroupThatOnlySyncKnowsOfMissesNothing(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	s.w.append(s.w.membership(events.GroupCreated, 7, 2, 1, 2))
+	s.message.stale = true
+	var once sync.Once
+	s.message.afterSync = func() { once.Do(func() { s.w.tell(2, 7, "before the group's interest") }) }
+	c, _ := s.connect(1)
+	c.pushed("before the group's interest")
+	s.w.tell(2, 7, "live")
+	c.pushed("live")
+}
+
+func TestWhoJoinsSeesWhatFollowsAndWhoLeavesNothingMore(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	owner, _ := s.connect(1)
+	member, _ := s.connect(2)
+	s.w.append(s.w.membership(events.GroupCreated, 7, 1, 1))
+	require.Equal(t, "group_created", owner.read().Push.Type)
+	s.w.tell(1, 7, "before")
+	s.w.append(s.w.membership(events.MemberJoined, 7, 2))
+	s.w.tell(1, 7, "between")
+	s.w.append(s.w.membership(events.MemberLeft, 7, 2))
+	s.w.tell(1, 7, "after")
+	stranger := int64(100) // writes into the group's partition, so that the order is told
+	for events.Partition(events.Direct(stranger, 2), 4) != events.Partition(events.Group(7), 4) {
+		stranger++
+	}
+	s.w.say(stranger, 2, "direct")
+	for _, want := range []string{"member_joined", "new_message between", "member_left", "new_message direct"} {
+		f := member.read()
+		got := f.Push.Type
+		if f.Push.Message != nil {
+			got += " " + f.Push.Message.Content
+		}
+		require.Equal(t, want, got)
+	}
+}
+
+func TestADissolvedGroupIsLeftByAll(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	s.w.append(s.w.membership(events.GroupCreated, 7, 1, 1, 2))
+	c, _ := s.connect(2)
+	s.w.append(s.w.membership(events.GroupDissolved, 7, 1))
+	require.Equal(t, "group_dissolved", c.read().Push.Type)
+	c.send(`{"id":2,"typing":{"group_id":7}}`)
+	require.Equal(t, "permission_denied", c.read().Error.Code)
+}
+
+func TestConnectingReadsNoLog(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	for user := range int64(20) {
+		s.w.say(user+1, user+1, fmt.Sprint("before ", user))
+		c, _ := s.connect(user + 1)
+		s.w.say(user+1, user+1, fmt.Sprint("live ", user))
+		c.pushed(fmt.Sprint("live ", user))
+	}
+	s.w.set(func(w *world) { require.LessOrEqual(t, w.reads, 4, "at most once for a partition, at the start") })
+}
+
+func TestInterestIsKeptForAWhile(t *testing.T) {
+	s := startSimple(t, connect.Config{KeepInterest: 200 * time.Millisecond})
+	c, _ := s.connect(1)
+	require.Eventually(t, func() bool { return s.push.interested("u:1") }, patience, time.Millisecond)
+	require.NoError(t, c.conn.Close())
+	left := time.Now()
+	require.Eventually(t, func() bool { return !s.push.interested("u:1") }, patience, time.Millisecond)
+	require.GreaterOrEqual(t, time.Since(left), 200*time.Millisecond)
+}
+
+func TestAnswersOfTheMessageService(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	c, _ := s.connect(1)
+	for request, want := range map[string]string{
+		`"history":{"conversation":"u:1:2","after_seq":0,"limit":2}`: `"messages":{"conversation":"u:1:2","more":true,"messages":[
+			{"seq":1,"message_id":"m1","client_msg_id":"c1","from":1,"to":2,"content":"hi","message_type":1,"timestamp":5,"edited_at":6},
+			{"seq":2,"message_id":"m2","recalled":true}]}`,
+		`"conversations":{}`: `"conversations":{"conversations":[{"conversation":"g:7","unread":3,"read_seq":4,
+			"last":{"seq":2,"message_id":"m2","recalled":true}}]}`,
+		`"read":{"conversation":"u:1:2","seq":3}`:                         `"ok":{}`,
+		`"recall":{"conversation":"u:1:2","message_id":"m1"}`:             `"ok":{}`,
+		`"edit":{"conversation":"u:1:2","message_id":"m1","content":"x"}`: `"ok":{}`,
+		`"group_create":{"name":"us","members":[2],"client_msg_id":"c"}`:  `"group":{"group_id":7,"name":"us","owner":1,"members":[1,2]}`,
+		`"group_info":{"group_id":7}`:                                     `"group":{"group_id":7,"name":"us","owner":1,"members":[]}`,
+		`"group_join":{"group_id":7}`:                                     `"group":{"group_id":7,"name":"us","owner":1,"members":[]}`,
+		`"group_add":{"group_id":7,"user":3}`:                             `"group":{"group_id":7,"name":"us","owner":1,"members":[]}`,
+		`"group_remove":{"group_id":7,"user":3}`:                          `"error":{"code":"permission_denied","message":"not the owner"}`,
+		`"group_leave":{"group_id":7}`:                                    `"ok":{}`,
+	} {
+		c.send(`{"id":5,%s}`, request)
+		require.JSONEq(t, `{"id":5,`+want+`}`, c.read().raw, request)
+	}
+}

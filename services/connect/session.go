@@ -1,0 +1,137 @@
+package connect
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
+
+	"millrace/infra/auth"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+const (
+	floodFactor   = 10  // frames per send that the rate allows
+	controlRate   = 20  // pings and pongs of a client per second
+	controlBurst  = 100 // and at once
+	parallelCalls = 16  // unanswered requests of a connection other than sends
+	goingAway     = "the server is going away"
+)
+
+// session is one WebSocket connection. Its reader goroutine lives as long as it does and handles the client's frames in
+// turn; everything else that writes to the client does so through the outbox.
+type session struct {
+	gw   *Gateway
+	conn *websocket.Conn
+	out  *outbox
+	id   string // for logs
+	log  *slog.Logger
+
+	// ctx ends when the connection is being closed.
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // writer, requests, feed
+
+	seen    atomic.Int64 // when the client last showed a sign of life, in Unix nanoseconds
+	closing atomic.Bool
+
+	frames   *rate.Limiter
+	controls *rate.Limiter
+	window   *semaphore.Weighted // unanswered sends
+	calls    chan struct{}       // unanswered other requests
+	lanes    lanes
+
+	// Set once connected, by the reader.
+	identity auth.Identity
+	sender   *millracev1.Sender
+	sub      *subscriber
+	sends    *rate.Limiter // shared by the user's sessions
+
+	slot int // of the pulse
+
+	// Used by the reader alone. Until connected the timer is the connect timeout, from then on the token's expiry.
+	timer     *time.Timer
+	connectBy time.Time
+}
+
+func newSession(gw *Gateway, conn *websocket.Conn) *session {
+	s := &session{
+		gw: gw, conn: conn, id: newID(), log: gw.log,
+		frames:   rate.NewLimiter(rate.Limit(floodFactor*gw.cfg.SendRate), floodFactor*gw.cfg.SendRate),
+		controls: rate.NewLimiter(controlRate, controlBurst),
+		window:   semaphore.NewWeighted(int64(gw.cfg.Unanswered)),
+		calls:    make(chan struct{}, parallelCalls),
+	}
+	s.ctx, s.cancel = context.WithCancel(gw.ctx)
+	s.lanes = lanes{session: s}
+	s.out = &outbox{
+		conn: conn.NetConn(), maxFrames: gw.cfg.OutboxFrames, maxBytes: gw.cfg.OutboxBytes, timeout: gw.cfg.WriteTimeout,
+		spawn:    s.wg.Go,
+		overflow: func() { s.closeNow(closeSlow, "too slow: resume with the cursor") },
+		buffers:  &gw.buffers,
+		done:     make(chan struct{}),
+	}
+	s.alive()
+	s.connectBy = time.Now().Add(gw.cfg.ConnectTimeout)
+	s.timer = time.NewTimer(0)
+	return s
+}
+
+// alive notes a sign of life of the client.
+func (s *session) alive() { s.seen.Store(time.Now().UnixNano()) }
+
+// close ends the connection behind what waits to be written. It never blocks; only the first close counts.
+func (s *session) close(code int, reason string) { s.finish(code, reason, false) }
+
+// closeNow ends the connection in place of what waits to be written.
+func (s *session) closeNow(code int, reason string) { s.finish(code, reason, true) }
+
+func (s *session) finish(code int, reason string, discard bool) {
+	if !s.out.finish(code, reason, discard) {
+		return
+	}
+	s.closing.Store(true)
+	s.cancel()
+	_ = s.conn.SetReadDeadline(time.Now().Add(s.gw.cfg.CloseTimeout)) // the reader goes on until the client has answered
+	s.log.Debug("closing session", "session", s.id, "code", code, "reason", reason)
+}
+
+// run reads until the connection ends, then waits for everything that belongs to the session.
+func (s *session) run() {
+	s.awaitConnect()
+	err := s.read()
+	s.timer.Stop()
+	s.hangUp(err)
+	if s.sub != nil {
+		s.gw.hub.leave(s.sub)
+		s.gw.rates.leave(s.identity.User)
+	}
+	s.cancel()
+	s.wg.Wait()
+}
+
+// closeAt closes the session at the time, in place of what the timer was set to before; never if the time is zero.
+func (s *session) closeAt(at time.Time, code int, reason string) {
+	s.timer.Stop()
+	if !at.IsZero() {
+		s.timer = time.AfterFunc(time.Until(at), func() { s.close(code, reason) })
+	}
+}
+
+func (s *session) awaitConnect() { s.closeAt(s.connectBy, closeUnauthenticated, "no connect in time") }
+
+func (s *session) expireAt(at time.Time) { s.closeAt(at, closeExpired, "the token has expired") }
+
+// drain closes the session once its sends are answered.
+func (s *session) drain(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, s.gw.cfg.AnswerTimeout)
+	defer cancel()
+	// Taking the whole window means that no send is unanswered; where that takes too long, the rest stays unanswered.
+	_ = s.window.Acquire(ctx, int64(s.gw.cfg.Unanswered))
+	s.close(websocket.CloseGoingAway, goingAway)
+}

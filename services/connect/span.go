@@ -1,0 +1,241 @@
+package connect
+
+import (
+	"cmp"
+	"slices"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// What is held of a partition at most while a gap before it is being filled. Beyond it the held spans are dropped: they
+// become part of the gap.
+const (
+	heldSpans = 256
+	heldBytes = 1 << 20
+)
+
+// partition is how far the gateway has delivered a partition. It is under the hub's lock.
+type partition struct {
+	id int32
+	// covered is the position up to which everything was delivered. It is known once a session has learnt the end of the
+	// log; before that nobody needs anything.
+	known   bool
+	covered int64
+	// reach is how far the partition is known to go; beyond covered lies a gap.
+	reach   int64
+	handled int64 // the furthest that a push node said to have handled
+	held    []heldSpan
+	bytes   int
+	filling bool
+	late    map[*stream]uint64 // as stream.late, for this partition alone
+}
+
+type heldSpan struct {
+	from *stream
+	*millracev1.Span
+}
+
+func (s heldSpan) size() (bytes int) {
+	for _, d := range s.GetDeliveries() {
+		bytes += len(d.GetPush())
+	}
+	return bytes
+}
+
+func (h *hub) partition(id int32) *partition {
+	p := h.partitions[id]
+	if p == nil {
+		p = &partition{id: id, late: map[*stream]uint64{}}
+		h.partitions[id] = p
+	}
+	return p
+}
+
+// span takes a span from a push node's stream.
+func (h *hub) span(from *stream, span *millracev1.Span) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.accept(h.partition(span.GetPartition()), from, span)
+}
+
+// accept delivers a span that follows on what was delivered. One that leaves a gap waits until the gap is filled.
+func (h *hub) accept(p *partition, from *stream, span *millracev1.Span) {
+	p.reach = max(p.reach, span.GetThrough())
+	switch {
+	case !p.known || span.GetThrough() <= p.covered:
+		return
+	case span.GetAfter() > p.covered:
+		p.hold(heldSpan{from, span})
+	default:
+		h.advance(p, from, span)
+		h.release(p)
+	}
+	h.fill(p)
+}
+
+// trusted reports whether the span has all that the gateway is interested in. One from the log has.
+func (p *partition) trusted(from *stream, span *millracev1.Span) bool {
+	return from == nil || span.GetInterest() >= max(from.late, p.late[from])
+}
+
+// advance delivers what is new of the span, as long as it can be trusted: a member that joins in it makes the rest a gap.
+func (h *hub) advance(p *partition, from *stream, span *millracev1.Span) {
+	for _, d := range span.GetDeliveries() {
+		if !p.trusted(from, span) {
+			return
+		}
+		if d.GetSeq() > p.covered {
+			h.deliver(p.id, d)
+			p.covered = d.GetSeq()
+		}
+	}
+	if p.trusted(from, span) {
+		p.covered = max(p.covered, span.GetThrough())
+	}
+}
+
+func (p *partition) hold(span heldSpan) {
+	p.bytes += span.size()
+	if p.held = append(p.held, span); len(p.held) > heldSpans || p.bytes > heldBytes {
+		p.held, p.bytes = nil, 0
+		return
+	}
+	slices.SortStableFunc(p.held, func(a, b heldSpan) int { return cmp.Compare(a.GetAfter(), b.GetAfter()) })
+}
+
+// release delivers the held spans that follow on what was delivered.
+func (h *hub) release(p *partition) {
+	for len(p.held) > 0 && p.held[0].GetAfter() <= p.covered {
+		next := p.held[0]
+		p.held = p.held[1:]
+		p.bytes -= next.size()
+		h.advance(p, next.from, next.Span)
+	}
+	if len(p.held) == 0 {
+		p.held = nil
+	}
+}
+
+// forget drops what came from the stream.
+func (p *partition) forget(s *stream) {
+	delete(p.late, s)
+	p.held = slices.DeleteFunc(p.held, func(span heldSpan) bool {
+		if span.from == s {
+			p.bytes -= span.size()
+		}
+		return span.from == s
+	})
+}
+
+// fill has the gap before what is held or known to exist read from the log.
+func (h *hub) fill(p *partition) {
+	if !p.known || p.filling || p.covered >= p.reach {
+		return
+	}
+	p.filling = true
+	h.wg.Go(func() { h.fillFromLog(p) })
+}
+
+func (h *hub) fillFromLog(p *partition) {
+	pause := shortPause
+	for {
+		after, through, gap := h.gap(p)
+		if !gap {
+			return
+		}
+		err := h.reader.readLog(h.ctx, p.id, after, through, func(span *millracev1.Span) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.advance(p, nil, span)
+			h.release(p)
+		})
+		switch {
+		case err == nil:
+			pause = shortPause
+		case status.Code(err) == codes.OutOfRange:
+			h.log.Info("gap too long to read: sessions resume", "partition", p.id, "after", after, "through", through)
+			h.jump(p, through)
+		default:
+			h.log.Warn("cannot read the log", "partition", p.id, "after", after, "through", through, "error", err)
+			if !sleep(h.ctx, jitter(pause)) {
+				return
+			}
+			pause = min(2*pause, longPause)
+		}
+	}
+}
+
+// gap is the part of the partition that has to be read next. Without one, whoever finds the next starts anew.
+func (h *hub) gap(p *partition) (after, through int64, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p.covered >= p.reach || h.ctx.Err() != nil {
+		p.filling = false
+		return 0, 0, false
+	}
+	through = p.reach
+	if len(p.held) > 0 {
+		through = p.held[0].GetAfter()
+	}
+	return p.covered, through, true
+}
+
+// jump gives up a gap that cannot be read: every session is given its part of it by itself.
+func (h *hub) jump(p *partition, through int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if through <= p.covered {
+		return
+	}
+	for sub := range h.subscribers() {
+		h.skip(sub, p.id, through)
+	}
+	p.covered = through
+	h.release(p)
+}
+
+// subscribers are all sessions, each once.
+func (h *hub) subscribers() map[*subscriber]struct{} {
+	all := map[*subscriber]struct{}{}
+	for _, c := range h.channels {
+		if c.group == 0 {
+			for sub := range c.subs {
+				all[sub] = struct{}{}
+			}
+		}
+	}
+	return all
+}
+
+// learnt takes the ends of the log that a session has learnt. From the first on there is live delivery; another session
+// that connects at the same time, and has learnt of an end before it, has to ask again.
+func (h *hub) learnt(end map[int32]int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, seq := range end {
+		p := h.partition(id)
+		p.handled = max(p.handled, seq)
+		if !p.known {
+			p.known, p.covered = true, seq
+			for sub := range h.subscribers() {
+				h.skip(sub, id, seq)
+			}
+			h.fill(p)
+		}
+	}
+}
+
+// handled tells for every partition up to where it is known to go: an end of the log that is read from now on lies there
+// or later.
+func (h *hub) handled() map[int32]int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	positions := make(map[int32]int64, len(h.partitions))
+	for id, p := range h.partitions {
+		positions[id] = max(p.covered, p.reach, p.handled)
+	}
+	return positions
+}

@@ -1,0 +1,196 @@
+package connect
+
+import (
+	"maps"
+	"time"
+
+	"millrace/events"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+const (
+	unknownPartition = -1
+	maxShown         = 4096
+	youngSession     = 2 * time.Second
+	replacedReason   = "replaced by a newer session of the device"
+)
+
+// subscriber is what the hub knows of a session. All of it is under the hub's lock.
+type subscriber struct {
+	session *session
+	id      string // rises with the time
+	opened  time.Time
+	user    int64
+	device  string
+	gone    bool
+
+	groups map[int64]stay
+	last   uint64 // number of the latest delivery it was given: each comes once, whatever channels match
+
+	// While buffering, deliveries are kept here: the session is being given what it missed before them.
+	buffering   bool
+	buffer      []buffered
+	bufferBytes int
+	// skipped tells up to where deliveries of a partition were not given to it at all, so that what it missed has to be
+	// asked for at least as far.
+	skipped map[int32]int64
+	// resumeFrom is what it had been given of all partitions when the first such skip found it live.
+	resumeFrom map[int32]int64
+	// given tells up to where the session has, or will be given by its feed, a partition's deliveries. It matters only where
+	// that is more than the partition's covered.
+	given map[int32]int64
+
+	// feed brings it what it missed. feeding is set as long as it runs; wake tells it of more to do.
+	feed    *feed
+	feeding bool
+	wake    chan struct{}
+
+	// Partitions of which something older is missing: pushes of them have no pos. all stands for every one.
+	mute    map[int32]struct{}
+	muteAll bool
+	// shown are the positions it was given while its groups were not known: they will be found again. Nil otherwise.
+	shown map[events.Position]struct{}
+}
+
+// stay is a session's membership in a group.
+type stay struct {
+	joined    int64 // it sees what lies after
+	partition int32 // of the group, if a delivery told of the joining
+}
+
+type buffered struct {
+	events.Position
+	push  []byte
+	group int64 // the group on whose channel alone it came
+}
+
+// give brings the session a delivery.
+func (s *subscriber) give(pos events.Position, push []byte, group int64, limit bounds) {
+	given, some := s.given[pos.Partition]
+	switch {
+	case some && pos.Seq <= given:
+		return
+	case some:
+		delete(s.given, pos.Partition)
+	}
+	if s.buffering {
+		if len(s.buffer) >= limit.frames || s.bufferBytes+len(push) > limit.bytes && len(s.buffer) > 0 {
+			s.session.closeNow(closeSlow, "too slow: resume with the cursor")
+			return
+		}
+		s.buffer = append(s.buffer, buffered{pos, push, group})
+		s.bufferBytes += len(push)
+		return
+	}
+	s.session.out.text(s.dress(pos, push))
+}
+
+// dress takes the position off a push that must not move the client's cursor, and notes what is shown ahead of time.
+func (s *subscriber) dress(pos events.Position, push []byte) []byte {
+	if s.shown != nil {
+		if s.shown[pos] = struct{}{}; len(s.shown) > maxShown {
+			s.session.closeNow(closeSlow, "too much was missed: resume with the cursor")
+		}
+	}
+	if _, mute := s.mute[pos.Partition]; mute || s.muteAll {
+		return withoutPos(push)
+	}
+	return push
+}
+
+// replacement is the signal that ends older sessions of the device on other gateways.
+func (s *subscriber) replacement() *millracev1.Signal {
+	return &millracev1.Signal{Channel: events.UserChannel(s.user), Kind: &millracev1.Signal_Replaced{
+		Replaced: &millracev1.SessionReplaced{User: s.user, Device: s.device, Session: s.id},
+	}}
+}
+
+// replaced tells that the user's device has opened another session, and answers false if that one has to yield. The newest
+// stays; where two open at about the same time, on gateways whose clocks differ, both must choose the same, so among young
+// sessions the ids decide.
+func (s *subscriber) replaced(by string) bool {
+	if time.Since(s.opened) <= youngSession && s.id > by {
+		return false
+	}
+	if s.id != by {
+		s.session.close(closeReplaced, replacedReason)
+	}
+	return true
+}
+
+// positions tells up to where the session has been given every partition.
+func (h *hub) positions(sub *subscriber) map[int32]int64 {
+	cursor := maps.Clone(sub.given)
+	if cursor == nil {
+		cursor = make(map[int32]int64, len(h.partitions))
+	}
+	for id, p := range h.partitions {
+		if p.known {
+			cursor[id] = max(cursor[id], p.covered)
+		}
+	}
+	return cursor
+}
+
+// deliver brings a delivery to all who subscribe to one of its channels.
+func (h *hub) deliver(partition int32, d *millracev1.Delivery) {
+	h.deliveries++
+	pos := events.Position{Partition: partition, Seq: d.GetSeq()}
+	for _, name := range d.GetChannels() {
+		c := h.channels[name]
+		if c == nil {
+			continue
+		}
+		for sub := range c.subs {
+			if sub.last == h.deliveries || c.group != 0 && d.GetSeq() <= sub.groups[c.group].joined {
+				continue
+			}
+			sub.last = h.deliveries
+			sub.give(pos, d.GetPush(), c.group, h.limit)
+		}
+	}
+	if d.GetChange() != nil {
+		h.apply(partition, d)
+	}
+}
+
+// apply follows a change of membership: who joined gets what lies after it, who left nothing more.
+func (h *hub) apply(partition int32, d *millracev1.Delivery) {
+	change := d.GetChange()
+	group := change.GetGroupId()
+	if change.GetDissolved() {
+		if c := h.channels[events.Group(group)]; c != nil {
+			for sub := range c.subs {
+				h.exitAt(sub, group, d.GetSeq())
+			}
+		}
+	}
+	for _, user := range change.GetLeft() {
+		for sub := range h.sessionsOf(user) {
+			h.exitAt(sub, group, d.GetSeq())
+		}
+	}
+	joined := false
+	for _, user := range change.GetJoined() {
+		for sub := range h.sessionsOf(user) {
+			joined = h.enter(sub, group, stay{joined: d.GetSeq(), partition: partition}) || joined
+		}
+	}
+	if joined {
+		h.expectLate(h.partitions[partition])
+	}
+}
+
+// exitAt ends a membership that began before the position.
+func (h *hub) exitAt(sub *subscriber, group, seq int64) {
+	if s, ok := sub.groups[group]; ok && s.joined < seq {
+		h.exit(sub, group)
+	}
+}
+
+func (h *hub) sessionsOf(user int64) map[*subscriber]struct{} {
+	if c := h.channels[events.UserChannel(user)]; c != nil {
+		return c.subs
+	}
+	return nil
+}

@@ -1,0 +1,310 @@
+package connect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+const (
+	frameBytes = 1 << 20 // content of one gRPC frame at most, far below gRPC's limit of 4 MiB
+	openFrames = 2
+	// framePatience is for how long an unanswered frame holds back the ones behind it: batches of a partition that
+	// stalls must not stall the others.
+	framePatience = 10 * time.Millisecond
+
+	shortPause = 50 * time.Millisecond
+	longPause  = 2 * time.Second
+)
+
+var (
+	errUnknown = errors.New("outcome unknown")
+	errUnsent  = errors.New("not sent")
+	errLeaving = errors.New("the node is going away")
+)
+
+// batch is a run of messages of one lane.
+type batch struct {
+	messages []*millracev1.SendWSMessageRequest
+	deadline time.Time
+	// done is called once: with one result for each message, or with errUnsent, or with errUnknown.
+	done func([]*millracev1.SendResult, error)
+
+	size  int
+	timer *time.Timer
+	frame *sentFrame // nil until sent
+}
+
+type sentFrame struct {
+	at       time.Time
+	answered bool
+}
+
+// uplink carries the batches of all lanes to one message node, over one stream. It collects what waits into one frame; at
+// most two frames are unanswered, so that under load frames grow instead of their number. No timer delays a batch.
+type uplink struct {
+	name   string
+	client millracev1.MessageServiceClient
+	log    *slog.Logger
+	wake   chan struct{}
+	ready  func() // told of every stream that opens
+
+	mu         sync.Mutex
+	up         bool
+	leaving    bool // the node takes no more on this stream, but answers what it has
+	suspect    bool // a batch ran out of time and nothing was answered since
+	queue      []uint64
+	unanswered map[uint64]*batch
+	frames     []*sentFrame
+	lastID     uint64
+}
+
+func newUplink(name string, client millracev1.MessageServiceClient, ready func(), log *slog.Logger) *uplink {
+	return &uplink{
+		name: name, client: client, log: log, wake: make(chan struct{}, 1), ready: ready, unanswered: map[uint64]*batch{},
+	}
+}
+
+// health is 2 if batches can be expected to be answered, 1 if there is doubt, 0 if there is no stream.
+func (u *uplink) health() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case !u.up:
+		return 0
+	case u.suspect:
+		return 1
+	}
+	return 2
+}
+
+// add takes the batch, unless there is no stream.
+func (u *uplink) add(b *batch) bool {
+	b.size, b.frame = 0, nil
+	for _, m := range b.messages {
+		b.size += len(m.GetContent())
+	}
+	u.mu.Lock()
+	if !u.up {
+		u.mu.Unlock()
+		return false
+	}
+	u.lastID++
+	id := u.lastID
+	u.unanswered[id] = b
+	u.queue = append(u.queue, id)
+	b.timer = time.AfterFunc(time.Until(b.deadline), func() { u.expire(id) })
+	u.mu.Unlock()
+	u.poke()
+	return true
+}
+
+func (u *uplink) poke() {
+	select {
+	case u.wake <- struct{}{}:
+	default:
+	}
+}
+
+// expire gives up a batch whose time is over.
+func (u *uplink) expire(id uint64) {
+	u.mu.Lock()
+	b := u.unanswered[id]
+	delete(u.unanswered, id)
+	if b != nil && b.frame != nil {
+		u.suspect = true
+	}
+	u.mu.Unlock()
+	if b != nil {
+		b.done(nil, errUnknown)
+	}
+}
+
+// run keeps a stream to the node until the context ends.
+func (u *uplink) run(ctx context.Context) {
+	keepTrying(ctx, func() error {
+		err := u.serve(ctx)
+		u.fail()
+		return err
+	}, func(err error) { u.log.Warn("no stream to message node", "node", u.name, "error", err) })
+}
+
+// serve runs one stream until it breaks.
+func (u *uplink) serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := u.client.SendBatches(ctx)
+	if err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	u.mu.Lock()
+	u.up, u.leaving, u.suspect, u.frames = true, false, false, nil
+	u.mu.Unlock()
+	u.ready()
+
+	received := make(chan error, 1)
+	go func() {
+		defer cancel()
+		received <- u.receive(stream)
+	}()
+	sendErr := u.send(ctx, stream)
+	cancel()
+	if err := <-received; err != nil {
+		return err
+	}
+	return sendErr
+}
+
+func (u *uplink) receive(stream millracev1.MessageService_SendBatchesClient) error {
+	for {
+		response, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return errLeaving
+		case err != nil:
+			return fmt.Errorf("receive: %w", err)
+		case response.GetDraining():
+			u.leave()
+		}
+		for _, result := range response.GetResults() {
+			u.mu.Lock()
+			b := u.unanswered[result.GetId()]
+			delete(u.unanswered, result.GetId())
+			if b != nil && b.frame != nil {
+				b.frame.answered = true
+			}
+			u.suspect = false
+			u.mu.Unlock()
+			if b != nil {
+				b.timer.Stop()
+				b.done(result.GetResults(), nil)
+			}
+		}
+		u.poke()
+	}
+}
+
+func (u *uplink) send(ctx context.Context, stream millracev1.MessageService_SendBatchesClient) error {
+	patience := time.NewTimer(0)
+	defer patience.Stop()
+	for {
+		select {
+		case <-u.wake:
+		case <-patience.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if u.isLeaving() {
+			if err := stream.CloseSend(); err != nil {
+				return fmt.Errorf("close: %w", err)
+			}
+			<-ctx.Done() // receive ends when everything is answered
+			return ctx.Err()
+		}
+		runtime.Gosched() // lets the readers that are about to add something do so: 18–35 messages a frame under load
+		for {
+			request, wait := u.collect()
+			if request == nil {
+				if wait > 0 {
+					patience.Reset(wait)
+				}
+				break
+			}
+			if err := stream.Send(request); err != nil {
+				return fmt.Errorf("send: %w", err)
+			}
+		}
+	}
+}
+
+// collect takes what waits into one frame. Where two frames are unanswered it takes nothing and tells when to ask again.
+func (u *uplink) collect() (*millracev1.SendBatchesRequest, time.Duration) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.queue) == 0 {
+		return nil, 0
+	}
+	now := time.Now()
+	open := u.frames[:0]
+	for _, f := range u.frames {
+		if !f.answered && now.Sub(f.at) < framePatience {
+			open = append(open, f)
+		}
+	}
+	u.frames = open
+	if len(open) >= openFrames {
+		return nil, framePatience - now.Sub(open[0].at)
+	}
+	frame := &sentFrame{at: now}
+	request := &millracev1.SendBatchesRequest{}
+	n, size := 0, 0
+	for ; n < len(u.queue); n++ {
+		b := u.unanswered[u.queue[n]]
+		if b == nil {
+			continue // ran out of time
+		}
+		if size += b.size; size > frameBytes && len(request.Batches) > 0 {
+			break
+		}
+		b.frame = frame
+		request.Batches = append(request.Batches, &millracev1.SendBatch{Id: u.queue[n], Messages: b.messages})
+	}
+	u.queue = u.queue[n:]
+	if len(u.queue) == 0 {
+		u.queue = nil
+	}
+	if len(request.Batches) == 0 {
+		return nil, 0
+	}
+	u.frames = append(u.frames, frame)
+	return request, 0
+}
+
+// leave gives what was not sent to other nodes, and has the stream end once the rest is answered.
+func (u *uplink) leave() {
+	u.mu.Lock()
+	u.up, u.leaving = false, true
+	var unsent []*batch
+	for _, id := range u.queue {
+		if b := u.unanswered[id]; b != nil {
+			unsent = append(unsent, b)
+			delete(u.unanswered, id)
+		}
+	}
+	u.queue = nil
+	u.mu.Unlock()
+	u.poke()
+	for _, b := range unsent {
+		b.timer.Stop()
+		b.done(nil, errUnsent)
+	}
+}
+
+func (u *uplink) isLeaving() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.leaving
+}
+
+// fail settles everything that the broken stream leaves.
+func (u *uplink) fail() {
+	u.mu.Lock()
+	left := u.unanswered
+	u.up, u.queue, u.unanswered = false, nil, map[uint64]*batch{}
+	u.mu.Unlock()
+	for _, b := range left {
+		b.timer.Stop()
+		if b.frame == nil {
+			b.done(nil, errUnsent)
+		} else {
+			b.done(nil, errUnknown)
+		}
+	}
+}

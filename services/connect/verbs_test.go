@@ -1,0 +1,90 @@
+package connect_test
+
+import (
+	"context"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// The other calls of the fake MessageService answer what the tests of the verbs expect, if they were asked as expected.
+
+func expect[T any](ok bool, answer *T) (*T, error) {
+	if !ok {
+		return nil, status.Error(codes.Internal, "not what was to be asked")
+	}
+	return answer, nil
+}
+
+func us(members ...int64) *millracev1.Group {
+	return &millracev1.Group{GroupId: 7, Name: "us", Owner: 1, Members: members}
+}
+
+func recalled() *millracev1.StoredMessage {
+	return &millracev1.StoredMessage{Seq: 2, MessageId: "m2", Recalled: true}
+}
+
+func (n *messageNode) History(_ context.Context, r *millracev1.HistoryRequest) (*millracev1.HistoryResponse, error) {
+	ok := r.GetUser() == 1 && r.GetConversation() == "u:1:2" && r.AfterSeq != nil && r.BeforeSeq == nil && r.GetLimit() == 2
+	return expect(ok, &millracev1.HistoryResponse{More: true, Messages: []*millracev1.StoredMessage{
+		{
+			Seq: 1, MessageId: "m1", ClientMsgId: "c1", From: 1, To: 2, Content: "hi", MessageType: 1, Timestamp: 5, EditedAt: 6,
+		},
+		recalled(),
+	}})
+}
+
+func (n *messageNode) Conversations(
+	_ context.Context, r *millracev1.ConversationsRequest,
+) (*millracev1.ConversationsResponse, error) {
+	return expect(r.GetUser() == 1, &millracev1.ConversationsResponse{Conversations: []*millracev1.ConversationHead{
+		{Conversation: "g:7", Last: recalled(), Unread: 3, ReadSeq: 4},
+	}})
+}
+
+func (n *messageNode) MarkRead(_ context.Context, r *millracev1.MarkReadRequest) (*millracev1.MarkReadResponse, error) {
+	return expect(r.GetUser() == 1 && r.GetConversation() == "u:1:2" && r.GetSeq() == 3, &millracev1.MarkReadResponse{})
+}
+
+func (n *messageNode) RecallMessage(
+	_ context.Context, r *millracev1.RecallMessageRequest,
+) (*millracev1.RecallMessageResponse, error) {
+	return expect(r.GetUser() == 1 && r.GetMessageId() == "m1", &millracev1.RecallMessageResponse{})
+}
+
+func (n *messageNode) EditMessage(
+	_ context.Context, r *millracev1.EditMessageRequest,
+) (*millracev1.EditMessageResponse, error) {
+	return expect(r.GetUser() == 1 && r.GetMessageId() == "m1" && r.GetContent() == "x", &millracev1.EditMessageResponse{})
+}
+
+func (n *messageNode) CreateGroup(
+	_ context.Context, r *millracev1.CreateGroupRequest,
+) (*millracev1.CreateGroupResponse, error) {
+	ok := r.GetSender().GetUser() == 1 && r.GetSender().GetRegion() == "eu" && r.GetName() == "us" && r.GetClientMsgId() == "c"
+	return expect(ok && len(r.GetMembers()) == 1, &millracev1.CreateGroupResponse{Group: us(1, 2)})
+}
+
+func (n *messageNode) GetGroup(_ context.Context, r *millracev1.GetGroupRequest) (*millracev1.GetGroupResponse, error) {
+	return expect(r.GetUser() == 1 && r.GetGroupId() == 7, &millracev1.GetGroupResponse{Group: us()})
+}
+
+func (n *messageNode) JoinGroup(_ context.Context, r *millracev1.JoinGroupRequest) (*millracev1.JoinGroupResponse, error) {
+	return expect(r.GetSender().GetUser() == 1 && r.GetGroupId() == 7, &millracev1.JoinGroupResponse{Group: us()})
+}
+
+func (n *messageNode) LeaveGroup(_ context.Context, r *millracev1.LeaveGroupRequest) (*millracev1.LeaveGroupResponse, error) {
+	return expect(r.GetSender().GetUser() == 1 && r.GetGroupId() == 7, &millracev1.LeaveGroupResponse{})
+}
+
+func (n *messageNode) AddMember(_ context.Context, r *millracev1.AddMemberRequest) (*millracev1.AddMemberResponse, error) {
+	return expect(r.GetSender().GetUser() == 1 && r.GetUser() == 3, &millracev1.AddMemberResponse{Group: us()})
+}
+
+func (n *messageNode) RemoveMember(
+	context.Context, *millracev1.RemoveMemberRequest,
+) (*millracev1.RemoveMemberResponse, error) {
+	return nil, status.Error(codes.PermissionDenied, "not the owner")
+}

@@ -1,0 +1,89 @@
+package message
+
+import (
+	"context"
+
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// Here are the calls that are one request and one answer, each with its errors made statuses. SendWSMessage, SendBatches,
+// Sync and ReadLog stand in send, batches, sync and readlog.
+
+// History implements the call of the contract.
+func (s *Service) History(ctx context.Context, r *millracev1.HistoryRequest) (*millracev1.HistoryResponse, error) {
+	return answer(s.history(ctx, r))
+}
+
+// Conversations implements the call of the contract.
+func (s *Service) Conversations(
+	ctx context.Context, r *millracev1.ConversationsRequest,
+) (*millracev1.ConversationsResponse, error) {
+	return answer(s.conversations(ctx, r))
+}
+
+// MarkRead implements the call of the contract.
+func (s *Service) MarkRead(ctx context.Context, r *millracev1.MarkReadRequest) (*millracev1.MarkReadResponse, error) {
+	return answer(&millracev1.MarkReadResponse{}, s.markRead(ctx, r))
+}
+
+// EditMessage implements the call of the contract.
+func (s *Service) EditMessage(
+	ctx context.Context, r *millracev1.EditMessageRequest,
+) (*millracev1.EditMessageResponse, error) {
+	return answer(&millracev1.EditMessageResponse{}, s.editMessage(ctx, r))
+}
+
+// RecallMessage implements the call of the contract.
+func (s *Service) RecallMessage(
+	ctx context.Context, r *millracev1.RecallMessageRequest,
+) (*millracev1.RecallMessageResponse, error) {
+	return answer(&millracev1.RecallMessageResponse{}, s.recallMessage(ctx, r))
+}
+
+// Memberships implements the call of the contract.
+func (s *Service) Memberships(
+	ctx context.Context, r *millracev1.MembershipsRequest,
+) (*millracev1.MembershipsResponse, error) {
+	return answer(s.memberships(ctx, r))
+}
+
+// CreateGroup implements the call of the contract.
+func (s *Service) CreateGroup(
+	ctx context.Context, r *millracev1.CreateGroupRequest,
+) (*millracev1.CreateGroupResponse, error) {
+	g, err := s.createGroup(ctx, r)
+	return answer(&millracev1.CreateGroupResponse{Group: g}, err)
+}
+
+// GetGroup implements the call of the contract.
+func (s *Service) GetGroup(ctx context.Context, r *millracev1.GetGroupRequest) (*millracev1.GetGroupResponse, error) {
+	g, err := s.getGroup(ctx, r)
+	return answer(&millracev1.GetGroupResponse{Group: g}, err)
+}
+
+// JoinGroup implements the call of the contract.
+func (s *Service) JoinGroup(ctx context.Context, r *millracev1.JoinGroupRequest) (*millracev1.JoinGroupResponse, error) {
+	g, err := s.joinGroup(ctx, r)
+	return answer(&millracev1.JoinGroupResponse{Group: g}, err)
+}
+
+// LeaveGroup implements the call of the contract.
+func (s *Service) LeaveGroup(
+	ctx context.Context, r *millracev1.LeaveGroupRequest,
+) (*millracev1.LeaveGroupResponse, error) {
+	return answer(&millracev1.LeaveGroupResponse{}, s.leaveGroup(ctx, r))
+}
+
+// AddMember implements the call of the contract.
+func (s *Service) AddMember(ctx context.Context, r *millracev1.AddMemberRequest) (*millracev1.AddMemberResponse, error) {
+	g, err := s.addMember(ctx, r)
+	return answer(&millracev1.AddMemberResponse{Group: g}, err)
+}
+
+// RemoveMember implements the call of the contract.
+func (s *Service) RemoveMember(
+	ctx context.Context, r *millracev1.RemoveMemberRequest,
+) (*millracev1.RemoveMemberResponse, error) {
+	g, err := s.removeMember(ctx, r)
+	return answer(&millracev1.RemoveMemberResponse{Group: g}, err)
+}

@@ -1,0 +1,80 @@
+package message
+
+import (
+	"errors"
+	"io"
+	"runtime"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+const (
+	// maxUnanswered bounds the batches of one stream whose results are not written yet. Beyond it the stream is not read,
+	// so a gateway that does not take its answers holds up itself alone.
+	maxUnanswered = 1024
+	// maxFrameResults keeps a frame of answers well below gRPC's 4 MiB.
+	maxFrameResults = 4096
+)
+
+type batchStream = grpc.BidiStreamingServer[millracev1.SendBatchesRequest, millracev1.SendBatchesResponse]
+
+// SendBatches runs every batch in a goroutine of its own. Results that are ready together are answered in one frame.
+func (s *Service) SendBatches(stream batchStream) error {
+	unanswered := make(chan struct{}, maxUnanswered)
+	results := make(chan *millracev1.SendBatchResult, maxUnanswered) // never full: each has its place in unanswered
+	var sender, batches sync.WaitGroup
+	sender.Go(func() { sendResults(stream, results, unanswered, s.draining) })
+	defer sender.Wait()
+	defer close(results)
+	defer batches.Wait()
+	for {
+		request, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, batch := range request.GetBatches() {
+			unanswered <- struct{}{}
+			batches.Go(func() {
+				results <- &millracev1.SendBatchResult{
+					Id: batch.GetId(), Results: s.send(stream.Context(), batch.GetMessages()),
+				}
+			})
+		}
+	}
+}
+
+// sendResults writes results until the channel is closed. It yields once before it collects, so that what finishes at
+// the same time goes together; a timer would cost more than it saves. After a failed write it only takes results away:
+// the stream has ended and its reader is about to notice. When the service drains, the other end is told once.
+func sendResults(
+	stream batchStream, results <-chan *millracev1.SendBatchResult, unanswered, draining <-chan struct{},
+) {
+	var failed bool
+	for {
+		select {
+		case <-draining:
+			draining = nil
+			failed = failed || stream.Send(&millracev1.SendBatchesResponse{Draining: true}) != nil
+		case result, ok := <-results:
+			if !ok {
+				return
+			}
+			runtime.Gosched()
+			frame := []*millracev1.SendBatchResult{result}
+			for n := len(result.GetResults()); n < maxFrameResults && len(results) > 0; {
+				next := <-results
+				frame, n = append(frame, next), n+len(next.GetResults())
+			}
+			failed = failed || stream.Send(&millracev1.SendBatchesResponse{Results: frame}) != nil
+			for range frame {
+				<-unanswered
+			}
+		}
+	}
+}

@@ -1,0 +1,214 @@
+package message
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+	"millrace/infra/pubsub/memory"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+type batchClient = grpc.BidiStreamingClient[millracev1.SendBatchesRequest, millracev1.SendBatchesResponse]
+
+func direct(contents ...string) []*millracev1.SendWSMessageRequest {
+	var batch []*millracev1.SendWSMessageRequest
+	for _, content := range contents {
+		batch = append(batch, &millracev1.SendWSMessageRequest{Sender: by(1), To: 2, Content: content, ClientMsgId: content})
+	}
+	return batch
+}
+
+func openBatches(t testing.TB, n *node) batchClient {
+	t.Helper()
+	stream, err := n.SendBatches(t.Context())
+	require.NoError(t, err)
+	return stream
+}
+
+func sendBatch(t testing.TB, stream batchClient, id uint64, messages []*millracev1.SendWSMessageRequest) {
+	t.Helper()
+	require.NoError(t, stream.Send(&millracev1.SendBatchesRequest{
+		Batches: []*millracev1.SendBatch{{Id: id, Messages: messages}},
+	}))
+}
+
+// collect reads results until it has n batches, and answers their codes by id.
+func collect(t testing.TB, stream batchClient, n int) map[uint64][]codes.Code {
+	t.Helper()
+	got := map[uint64][]codes.Code{}
+	for len(got) < n {
+		response, err := stream.Recv()
+		require.NoError(t, err)
+		for _, result := range response.GetResults() {
+			require.NotContains(t, got, result.GetId(), "answered twice")
+			got[result.GetId()] = codesOf(result.GetResults())
+		}
+	}
+	return got
+}
+
+func codesOf(results []*millracev1.SendResult) []codes.Code {
+	var all []codes.Code
+	for _, r := range results {
+		all = append(all, codes.Code(r.GetCode()))
+	}
+	return all
+}
+
+func contents(t testing.TB, n *node, conversation string) []string {
+	t.Helper()
+	p := events.Partition(conversation, n.service.partitions)
+	var all []string
+	ranges := []events.Range{{Partition: p, Through: n.end(t)[p]}}
+	err := n.bus.Log(events.TopicMessages).Read(t.Context(), ranges, func(raw pubsub.RawRecord) error {
+		e, err := events.Decode(events.TopicMessages, raw.Position, raw.Value)
+		if err == nil && e.ConversationKey() == conversation {
+			all = append(all, e.Message.Content)
+		}
+		return err
+	})
+	require.NoError(t, err)
+	return all
+}
+
+func TestBatchIsPublishedInOrder(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	stream := openBatches(t, n)
+	sendBatch(t, stream, 7, direct("a", "b", "c"))
+	require.Equal(t, map[uint64][]codes.Code{7: {codes.OK, codes.OK, codes.OK}}, collect(t, stream, 1))
+	require.Equal(t, []string{"a", "b", "c"}, contents(t, n, "u:1:2"))
+	require.NoError(t, stream.CloseSend())
+	_, err := stream.Recv()
+	require.ErrorIs(t, err, io.EOF)
+}
+
+func TestBatchBehindAFailedPublishIsRefused(t *testing.T) {
+	n := newNode(t, memory.Config{Fail: func(_ string, msg *message.Message) error {
+		if strings.Contains(string(msg.Payload), `"content":"bad"`) {
+			return errors.New("broker gone")
+		}
+		return nil
+	}})
+	stream := openBatches(t, n)
+	sendBatch(t, stream, 1, direct("a", "", "bad", strings.Repeat("x", 40<<10), "d"))
+	require.Equal(t, []codes.Code{codes.OK, codes.InvalidArgument, codes.Unavailable, codes.OutOfRange, codes.Unavailable},
+		collect(t, stream, 1)[1])
+	require.Equal(t, []string{"a"}, contents(t, n, "u:1:2"), "nothing may overtake what the sender will repeat")
+	require.NoError(t, stream.CloseSend())
+}
+
+func TestMessageRefusedForItsOwnFaultHoldsUpNone(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	stream := openBatches(t, n)
+	batch := direct("a", "b", "", "d", "e")
+	batch[1].To = 3
+	batch[3].Sender = by(9)
+	sendBatch(t, stream, 1, batch)
+	require.Equal(t,
+		[]codes.Code{codes.OK, codes.InvalidArgument, codes.InvalidArgument, codes.InvalidArgument, codes.OK},
+		collect(t, stream, 1)[1])
+	require.Equal(t, []string{"a", "e"}, contents(t, n, "u:1:2"))
+	require.NoError(t, stream.CloseSend())
+}
+
+func TestBatchThatWaitsForTheBrokerHoldsUpNoOther(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	release := make(chan struct{})
+	n.bus.instead = func(_ string, msgs ...*message.Message) error {
+		if msgs[0].Metadata.Get(pubsub.KeyHeader) == "u:1:2" {
+			<-release
+		}
+		return nil
+	}
+	stream := openBatches(t, n)
+	require.NoError(t, stream.Send(&millracev1.SendBatchesRequest{Batches: []*millracev1.SendBatch{
+		{Id: 1, Messages: direct("a")},
+		{Id: 2, Messages: []*millracev1.SendWSMessageRequest{{Sender: by(1), To: 3, Content: "b"}}},
+	}}))
+	require.Contains(t, collect(t, stream, 1), uint64(2))
+	close(release)
+	require.Contains(t, collect(t, stream, 1), uint64(1))
+	require.NoError(t, stream.CloseSend())
+}
+
+func TestSendsBeyondTheBoundAreUnavailableAtOnce(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	release := make(chan struct{})
+	var waiting sync.WaitGroup
+	waiting.Add(maxInFlight)
+	n.bus.instead = func(string, ...*message.Message) error {
+		waiting.Done()
+		<-release
+		return nil
+	}
+	stream := openBatches(t, n)
+	for i := range maxInFlight {
+		sendBatch(t, stream, uint64(i), direct("x"))
+	}
+	waiting.Wait()
+
+	_, err := n.SendWSMessage(t.Context(), direct("one more")[0])
+	requireCode(t, codes.Unavailable, err)
+	close(release)
+	for _, got := range collect(t, stream, maxInFlight) {
+		require.Equal(t, []codes.Code{codes.OK}, got)
+	}
+	n.bus.instead = nil
+	_, err = n.SendWSMessage(t.Context(), direct("later")[0])
+	require.NoError(t, err)
+	require.NoError(t, stream.CloseSend())
+}
+
+// The client does not read until everything is sent, with far more unanswered batches than a stream may have.
+func TestEveryBatchIsAnsweredOnceWhateverTheCallersPace(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	stream := openBatches(t, n)
+	const batches = 3 * maxUnanswered
+	sent := make(chan error, 1)
+	go func() {
+		for i := range batches {
+			err := stream.Send(&millracev1.SendBatchesRequest{Batches: []*millracev1.SendBatch{
+				{Id: uint64(i), Messages: direct(fmt.Sprint(i))},
+			}})
+			if err != nil {
+				sent <- err
+				return
+			}
+		}
+		sent <- stream.CloseSend()
+	}()
+	require.Len(t, collect(t, stream, batches), batches)
+	require.NoError(t, <-sent)
+	_, err := stream.Recv()
+	require.ErrorIs(t, err, io.EOF)
+}
+
+func TestDrainingNodeAnswersWhatItHasAndEndsTheStreamWhenTheOtherEndDoes(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	stream := openBatches(t, n)
+	sendBatch(t, stream, 1, direct("before"))
+	require.Len(t, collect(t, stream, 1), 1)
+
+	n.service.Drain()
+	n.service.Drain()
+	response, err := stream.Recv()
+	require.NoError(t, err)
+	require.True(t, response.GetDraining())
+
+	sendBatch(t, stream, 2, direct("on its way already"))
+	require.NoError(t, stream.CloseSend())
+	require.Equal(t, map[uint64][]codes.Code{2: {codes.OK}}, collect(t, stream, 1))
+	_, err = stream.Recv()
+	require.ErrorIs(t, err, io.EOF)
+}

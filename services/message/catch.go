@@ -1,0 +1,75 @@
+package message
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	"millrace/events"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+const (
+	// maxMissed is the resume limit: whoever missed more reloads by history.
+	maxMissed = 1000
+	// maxCatchBytes bounds what is collected for one caller.
+	maxCatchBytes = 64 << 20
+	// maxFrameBytes is how large a frame of deliveries gets.
+	maxFrameBytes = 256 << 10
+)
+
+// catch collects the deliveries of one answer, by partition.
+type catch struct {
+	deliveries map[int32][]*millracev1.Delivery
+	ids        map[string]struct{}
+	bytes      int
+	over       bool // more than the limits; nothing is kept
+}
+
+// add appends the record's delivery. It passes over what no client resumes by, and an event that is there already: a
+// repeated send may be stored at one position and stand in the log again at another.
+func (c *catch) add(r *events.Record, encode func() (*millracev1.Delivery, error)) error {
+	if c.over || r.Type == events.MessageRead {
+		return nil
+	}
+	id := r.EventID
+	if r.Type == events.NewMessage {
+		id = r.Message.MessageID
+	}
+	if _, ok := c.ids[id]; ok {
+		return nil
+	}
+	d, err := encode()
+	if d == nil || err != nil {
+		return err
+	}
+	if c.ids == nil {
+		c.ids, c.deliveries = map[string]struct{}{}, map[int32][]*millracev1.Delivery{}
+	}
+	c.ids[id] = struct{}{}
+	c.deliveries[r.Partition] = append(c.deliveries[r.Partition], d)
+	c.bytes += len(d.GetPush())
+	if len(c.ids) > maxMissed || c.bytes > maxCatchBytes {
+		*c = catch{over: true}
+	}
+	return nil
+}
+
+// cut makes spans of at most maxFrameBytes (one delivery at least) whose ends meet, from after to through.
+func cut(partition int32, after, through int64, deliveries []*millracev1.Delivery) []*millracev1.Span {
+	span := &millracev1.Span{Partition: partition, After: after}
+	spans := []*millracev1.Span{span}
+	size := 0
+	for _, d := range deliveries {
+		n := proto.Size(d)
+		if size > 0 && size+n > maxFrameBytes {
+			last := span.GetDeliveries()[len(span.GetDeliveries())-1].GetSeq()
+			span.Through = last
+			span = &millracev1.Span{Partition: partition, After: last}
+			spans = append(spans, span)
+			size = 0
+		}
+		span.Deliveries = append(span.Deliveries, d)
+		size += n
+	}
+	span.Through = through
+	return spans
+}

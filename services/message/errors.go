@@ -1,0 +1,65 @@
+package message
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"millrace/events"
+	"millrace/infra/store"
+)
+
+// refusal is an error by the caller's own fault: trying the same again does not help.
+type refusal struct {
+	code   codes.Code
+	reason string
+}
+
+func (r *refusal) Error() string { return r.reason }
+
+func refuse(code codes.Code, format string, args ...any) error {
+	return &refusal{code, fmt.Sprintf(format, args...)}
+}
+
+// codeOf is the one mapping of errors to codes. What is nobody's fault is transient, and that is UNAVAILABLE.
+func codeOf(err error) codes.Code {
+	var refused *refusal
+	var invalid *events.InvalidError
+	switch {
+	case err == nil:
+		return codes.OK
+	case errors.As(err, &refused):
+		return refused.code
+	case errors.As(err, &invalid):
+		return codes.InvalidArgument
+	case errors.Is(err, store.ErrNotFound):
+		return codes.NotFound
+	}
+	return codes.Unavailable
+}
+
+// statusOf leaves a status as it is: it is the stream's own.
+func statusOf(err error) error {
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	return status.Error(codeOf(err), textOf(err))
+}
+
+// textOf tells a caller what is wrong with what it gave, not where that was found.
+func textOf(err error) string {
+	var invalid *events.InvalidError
+	if errors.As(err, &invalid) {
+		return invalid.Reason
+	}
+	return err.Error()
+}
+
+func answer[T any](response *T, err error) (*T, error) {
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	return response, nil
+}

@@ -1,0 +1,359 @@
+package message
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+	"millrace/infra/pubsub/memory"
+	"millrace/infra/store"
+	"millrace/infra/store/sqlite"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// node is a service over the memory bus and SQLite, called through gRPC. Nothing is stored unless keep or storing says so.
+type node struct {
+	millracev1.MessageServiceClient
+	service *Service
+	bus     *busEdge
+	db      *sqlite.DB
+	store   *storeEdge
+}
+
+func newNode(t testing.TB, config memory.Config) *node {
+	t.Helper()
+	return newNodeOver(t, memory.NewBus(config))
+}
+
+func newNodeOver(t testing.TB, bus *memory.Bus) *node {
+	t.Helper()
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "store.db"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	return newNodeWith(t, bus, db)
+}
+
+func newNodeWith(t testing.TB, bus *memory.Bus, db *sqlite.DB) *node {
+	t.Helper()
+	n := &node{bus: &busEdge{Bus: bus}, db: db, store: &storeEdge{Store: db}}
+	n.service = newService(t, n.bus, n.store)
+
+	server := grpc.NewServer()
+	millracev1.RegisterMessageServiceServer(server, n.service)
+	listener := bufconn.Listen(1 << 20)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	conn, err := grpc.NewClient("passthrough:///node", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, conn.Close())
+		server.Stop()
+		require.NoError(t, <-served)
+	})
+	n.MessageServiceClient = millracev1.NewMessageServiceClient(conn)
+	return n
+}
+
+func newService(t testing.TB, bus pubsub.Bus, st Store) *Service {
+	t.Helper()
+	s, err := New(Deps{Bus: bus, Store: st, Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	t.Cleanup(s.Close)
+	return s
+}
+
+// publish puts events onto the log and answers their positions.
+func (n *node) publish(t testing.TB, all ...events.Event) []events.Position {
+	t.Helper()
+	positions := make([]events.Position, len(all))
+	for i := range all {
+		record, err := newRecord(&all[i], nil, "")
+		require.NoError(t, err)
+		require.NoError(t, n.bus.Publisher().Publish(events.TopicMessages, record))
+		positions[i], err = n.bus.Position(record)
+		require.NoError(t, err)
+	}
+	return positions
+}
+
+// publishRaw puts a foreign record into the key's partition.
+func (n *node) publishRaw(t testing.TB, key, value string) {
+	t.Helper()
+	record := message.NewMessage("", []byte(value))
+	record.Metadata.Set(pubsub.KeyHeader, key)
+	require.NoError(t, n.bus.Publisher().Publish(events.TopicMessages, record))
+}
+
+// elsewhere is a key of another of four partitions.
+func elsewhere(key string) string {
+	other := key
+	for events.Partition(other, 4) == events.Partition(key, 4) {
+		other += "x"
+	}
+	return other
+}
+
+// keep stores a partition up to a position, as the storage handler does.
+func (n *node) keep(t testing.TB, partition int32, through int64) {
+	t.Helper()
+	stored, err := n.db.Stored(t.Context())
+	require.NoError(t, err)
+	var batch []events.Record
+	ranges := []events.Range{{Partition: partition, After: stored[partition], Through: through}}
+	err = n.bus.Log(events.TopicMessages).Read(t.Context(), ranges, func(raw pubsub.RawRecord) error {
+		if e, err := events.Decode(events.TopicMessages, raw.Position, raw.Value); err == nil {
+			batch = append(batch, events.Record{Event: e, Position: raw.Position})
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	for _, err := range n.db.SaveBatch(t.Context(), batch) {
+		require.NoError(t, err)
+	}
+}
+
+func (n *node) keepAll(t testing.TB) {
+	t.Helper()
+	for p, end := range n.end(t) {
+		n.keep(t, p, end)
+	}
+}
+
+func (n *node) end(t testing.TB) map[int32]int64 {
+	t.Helper()
+	end, err := n.bus.Log(events.TopicMessages).End(t.Context())
+	require.NoError(t, err)
+	return end
+}
+
+// storing runs a storage handler until the test ends.
+func (n *node) storing(t testing.TB) {
+	t.Helper()
+	subscriber, err := n.bus.Subscriber(storageGroup, pubsub.Claims{})
+	require.NoError(t, err)
+	messages, err := subscriber.Subscribe(context.Background(), events.TopicMessages)
+	require.NoError(t, err)
+	var done sync.WaitGroup
+	done.Go(func() {
+		for msg := range messages {
+			n.save(t, msg)
+			msg.Ack()
+		}
+	})
+	t.Cleanup(func() {
+		require.NoError(t, subscriber.Close())
+		done.Wait()
+	})
+}
+
+func (n *node) save(t testing.TB, msg *message.Message) {
+	pos, err := n.bus.Position(msg)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	e, err := events.Decode(events.TopicMessages, pos, msg.Payload)
+	if err != nil {
+		return
+	}
+	for _, err := range n.db.SaveBatch(context.Background(), []events.Record{{Event: e, Position: pos}}) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// holdReads makes every reading of the log wait for release, which comes at the latest when the test ends.
+func (n *node) holdReads(t testing.TB) (release func()) {
+	hold := make(chan struct{})
+	n.bus.hold.Store(&hold)
+	release = sync.OnceFunc(func() {
+		n.bus.hold.Store(nil)
+		close(hold)
+	})
+	t.Cleanup(release)
+	return release
+}
+
+// queued waits until so many callers wait for the next reading of the log.
+func (n *node) queued(t testing.TB, want int) {
+	t.Helper()
+	eventually(t, func() bool {
+		n.service.tail.mu.Lock()
+		defer n.service.tail.mu.Unlock()
+		return len(n.service.tail.queue) == want
+	})
+}
+
+// group creates a group that user 1 owns.
+func (n *node) group(t testing.TB, members ...int64) *millracev1.Group {
+	t.Helper()
+	r, err := n.CreateGroup(t.Context(), &millracev1.CreateGroupRequest{Sender: by(1), Name: "g", Members: members})
+	require.NoError(t, err)
+	return r.GetGroup()
+}
+
+func by(user int64) *millracev1.Sender { return &millracev1.Sender{User: user} }
+
+func requireCode(t testing.TB, want codes.Code, err error) {
+	t.Helper()
+	require.Equal(t, want, status.Code(err), "%v", err)
+}
+
+// eventually waits for what another goroutine is about to make true.
+func eventually(t testing.TB, condition func() bool) {
+	t.Helper()
+	require.Eventually(t, condition, 10*time.Second, time.Millisecond)
+}
+
+// busEdge counts what is read of the log, and lets a test stand in for the publisher.
+type busEdge struct {
+	pubsub.Bus
+	instead     func(topic string, msgs ...*message.Message) error
+	ends, reads atomic.Int64
+	endFails    atomic.Bool
+	hold        atomic.Pointer[chan struct{}] // Read waits for it
+}
+
+func (b *busEdge) Publisher() message.Publisher { return publisherEdge{b.Bus.Publisher(), b.instead} }
+
+func (b *busEdge) Log(topic string) pubsub.Log { return &logEdge{b.Bus.Log(topic), b} }
+
+type publisherEdge struct {
+	message.Publisher
+	instead func(topic string, msgs ...*message.Message) error
+}
+
+func (p publisherEdge) Publish(topic string, msgs ...*message.Message) error {
+	if p.instead != nil {
+		return p.instead(topic, msgs...)
+	}
+	return p.Publisher.Publish(topic, msgs...)
+}
+
+type logEdge struct {
+	pubsub.Log
+	bus *busEdge
+}
+
+func (l *logEdge) End(ctx context.Context) (map[int32]int64, error) {
+	l.bus.ends.Add(1)
+	if l.bus.endFails.Load() {
+		return nil, errDown
+	}
+	return l.Log.End(ctx)
+}
+
+func (l *logEdge) Read(ctx context.Context, ranges []events.Range, visit func(pubsub.RawRecord) error) error {
+	l.bus.reads.Add(1)
+	if hold := l.bus.hold.Load(); hold != nil {
+		<-*hold
+	}
+	return l.Log.Read(ctx, ranges, visit)
+}
+
+var errDown = errors.New("disk on fire")
+
+// storeEdge fails or hangs on demand.
+type storeEdge struct {
+	Store
+	down, hangs, missedFails atomic.Bool
+	calls                    atomic.Int64
+	behind                   atomic.Pointer[map[int32]int64] // what Stored answers instead
+}
+
+func (s *storeEdge) enter(ctx context.Context) error {
+	s.calls.Add(1)
+	if s.hangs.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if s.down.Load() {
+		return errDown
+	}
+	return nil
+}
+
+func (s *storeEdge) History(ctx context.Context, c string, p store.Page) ([]store.StoredMessage, bool, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, false, err
+	}
+	return s.Store.History(ctx, c, p)
+}
+
+func (s *storeEdge) Message(ctx context.Context, c, id string) (store.StoredMessage, error) {
+	if err := s.enter(ctx); err != nil {
+		return store.StoredMessage{}, err
+	}
+	return s.Store.Message(ctx, c, id)
+}
+
+func (s *storeEdge) Heads(ctx context.Context, user int64, limit int) ([]store.Head, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	return s.Store.Heads(ctx, user, limit)
+}
+
+func (s *storeEdge) Missed(
+	ctx context.Context, user int64, ranges []events.Range, limit int,
+) ([]events.Record, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	if s.missedFails.Load() {
+		return nil, errDown
+	}
+	return s.Store.Missed(ctx, user, ranges, limit)
+}
+
+func (s *storeEdge) Memberships(ctx context.Context, user int64) ([]store.Membership, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	return s.Store.Memberships(ctx, user)
+}
+
+func (s *storeEdge) Stays(ctx context.Context, user, group int64) ([]store.Membership, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	return s.Store.Stays(ctx, user, group)
+}
+
+func (s *storeEdge) Group(ctx context.Context, id int64) (store.Group, error) {
+	if err := s.enter(ctx); err != nil {
+		return store.Group{}, err
+	}
+	return s.Store.Group(ctx, id)
+}
+
+func (s *storeEdge) Stored(ctx context.Context) (map[int32]int64, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	if behind := s.behind.Load(); behind != nil {
+		return *behind, nil
+	}
+	return s.Store.Stored(ctx)
+}

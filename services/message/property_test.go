@@ -1,0 +1,257 @@
+package message
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/events"
+	"millrace/infra/pubsub/memory"
+	"millrace/infra/store"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+const (
+	historyUsers      = 4
+	historyGroups     = 3
+	historyPartitions = 3
+)
+
+// written is a log written at random, and what a reader who sees all of it makes of it.
+type written struct {
+	node   *node
+	random *rand.Rand
+	log    []events.Record
+	stays  map[int64][]store.Membership // by group
+	alive  map[int64]bool
+	done   map[string]events.Type // what became of a message
+}
+
+// TestSyncGivesWhatANaiveReaderOfTheWholeLogWould compares with one that knows every stay and reads from the beginning.
+func TestSyncGivesWhatANaiveReaderOfTheWholeLogWould(t *testing.T) {
+	delivered, incomplete := 0, 0
+	for seed := range uint64(15) {
+		w := &written{
+			node: newNode(t, memory.Config{Partitions: historyPartitions}), random: rand.New(rand.NewPCG(seed, 1)),
+			stays: map[int64][]store.Membership{}, alive: map[int64]bool{}, done: map[string]events.Type{},
+		}
+		for range 4 {
+			w.write(t, 40)
+			w.storeSome(t)
+			user := 1 + w.random.Int64N(historyUsers)
+			name := fmt.Sprintf("seed %d, %d records", seed, len(w.log))
+
+			s := w.check(t, name, user, w.stored(t))
+			require.Empty(t, s.GetIncomplete(), name)
+			require.True(t, s.known, name)
+			delivered += s.count()
+
+			// Without the store, from what was learnt just now; everything comes from the log.
+			w.node.store.down.Store(true)
+			w.write(t, 20)
+			s = w.check(t, name+", store down", user, map[int32]int64{})
+			require.True(t, s.known, name)
+			delivered += s.count()
+			incomplete += len(s.GetIncomplete())
+			w.node.store.down.Store(false)
+			w.node.service.breaker = breaker{}
+
+			// The store goes on while it is being asked.
+			stored := w.stored(t)
+			w.storeSome(t)
+			w.node.store.behind.Store(&stored)
+			s = w.check(t, name+", store ahead", user, stored)
+			require.True(t, s.known, name)
+			delivered += s.count()
+			incomplete += len(s.GetIncomplete())
+			w.node.store.behind.Store(nil)
+		}
+	}
+	require.Greater(t, delivered, 1000, "the test must compare something")
+	require.Greater(t, incomplete, 3)
+}
+
+// check syncs the user from a random cursor and compares all but the incomplete partitions.
+func (w *written) check(t *testing.T, name string, user int64, stored map[int32]int64) synced {
+	t.Helper()
+	end := w.node.end(t)
+	cursor := map[int32]int64{}
+	for p, last := range end {
+		if w.random.IntN(5) > 0 {
+			cursor[p] = w.random.Int64N(last + 1)
+		}
+	}
+	s := w.node.sync(t, &millracev1.SyncRequest{User: user, Resume: true, Cursor: cursor})
+	require.True(t, s.GetRecovered(), name)
+	require.Equal(t, end, s.GetEnd(), name)
+	want := w.expected(user, cursor, stored)
+	for _, p := range s.GetIncomplete() {
+		require.NotContains(t, s.got, p, name)
+		delete(want, p)
+	}
+	require.Equal(t, want, s.got, "%s: user %d from %v, stored %v", name, user, cursor, stored)
+
+	groups := map[int64]int64{}
+	for group, stays := range w.stays {
+		for _, stay := range stays {
+			if stay.User == user && stay.Left == 0 {
+				groups[group] = stay.Joined
+			}
+		}
+	}
+	require.Equal(t, groups, s.groups, name)
+	return s
+}
+
+// expected is what the user misses. A repeat is left out where the first is among it, and where the store gives it.
+func (w *written) expected(user int64, cursor, stored map[int32]int64) map[int32][]int64 {
+	want := map[int32][]int64{}
+	given, first := map[string]bool{}, map[string]bool{}
+	for i := range w.log {
+		r := &w.log[i]
+		after, asked := cursor[r.Partition]
+		id := r.EventID
+		if r.Message != nil {
+			id = r.Message.MessageID
+		}
+		repeat := first[id]
+		first[id] = true
+		if !asked || r.Seq <= after || r.Type == events.MessageRead || !w.sees(user, r) {
+			continue
+		}
+		if given[id] || repeat && r.Seq <= stored[r.Partition] {
+			continue
+		}
+		given[id] = true
+		want[r.Partition] = append(want[r.Partition], r.Seq)
+	}
+	return want
+}
+
+func (w *written) sees(user int64, r *events.Record) bool {
+	conversation, err := events.ParseConversation(r.ConversationKey())
+	if err != nil || conversation.GroupID == 0 {
+		return err == nil && conversation.Has(user)
+	}
+	return slices.ContainsFunc(w.stays[conversation.GroupID], func(stay store.Membership) bool {
+		return stay.User == user && stay.Joined <= r.Seq && (stay.Left == 0 || r.Seq <= stay.Left)
+	})
+}
+
+func (w *written) stored(t *testing.T) map[int32]int64 {
+	stored, err := w.node.db.Stored(t.Context())
+	require.NoError(t, err)
+	return stored
+}
+
+// storeSome lets the storage of every partition get on by itself.
+func (w *written) storeSome(t *testing.T) {
+	stored := w.stored(t)
+	for p, end := range w.node.end(t) {
+		if lag := end - stored[p]; lag > 0 {
+			w.node.keep(t, p, stored[p]+w.random.Int64N(lag+1))
+		}
+	}
+}
+
+func (w *written) write(t *testing.T, n int) {
+	for range n {
+		if w.random.IntN(12) == 0 {
+			w.node.publishRaw(t, events.Direct(1, 2), "no JSON")
+			continue
+		}
+		e, ok := w.next()
+		if !ok {
+			continue
+		}
+		r := events.Record{Event: e, Position: w.node.publish(t, e)[0]}
+		w.log = append(w.log, r)
+		w.apply(&r)
+	}
+}
+
+// next makes an event up that has an effect, or none.
+func (w *written) next() (events.Event, bool) {
+	id := strconv.Itoa(len(w.log))
+	user, other := 1+w.random.Int64N(historyUsers), 1+w.random.Int64N(historyUsers)
+	group := 10 + w.random.Int64N(historyGroups)
+	member := slices.ContainsFunc(w.stays[group], func(s store.Membership) bool { return s.User == user && s.Left == 0 })
+	made := w.stays[group] != nil
+	dissolved := made && !w.alive[group]
+	switch w.random.IntN(10) {
+	case 0, 1:
+		return said(user, other, id), true
+	case 2, 3:
+		return saidIn(group, user, id), member
+	case 4:
+		if !made {
+			return change(events.GroupCreated, group, user, len(w.log), slices.Compact(slices.Sorted(
+				slices.Values([]int64{user, other})))...), true
+		}
+		return change(events.MemberJoined, group, user, len(w.log)), !member && !dissolved
+	case 5:
+		return change(events.MemberJoined, group, user, len(w.log)), made && !member && !dissolved
+	case 6:
+		return change(events.MemberLeft, group, user, len(w.log)), member
+	case 7:
+		return change(events.GroupDissolved, group, user, len(w.log)), made && !dissolved && w.random.IntN(8) == 0
+	case 8:
+		return events.Event{
+			Type: events.MessageRead, Conversation: events.Direct(user, other), User: user, MessageSeq: 1, Timestamp: 5,
+		}, true
+	}
+	return w.again(id)
+}
+
+// again repeats, edits or recalls an earlier message. The store does not show the edits of a recalled one, so none is both.
+func (w *written) again(id string) (events.Event, bool) {
+	if len(w.log) == 0 {
+		return events.Event{}, false
+	}
+	r := w.log[w.random.IntN(len(w.log))]
+	if r.Type != events.NewMessage {
+		return events.Event{}, false
+	}
+	m := r.Message
+	if w.random.IntN(2) == 0 {
+		return r.Event, true
+	}
+	e := events.Event{
+		Type: events.MessageEdited, EventID: id, Conversation: m.Conversation, MessageID: m.MessageID, MessageSeq: r.Seq,
+		By: m.From, Content: "edited", Timestamp: 5,
+	}
+	if w.random.IntN(2) == 0 {
+		e.Type, e.Content = events.MessageRecalled, ""
+	}
+	if w.done[m.MessageID] != "" && (w.done[m.MessageID] != events.MessageEdited || e.Type != events.MessageEdited) {
+		return events.Event{}, false
+	}
+	w.done[m.MessageID] = e.Type
+	return e, true
+}
+
+func (w *written) apply(r *events.Record) {
+	group := r.GroupID
+	switch r.Type {
+	case events.GroupCreated:
+		w.alive[group] = true
+		for _, user := range r.Members {
+			w.stays[group] = append(w.stays[group], store.Membership{GroupID: group, User: user, Joined: r.Seq})
+		}
+	case events.MemberJoined:
+		w.stays[group] = append(w.stays[group], store.Membership{GroupID: group, User: r.User, Joined: r.Seq})
+	case events.MemberLeft, events.GroupDissolved:
+		if r.Type == events.GroupDissolved {
+			delete(w.alive, group)
+		}
+		for i, stay := range w.stays[group] {
+			if stay.Left == 0 && (r.Type == events.GroupDissolved || stay.User == r.User) {
+				w.stays[group][i].Left = r.Seq
+			}
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package message
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// maxInFlight bounds the messages of a node that wait for the broker. Beyond it a send is refused at once, so that a
+// broker that does not answer fills no memory.
+const maxInFlight = 1024
+
+// storedWait is how long a call waits for what it published to be stored.
+const storedWait = 3 * time.Second
+
+var (
+	errBusy      = errors.New("too many messages wait for the broker")
+	errNotStored = errors.New("not stored yet")
+)
+
+// newRecord makes the record of an event. What the sender's token said goes into the headers, for routing.
+func newRecord(e *events.Event, sender *millracev1.Sender, correlation string) (*message.Message, error) {
+	data, err := events.Encode(e)
+	if err != nil {
+		return nil, err
+	}
+	id := e.EventID
+	if e.Message != nil {
+		id = e.Message.MessageID
+	}
+	msg := message.NewMessage(id, data)
+	set := func(name, value string) {
+		if value != "" {
+			msg.Metadata.Set(name, value)
+		}
+	}
+	set(pubsub.KeyHeader, e.ConversationKey())
+	set("type", string(e.Type))
+	set("user_type", sender.GetUserType())
+	set("region", sender.GetRegion())
+	set(events.CorrelationHeader, correlation)
+	return msg, nil
+}
+
+// publish hands the messages of one conversation to the broker, in order. It answers how many, from the first, were
+// accepted: all if the error is nil. It ends within the bus's deadline and cannot be called off.
+func (s *Service) publish(msgs ...*message.Message) (int, error) {
+	n := int64(min(len(msgs), maxInFlight))
+	if !s.slots.TryAcquire(n) {
+		return 0, errBusy
+	}
+	defer s.slots.Release(n)
+	err := s.bus.Publisher().Publish(events.TopicMessages, msgs...)
+	if err == nil {
+		return len(msgs), nil
+	}
+	var partly *pubsub.PublishError
+	if errors.As(err, &partly) {
+		return partly.Accepted, err
+	}
+	return 0, err
+}
+
+// publishEvent publishes an event that is no message and answers where it stands.
+func (s *Service) publishEvent(e *events.Event, sender *millracev1.Sender) (events.Position, error) {
+	msg, err := newRecord(e, sender, "")
+	if err != nil {
+		return events.Position{}, err
+	}
+	if _, err := s.publish(msg); err != nil {
+		return events.Position{}, err
+	}
+	pos, err := s.bus.Position(msg)
+	if err != nil {
+		return pos, fmt.Errorf("position of a published %s: %w", e.Type, err)
+	}
+	return pos, nil
+}
+
+// waitStored returns once everything up to the position is stored, or with an error after the time given.
+func (s *Service) waitStored(ctx context.Context, pos events.Position, atMost time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, atMost)
+	defer cancel()
+	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		stored, err := s.stored.get(ctx)
+		if err == nil && stored[pos.Partition] >= pos.Seq {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("position %s: %w", pos, errors.Join(errNotStored, err))
+		}
+		sleep(ctx, pause)
+	}
+}

@@ -1,0 +1,73 @@
+package message
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// maxGap is how many records a gap may have that is read for a gateway.
+const maxGap = 10_000
+
+// ReadLog answers what everybody, not one user, would have got between two positions.
+func (s *Service) ReadLog(
+	r *millracev1.ReadLogRequest, stream grpc.ServerStreamingServer[millracev1.ReadLogResponse],
+) error {
+	spans, err := s.gap(stream.Context(), r)
+	if err != nil {
+		return statusOf(err)
+	}
+	for _, span := range spans {
+		if err := stream.Send(&millracev1.ReadLogResponse{Span: span}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) gap(ctx context.Context, r *millracev1.ReadLogRequest) ([]*millracev1.Span, error) {
+	p := r.GetPartition()
+	if p < 0 || p >= s.partitions || r.GetAfter() < 0 || r.GetThrough() < 0 {
+		return nil, refuse(codes.InvalidArgument, "records of %d from %d to %d", p, r.GetAfter(), r.GetThrough())
+	}
+	ends, err := s.ends.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	wanted := events.Range{Partition: p, After: r.GetAfter(), Through: r.GetThrough()}
+	switch {
+	case wanted.Through == 0:
+		wanted.Through = max(ends[p], wanted.After)
+	case wanted.Through > ends[p]:
+		return nil, fmt.Errorf("the log ends at %d:%d, before %d", p, ends[p], wanted.Through)
+	}
+	if wanted.Len() > maxGap {
+		return nil, refuse(codes.OutOfRange, "%d records, more than %d", wanted.Len(), maxGap)
+	}
+	var deliveries []*millracev1.Delivery
+	size := 0
+	trimmed, err := s.tail.read(ctx, []events.Range{wanted}, func(r *logged) error {
+		d, err := r.delivery()
+		if d == nil || err != nil {
+			return err
+		}
+		deliveries = append(deliveries, d)
+		if size += len(d.GetPush()); size > maxCatchBytes {
+			return refuse(codes.OutOfRange, "more than %d bytes", maxCatchBytes)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(trimmed) > 0 {
+		return nil, refuse(codes.OutOfRange, "partition %d after %d: %v", p, wanted.After, pubsub.ErrTrimmed)
+	}
+	return cut(p, wanted.After, wanted.Through, deliveries), nil
+}

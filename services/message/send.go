@@ -1,0 +1,122 @@
+package message
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"millrace/events"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// SendWSMessage is a batch of one.
+func (s *Service) SendWSMessage(
+	ctx context.Context, r *millracev1.SendWSMessageRequest,
+) (*millracev1.SendWSMessageResponse, error) {
+	result := s.send(ctx, []*millracev1.SendWSMessageRequest{r})[0]
+	if result.GetCode() != 0 {
+		return nil, status.Error(codes.Code(result.GetCode()), result.GetError())
+	}
+	return result.GetSent(), nil
+}
+
+// send publishes a run of one sender's messages to one conversation by one call, so that they keep their order. A message
+// that is refused for its own fault holds up none behind it; after a failure to publish everything behind is refused,
+// since it would overtake what the caller is going to repeat.
+func (s *Service) send(ctx context.Context, requests []*millracev1.SendWSMessageRequest) []*millracev1.SendResult {
+	results := make([]*millracev1.SendResult, len(requests))
+	batch := make([]*message.Message, 0, len(requests))
+	places := make([]int, 0, len(requests))
+	var lane *events.Message
+	var verdict error
+	for i, request := range requests {
+		m, record, err := compose(request)
+		if err != nil {
+			results[i] = failed(err)
+			continue
+		}
+		if lane == nil {
+			lane, verdict = m, s.authorize(ctx, m)
+		}
+		switch {
+		case m.From != lane.From || m.Conversation != lane.Conversation:
+			results[i] = failed(refuse(codes.InvalidArgument, "a batch is of one sender and one conversation"))
+		case verdict != nil:
+			results[i] = failed(verdict)
+		default:
+			results[i] = &millracev1.SendResult{Sent: &millracev1.SendWSMessageResponse{
+				MessageId: m.MessageID, Conversation: m.Conversation, Timestamp: m.Timestamp,
+			}}
+			batch, places = append(batch, record), append(places, i)
+		}
+	}
+	if len(batch) == 0 {
+		return results
+	}
+	if accepted, err := s.publish(batch...); err != nil {
+		s.log.WarnContext(ctx, "publishing failed", "conversation", lane.Conversation, "user", lane.From,
+			"messages", len(batch), "accepted", accepted, "error", err)
+		for _, i := range places[accepted:] {
+			results[i] = failed(err)
+		}
+	}
+	return results
+}
+
+// compose makes the message and its record, with an id drawn if the sender gave none.
+func compose(r *millracev1.SendWSMessageRequest) (*events.Message, *message.Message, error) {
+	if err := checkContent(r.GetContent()); err != nil {
+		return nil, nil, err
+	}
+	now := time.Now().Unix()
+	m := &events.Message{
+		ClientMsgID: r.GetClientMsgId(), From: r.GetSender().GetUser(), To: r.GetTo(), GroupID: r.GetGroupId(),
+		Content: r.GetContent(), MessageType: max(r.GetMessageType(), 0), Timestamp: now,
+	}
+	if r.GetMessageType() == 0 {
+		m.MessageType = 1
+	}
+	if m.ClientMsgID == "" {
+		m.ClientMsgID = rand.Text()
+	}
+	if !utf8.ValidString(m.ClientMsgID) {
+		return nil, nil, refuse(codes.InvalidArgument, "client_msg_id is not UTF-8")
+	}
+	m.Conversation = events.Direct(m.From, m.To)
+	if m.GroupID != 0 {
+		m.Conversation = events.Group(m.GroupID)
+	}
+	m.MessageID = events.MessageID(m.From, m.Conversation, m.ClientMsgID)
+	e := &events.Event{Type: events.NewMessage, Message: m, Timestamp: now}
+	record, err := newRecord(e, r.GetSender(), r.GetCorrelationId())
+	return m, record, err
+}
+
+func checkContent(content string) error {
+	switch {
+	case content == "":
+		return refuse(codes.InvalidArgument, "no content")
+	case len(content) > events.MaxContentBytes:
+		return refuse(codes.OutOfRange, "content of %d bytes, more than %d", len(content), events.MaxContentBytes)
+	case !utf8.ValidString(content):
+		return refuse(codes.InvalidArgument, "content is not UTF-8")
+	}
+	return nil
+}
+
+// authorize lets anybody write to a user, and to a group its members.
+func (s *Service) authorize(ctx context.Context, m *events.Message) error {
+	if m.GroupID == 0 {
+		return nil
+	}
+	return s.members.check(ctx, m.From, m.GroupID)
+}
+
+func failed(err error) *millracev1.SendResult {
+	return &millracev1.SendResult{Code: int32(codeOf(err)), Error: textOf(err)}
+}

@@ -1,0 +1,125 @@
+package message
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+	"millrace/infra/pubsub/memory"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+func TestSendIsRefusedWithTheCodeOfItsFault(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	n.storing(t)
+	group := n.group(t, 2).GetGroupId()
+	dissolved := n.group(t, 2).GetGroupId()
+	_, err := n.LeaveGroup(t.Context(), &millracev1.LeaveGroupRequest{Sender: by(1), GroupId: dissolved})
+	require.NoError(t, err)
+
+	for name, c := range map[string]struct {
+		change func(*millracev1.SendWSMessageRequest)
+		want   codes.Code
+	}{
+		"valid":           {func(*millracev1.SendWSMessageRequest) {}, codes.OK},
+		"largest content": {func(r *millracev1.SendWSMessageRequest) { r.Content = strings.Repeat("x", 32<<10) }, codes.OK},
+		"longest id":      {func(r *millracev1.SendWSMessageRequest) { r.ClientMsgId = strings.Repeat("x", 64) }, codes.OK},
+		"to oneself":      {func(r *millracev1.SendWSMessageRequest) { r.To = 1 }, codes.OK},
+		"member":          {func(r *millracev1.SendWSMessageRequest) { r.To, r.GroupId = 0, group }, codes.OK},
+		"no sender":       {func(r *millracev1.SendWSMessageRequest) { r.Sender = nil }, codes.InvalidArgument},
+		"sender too high": {func(r *millracev1.SendWSMessageRequest) { r.Sender.User = 1 << 53 }, codes.InvalidArgument},
+		"to nobody":       {func(r *millracev1.SendWSMessageRequest) { r.To = 0 }, codes.InvalidArgument},
+		"negative to":     {func(r *millracev1.SendWSMessageRequest) { r.To = -2 }, codes.InvalidArgument},
+		"both targets":    {func(r *millracev1.SendWSMessageRequest) { r.GroupId = group }, codes.InvalidArgument},
+		"negative group":  {func(r *millracev1.SendWSMessageRequest) { r.To, r.GroupId = 0, -1 }, codes.InvalidArgument},
+		"no content":      {func(r *millracev1.SendWSMessageRequest) { r.Content = "" }, codes.InvalidArgument},
+		"too large":       {func(r *millracev1.SendWSMessageRequest) { r.Content = strings.Repeat("x", 32<<10+1) }, codes.OutOfRange},
+		"negative type":   {func(r *millracev1.SendWSMessageRequest) { r.MessageType = -1 }, codes.InvalidArgument},
+		"too long an id":  {func(r *millracev1.SendWSMessageRequest) { r.ClientMsgId = strings.Repeat("x", 65) }, codes.InvalidArgument},
+		"no member":       {func(r *millracev1.SendWSMessageRequest) { r.Sender.User, r.To, r.GroupId = 3, 0, group }, codes.PermissionDenied},
+		"unknown group":   {func(r *millracev1.SendWSMessageRequest) { r.To, r.GroupId = 0, 77 }, codes.NotFound},
+		"dissolved group": {func(r *millracev1.SendWSMessageRequest) { r.To, r.GroupId = 0, dissolved }, codes.NotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &millracev1.SendWSMessageRequest{Sender: by(1), To: 2, Content: "hello"}
+			c.change(r)
+			before := n.end(t)
+			sent, err := n.SendWSMessage(t.Context(), r)
+			requireCode(t, c.want, err)
+			if c.want == codes.OK {
+				require.NotEmpty(t, sent.GetMessageId())
+			} else {
+				require.Equal(t, before, n.end(t), "a refused message must not be published")
+			}
+		})
+	}
+}
+
+func TestTextThatIsNotUTF8IsRefusedFromCallersInTheProcess(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	for _, r := range []*millracev1.SendWSMessageRequest{
+		{Sender: by(1), To: 2, Content: "\xff"},
+		{Sender: by(1), To: 2, Content: "x", ClientMsgId: "\xff"},
+	} {
+		_, err := n.service.SendWSMessage(t.Context(), r)
+		requireCode(t, codes.InvalidArgument, err)
+	}
+}
+
+func TestSendIsTheRecordOfTheContract(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	var record *message.Message
+	n.bus.instead = func(topic string, msgs ...*message.Message) error {
+		require.Equal(t, events.TopicMessages, topic)
+		require.Len(t, msgs, 1)
+		record = msgs[0]
+		return nil
+	}
+	sent, err := n.SendWSMessage(t.Context(), &millracev1.SendWSMessageRequest{
+		Sender: &millracev1.Sender{User: 1002, UserType: "vip", Region: "eu"}, To: 1001, Content: "hello",
+		ClientMsgId: "c1", CorrelationId: "r1",
+	})
+	require.NoError(t, err)
+	require.Equal(t, events.MessageID(1002, "u:1001:1002", "c1"), sent.GetMessageId())
+	require.Equal(t, "u:1001:1002", sent.GetConversation())
+	require.Equal(t, message.Metadata{
+		pubsub.KeyHeader: "u:1001:1002", "type": "new_message", "user_type": "vip", "region": "eu", "correlation_id": "r1",
+	}, record.Metadata)
+
+	var e events.Event
+	require.NoError(t, json.Unmarshal(record.Payload, &e))
+	require.Equal(t, events.Event{
+		Type: events.NewMessage, Timestamp: sent.GetTimestamp(),
+		Message: &events.Message{
+			MessageID: sent.GetMessageId(), ClientMsgID: "c1", Conversation: "u:1001:1002", From: 1002, To: 1001,
+			Content: "hello", MessageType: 1, Timestamp: sent.GetTimestamp(),
+		},
+	}, e)
+}
+
+func TestRepeatHasTheSameIDAndADrawnIDIsNew(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	send := func(id string) string {
+		sent, err := n.SendWSMessage(t.Context(), &millracev1.SendWSMessageRequest{
+			Sender: by(1), To: 2, Content: "x", ClientMsgId: id,
+		})
+		require.NoError(t, err)
+		return sent.GetMessageId()
+	}
+	require.Equal(t, send("a"), send("a"))
+	require.NotEqual(t, send("a"), send("b"))
+	require.NotEqual(t, send(""), send(""))
+}
+
+func TestSendIsUnavailableWhenTheBrokerRefuses(t *testing.T) {
+	n := newNode(t, memory.Config{Fail: func(string, *message.Message) error { return errors.New("no leader") }})
+	_, err := n.SendWSMessage(t.Context(), &millracev1.SendWSMessageRequest{Sender: by(1), To: 2, Content: "x"})
+	requireCode(t, codes.Unavailable, err)
+}

@@ -1,0 +1,105 @@
+// Package message is the API of the message nodes. A send is checked, authorised and published, nothing more: storing
+// and pushing are consumers of the log. What is read comes from the store up to the position that is stored, and from
+// the log after it, so that a lagging or failing store delays nobody who was away only shortly.
+//
+// The files follow the API: send and batches, groups, history and changes, sync and readlog. They stand on publish (the
+// one way to the log), members (who may send to a group), view (a user's groups at a position), tail (reading the log
+// for all who wait) and shared (one reading for many callers).
+package message
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/semaphore"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+const (
+	// knownUsers is how many users' groups are remembered for the time the store is down.
+	knownUsers = 20_000
+
+	// storageGroup is the consumer group of the storage handler.
+	storageGroup = "storage-consumer-group"
+
+	endTimeout    = 3 * time.Second
+	storedTimeout = time.Second
+)
+
+// Deps is what a [Service] works with; all are required.
+type Deps struct {
+	Bus   pubsub.Bus
+	Store Store
+	Log   *slog.Logger
+}
+
+// Service implements millracev1.MessageServiceServer. Errors are gRPC statuses.
+type Service struct {
+	millracev1.UnimplementedMessageServiceServer
+
+	bus   pubsub.Bus
+	store Store
+	log   *slog.Logger
+	tasks *tasks
+	slots *semaphore.Weighted
+
+	drain    sync.Once
+	draining chan struct{} // closed when streams are to end
+
+	partitions int32
+	ends       *shared[map[int32]int64]
+	stored     *shared[map[int32]int64]
+	committed  *shared[map[int32]int64]
+	tail       *tail
+	members    *members
+	breaker    breaker
+	known      *lru.Cache[int64, knowledge]
+}
+
+var _ millracev1.MessageServiceServer = (*Service)(nil)
+
+// New makes a service that is ready at once, or fails if the topic cannot be found. Close it after the gRPC server that
+// calls it has stopped, before the bus and the store.
+func New(d Deps) (*Service, error) {
+	known, err := lru.New[int64, knowledge](knownUsers)
+	if err != nil {
+		return nil, err
+	}
+	t := newTasks()
+	members, err := newMembers(d.Store, t)
+	if err != nil {
+		return nil, err
+	}
+	topic := d.Bus.Log(events.TopicMessages)
+	partitions := topic.Partitions()
+	if partitions == 0 {
+		return nil, fmt.Errorf("topic %s cannot be found", events.TopicMessages)
+	}
+	return &Service{
+		bus: d.Bus, store: d.Store, log: d.Log, tasks: t,
+		slots:      semaphore.NewWeighted(maxInFlight),
+		draining:   make(chan struct{}),
+		partitions: partitions,
+		ends:       newShared(t, 0, endTimeout, topic.End),
+		stored:     newShared(t, 0, storedTimeout, d.Store.Stored),
+		committed: newShared(t, 0, endTimeout, func(ctx context.Context) (map[int32]int64, error) {
+			return topic.Committed(ctx, storageGroup)
+		}),
+		tail:    newTail(topic, partitions, t),
+		members: members,
+		known:   known,
+	}, nil
+}
+
+// Drain asks the other ends of all SendBatches streams to finish. It returns at once; what they have sent is answered.
+func (s *Service) Drain() { s.drain.Do(func() { close(s.draining) }) }
+
+// Close ends what runs in the background and waits for it.
+func (s *Service) Close() { s.tasks.close() }

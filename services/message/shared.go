@@ -1,0 +1,103 @@
+package message
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// shared makes one reading for all who wait: everybody gets a reading that started after it asked, and while one is under
+// way there is at most one next.
+type shared[T any] struct {
+	tasks   *tasks
+	every   time.Duration // at least so long from one start to the next
+	timeout time.Duration
+	read    func(context.Context) (T, error)
+
+	mu      sync.Mutex
+	next    *reading[T]
+	running bool
+	last    time.Time
+}
+
+type reading[T any] struct {
+	done  chan struct{}
+	value T
+	err   error
+}
+
+func newShared[T any](
+	t *tasks, every, timeout time.Duration, read func(context.Context) (T, error),
+) *shared[T] {
+	return &shared[T]{tasks: t, every: every, timeout: timeout, read: read}
+}
+
+// get answers a reading that starts after the call. The value belongs to several callers, so nobody may change it.
+func (s *shared[T]) get(ctx context.Context) (T, error) {
+	r := s.join()
+	select {
+	case <-r.done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}
+
+func (s *shared[T]) join() *reading[T] {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next != nil {
+		return s.next
+	}
+	r := &reading[T]{done: make(chan struct{})}
+	s.next = r
+	if !s.running {
+		if s.running = s.tasks.start(s.run); !s.running {
+			s.next = nil
+			r.err = errClosed
+			close(r.done)
+		}
+	}
+	return r
+}
+
+func (s *shared[T]) run(ctx context.Context) {
+	for {
+		s.mu.Lock()
+		if s.next == nil {
+			s.running = false
+			s.mu.Unlock()
+			return
+		}
+		pause := s.every - time.Since(s.last)
+		s.mu.Unlock()
+		sleep(ctx, pause)
+
+		s.mu.Lock()
+		r := s.next
+		s.next, s.last = nil, time.Now()
+		s.mu.Unlock()
+		r.value, r.err = s.once(ctx)
+		close(r.done)
+	}
+}
+
+func (s *shared[T]) once(ctx context.Context) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	return s.read(ctx)
+}
+
+// sleep waits for d or the end of the context.
+func sleep(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

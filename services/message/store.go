@@ -1,0 +1,27 @@
+package message
+
+import (
+	"context"
+
+	"millrace/events"
+	"millrace/infra/store"
+)
+
+// Store is what the service reads. It answers [store.ErrNotFound] for a message or group that does not exist.
+type Store interface {
+	// History answers a page in ascending seq, and whether there is more in the page's direction.
+	History(ctx context.Context, conversation string, page store.Page) ([]store.StoredMessage, bool, error)
+	Message(ctx context.Context, conversation, messageID string) (store.StoredMessage, error)
+	// Heads answers the user's conversations, the latest first.
+	Heads(ctx context.Context, user int64, limit int) ([]store.Head, error)
+	// Missed answers the events in the ranges that concern the user, ascending within each partition, at most limit:
+	// direct conversations, and each stay in a group from the joining to the leaving. message_read is left out.
+	Missed(ctx context.Context, user int64, ranges []events.Range, limit int) ([]events.Record, error)
+	// Memberships answers the groups the user belongs to now.
+	Memberships(ctx context.Context, user int64) ([]store.Membership, error)
+	// Stays answers every stay of the user in the group, ended ones too.
+	Stays(ctx context.Context, user, groupID int64) ([]store.Membership, error)
+	Group(ctx context.Context, id int64) (store.Group, error)
+	// Stored answers per partition the position up to which everything is stored.
+	Stored(ctx context.Context) (map[int32]int64, error)
+}

@@ -1,0 +1,175 @@
+package message
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	"millrace/events"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// Sync answers from the store up to the stored position and from the log after it. While the store is down it goes by the
+// groups that are remembered, and the log alone.
+func (s *Service) Sync(r *millracev1.SyncRequest, stream grpc.ServerStreamingServer[millracev1.SyncResponse]) error {
+	return statusOf(s.sync(stream.Context(), r, stream.Send))
+}
+
+func (s *Service) sync(ctx context.Context, r *millracev1.SyncRequest, send func(*millracev1.SyncResponse) error) error {
+	for p, through := range r.GetThrough() {
+		if p < 0 || p >= s.partitions || through < 0 {
+			return refuse(codes.InvalidArgument, "through %d:%d", p, through)
+		}
+	}
+	v, known, err := s.catchUp(ctx, r)
+	if err != nil {
+		return err
+	}
+	start := v.start(r, known && !v.catch.over)
+	err = send(&millracev1.SyncResponse{Kind: &millracev1.SyncResponse_Start{Start: start}})
+	if err != nil {
+		return err
+	}
+	if start.GetRecovered() {
+		if err := v.sendDeliveries(r, start, send); err != nil {
+			return err
+		}
+	}
+	return send(&millracev1.SyncResponse{Kind: &millracev1.SyncResponse_End{End: &millracev1.SyncEnd{
+		Memberships: v.memberships(), MembershipsKnown: v.complete(),
+	}}})
+}
+
+// memberships answers only what is sure; who can live with less calls Sync.
+func (s *Service) memberships(
+	ctx context.Context, r *millracev1.MembershipsRequest,
+) (*millracev1.MembershipsResponse, error) {
+	v, _, err := s.catchUp(ctx, &millracev1.SyncRequest{User: r.GetUser()})
+	if err != nil {
+		return nil, err
+	}
+	if !v.complete() {
+		return nil, errStoreDown
+	}
+	return &millracev1.MembershipsResponse{Memberships: v.memberships()}, nil
+}
+
+// catchUp makes the user's view at the end of the log, with what the cursor misses; known is false if the cursor is not
+// one of this log. A store that fails on the way is done without.
+func (s *Service) catchUp(ctx context.Context, r *millracev1.SyncRequest) (v *view, known bool, err error) {
+	if err := checkUser(r.GetUser()); err != nil {
+		return nil, false, err
+	}
+	for _, useStore := range []bool{true, false} {
+		if v, err = s.open(ctx, r.GetUser(), r.GetHandled(), useStore); err != nil {
+			return nil, false, err
+		}
+		known = v.want(r)
+		if err = s.readStored(ctx, v); !errors.Is(err, errStoreDown) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	return v, known, s.readLog(ctx, v)
+}
+
+// want sets what the request asks for: nothing if the cursor is unknown, which it reports by false.
+func (v *view) want(r *millracev1.SyncRequest) bool {
+	for p, through := range r.GetThrough() {
+		v.until[p] = min(through, v.end[p])
+	}
+	if !r.GetResume() {
+		return true
+	}
+	for p, at := range r.GetCursor() {
+		if p < 0 || int(p) >= len(v.end) || at < 0 || at > v.end[p] {
+			return false
+		}
+	}
+	for p, at := range r.GetCursor() {
+		if asked(r, p) {
+			v.from[p] = at
+		}
+	}
+	return true
+}
+
+// asked reports whether the request is about the partition.
+func asked(r *millracev1.SyncRequest, p int32) bool {
+	_, ok := r.GetThrough()[p]
+	return ok || len(r.GetThrough()) == 0
+}
+
+func (v *view) start(r *millracev1.SyncRequest, recovered bool) *millracev1.SyncStart {
+	start := &millracev1.SyncStart{Recovered: recovered, Cursor: map[int32]int64{}, End: map[int32]int64{}}
+	for i := range v.end {
+		p := int32(i)
+		if !asked(r, p) {
+			continue
+		}
+		start.Cursor[p], start.End[p] = v.until[p], v.until[p]
+		at, own := r.GetCursor()[p]
+		if !recovered || !r.GetResume() || !own {
+			continue
+		}
+		start.Cursor[p] = at
+		if at < v.until[p] && (v.asOf == nil || v.unread[p] || v.torn[p]) {
+			start.Incomplete = append(start.Incomplete, p)
+		}
+	}
+	return start
+}
+
+func (v *view) sendDeliveries(
+	r *millracev1.SyncRequest, start *millracev1.SyncStart, send func(*millracev1.SyncResponse) error,
+) error {
+	var spans []*millracev1.Span
+	size := 0
+	flush := func() error {
+		if len(spans) == 0 {
+			return nil
+		}
+		deliveries := &millracev1.SyncDeliveries{Spans: spans}
+		spans, size = nil, 0
+		return send(&millracev1.SyncResponse{Kind: &millracev1.SyncResponse_Deliveries{Deliveries: deliveries}})
+	}
+	for _, p := range slices.Sorted(maps.Keys(v.catch.deliveries)) {
+		if slices.Contains(start.GetIncomplete(), p) {
+			continue
+		}
+		for _, span := range cut(p, r.GetCursor()[p], v.until[p], v.catch.deliveries[p]) {
+			n := proto.Size(span)
+			if size+n > maxFrameBytes {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+			spans, size = append(spans, span), size+n
+		}
+	}
+	return flush()
+}
+
+func (v *view) memberships() []*millracev1.Membership {
+	all := make([]*millracev1.Membership, 0, len(v.groups))
+	for group, joined := range v.groups {
+		all = append(all, &millracev1.Membership{GroupId: group, JoinedSeq: joined})
+	}
+	slices.SortFunc(all, func(a, b *millracev1.Membership) int { return cmp.Compare(a.GetGroupId(), b.GetGroupId()) })
+	return all
+}
+
+func checkUser(user int64) error {
+	if user < 1 || user > events.MaxID {
+		return refuse(codes.InvalidArgument, "user %d", user)
+	}
+	return nil
+}

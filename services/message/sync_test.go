@@ -1,0 +1,343 @@
+package message
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	"millrace/events"
+	"millrace/infra/pubsub/memory"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// synced is what a Sync answered.
+type synced struct {
+	*millracev1.SyncStart
+	got    map[int32][]int64 // positions delivered, by partition, in their order
+	groups map[int64]int64
+	known  bool
+}
+
+func (n *node) sync(t testing.TB, r *millracev1.SyncRequest) synced {
+	t.Helper()
+	stream, err := n.Sync(t.Context(), r)
+	require.NoError(t, err)
+	first, err := stream.Recv()
+	require.NoError(t, err)
+	s := synced{SyncStart: first.GetStart(), got: map[int32][]int64{}, groups: map[int64]int64{}}
+	require.NotNil(t, s.SyncStart, "start comes first")
+	reached := map[int32]int64{}
+	for {
+		response, err := stream.Recv()
+		require.NoError(t, err)
+		if end := response.GetEnd(); end != nil {
+			s.known = end.GetMembershipsKnown()
+			for _, m := range end.GetMemberships() {
+				s.groups[m.GetGroupId()] = m.GetJoinedSeq()
+			}
+			break
+		}
+		require.LessOrEqual(t, proto.Size(response), 2*maxFrameBytes)
+		for _, span := range response.GetDeliveries().GetSpans() {
+			p := span.GetPartition()
+			if _, begun := reached[p]; !begun {
+				reached[p] = r.GetCursor()[p]
+			}
+			require.Equal(t, reached[p], span.GetAfter(), "spans of a partition meet")
+			reached[p] = span.GetThrough()
+			for _, d := range span.GetDeliveries() {
+				require.True(t, span.GetAfter() < d.GetSeq() && d.GetSeq() <= span.GetThrough())
+				s.got[p] = append(s.got[p], d.GetSeq())
+			}
+		}
+	}
+	_, err = stream.Recv()
+	require.ErrorIs(t, err, io.EOF)
+	for p, through := range reached {
+		require.Equal(t, s.GetEnd()[p], through, "the last span reaches the end")
+	}
+	return s
+}
+
+// resume syncs a user from a cursor.
+func (n *node) resume(t testing.TB, user int64, cursor map[int32]int64) synced {
+	t.Helper()
+	return n.sync(t, &millracev1.SyncRequest{User: user, Resume: true, Cursor: cursor})
+}
+
+// count is how many deliveries there are.
+func (s synced) count() int {
+	total := 0
+	for _, seqs := range s.got {
+		total += len(seqs)
+	}
+	return total
+}
+
+func seqs(positions []events.Position) []int64 {
+	var all []int64
+	for _, p := range positions {
+		all = append(all, p.Seq)
+	}
+	return all
+}
+
+func TestSyncWithoutCursorStartsAtTheEnd(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	n.publish(t, said(1, 2, "a"), change(events.GroupCreated, 7, 2, 0, 2, 3))
+	n.keepAll(t)
+	joined := n.publish(t, change(events.MemberJoined, 7, 1, 0), said(1, 2, "b"))[0]
+	s := n.sync(t, &millracev1.SyncRequest{User: 1})
+	require.True(t, s.GetRecovered())
+	require.Equal(t, n.end(t), s.GetCursor())
+	require.Equal(t, n.end(t), s.GetEnd())
+	require.Empty(t, s.GetIncomplete())
+	require.Zero(t, s.count())
+	require.Equal(t, map[int64]int64{7: joined.Seq}, s.groups)
+	require.True(t, s.known)
+
+	s = n.sync(t, &millracev1.SyncRequest{User: 1, Resume: true})
+	require.Equal(t, n.end(t), s.GetCursor(), "an empty cursor has nothing anywhere")
+	require.Zero(t, s.count())
+}
+
+func TestSyncGivesWhatWasMissedWhereverItStands(t *testing.T) {
+	const c = "u:1:2"
+	for name, stored := range map[string]int{"nothing stored": 0, "half": 2, "all": 4} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, memory.Config{})
+			n.publish(t, said(2, 1, "had"))
+			n.keepAll(t)
+			cursor := n.end(t)
+			missed := n.publish(t, said(2, 1, "a"), said(1, 2, "b"), said(2, 1, "c"), said(2, 1, "d"))
+			n.publish(t, said(2, 3, "not ours"))
+			if stored > 0 {
+				n.keep(t, missed[0].Partition, missed[stored-1].Seq)
+			}
+			s := n.resume(t, 1, cursor)
+			require.True(t, s.GetRecovered())
+			require.Empty(t, s.GetIncomplete())
+			require.Equal(t, cursor, s.GetCursor())
+			require.Equal(t, n.end(t), s.GetEnd())
+			require.Equal(t, map[int32][]int64{events.Partition(c, 4): seqs(missed)}, s.got)
+		})
+	}
+}
+
+func TestSyncKeepsToTheStaysOfAGroup(t *testing.T) {
+	for stored := range 9 {
+		t.Run(fmt.Sprint(stored, " stored"), func(t *testing.T) {
+			n := newNode(t, memory.Config{Partitions: 1})
+			n.publish(t, change(events.GroupCreated, 7, 1, 0, 1))
+			n.keepAll(t)
+			cursor := n.end(t)
+			all := n.publish(t,
+				saidIn(7, 1, "before"),
+				change(events.MemberJoined, 7, 2, 0), // 1: seen by who joins
+				saidIn(7, 1, "seen"),                 // 2
+				change(events.MemberJoined, 7, 3, 0), // 3
+				change(events.MemberLeft, 7, 2, 0),   // 4: seen by who leaves
+				saidIn(7, 1, "away"),
+				change(events.MemberJoined, 7, 2, 1), // 6
+				saidIn(7, 1, "seen again"),           // 7
+			)
+			if stored > 0 {
+				n.keep(t, 0, all[stored-1].Seq)
+			}
+			s := n.resume(t, 2, cursor)
+			want := []int64{all[1].Seq, all[2].Seq, all[3].Seq, all[4].Seq, all[6].Seq, all[7].Seq}
+			require.Equal(t, want, s.got[0])
+			require.Equal(t, map[int64]int64{7: all[6].Seq}, s.groups)
+			require.True(t, s.known)
+
+			gone := n.publish(t, change(events.GroupDissolved, 7, 1, 0), saidIn(7, 1, "nobody hears"))
+			s = n.resume(t, 2, cursor)
+			require.Equal(t, append(want, gone[0].Seq), s.got[0])
+			require.Empty(t, s.groups)
+		})
+	}
+}
+
+func TestSyncDoesNotRecoverWithACursorOfAnotherLog(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	n.publish(t, said(1, 2, "a"))
+	end := n.end(t)
+	p := events.Partition("u:1:2", 4)
+	for name, cursor := range map[string]map[int32]int64{
+		"beyond the end":        {p: end[p] + 1},
+		"negative":              {p: -1},
+		"a partition too many":  {4: 0},
+		"a negative partition":  {-1: 0},
+		"one of several is bad": {p: 0, 4: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := n.resume(t, 1, cursor)
+			require.False(t, s.GetRecovered())
+			require.Equal(t, end, s.GetCursor())
+			require.Zero(t, s.count())
+			require.True(t, s.known)
+		})
+	}
+}
+
+func TestSyncGivesUpWhenTooMuchWasMissed(t *testing.T) {
+	for name, stored := range map[string]bool{"stored": true, "in the log": false} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, memory.Config{})
+			group := change(events.GroupCreated, 7, 1, 0, 1)
+			for i := range maxMissed {
+				n.publish(t, said(2, 1, fmt.Sprint(i)))
+			}
+			if stored {
+				n.keepAll(t)
+			}
+			p := events.Partition("u:1:2", 4)
+			s := n.resume(t, 1, map[int32]int64{p: 0})
+			require.True(t, s.GetRecovered())
+			require.Equal(t, maxMissed, s.count())
+
+			joined := n.publish(t, said(2, 1, "one more"), group)[1]
+			if stored {
+				n.keepAll(t)
+			}
+			s = n.resume(t, 1, map[int32]int64{p: 0})
+			require.False(t, s.GetRecovered())
+			require.Zero(t, s.count())
+			require.Equal(t, n.end(t), s.GetCursor())
+			require.Empty(t, s.GetIncomplete())
+			require.Equal(t, map[int64]int64{7: joined.Seq}, s.groups, "who missed too much still learns its groups")
+			require.True(t, s.known)
+		})
+	}
+}
+
+func TestSyncReachesAsFarAsPushNodesHadHandled(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	n.publish(t, said(1, 2, "a"))
+	s := n.sync(t, &millracev1.SyncRequest{User: 1, Handled: map[int32]int64{2: 99, 7: 5, -1: 3}})
+	want := n.end(t)
+	want[2] = 99
+	require.Equal(t, want, s.GetEnd())
+}
+
+func TestSyncThroughAnswersOnlyThosePartitions(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	p, other := events.Partition("u:1:2", 4), events.Partition("u:1:6", 4)
+	require.NotEqual(t, p, other)
+	missed := n.publish(t, said(2, 1, "a"), said(2, 1, "b"), said(2, 1, "later"))
+	n.publish(t, said(6, 1, "elsewhere"))
+	n.keep(t, p, missed[0].Seq)
+	s := n.sync(t, &millracev1.SyncRequest{
+		User: 1, Resume: true, Cursor: map[int32]int64{p: 0, other: 0}, Through: map[int32]int64{p: missed[1].Seq},
+	})
+	require.True(t, s.GetRecovered())
+	require.Equal(t, map[int32]int64{p: missed[1].Seq}, s.GetEnd())
+	require.Equal(t, map[int32]int64{p: 0}, s.GetCursor())
+	require.Equal(t, map[int32][]int64{p: seqs(missed[:2])}, s.got)
+}
+
+func TestSyncIsRefused(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	for name, r := range map[string]*millracev1.SyncRequest{
+		"no user":              {},
+		"through no partition": {User: 1, Through: map[int32]int64{4: 1}},
+		"through less than 0":  {User: 1, Through: map[int32]int64{0: -1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stream, err := n.Sync(t.Context(), r)
+			require.NoError(t, err)
+			_, err = stream.Recv()
+			requireCode(t, codes.InvalidArgument, err)
+		})
+	}
+}
+
+func TestRepeatIsDeliveredOnce(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	p := events.Partition("u:1:2", 4)
+	all := n.publish(t, said(2, 1, "a"), said(2, 1, "b"))
+	n.keepAll(t)
+	n.publish(t, said(2, 1, "a"), said(2, 1, "b"))
+	s := n.resume(t, 1, map[int32]int64{p: 0})
+	require.Equal(t, map[int32][]int64{p: seqs(all)}, s.got)
+}
+
+func TestReadMarksAndRecordsNobodyCanReadAreNotReplayed(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	p := events.Partition("u:1:2", 4)
+	first := n.publish(t, said(2, 1, "a"), events.Event{
+		Type: events.MessageRead, Conversation: "u:1:2", User: 1, MessageSeq: 1, Timestamp: 5,
+	})
+	n.publishRaw(t, "u:1:2", "no JSON")
+	n.publishRaw(t, "u:1:2", `{"type":"from_the_future","timestamp":1}`)
+	n.publishRaw(t, elsewhere("u:1:2"), `{"type":"new_message","message":{"from":2,"to":1,"content":"x","message_type":1,"timestamp":5},"timestamp":5}`)
+	last := n.publish(t, said(2, 1, "b"))
+	s := n.resume(t, 1, map[int32]int64{0: 0, 1: 0, 2: 0, 3: 0})
+	require.Equal(t, map[int32][]int64{p: {first[0].Seq, last[0].Seq}}, s.got)
+}
+
+func TestLargeDeliveriesComeInSeveralFrames(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	var missed []events.Position
+	for i := range 40 {
+		e := said(2, 1, fmt.Sprint(i))
+		e.Message.Content = strings.Repeat("x", events.MaxContentBytes)
+		missed = append(missed, n.publish(t, e)...)
+	}
+	p := events.Partition("u:1:2", 4)
+	require.Equal(t, seqs(missed), n.resume(t, 1, map[int32]int64{p: 0}).got[p])
+}
+
+func TestConcurrentSyncsShareTheirReadings(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	p := events.Partition("u:1:2", 4)
+	missed := n.publish(t, said(2, 1, "a"), said(2, 1, "b"), said(2, 1, "c"))
+	release := n.holdReads(t)
+	var calls sync.WaitGroup
+	call := func(at int64) {
+		calls.Go(func() {
+			require.Equal(t, seqs(missed)[at:], n.resume(t, 1, map[int32]int64{p: at}).got[p])
+		})
+	}
+	call(0)
+	eventually(t, func() bool { return n.bus.reads.Load() == 1 })
+	const callers = 200
+	for i := range int64(callers) {
+		call(i % 3)
+	}
+	n.queued(t, callers)
+	release()
+	calls.Wait()
+	require.Equal(t, int64(2), n.bus.reads.Load())
+	require.Less(t, n.bus.ends.Load(), int64(callers))
+}
+
+func TestSyncIsUnavailableWhenTheBrokerIs(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	n.bus.endFails.Store(true)
+	stream, err := n.Sync(t.Context(), &millracev1.SyncRequest{User: 1})
+	require.NoError(t, err)
+	_, err = stream.Recv()
+	requireCode(t, codes.Unavailable, err)
+	_, err = n.Memberships(t.Context(), &millracev1.MembershipsRequest{User: 1})
+	requireCode(t, codes.Unavailable, err)
+}
+
+func TestMembershipsAreThoseAtTheEndOfTheLog(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	n.publish(t, change(events.GroupCreated, 7, 1, 0, 1, 2), change(events.GroupCreated, 8, 1, 0, 1, 2))
+	n.keepAll(t)
+	later := n.publish(t, change(events.MemberLeft, 7, 2, 0), change(events.GroupCreated, 9, 2, 0, 2))
+	r, err := n.Memberships(t.Context(), &millracev1.MembershipsRequest{User: 2})
+	require.NoError(t, err)
+	require.Len(t, r.GetMemberships(), 2)
+	require.Equal(t, int64(8), r.GetMemberships()[0].GetGroupId())
+	require.Equal(t, int64(9), r.GetMemberships()[1].GetGroupId())
+	require.Equal(t, later[1].Seq, r.GetMemberships()[1].GetJoinedSeq())
+}

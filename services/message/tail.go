@@ -1,0 +1,279 @@
+package message
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+const (
+	// maxTail is how many records one caller may ask for, maxMerged how many one reading for several may span.
+	maxTail     = 20_000
+	maxMerged   = 2 * maxTail
+	tailTimeout = 10 * time.Second
+)
+
+var errTooLong = errors.New("too many records to read")
+
+// tail reads the log for all who wait: what is asked for while a reading is under way is merged into the next one, in
+// which every record is fetched and decoded once.
+type tail struct {
+	topic      pubsub.Log
+	partitions int32
+	tasks      *tasks
+
+	mu      sync.Mutex
+	queue   []*pull
+	running bool
+
+	// Used by run alone: by partition, the position before which a range is known to have lost its beginning.
+	gone []int64
+}
+
+// pull is what one caller wants. Its ranges stand by partition and shrink as they are read.
+type pull struct {
+	ranges  []events.Range
+	trimmed []int32
+	err     error
+	done    chan struct{}
+
+	mu    sync.Mutex
+	visit func(*logged) error
+	over  bool
+}
+
+// logged is a record of the log that readers may see.
+type logged struct {
+	events.Record
+	conversation events.Conversation
+	encoded      *millracev1.Delivery
+}
+
+func newTail(topic pubsub.Log, partitions int32, t *tasks) *tail {
+	return &tail{topic: topic, partitions: partitions, tasks: t, gone: make([]int64, partitions)}
+}
+
+// read visits the records in the ranges, at most one range a partition, ascending within each partition. Records that no
+// handler would take are left out. The visits come from another goroutine, one at a time, and end before read does; they
+// hold up everybody who reads, so they only filter. Partitions whose range has lost its beginning are answered as
+// trimmed. errTooLong and the error of visit are returned.
+func (t *tail) read(
+	ctx context.Context, ranges []events.Range, visit func(*logged) error,
+) (trimmed []int32, err error) {
+	if length(ranges) > maxTail {
+		return nil, errTooLong
+	}
+	p := &pull{ranges: make([]events.Range, t.partitions), done: make(chan struct{}), visit: visit}
+	for _, r := range ranges {
+		p.ranges[r.Partition] = r
+	}
+	if p.empty() {
+		return nil, nil
+	}
+	if !t.enqueue(p) {
+		return nil, errClosed
+	}
+	select {
+	case <-p.done:
+		return p.trimmed, p.err
+	case <-ctx.Done():
+		p.stop()
+		return nil, ctx.Err()
+	}
+}
+
+func (t *tail) enqueue(p *pull) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.running {
+		if t.running = t.tasks.start(t.run); !t.running {
+			return false
+		}
+	}
+	t.queue = append(t.queue, p)
+	return true
+}
+
+func (t *tail) run(ctx context.Context) {
+	for batch, union := t.take(); batch != nil; batch, union = t.take() {
+		err := t.pull(ctx, union, batch)
+		for _, p := range batch {
+			if errors.Is(err, pubsub.ErrTrimmed) {
+				p.err = t.pullApart(ctx, p)
+			} else if p.err == nil {
+				p.err = err
+			}
+			close(p.done)
+		}
+	}
+}
+
+// take removes from the queue what the next reading serves, as much as spans no more than maxMerged together, and answers
+// the ranges to read for it.
+func (t *tail) take() ([]*pull, []events.Range) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.queue) == 0 {
+		t.queue, t.running = nil, false
+		return nil, nil
+	}
+	union := make([]events.Range, t.partitions)
+	n := 0
+	for ; n < len(t.queue); n++ {
+		t.queue[n].drop(t.gone)
+		more := merge(union, t.queue[n].ranges)
+		if n > 0 && length(more) > maxMerged {
+			break
+		}
+		union = more
+	}
+	batch := t.queue[:n:n]
+	t.queue = t.queue[n:]
+	return batch, union
+}
+
+// pull reads the ranges once for all of the batch.
+func (t *tail) pull(ctx context.Context, ranges []events.Range, batch []*pull) error {
+	ctx, cancel := context.WithTimeout(ctx, tailTimeout)
+	defer cancel()
+	var wanted []events.Range
+	for _, r := range ranges {
+		if r.After < r.Through {
+			wanted = append(wanted, r)
+		}
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	return t.topic.Read(ctx, wanted, func(raw pubsub.RawRecord) error {
+		var r *logged
+		for _, p := range batch {
+			if !p.wants(raw.Position) {
+				continue
+			}
+			if r == nil {
+				if r = t.decode(raw); r == nil {
+					return nil
+				}
+			}
+			p.give(r)
+		}
+		return nil
+	})
+}
+
+// pullApart reads what is left for one caller, every partition alone, to find out which have lost the beginning.
+func (t *tail) pullApart(ctx context.Context, p *pull) error {
+	p.drop(t.gone)
+	for _, r := range p.ranges {
+		err := t.pull(ctx, []events.Range{r}, []*pull{p})
+		if errors.Is(err, pubsub.ErrTrimmed) {
+			t.gone[r.Partition] = r.After + 1
+			p.trimmed = append(p.trimmed, r.Partition)
+		} else if err != nil {
+			return err
+		}
+	}
+	return p.err
+}
+
+// decode answers nil for a record that goes to the poison queue, and for one of a type from the future.
+func (t *tail) decode(raw pubsub.RawRecord) *logged {
+	e, err := events.Decode(events.TopicMessages, raw.Position, raw.Value)
+	if err != nil || !e.Type.Known() {
+		return nil
+	}
+	key := e.ConversationKey()
+	if events.Partition(key, t.partitions) != raw.Partition {
+		return nil
+	}
+	conversation, err := events.ParseConversation(key)
+	if err != nil {
+		return nil
+	}
+	return &logged{Record: events.Record{Event: e, Position: raw.Position}, conversation: conversation}
+}
+
+// delivery encodes the record, once for all who read it together.
+func (r *logged) delivery() (*millracev1.Delivery, error) {
+	if r.encoded != nil {
+		return r.encoded, nil
+	}
+	var err error
+	r.encoded, err = events.DeliveryOf(&r.Record)
+	return r.encoded, err
+}
+
+// drop gives up the ranges that are known to have lost their beginning.
+func (p *pull) drop(gone []int64) {
+	for i, r := range p.ranges {
+		if r.After < r.Through && r.After < gone[i] {
+			p.trimmed = append(p.trimmed, r.Partition)
+			p.ranges[i] = events.Range{}
+		}
+	}
+}
+
+func (p *pull) empty() bool {
+	for _, r := range p.ranges {
+		if r.After < r.Through {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *pull) wants(pos events.Position) bool {
+	r := p.ranges[pos.Partition]
+	return r.After < pos.Seq && pos.Seq <= r.Through
+}
+
+func (p *pull) give(r *logged) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		return
+	}
+	p.ranges[r.Partition].After = r.Seq
+	if p.err = p.visit(r); p.err != nil {
+		p.over = true
+	}
+}
+
+// stop ends the visits; none is under way when it returns.
+func (p *pull) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.over = true
+}
+
+// merge answers for each partition the range that spans those of both.
+func merge(a, b []events.Range) []events.Range {
+	union := make([]events.Range, len(a))
+	for i := range union {
+		switch {
+		case b[i].After >= b[i].Through:
+			union[i] = a[i]
+		case a[i].After >= a[i].Through:
+			union[i] = b[i]
+		default:
+			union[i] = events.Range{
+				Partition: a[i].Partition, After: min(a[i].After, b[i].After), Through: max(a[i].Through, b[i].Through),
+			}
+		}
+	}
+	return union
+}
+
+func length(ranges []events.Range) int64 {
+	var n int64
+	for _, r := range ranges {
+		n += r.Len()
+	}
+	return n
+}

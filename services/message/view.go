@@ -1,0 +1,255 @@
+package message
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+
+	"millrace/events"
+	"millrace/infra/store"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// knowledge is which groups a user belonged to as of a position in every partition. It is never changed.
+type knowledge struct {
+	groups map[int64]int64 // to the position at which the user joined
+	asOf   []int64
+}
+
+// view is a user's groups and what concerns it, first as far as the store knows and then, record by record, up to the end
+// of the log. All positions stand by partition.
+type view struct {
+	user   int64
+	groups map[int64]int64
+	asOf   []int64 // where groups are from; nil: nothing is known of them
+	stored []int64 // what the store can give; nil: it cannot be asked
+	end    []int64 // the end of the log
+
+	from, until []int64 // what is wanted: (from, until]
+	catch       catch
+
+	unread    []bool // the log between asOf and end could not be read
+	torn      []bool // a stay ended of which nothing was known
+	surprises []surprise
+}
+
+// surprise is the end of a stay that the view did not contain.
+type surprise struct {
+	events.Position
+	group int64
+}
+
+// open makes a view as far as the store knows, or else as far as is remembered. The end of the log is read last, so that
+// it lies behind everything the store has told.
+func (s *Service) open(ctx context.Context, user int64, handled map[int32]int64, useStore bool) (*view, error) {
+	v := &view{user: user, unread: make([]bool, s.partitions), torn: make([]bool, s.partitions)}
+	err := errStoreDown
+	if useStore {
+		err = s.breaker.call(ctx, func(ctx context.Context) error { return s.ask(ctx, v) })
+	}
+	switch {
+	case err == nil:
+		s.known.Add(user, knowledge{maps.Clone(v.groups), v.stored})
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	default:
+		if k, ok := s.known.Get(user); ok {
+			v.groups, v.asOf = maps.Clone(k.groups), k.asOf
+		}
+	}
+	end, err := s.ends.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v.end = s.byPartition(end)
+	for p := range v.end {
+		v.end[p] = max(v.end[p], handled[int32(p)])
+		if v.stored != nil {
+			v.end[p] = max(v.end[p], v.stored[p])
+		}
+	}
+	v.from, v.until = slices.Clone(v.end), slices.Clone(v.end)
+	return v, nil
+}
+
+// ask reads the stored position first, so that the groups are from no earlier.
+func (s *Service) ask(ctx context.Context, v *view) error {
+	stored, err := s.stored.get(ctx)
+	if err != nil {
+		return err
+	}
+	memberships, err := s.store.Memberships(ctx, v.user)
+	if err != nil {
+		return err
+	}
+	v.stored = s.byPartition(stored)
+	v.asOf = slices.Clone(v.stored)
+	v.groups = make(map[int64]int64, len(memberships))
+	for _, m := range memberships {
+		v.groups[m.GroupID] = m.Joined
+	}
+	return nil
+}
+
+func (s *Service) byPartition(positions map[int32]int64) []int64 {
+	all := make([]int64, s.partitions)
+	for p := range all {
+		all[p] = positions[int32(p)]
+	}
+	return all
+}
+
+// readStored takes what is wanted and stored; what is wanted after that begins behind it.
+func (s *Service) readStored(ctx context.Context, v *view) error {
+	if v.stored == nil {
+		return nil
+	}
+	var ranges []events.Range
+	for p := range v.from {
+		through := min(v.stored[p], v.until[p])
+		if v.from[p] < through {
+			ranges = append(ranges, events.Range{Partition: int32(p), After: v.from[p], Through: through})
+			v.from[p] = through
+		}
+	}
+	if len(ranges) == 0 {
+		return nil
+	}
+	var missed []events.Record
+	err := s.breaker.call(ctx, func(ctx context.Context) (err error) {
+		missed, err = s.store.Missed(ctx, v.user, ranges, maxMissed+1)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for i := range missed {
+		r := &missed[i]
+		if err := v.catch.add(r, func() (*millracev1.Delivery, error) { return events.DeliveryOf(r) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readLog brings the view to the end of the log, and takes what is wanted on the way. Partitions that are too long to be
+// read, or are no longer in the log, stay unread.
+func (s *Service) readLog(ctx context.Context, v *view) error {
+	if v.asOf == nil {
+		return nil
+	}
+	trimmed, err := s.tail.read(ctx, v.ahead(), v.visit)
+	if err != nil {
+		return err
+	}
+	for _, p := range trimmed {
+		v.unread[p] = !s.doneWith(ctx, v, p)
+	}
+	s.resolve(ctx, v)
+	if v.complete() {
+		s.known.Add(v.user, knowledge{v.groups, v.end})
+	}
+	return nil
+}
+
+// ahead answers what of the log is to be read, leaving the longest partitions unread if it is too much.
+func (v *view) ahead() []events.Range {
+	var ranges []events.Range
+	for p := range v.end {
+		began := events.EpochStart(v.end[p])
+		if v.stored != nil {
+			// What an older epoch had after the stored position went with its topic.
+			v.asOf[p], v.from[p] = max(v.asOf[p], began), max(v.from[p], began)
+		}
+		r := events.Range{Partition: int32(p), After: v.asOf[p], Through: v.end[p]}
+		if v.from[p] < v.until[p] {
+			r.After = min(r.After, v.from[p])
+		}
+		switch {
+		case r.After < began:
+			v.unread[p] = true
+		case r.After < r.Through:
+			ranges = append(ranges, r)
+		}
+	}
+	slices.SortFunc(ranges, func(a, b events.Range) int { return cmp.Compare(a.Len(), b.Len()) })
+	for length(ranges) > maxTail {
+		last := len(ranges) - 1
+		v.unread[ranges[last].Partition] = true
+		ranges = ranges[:last]
+	}
+	return ranges
+}
+
+// doneWith reports whether storage has nothing more to come from the partition: then the records that the log has lost
+// since were poisoned, and the store has given all there is.
+func (s *Service) doneWith(ctx context.Context, v *view, p int32) bool {
+	if v.stored == nil {
+		return false
+	}
+	committed, err := s.committed.get(ctx)
+	return err == nil && committed[p] >= v.end[p]
+}
+
+// complete reports whether the groups are those at the end of the log.
+func (v *view) complete() bool { return v.asOf != nil && !slices.Contains(v.unread, true) }
+
+// visit takes the record if it is wanted and concerns the user, and then goes by what it changes.
+func (v *view) visit(r *logged) error {
+	p := r.Partition
+	if v.from[p] < r.Seq && r.Seq <= v.until[p] && v.concerns(r) {
+		if err := v.catch.add(&r.Record, r.delivery); err != nil {
+			return err
+		}
+	}
+	group := r.conversation.GroupID
+	joined, member := v.groups[group]
+	switch {
+	case joins(&r.Event, v.user):
+		if r.Seq > v.asOf[p] && (!member || joined > r.Seq) {
+			v.groups[group] = r.Seq
+		}
+	case !leaves(&r.Event, v.user):
+	case r.Seq > v.asOf[p] && member && joined < r.Seq:
+		delete(v.groups, group)
+	case r.Seq > v.from[p]:
+		v.surprises = append(v.surprises, surprise{r.Position, group})
+	}
+	return nil
+}
+
+// concerns reports whether the user hears of the record: its own conversations, its groups from its joining on, and its
+// own coming and going.
+func (v *view) concerns(r *logged) bool {
+	if r.conversation.GroupID == 0 {
+		return r.conversation.Has(v.user)
+	}
+	joined, member := v.groups[r.conversation.GroupID]
+	return member && joined < r.Seq || joins(&r.Event, v.user) || r.Type == events.MemberLeft && r.User == v.user
+}
+
+// resolve finds out which surprises hide something. Mostly a stay ended that was another user's, or had ended before. But
+// if the groups are from after that position, what the user should have got of the stay until then was passed over.
+func (s *Service) resolve(ctx context.Context, v *view) {
+	for _, x := range v.surprises {
+		switch {
+		case v.torn[x.Partition]:
+		case x.Seq <= v.asOf[x.Partition]:
+			v.torn[x.Partition] = true
+		case v.stored != nil:
+			stays, err := s.store.Stays(ctx, v.user, x.group)
+			v.torn[x.Partition] = err != nil ||
+				slices.ContainsFunc(stays, func(stay store.Membership) bool { return stay.Left == x.Seq })
+		}
+	}
+}
+
+func joins(e *events.Event, user int64) bool {
+	return e.Type == events.MemberJoined && e.User == user ||
+		e.Type == events.GroupCreated && slices.Contains(e.Members, user)
+}
+
+func leaves(e *events.Event, user int64) bool {
+	return e.Type == events.MemberLeft && e.User == user || e.Type == events.GroupDissolved
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.uber.org/dig"
+	"go.uber.org/fx"
+	"go.uber.org/fx/fxevent"
+)
+
+const (
+	// startTimeout covers a broker that is still starting.
+	startTimeout = 30 * time.Second
+	// stopTimeout is above what each part allows itself, so that fx never cuts one off.
+	stopTimeout = 60 * time.Second
+)
+
+// runApp starts the modules, waits until the context ends or a part fails, and stops them in reverse order.
+func runApp(ctx context.Context, options ...fx.Option) error {
+	app, err := startApp(ctx, options...)
+	if err != nil {
+		return err
+	}
+	var failure error
+	select {
+	case <-ctx.Done():
+	case signal := <-app.Wait():
+		if signal.ExitCode != 0 {
+			failure = errors.New("a part of the process failed; the log says which")
+		}
+	}
+	return errors.Join(failure, stopApp(context.WithoutCancel(ctx), app))
+}
+
+func startApp(ctx context.Context, options ...fx.Option) (*fx.App, error) {
+	app := fx.New(
+		fx.Options(options...),
+		fx.Supply(fx.Annotate(ctx, fx.As(new(context.Context)))),
+		fx.StartTimeout(startTimeout),
+		fx.StopTimeout(stopTimeout),
+		fx.WithLogger(func(log *slog.Logger) fxevent.Logger {
+			fxLog := &fxevent.SlogLogger{Logger: log}
+			fxLog.UseLogLevel(slog.LevelDebug)
+			return fxLog
+		}),
+	)
+	if err := app.Err(); err != nil {
+		return nil, dig.RootCause(err)
+	}
+	starting, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := app.Start(starting); err != nil { // what had started is stopped again
+		return nil, dig.RootCause(err)
+	}
+	return app, nil
+}
+
+func stopApp(ctx context.Context, app *fx.App) error {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	if err := app.Stop(ctx); err != nil {
+		return fmt.Errorf("stop: %w", err)
+	}
+	return nil
+}
+
+// runs adapts a blocking run function to fx: it starts on a goroutine of its own and is waited for. When it ends with an
+// error while it should run, the whole process stops.
+func runs(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, name string, run func(context.Context) error, stop func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	lc.Append(fx.Hook{
+		OnStart: func(context.Context) error {
+			go func() {
+				err := run(ctx)
+				if err != nil && ctx.Err() == nil {
+					log.Error("a part has failed", "part", name, "error", err)
+					_ = shutdown.Shutdown(fx.ExitCode(1)) // fails only where it is stopping already
+				}
+				done <- err
+			}()
+			return nil
+		},
+		OnStop: func(stopping context.Context) error {
+			var err error
+			if stop != nil {
+				err = stop(stopping)
+			}
+			cancel()
+			select {
+			case ended := <-done:
+				err = errors.Join(err, ended)
+			case <-stopping.Done():
+				err = errors.Join(err, fmt.Errorf("%s: %w", name, stopping.Err()))
+			}
+			return err
+		},
+	})
+}

@@ -1,0 +1,138 @@
+package oracle
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Rule names what a violation breaks.
+type Rule string
+
+// The rules.
+const (
+	Lost       Rule = "lost"       // an acknowledged message is not in the history, or a member was not shown it
+	Doubled    Rule = "doubled"    // a message is in the history or was shown twice
+	Disordered Rule = "disordered" // a member saw another order than the history tells
+	Overtaken  Rule = "overtaken"  // the history tells a sender's messages in another order than it sent them
+	Misplaced  Rule = "misplaced"  // a client was pushed a position out of its turn
+	Invented   Rule = "invented"   // a message that nobody sent, or another one than was acknowledged
+)
+
+// Violation is one broken promise.
+type Violation struct {
+	Rule         Rule
+	Conversation string
+	What         string
+}
+
+func (v Violation) String() string { return fmt.Sprintf("%s: %s: %s", v.Rule, v.Conversation, v.What) }
+
+// Check lists what was broken, in a stable order; nothing if every promise held.
+func (j *Journal) Check() []Violation {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var found []Violation
+	for _, name := range slices.Sorted(maps.Keys(j.conversations)) {
+		c := j.conversations[name]
+		report := func(rule Rule, format string, args ...any) {
+			found = append(found, Violation{rule, name, fmt.Sprintf(format, args...)})
+		}
+		c.checkHistory(report)
+		for _, reader := range c.members {
+			c.checkReader(reader, report)
+		}
+	}
+	for _, what := range j.reports {
+		found = append(found, Violation{Misplaced, "", what})
+	}
+	return found
+}
+
+type report func(rule Rule, format string, args ...any)
+
+// checkHistory holds what the server tells in the end against what was sent and acknowledged.
+func (c *conversation) checkHistory(report report) {
+	for id, times := range ids(c.history) {
+		if times > 1 {
+			report(Doubled, "message %s is %d times in the history", id, times)
+		}
+	}
+	type send struct {
+		user        int64
+		clientMsgID string
+	}
+	place := make(map[send]int, len(c.history))
+	for i, m := range c.history {
+		key := send{m.From, m.ClientMsgID}
+		if first, ok := place[key]; ok && c.history[first].ID != m.ID {
+			report(Doubled, "%s of user %d became the messages %s and %s", m.ClientMsgID, m.From, c.history[first].ID, m.ID)
+			continue
+		}
+		place[key] = i
+		if i > 0 && m.Seq <= c.history[i-1].Seq {
+			report(Disordered, "the history has seq %d after %d", m.Seq, c.history[i-1].Seq)
+		}
+	}
+	sent := 0
+	for _, user := range slices.Sorted(maps.Keys(c.sent)) {
+		latest := -1
+		for _, clientMsgID := range c.sent[user] {
+			i, stored := place[send{user, clientMsgID}]
+			acked, wasAcked := c.acked[user][clientMsgID]
+			switch {
+			case !stored && wasAcked:
+				report(Lost, "%s of user %d was acknowledged and is not in the history", clientMsgID, user)
+			case stored && wasAcked && c.history[i].ID != acked:
+				report(Invented, "%s of user %d was acknowledged as %s and is in the history as %s", clientMsgID, user, acked, c.history[i].ID)
+			}
+			if !stored {
+				continue
+			}
+			sent++
+			if i < latest {
+				report(Overtaken, "%s of user %d comes before what it sent earlier", clientMsgID, user)
+			}
+			latest = max(latest, i)
+		}
+	}
+	if extra := len(place) - sent; extra > 0 {
+		report(Invented, "%d messages in the history were never sent", extra)
+	}
+}
+
+// checkReader holds what a member was shown against the history.
+func (c *conversation) checkReader(reader int64, report report) {
+	shown := c.shown[reader]
+	for id, times := range ids(shown) {
+		if times > 1 {
+			report(Doubled, "message %s was shown %d times to user %d", id, times, reader)
+		}
+	}
+	place := make(map[string]int, len(c.history))
+	for i, m := range c.history {
+		place[m.ID] = i
+	}
+	latest := -1
+	seen := make(map[string]bool, len(shown))
+	for _, m := range shown {
+		i, stored := place[m.ID]
+		if !stored {
+			report(Lost, "message %s was shown to user %d and is not in the history", m.ID, reader)
+			continue
+		}
+		if i < latest && !seen[m.ID] {
+			report(Disordered, "user %d was shown message %s after a later one", reader, m.ID)
+		}
+		if c.history[i].Seq != m.Seq {
+			report(Disordered, "message %s has seq %d for user %d and %d in the history", m.ID, m.Seq, reader, c.history[i].Seq)
+		}
+		seen[m.ID] = true
+		latest = max(latest, i)
+	}
+	for _, m := range c.history {
+		if !seen[m.ID] {
+			report(Lost, "message %s of user %d was never shown to user %d", m.ID, m.From, reader)
+		}
+	}
+}

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// stopLimit is within which a process must have stopped after SIGTERM.
+const stopLimit = 10 * time.Second
+
+// process is a process of its own, millrace unless a path says otherwise.
+type process struct {
+	name  string
+	path  string
+	args  []string
+	ready string // address that answers once the process is ready: host:port, or an http URL
+	exit  int    // code with which it ends after SIGTERM
+	cmd   *exec.Cmd
+	log   string
+}
+
+// cluster is the system as separate processes over one data directory: brokers, two message nodes, two gateways and a
+// worker that runs the audit handler.
+type cluster struct {
+	t         *testing.T
+	dataDir   string
+	processes []*process // brokers first
+	brokers   int        // how many of them are brokers
+	gateways  []string   // URLs
+}
+
+// startCluster starts everything on one embedded broker.
+func startCluster(t *testing.T) *cluster {
+	t.Helper()
+	c := &cluster{t: t, dataDir: t.TempDir()}
+	address := freeAddresses(t, 1)[0]
+	c.add("broker", address, "broker", "--data-dir="+c.dataDir, "--embedded-kafka-addr="+address)
+	c.startOn(t, []string{address})
+	return c
+}
+
+// startOn starts the brokers, which were added, and everything else on them. Flags are for those that create topics.
+func (c *cluster) startOn(t *testing.T, brokers []string, flags ...string) {
+	t.Helper()
+	t.Cleanup(c.killAll)
+	c.startAll(t, c.processes)
+	c.brokers = len(c.processes)
+	free := freeAddresses(t, 9)
+	messages := free[:2]
+	flags = append(flags, "--data-dir="+c.dataDir, "--kafka-brokers="+strings.Join(brokers, ","))
+	for i, address := range messages {
+		admin := free[2+i]
+		c.add(fmt.Sprintf("message-%d", i+1), readyURL(admin),
+			append([]string{"message", "--message-addr=" + address, "--admin-addr=" + admin}, flags...)...)
+	}
+	for i, address := range free[4:6] {
+		admin := free[6+i]
+		c.add(fmt.Sprintf("connect-%d", i+1), readyURL(admin), "connect", "--jwt-secret="+secret,
+			"--connect-addr="+address, "--message-addrs="+strings.Join(messages, ","), "--admin-addr="+admin)
+		c.gateways = append(c.gateways, "ws://"+address+"/ws")
+	}
+	c.add("worker", readyURL(free[8]), append([]string{"worker", "--handlers=audit", "--admin-addr=" + free[8]}, flags...)...)
+	c.startAll(t, c.processes[c.brokers:])
+}
+
+// startAll starts processes and waits until they are ready.
+func (c *cluster) startAll(t *testing.T, processes []*process) {
+	t.Helper()
+	for _, p := range processes {
+		p.start(t)
+	}
+	for _, p := range processes {
+		p.awaitReady(t)
+	}
+}
+
+func readyURL(admin string) string { return "http://" + admin + "/readyz" }
+
+func (c *cluster) add(name, ready string, args ...string) {
+	c.processes = append(c.processes, &process{
+		name: name, ready: ready, args: append(args, "--log-level=warn"), log: filepath.Join(c.dataDir, name+".log"),
+	})
+}
+
+func (c *cluster) named(name string) *process {
+	for _, p := range c.processes {
+		if p.name == name {
+			return p
+		}
+	}
+	c.t.Fatalf("no process %s", name)
+	return nil
+}
+
+func (c *cluster) killAll() {
+	for _, p := range c.processes {
+		p.kill()
+	}
+	if !c.t.Failed() {
+		return
+	}
+	for _, p := range c.processes {
+		log, _ := os.ReadFile(p.log)
+		c.t.Logf("the end of the log of %s:\n%s", p.name, log[max(0, len(log)-3000):])
+	}
+}
+
+// stopAll stops the processes like Ctrl-C does, gateways first and the broker last. Of several brokers the last ones could
+// not leave in order for want of a quorum.
+func (c *cluster) stopAll() {
+	for _, name := range []string{"connect-1", "connect-2", "worker", "message-1", "message-2"} {
+		c.named(name).stop(c.t)
+	}
+	if c.brokers == 1 {
+		c.processes[0].stop(c.t)
+	}
+}
+
+func (p *process) start(t *testing.T) {
+	t.Helper()
+	path := p.path
+	if path == "" {
+		var err error
+		path, err = os.Executable()
+		require.NoError(t, err)
+	}
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	require.NoError(t, err)
+	defer func() { _ = log.Close() }() // the process has its own
+	p.cmd = exec.CommandContext(t.Context(), path, p.args...)
+	p.cmd.Env = append(os.Environ(), playMillrace+"=1")
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	require.NoError(t, p.cmd.Start())
+}
+
+// awaitReady waits until the process answers that it is ready.
+func (p *process) awaitReady(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		if !strings.HasPrefix(p.ready, "http") {
+			conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", p.ready)
+			if err == nil {
+				_ = conn.Close()
+			}
+			return err == nil
+		}
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.ready, nil)
+		require.NoError(t, err)
+		request.Close = true
+		response, err := http.DefaultClient.Do(request)
+		if err == nil {
+			_ = response.Body.Close()
+		}
+		return err == nil && response.StatusCode == http.StatusOK
+	}, patience, 20*time.Millisecond, "%s is not ready", p.name)
+}
+
+// kill ends the process with SIGKILL, if it runs.
+func (p *process) kill() {
+	if p.cmd == nil || p.cmd.ProcessState != nil {
+		return
+	}
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait() // says that it was killed
+}
+
+// stop asks the process to stop and holds it to the limit.
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	begin := time.Now()
+	force := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
+	defer force.Stop()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	_ = p.cmd.Wait() // the code says all
+	require.Equal(t, p.exit, p.cmd.ProcessState.ExitCode(), "%s did not end in order", p.name)
+	if took := time.Since(begin); took > stopLimit {
+		t.Errorf("%s took %s to stop", p.name, took)
+	}
+}
+
+// freeAddresses finds loopback addresses nobody listens on. Somebody may take one before it is used; it is unlikely.
+func freeAddresses(t *testing.T, n int) []string {
+	t.Helper()
+	addresses := make([]string, n)
+	for i := range addresses {
+		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer func() { _ = listener.Close() }()
+		addresses[i] = listener.Addr().String()
+	}
+	return addresses
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/fx"
+
+	"millrace/handlers"
+	"millrace/infra/config"
+)
+
+// gcPercent is how much of the live heap may be allocated before garbage is collected. What is live is small beside what
+// passes through, so that Go's 100 would collect all the time; GOGC overrides it.
+const gcPercent = 400
+
+// role is one way to run the process.
+type role struct {
+	name    config.Role
+	short   string
+	long    string
+	example string
+	// options wires the role's parts, in the order in which they start; they stop in the reverse one.
+	options func(cfg *config.Config) (fx.Option, error)
+	// hello tells where to find what has started.
+	hello func(w io.Writer, cfg *config.Config)
+}
+
+func roles() []role {
+	return []role{
+		{
+			name: config.Dev, short: "Run everything in one process, for development",
+			long: `Run everything in one process: the embedded broker (unless MILLRACE_KAFKA_BROKERS names others), the message service, all
+handlers and the gateway. Data stays in the data directory; stop it as you like, also with kill -9. Anybody may have a
+token for any user from POST /dev/token, so it is for development alone.`,
+			options: devOptions, hello: devHello,
+		},
+		{
+			name: config.Broker, short: "Run the embedded Kafka broker alone",
+			options: func(*config.Config) (fx.Option, error) {
+				return fx.Options(embeddedBroker(), fx.Invoke(func(brokerAddrs) {})), nil
+			},
+			hello: func(w io.Writer, cfg *config.Config) {
+				fmt.Fprintf(w, "Kafka broker on %s, data in %s\n", cfg.EmbeddedKafkaAddr, cfg.DataDir)
+			},
+		},
+		{
+			name: config.Message, short: "Run a message node: the gRPC API and, by default, the storage and push handlers",
+			long: `Run a message node: it accepts messages and answers history and what clients missed, and by default runs the storage and
+push handlers. Any number of nodes share the work.`,
+			example: "  millrace message --kafka-brokers=127.0.0.1:9092",
+			options: messageOptions,
+			hello: func(w io.Writer, cfg *config.Config) {
+				fmt.Fprintf(w, "message service on %s, handlers %s\n", cfg.MessageAddr, strings.Join(cfg.Handlers, ", "))
+			},
+		},
+		{
+			name: config.Connect, short: "Run a WebSocket gateway",
+			example: "  millrace connect --message-addrs=127.0.0.1:9090,127.0.0.1:9091",
+			options: func(*config.Config) (fx.Option, error) { return gateway(), nil },
+			hello: func(w io.Writer, cfg *config.Config) {
+				fmt.Fprintf(w, "gateway on %s\n", cfg.ConnectAddr)
+			},
+		},
+		{
+			name: config.Worker, short: "Run handlers alone",
+			long: `Run the handlers named, each in its own consumer group: ` + strings.Join(handlers.Names(), ", ") + `. One that runs push
+serves gateways too, on the message address: add it to their MILLRACE_PUSH_ADDRS.`,
+			example: "  millrace worker --handlers=audit --kafka-brokers=127.0.0.1:9092",
+			options: workerOptions,
+			hello: func(w io.Writer, cfg *config.Config) {
+				fmt.Fprintf(w, "handlers %s\n", strings.Join(cfg.Handlers, ", "))
+			},
+		},
+	}
+}
+
+func newRoleCommand(r role) *cobra.Command {
+	var cfg config.Config
+	cmd := &cobra.Command{
+		Use: string(r.name), Short: r.short, Long: r.long, Example: r.example, GroupID: groupServers,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := cfg.Load(cmd.Flags()); err != nil {
+				return fmt.Errorf("cannot start with this configuration:\n%w", err)
+			}
+			options, err := r.appOptions(&cfg)
+			if err != nil {
+				return err
+			}
+			if os.Getenv("GOGC") == "" {
+				debug.SetGCPercent(gcPercent)
+			}
+			return runApp(cmd.Context(), options, fx.Invoke(func(lc fx.Lifecycle) {
+				lc.Append(fx.StartHook(func() { r.hello(cmd.OutOrStdout(), &cfg) }))
+			}))
+		},
+	}
+	cfg.Bind(r.name, cmd.Flags())
+	cmd.Long = strings.TrimSpace(cmd.Long + "\n\nEvery flag can be set by an environment variable too: --data-dir by MILLRACE_DATA_DIR.")
+	return cmd
+}
+
+func (r role) appOptions(cfg *config.Config) (fx.Option, error) {
+	options, err := r.options(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return fx.Options(common(cfg), options), nil
+}
+
+func messageOptions(cfg *config.Config) (fx.Option, error) {
+	handlers, err := runHandlers(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return fx.Options(externalBroker(), dataStore(), bus(), logAndStoreChecks(), messageService(), serveGRPC(), handlers), nil
+}
+
+func workerOptions(cfg *config.Config) (fx.Option, error) {
+	if len(cfg.Handlers) == 0 {
+		return nil, fmt.Errorf("--handlers is empty: name some of %s", strings.Join(handlers.Names(), ", "))
+	}
+	handlers, err := runHandlers(cfg)
+	if err != nil {
+		return nil, err
+	}
+	options := []fx.Option{externalBroker(), dataStore(), bus(), logAndStoreChecks(), handlers}
+	if runsPush(cfg) {
+		options = append(options, serveGRPC())
+	}
+	return fx.Options(options...), nil
+}
+
+func devOptions(cfg *config.Config) (fx.Option, error) {
+	handlers, err := runHandlers(cfg)
+	if err != nil {
+		return nil, err
+	}
+	log := embeddedBroker()
+	if len(cfg.KafkaBrokers) > 0 {
+		log = externalBroker()
+	}
+	if cfg.JWTSecret == "" && cfg.JWKSURL == "" {
+		if cfg.JWTSecret, err = devSecret(cfg.DataDir); err != nil {
+			return nil, err
+		}
+	}
+	return fx.Options(log, dataStore(), bus(), logAndStoreChecks(), messageService(), serveGRPC(), handlers, gateway()), nil
+}
+
+func devHello(w io.Writer, cfg *config.Config) {
+	log := "embedded Kafka broker on " + cfg.EmbeddedKafkaAddr
+	if len(cfg.KafkaBrokers) > 0 {
+		log = "Kafka at " + strings.Join(cfg.KafkaBrokers, ", ")
+	}
+	data := cfg.DataDir
+	if cfg.MongoDBURI != "" {
+		data += ", messages in MongoDB"
+	}
+	fmt.Fprintf(w, `millrace dev is running
+  gateway      ws://%s/ws
+  gRPC         %s
+  log          %s
+  data         %s
+  handlers     %s
+  admin        http://%s/readyz
+
+Try it in two more terminals:
+  go run ./services/millrace client --user=1001 --target=1002
+  go run ./services/millrace client --user=1002 --target=1001
+`, reachable(cfg.ConnectAddr), cfg.MessageAddr, log, data, strings.Join(cfg.Handlers, ", "), cfg.AdminAddr)
+}
+
+// reachable is a listening address as a client on this machine dials it.
+func reachable(address string) string {
+	if strings.HasPrefix(address, ":") {
+		return "127.0.0.1" + address
+	}
+	return address
+}

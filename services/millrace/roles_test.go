@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+
+	"millrace/infra/config"
+)
+
+func TestEveryRoleIsWiredCompletely(t *testing.T) {
+	for role, args := range map[config.Role][]string{
+		config.Dev:     {"--jwt-secret=" + secret},
+		config.Broker:  nil,
+		config.Message: {"--kafka-brokers=127.0.0.1:1"},
+		config.Connect: {"--jwt-secret=" + secret},
+		config.Worker:  {"--kafka-brokers=127.0.0.1:1", "--handlers=audit,push,storage"},
+	} {
+		t.Run(string(role), func(t *testing.T) {
+			options, err := roleNamed(t, role).appOptions(parse(t, role, args...))
+			require.NoError(t, err)
+			require.NoError(t, fx.ValidateApp(options, fx.Supply(fx.Annotate(t.Context(), fx.As(new(context.Context))))))
+		})
+	}
+}
+
+func TestEveryCommandHasHelp(t *testing.T) {
+	for _, cmd := range newRootCommand().Commands() {
+		out, err := run(t, cmd.Name(), "--help")
+		require.NoError(t, err)
+		require.Contains(t, out, "--help", cmd.Name())
+		require.NotEmpty(t, cmd.Short)
+	}
+}
+
+func TestWrongConfigurationIsToldAtOnceBeforeAnythingStarts(t *testing.T) {
+	_, err := run(t, "message", "--message-addr=nowhere", "--log-format=xml")
+	for _, want := range []string{"MILLRACE_KAFKA_BROKERS", "MILLRACE_MESSAGE_ADDR", "MILLRACE_LOG_FORMAT"} {
+		require.ErrorContains(t, err, want)
+	}
+	_, err = run(t, "worker", "--kafka-brokers=127.0.0.1:1", "--handlers=audit,analytics")
+	require.ErrorContains(t, err, `unknown handler "analytics"`)
+	_, err = run(t, "worker", "--kafka-brokers=127.0.0.1:1")
+	require.ErrorContains(t, err, "--handlers is empty")
+}

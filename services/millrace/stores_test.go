@@ -1,0 +1,175 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+	"millrace/infra/store"
+	"millrace/infra/store/mongo/mongotest"
+	"millrace/services/client"
+	"millrace/services/message"
+)
+
+// sentTwice is how many messages are. FerretDB, which stands in for MongoDB unless MILLRACE_TEST_MONGODB_URI names one,
+// gets fewer: it looks up repeats in all there is, 64 at a time, so that the 10,000 would take it minutes.
+const sentTwice, sentTwiceToFerret = 10_000, 2_000
+
+// TestStoresBehaveAlikeBehindTheWholeSystem runs the whole system over each store.
+func TestStoresBehaveAlikeBehindTheWholeSystem(t *testing.T) {
+	t.Setenv("MILLRACE_SEND_RATE", "1000000")
+	t.Run("SQLite", func(t *testing.T) { useStore(t, sentTwice) })
+	t.Run("MongoDB", func(t *testing.T) {
+		server := mongotest.Start(t)
+		t.Setenv("MILLRACE_MONGODB_URI", server.Database(t))
+		if server.Ferret {
+			useStore(t, sentTwiceToFerret)
+		} else {
+			useStore(t, sentTwice)
+		}
+	})
+}
+
+func useStore(t *testing.T, messages int) {
+	dir := t.TempDir()
+	chatOverStore(t, startDev(t, dir))
+	sendTwice(t, dir, messages)
+}
+
+// chatOverStore edits, recalls, reads and has a group.
+func chatOverStore(t *testing.T, d *dev) {
+	ctx := t.Context()
+	a, b, c := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil), join(t, d.url(), carol, nil)
+	one, two := a.sends(t, client.ToUser(bob), "one"), a.sends(t, client.ToUser(bob), "two")
+	b.sends(t, client.ToUser(alice), "three")
+	last := eventually(t, a, one.Conversation, 3)[2]
+	require.NoError(t, a.Do(ctx, client.Edit{Conversation: one.Conversation, MessageID: one.MessageID, Content: "uno"}))
+	require.NoError(t, a.Do(ctx, client.Recall{Conversation: two.Conversation, MessageID: two.MessageID}))
+	require.NoError(t, a.Do(ctx, client.Read{Conversation: one.Conversation, Seq: last.Seq}))
+	require.Eventually(t, func() bool {
+		return slices.Equal([]string{"uno", "", "three"}, contents(eventually(t, b, one.Conversation, 3)))
+	}, patience, 10*time.Millisecond)
+
+	group, err := a.Group(ctx, client.GroupCreate{Name: "friends", Members: []int64{bob}})
+	require.NoError(t, err)
+	to := client.ToGroup(group.GroupID)
+	a.sends(t, to, "before")
+	_, err = a.Group(ctx, client.GroupAdd{GroupID: group.GroupID, User: carol})
+	require.NoError(t, err)
+	c.sends(t, to, "with carol")
+	_, err = a.Group(ctx, client.GroupRemove{GroupID: group.GroupID, User: carol})
+	require.NoError(t, err)
+	b.sends(t, to, "after")
+	room := events.Group(group.GroupID)
+	require.Equal(t, []string{"before", "with carol", "after"}, contents(eventually(t, b, room, 3)))
+	require.Equal(t, []string{"with carol"}, contents(eventually(t, c, room, 1)))
+
+	heads := func(u *user) []string {
+		all, err := u.Conversations(ctx, 10)
+		require.NoError(t, err)
+		var said []string
+		for _, h := range all {
+			said = append(said, fmt.Sprintf("%s %q, %d unread", h.Conversation, h.Last.Content, h.Unread))
+		}
+		slices.Sort(said) // of one second there is no latest
+		return said
+	}
+	direct := one.Conversation
+	want := map[*user][]string{
+		a: {room + ` "after", 2 unread`, direct + ` "three", 0 unread`},
+		b: {room + ` "after", 2 unread`, direct + ` "three", 1 unread`},
+		c: nil,
+	}
+	for u, list := range want {
+		require.Eventually(t, func() bool { return slices.Equal(list, heads(u)) }, patience, 10*time.Millisecond, "%v", list)
+	}
+	d.stop()
+}
+
+// sendTwice sends messages in forty conversations, and all of them again from a process that has forgotten the first time,
+// so that nothing but the store can tell repeats.
+func sendTwice(t *testing.T, dir string, messages int) {
+	const peers = 40
+	each := messages / peers
+	var first []string
+	var log pubsub.Bus
+	var reader message.Store
+	for range 2 {
+		d := startDevWith(t, dir, fx.Populate(&log, &reader))
+		a := join(t, d.url(), alice, nil)
+		var sent []string
+		for some := range slices.Chunk(numbered(0, each), 25) { // each lane a few at a time
+			var sending []*client.Sending
+			for _, content := range some {
+				for peer := range int64(peers) {
+					sending = append(sending, a.Post(t.Context(), client.Send{
+						Target: client.ToUser(2000 + peer), Content: content, ClientMsgID: "repeated " + content,
+					}))
+				}
+			}
+			for _, s := range sending {
+				accepted, err := s.Wait()
+				require.NoError(t, err)
+				sent = append(sent, accepted.MessageID)
+			}
+		}
+		if first == nil {
+			first = sent
+		}
+		require.Equal(t, first, sent)
+		for peer := range int64(peers) {
+			a.sends(t, client.ToUser(2000+peer), "the end")
+		}
+		awaitStored(t, log, reader)
+		d.stop()
+	}
+
+	d := startDevWith(t, dir, fx.Populate(&reader))
+	a := join(t, d.url(), alice, nil)
+	for peer := range int64(peers) {
+		conversation := events.Direct(alice, 2000+peer)
+		messages, more, err := reader.History(t.Context(), conversation, store.Page{Limit: 2 * each})
+		require.NoError(t, err)
+		require.False(t, more)
+		var got []string
+		var seqs []int64
+		for _, m := range messages {
+			got, seqs = append(got, m.Content), append(seqs, m.Seq)
+		}
+		// The repeats lie between the two ends: each message is where it was first.
+		want := append(numbered(0, each), "the end", "the end")
+		require.Equal(t, want, got)
+		require.IsIncreasing(t, seqs)
+		if peer == 0 {
+			newest, err := a.History(t.Context(), client.History{Conversation: conversation, Limit: 20})
+			require.NoError(t, err)
+			require.Equal(t, want[len(want)-20:], contents(newest.Messages))
+			require.True(t, newest.More)
+		}
+	}
+}
+
+// awaitStored waits until everything in the log is in the store.
+func awaitStored(t *testing.T, log pubsub.Bus, reader message.Store) {
+	t.Helper()
+	end, err := log.Log(events.TopicMessages).End(t.Context())
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		stored, err := reader.Stored(t.Context())
+		if err != nil {
+			return false
+		}
+		for partition, seq := range end {
+			if stored[partition] < seq {
+				return false
+			}
+		}
+		return true
+	}, 3*patience, 20*time.Millisecond)
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"millrace/events"
+	"millrace/infra/auth"
+	"millrace/infra/config"
+)
+
+const (
+	// devTokenLife is how long a token from /dev/token holds.
+	devTokenLife = 24 * time.Hour
+	// maxDevTokenRequest bounds the body of /dev/token.
+	maxDevTokenRequest = 1 << 10
+)
+
+func newTokenCommand() *cobra.Command {
+	var (
+		cfg  config.Config
+		id   auth.Identity
+		life time.Duration
+	)
+	cmd := &cobra.Command{
+		Use:   "token --user=ID",
+		Short: "Print a user's token",
+		Long: `Print a token (HS256) that a gateway with the same secret accepts. The secret is that of MILLRACE_JWT_SECRET or, if that
+is not set, the one which "millrace dev" drew for itself and keeps in its data directory.`,
+		Example: "  millrace token --user=1001 --ttl=1h",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := cfg.Load(cmd.Flags()); err != nil {
+				return err
+			}
+			if id.User < 1 || id.User > events.MaxID {
+				return fmt.Errorf("--user=%d: a user id is from 1 to %d", id.User, int64(events.MaxID))
+			}
+			if life <= 0 {
+				return fmt.Errorf("--ttl=%s: the token would have expired already", life)
+			}
+			secret := cfg.JWTSecret
+			if secret == "" {
+				kept, err := os.ReadFile(secretFile(cfg.DataDir))
+				if err != nil {
+					return fmt.Errorf("no secret: set MILLRACE_JWT_SECRET, or --data-dir to the directory of a `millrace dev`: %w", err)
+				}
+				secret = string(kept)
+			}
+			id.Expires = time.Now().Add(life)
+			token, err := auth.Sign(secret, id)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), token)
+			return nil
+		},
+	}
+	cfg.BindToken(cmd.Flags())
+	cmd.Flags().Int64Var(&id.User, "user", 0, "user id")
+	cmd.Flags().DurationVar(&life, "ttl", devTokenLife, "how long the token holds")
+	cmd.Flags().StringVar(&id.UserType, "user-type", "", "put into the token for routing")
+	cmd.Flags().StringVar(&id.Region, "region", "", "put into the token for routing")
+	_ = cmd.MarkFlagRequired("user") // fails only for a flag that does not exist
+	return cmd
+}
+
+func secretFile(dataDir string) string { return filepath.Join(dataDir, "jwt-secret") }
+
+// devSecret is the secret that dev draws once for its data directory, so that tokens outlive a restart.
+func devSecret(dataDir string) (string, error) {
+	kept, err := os.ReadFile(secretFile(dataDir))
+	if err == nil {
+		return string(kept), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("token secret: %w", err)
+	}
+	var random [32]byte
+	_, _ = rand.Read(random[:]) // never fails
+	secret := hex.EncodeToString(random[:])
+	if err := os.MkdirAll(dataDir, 0o750); err != nil {
+		return "", fmt.Errorf("data directory: %w", err)
+	}
+	if err := os.WriteFile(secretFile(dataDir), []byte(secret), 0o600); err != nil {
+		return "", fmt.Errorf("token secret: %w", err)
+	}
+	return secret, nil
+}
+
+// serveDevToken gives anybody a token for any user: for dev alone.
+func serveDevToken(secret string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var request struct {
+			User int64 `json:"user"`
+		}
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxDevTokenRequest))
+		if err == nil {
+			err = json.Unmarshal(body, &request)
+		}
+		if err != nil || request.User < 1 || request.User > events.MaxID {
+			http.Error(w, `want {"user":ID}`, http.StatusBadRequest)
+			return
+		}
+		token, err := auth.Sign(secret, auth.Identity{User: request.User, Expires: time.Now().Add(devTokenLife)})
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]string{"token": token}) // the client may have gone
+	}
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"bytes"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/infra/auth"
+)
+
+func run(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	root := newRootCommand()
+	root.SetOut(&out)
+	root.SetArgs(args)
+	err := root.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+func TestTokenIsSignedWithTheSecretThatIsSet(t *testing.T) {
+	t.Setenv("MILLRACE_JWT_SECRET", secret)
+	out, err := run(t, "token", "--user=1001", "--region=eu")
+	require.NoError(t, err)
+	id, err := auth.NewSecretVerifier(secret).Verify(t.Context(), strings.TrimSpace(out))
+	require.NoError(t, err)
+	require.EqualValues(t, 1001, id.User)
+	require.Equal(t, "eu", id.Region)
+}
+
+func TestTokenIsSignedWithTheSecretThatDevDrew(t *testing.T) {
+	dir := t.TempDir()
+	drawn, err := devSecret(dir)
+	require.NoError(t, err)
+	again, err := devSecret(dir)
+	require.NoError(t, err)
+	require.Equal(t, drawn, again, "tokens outlive a restart")
+
+	out, err := run(t, "token", "--user=7", "--data-dir="+dir)
+	require.NoError(t, err)
+	_, err = auth.NewSecretVerifier(drawn).Verify(t.Context(), strings.TrimSpace(out))
+	require.NoError(t, err)
+}
+
+func TestTokenSaysWhatIsWrong(t *testing.T) {
+	for want, args := range map[string][]string{
+		"required flag":          {"token", "--jwt-secret=" + secret},
+		"a user id is from 1 to": {"token", "--user=0", "--jwt-secret=" + secret},
+		"expired already":        {"token", "--user=1", "--ttl=-1s", "--jwt-secret=" + secret},
+		"MILLRACE_JWT_SECRET":    {"token", "--user=1", "--data-dir=" + t.TempDir()},
+		"wants at least 32":      {"token", "--user=1", "--jwt-secret=short"},
+	} {
+		_, err := run(t, args...)
+		require.ErrorContains(t, err, want)
+	}
+}
+
+func TestDevTokenIsGivenToAnybodyForAnyUser(t *testing.T) {
+	for body, code := range map[string]int{
+		`{"user":1001}`: http.StatusOK, `{"user":0}`: http.StatusBadRequest, `[]`: http.StatusBadRequest,
+		`{"user":1001,"x":"` + strings.Repeat("x", maxDevTokenRequest) + `"}`: http.StatusBadRequest,
+	} {
+		recorder := httptest.NewRecorder()
+		serveDevToken(secret)(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/dev/token", strings.NewReader(body)))
+		require.Equal(t, code, recorder.Code, body)
+	}
+}

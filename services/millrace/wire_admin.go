@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+
+	"go.uber.org/fx"
+
+	"millrace/events"
+	"millrace/infra/config"
+	"millrace/infra/pubsub"
+	"millrace/infra/telemetry"
+)
+
+// asCheck adds what the constructor answers to the checks of /readyz.
+func asCheck(constructor any) any {
+	return fx.Annotate(constructor, fx.ResultTags(`group:"checks"`))
+}
+
+// common is what every role has: its configuration, a log on standard error and, where one is configured, the admin
+// server.
+func common(cfg *config.Config) fx.Option {
+	options := []fx.Option{
+		fx.Supply(cfg),
+		fx.Provide(func(cfg *config.Config) *slog.Logger {
+			return telemetry.NewLogger(os.Stderr, cfg.LogLevel, cfg.LogFormat).With("role", string(cfg.Role))
+		}),
+	}
+	if cfg.AdminAddr != "" {
+		options = append(options, fx.Invoke(fx.Annotate(
+			func(lc fx.Lifecycle, cfg *config.Config, checks []telemetry.Check) error {
+				admin, err := telemetry.StartAdmin(cfg.AdminAddr, checks)
+				if err != nil {
+					return err
+				}
+				lc.Append(fx.StopHook(admin.Close))
+				return nil
+			},
+			fx.ParamTags(``, ``, `group:"checks"`),
+		)))
+	}
+	return fx.Options(options...)
+}
+
+// logAndStoreChecks are those of every role that works on the log and the store.
+func logAndStoreChecks() fx.Option {
+	return fx.Provide(
+		asCheck(func(bus pubsub.Bus) telemetry.Check {
+			return telemetry.Check{Name: "log", Ready: func(ctx context.Context) error {
+				_, err := bus.Log(events.TopicMessages).End(ctx)
+				return err
+			}}
+		}),
+		asCheck(func(db storeBackend) telemetry.Check { return telemetry.Check{Name: "store", Ready: db.Ping} }),
+	)
+}

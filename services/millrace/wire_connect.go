@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"go.uber.org/fx"
+	"google.golang.org/grpc"
+
+	"millrace/infra/auth"
+	"millrace/infra/config"
+	"millrace/services/connect"
+)
+
+const (
+	// handshakeTimeout bounds how long a client may take to ask for its WebSocket.
+	handshakeTimeout = 10 * time.Second
+	// maxHandshakeBytes bounds the header of that request.
+	maxHandshakeBytes = 16 << 10
+)
+
+// gatewayServer serves the gateway at /ws.
+type gatewayServer struct {
+	gateway  *connect.Gateway
+	listener net.Listener
+	server   *http.Server
+}
+
+type gatewayParams struct {
+	fx.In
+
+	Context  context.Context
+	Config   *config.Config
+	Verifier connect.Verifier
+	Log      *slog.Logger
+	// Local is there in a process that serves the nodes itself.
+	Local *grpcServer `optional:"true"`
+}
+
+func newGatewayServer(lc fx.Lifecycle, p gatewayParams) (*gatewayServer, error) {
+	messageAddrs, pushAddrs := p.Config.MessageAddrs, p.Config.PushAddrs
+	if p.Local != nil {
+		messageAddrs, pushAddrs = []string{p.Local.Addr()}, []string{p.Local.Addr()}
+	}
+	messages, err := dialNodes(lc, p.Config, messageAddrs)
+	if err != nil {
+		return nil, err
+	}
+	pushes, err := dialNodes(lc, p.Config, pushAddrs)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := new(net.ListenConfig).Listen(p.Context, "tcp", p.Config.ConnectAddr)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		name = "gateway"
+	}
+	s := &gatewayServer{
+		listener: listener,
+		gateway: connect.New(connect.Config{
+			Name: name + "/" + listener.Addr().String(), AllowedOrigins: p.Config.AllowedOrigins, SendRate: p.Config.SendRate,
+		}, p.Verifier, messages, pushes, p.Log),
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /ws", s.gateway)
+	if p.Config.Role == config.Dev && p.Config.JWTSecret != "" {
+		mux.Handle("POST /dev/token", serveDevToken(p.Config.JWTSecret))
+	}
+	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: handshakeTimeout, MaxHeaderBytes: maxHandshakeBytes}
+	return s, nil
+}
+
+// Addr is where WebSockets are accepted.
+func (s *gatewayServer) Addr() string { return s.listener.Addr().String() }
+
+func (s *gatewayServer) run(ctx context.Context) error {
+	served := make(chan error, 1)
+	go func() { served <- s.server.Serve(s.listener) }()
+	err := s.gateway.Run(ctx)
+	if closed := <-served; !errors.Is(closed, http.ErrServerClosed) {
+		err = errors.Join(err, closed)
+	}
+	return err
+}
+
+// stop takes no new connections, and closes those there are once they have their answers.
+func (s *gatewayServer) stop(ctx context.Context) error {
+	s.gateway.Drain(ctx)
+	return s.server.Shutdown(ctx)
+}
+
+func newVerifier(ctx context.Context, cfg *config.Config) (connect.Verifier, error) {
+	if cfg.JWKSURL != "" {
+		return auth.NewJWKSVerifier(ctx, cfg.JWKSURL)
+	}
+	return auth.NewSecretVerifier(cfg.JWTSecret), nil
+}
+
+func dialNodes(lc fx.Lifecycle, cfg *config.Config, addresses []string) ([]connect.Node, error) {
+	var nodes []connect.Node
+	for _, address := range addresses {
+		conn, err := grpc.NewClient(address, dialOptions(cfg)...)
+		if err != nil {
+			return nil, fmt.Errorf("node %s: %w", address, err)
+		}
+		lc.Append(fx.StopHook(conn.Close))
+		nodes = append(nodes, connect.Node{Name: address, Conn: conn})
+	}
+	return nodes, nil
+}
+
+// gateway serves WebSockets.
+func gateway() fx.Option {
+	return fx.Module("gateway",
+		fx.Provide(newVerifier, newGatewayServer),
+		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, s *gatewayServer) {
+			runs(lc, shutdown, log, "gateway", s.run, s.stop)
+		}),
+	)
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"go.uber.org/fx"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"millrace/infra/auth"
+	"millrace/infra/config"
+)
+
+const (
+	// A dead peer, also a half-open connection, is noticed within keepaliveTime + keepaliveTimeout.
+	keepaliveTime    = 10 * time.Second
+	keepaliveTimeout = 5 * time.Second
+	// A node that went away is looked for at most so far apart.
+	firstRedial   = 50 * time.Millisecond
+	slowestRedial = time.Second
+	// maxFrame bounds one gRPC message: a frame of batches from every connection of a gateway.
+	maxFrame = 32 << 20
+	// window lets a busy stream carry many frames before it waits for the other end.
+	window = 4 << 20
+	// drainTimeout is how long calls under way may take when the server stops.
+	drainTimeout = 5 * time.Second
+)
+
+// grpcService is one service to serve.
+type grpcService struct {
+	register func(grpc.ServiceRegistrar)
+	// endStreams ends those of the service's streams that would go on for ever; nil if there are none.
+	endStreams func(context.Context) error
+}
+
+func asGRPCService(constructor any) any {
+	return fx.Annotate(constructor, fx.ResultTags(`group:"grpc"`))
+}
+
+// grpcServer serves the services of the process, with health and reflection.
+type grpcServer struct {
+	listener net.Listener
+	server   *grpc.Server
+	health   *health.Server
+	services []grpcService
+}
+
+func newGRPCServer(ctx context.Context, cfg *config.Config, services []grpcService) (*grpcServer, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.MessageAddr)
+	if err != nil {
+		return nil, fmt.Errorf("gRPC server: %w", err)
+	}
+	s := &grpcServer{listener: listener, health: health.NewServer(), services: services}
+	s.server = grpc.NewServer(append(auth.ServiceToken(cfg.ServiceToken).ServerOptions(),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
+		grpc.MaxRecvMsgSize(maxFrame),
+		grpc.InitialWindowSize(window),
+		grpc.InitialConnWindowSize(window),
+	)...)
+	healthv1.RegisterHealthServer(s.server, s.health)
+	reflection.Register(s.server)
+	for _, service := range services {
+		service.register(s.server)
+	}
+	return s, nil
+}
+
+// Addr is where the server listens.
+func (s *grpcServer) Addr() string { return s.listener.Addr().String() }
+
+func (s *grpcServer) run(context.Context) error { return s.server.Serve(s.listener) }
+
+// stop lets calls under way finish, but not for ever.
+func (s *grpcServer) stop(ctx context.Context) error {
+	s.health.Shutdown()
+	force := time.AfterFunc(drainTimeout, s.server.Stop)
+	defer force.Stop()
+	var err error
+	for _, service := range s.services {
+		if service.endStreams != nil {
+			err = errors.Join(err, service.endStreams(ctx))
+		}
+	}
+	s.server.GracefulStop()
+	return err
+}
+
+// serveGRPC serves every grpcService of the process.
+func serveGRPC() fx.Option {
+	return fx.Module("grpc",
+		fx.Provide(fx.Annotate(newGRPCServer, fx.ParamTags(``, ``, `group:"grpc"`))),
+		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, s *grpcServer) {
+			runs(lc, shutdown, log, "grpc", s.run, s.stop)
+		}),
+	)
+}
+
+// dialOptions are those of every connection between nodes.
+func dialOptions(cfg *config.Config) []grpc.DialOption {
+	return append(auth.ServiceToken(cfg.ServiceToken).DialOptions(),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true}),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: firstRedial, Multiplier: 1.6, Jitter: 0.2, MaxDelay: slowestRedial},
+			MinConnectTimeout: slowestRedial,
+		}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxFrame)),
+		grpc.WithInitialWindowSize(window),
+		grpc.WithInitialConnWindowSize(window),
+	)
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+
+	"go.uber.org/fx"
+
+	"millrace/events"
+	"millrace/infra/broker"
+	"millrace/infra/config"
+	"millrace/infra/pubsub"
+	"millrace/infra/pubsub/kafka"
+)
+
+// brokerAddrs is where the log is.
+type brokerAddrs []string
+
+// embeddedBroker runs a broker in this process and takes the log from it.
+func embeddedBroker() fx.Option {
+	return fx.Module("broker", fx.Provide(
+		func(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (*broker.Broker, brokerAddrs, error) {
+			b, err := broker.Start(broker.Config{
+				Addr: cfg.EmbeddedKafkaAddr, DataDir: filepath.Join(cfg.DataDir, "kafka"), Log: log,
+			})
+			if err != nil {
+				return nil, nil, err
+			}
+			lc.Append(fx.StopHook(b.Close))
+			return b, brokerAddrs{b.Addr()}, nil
+		},
+	))
+}
+
+// externalBroker takes the log from the configured brokers.
+func externalBroker() fx.Option {
+	return fx.Provide(func(cfg *config.Config) brokerAddrs { return cfg.KafkaBrokers })
+}
+
+// topicEpochs counts how often a topic was made anew.
+type topicEpochs interface {
+	Epoch(ctx context.Context, topic, topicID string) (int64, error)
+}
+
+// bus connects to the log; this is the line to change for another one. It needs the store once, to learn the epoch of
+// every position.
+func bus() fx.Option {
+	return fx.Module("bus", fx.Provide(
+		func(ctx context.Context, lc fx.Lifecycle, cfg *config.Config, addrs brokerAddrs, epochs topicEpochs, log *slog.Logger) (pubsub.Bus, error) {
+			ctx, cancel := context.WithTimeout(ctx, startTimeout)
+			defer cancel()
+			c := kafka.Config{
+				Brokers: addrs, ClientID: "millrace-" + string(cfg.Role), InstanceID: cfg.InstanceID,
+				Partitions: cfg.TopicPartitions, Replication: cfg.TopicReplication, MinISR: cfg.TopicMinISR,
+			}
+			topicID, err := kafka.EnsureTopics(ctx, c, log)
+			if err != nil {
+				return nil, err
+			}
+			if c.Epoch, err = epochs.Epoch(ctx, events.TopicMessages, topicID); err != nil {
+				return nil, err
+			}
+			b, err := kafka.NewBus(ctx, c, log)
+			if err != nil {
+				return nil, err
+			}
+			lc.Append(fx.StopHook(b.Close))
+			return b, nil
+		},
+	))
+}

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"go.uber.org/fx"
+	"google.golang.org/grpc"
+
+	"millrace/infra/pubsub"
+	millracev1 "millrace/proto/millrace/v1"
+	"millrace/services/message"
+)
+
+// messageService offers the message API.
+func messageService() fx.Option {
+	return fx.Module("message", fx.Provide(
+		func(lc fx.Lifecycle, bus pubsub.Bus, store message.Store, log *slog.Logger) (*message.Service, error) {
+			s, err := message.New(message.Deps{Bus: bus, Store: store, Log: log})
+			if err != nil {
+				return nil, err
+			}
+			lc.Append(fx.StopHook(s.Close))
+			return s, nil
+		},
+		asGRPCService(func(s *message.Service) grpcService {
+			return grpcService{
+				register: func(r grpc.ServiceRegistrar) { millracev1.RegisterMessageServiceServer(r, s) },
+				endStreams: func(context.Context) error {
+					s.Drain()
+					return nil
+				},
+			}
+		}),
+	))
+}

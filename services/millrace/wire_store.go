@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+
+	"go.uber.org/fx"
+
+	"millrace/handlers/storage"
+	"millrace/infra/config"
+	"millrace/infra/store/mongo"
+	"millrace/infra/store/sqlite"
+	"millrace/services/message"
+)
+
+// storeBackend is all that is asked of a store.
+type storeBackend interface {
+	storage.Store
+	message.Store
+	topicEpochs
+	Ping(ctx context.Context) error
+	Close() error
+}
+
+// openStore opens MongoDB where it is configured, otherwise SQLite.
+func openStore(ctx context.Context, cfg *config.Config) (storeBackend, error) {
+	if cfg.MongoDBURI != "" {
+		return mongo.Open(ctx, cfg.MongoDBURI)
+	}
+	return sqlite.Open(ctx, filepath.Join(cfg.DataDir, "millrace.db"))
+}
+
+// dataStore opens the store and offers it to each user under the interface that user declares.
+func dataStore() fx.Option {
+	return fx.Module("store", fx.Provide(
+		func(ctx context.Context, lc fx.Lifecycle, cfg *config.Config) (storeBackend, error) {
+			db, err := openStore(ctx, cfg)
+			if err != nil {
+				return nil, err
+			}
+			lc.Append(fx.StopHook(db.Close))
+			return db, nil
+		},
+		func(db storeBackend) (storage.Store, message.Store, topicEpochs) { return db, db, db },
+	))
+}
