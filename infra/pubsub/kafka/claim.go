@@ -19,9 +19,10 @@ type claim struct {
 	stop    context.CancelFunc
 	idle    chan struct{} // closed when held with nothing in flight
 	over    chan struct{} // closed when Watermill's handler has returned
+	orphan  bool          // outlives its session; guarded by the mutex of the claims
 
 	mu       sync.Mutex
-	inFlight bool
+	inFlight *message.Message // what the reader has
 	ended    bool
 	waiting  *message.Message            // kept from the reader: Watermill waits for its acknowledgement
 	bundles  [][]*sarama.ConsumerMessage // the one in flight and the one after it
@@ -70,7 +71,7 @@ func (c *claim) take(msg *message.Message) bool {
 		c.keep(msg)
 		return false
 	}
-	c.inFlight = true
+	c.inFlight = msg
 	return true
 }
 
@@ -98,10 +99,10 @@ func (c *claim) settle() {
 		c.unwatch = nil
 	}
 	c.settleBundle()
-	if c.inFlight && c.holding.Err() != nil {
+	if c.inFlight != nil && c.holding.Err() != nil {
 		close(c.idle)
 	}
-	c.inFlight = false
+	c.inFlight = nil
 }
 
 // settleBundle drops from the bundle that was in flight what was acknowledged of it. The mutex is held.
@@ -138,7 +139,7 @@ func (c *claim) hold() {
 		return
 	}
 	c.stop()
-	if !c.inFlight {
+	if c.inFlight == nil {
 		close(c.idle)
 	}
 }
@@ -152,6 +153,16 @@ func (c *claim) end() {
 	if c.waiting != nil {
 		c.waiting.Ack()
 		c.waiting = nil
+	}
+}
+
+// abandon ends the claim without waiting for the reader, whose answer then means nothing.
+func (c *claim) abandon() {
+	c.end()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inFlight != nil {
+		c.inFlight.Ack() // not marked: the claim has ended
 	}
 }
 

@@ -64,26 +64,35 @@ func (c *claims) forward(
 	}
 }
 
-// drain lets no further message through and waits until those being handled are acknowledged or refused.
+// drain lets no further message through and waits until those being handled are acknowledged or refused, at most for the
+// timeout. Then it ends all claims that outlived their session: Watermill may close its channel, into which they send.
 func (c *claims) drain(timeout time.Duration) {
 	c.mu.Lock()
 	c.draining = true
 	current := make([]*claim, 0, len(c.current))
+	var orphans []*claim
 	for _, claim := range c.current {
 		current = append(current, claim)
+		if claim.orphan {
+			orphans = append(orphans, claim)
+		}
 	}
 	c.mu.Unlock()
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
 	for _, claim := range current {
 		claim.hold()
 	}
+	expired, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
 	for _, claim := range current {
 		select {
 		case <-claim.idle:
-		case <-timer.C:
-			return
+		case <-claim.over:
+		case <-expired.Done():
+			claim.abandon()
 		}
+	}
+	for _, claim := range orphans {
+		<-claim.over
 	}
 }
 
@@ -129,12 +138,25 @@ func (c *claims) consume(inner sarama.ConsumerGroupHandler, sess sarama.Consumer
 	defer timer.Stop()
 	select {
 	case <-claim.idle:
+	case <-claim.over:
 	case <-timer.C:
 		c.log.Info("partition taken away while a record is being handled; it will be handled again",
 			slog.String("topic", at.topic), slog.Int("partition", int(at.partition)))
 	}
 	claim.end()
+	if !c.outlive(claim) {
+		claim.abandon()
+		<-claim.over
+	}
 	return nil
+}
+
+// outlive lets the claim go on after its session until the reader answers, unless the subscription is ending.
+func (c *claims) outlive(claim *claim) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	claim.orphan = !c.draining
+	return claim.orphan
 }
 
 // open waits until an earlier claim of the partition is over: its last record may still be with the reader. Nil if the

@@ -114,3 +114,19 @@ func TestTheKeyOfAForeignRecordIsItsKeyWhateverItsHeadersSay(t *testing.T) {
 	require.NotContains(t, keyless.Metadata, pubsub.KeyHeader)
 	keyless.Ack()
 }
+
+func TestASubscriberClosesThoughARecordTakenAwayIsNeverAnswered(t *testing.T) {
+	at := brokers(t)
+	topic := newTopic(t, at, 1)
+	bus := open(t, Config{Brokers: at})
+	first, held := subscribe(t.Context(), t, bus, "group", topic)
+	require.NoError(t, bus.Publisher().Publish(topic, numbered(0, 1)...))
+	msg := <-held
+	second, in := subscribe(t.Context(), t, bus, "group", topic)
+	require.NoError(t, first.Close())
+	_, more := <-held
+	require.False(t, more, "a message came after the end")
+	require.Equal(t, []string{"0"}, consumed(t, in, "0"), "what was never acknowledged comes again")
+	require.True(t, msg.Ack(), "an answer that comes too late means nothing")
+	require.NoError(t, second.Close())
+}
