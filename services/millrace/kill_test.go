@@ -114,7 +114,7 @@ func startCrowd(ctx context.Context, t *testing.T, gateways []string) *crowd {
 	c := &crowd{t: t, talkers: make([]*talker, 8), journal: oracle.New()}
 	var users []int64
 	for i := range c.talkers {
-		c.talkers[i] = &talker{id: int64(alice + i), url: gateways[i%2], journal: c.journal}
+		c.talkers[i] = &talker{id: int64(alice + i), url: gateways[i%len(gateways)], journal: c.journal}
 		require.NoError(t, c.talkers[i].connect(ctx, nil))
 		users = append(users, c.talkers[i].id)
 	}
