@@ -45,6 +45,7 @@ func startApp(ctx context.Context, options ...fx.Option) (*fx.App, error) {
 		fx.WithLogger(func(log *slog.Logger) fxevent.Logger {
 			fxLog := &fxevent.SlogLogger{Logger: log}
 			fxLog.UseLogLevel(slog.LevelDebug)
+			fxLog.UseErrorLevel(slog.LevelDebug) // main says what went wrong, in words
 			return fxLog
 		}),
 	)
