@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -44,4 +45,10 @@ func TestWrongConfigurationIsToldAtOnceBeforeAnythingStarts(t *testing.T) {
 	require.ErrorContains(t, err, `unknown handler "analytics"`)
 	_, err = run(t, "worker", "--kafka-brokers=127.0.0.1:1")
 	require.ErrorContains(t, err, "--handlers is empty")
+}
+
+func TestStoreIsMadeInADirectoryThatIsNotThereYet(t *testing.T) {
+	db, err := openStore(t.Context(), &config.Config{DataDir: filepath.Join(t.TempDir(), "new", "data")})
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
 }

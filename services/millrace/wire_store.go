@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"path/filepath"
 
 	"go.uber.org/fx"
@@ -26,6 +28,9 @@ type storeBackend interface {
 func openStore(ctx context.Context, cfg *config.Config) (storeBackend, error) {
 	if cfg.MongoDBURI != "" {
 		return mongo.Open(ctx, cfg.MongoDBURI)
+	}
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	return sqlite.Open(ctx, filepath.Join(cfg.DataDir, "millrace.db"))
 }
