@@ -76,7 +76,8 @@ func New(opts Options, log *slog.Logger) *Hub {
 // Handler is its entry for the router.
 func (h *Hub) Handler() events.Handler {
 	return events.Handler{
-		Name: "push", Topic: events.TopicMessages, Group: "push-consumer-group", Handle: h.handle,
+		Name: "push", Topic: events.TopicMessages, Group: "push-consumer-group",
+		Handle: h.handle, HandleBatch: h.handleAll,
 		Claimed: h.routes.claim, Settled: h.routes.settle, Released: h.routes.release,
 	}
 }
@@ -96,6 +97,15 @@ func (h *Hub) handle(_ context.Context, r events.Record) error {
 	}
 	h.routes.deliver(r.Position, d)
 	return nil
+}
+
+// handleAll saves the router work for each record; there is nothing that a batch could share here.
+func (h *Hub) handleAll(ctx context.Context, records []events.Record) []error {
+	errs := make([]error, len(records))
+	for i, r := range records {
+		errs[i] = h.handle(ctx, r)
+	}
+	return errs
 }
 
 // Start begins to cover what moves.

@@ -38,6 +38,8 @@ type Config struct {
 	EmbeddedKafkaAddr string
 	DataDir           string
 	MongoDBURI        string // may hold a password: never shown
+	RedisAddr         string // may hold a password: never shown
+	RedisPassword     string
 	InstanceID        string
 
 	TopicPartitions  int32
@@ -90,6 +92,8 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 		flags.StringVar(&c.MongoDBURI, "mongodb-uri", "", "MongoDB to store in, mongodb://…, with the database as its path; empty: SQLite in the data directory")
 	}
 	if is(Dev, Message, Worker) {
+		flags.StringVar(&c.RedisAddr, "redis-addr", "", "Redis that processes share what they know of repeats in, host:port or a redis:// or rediss:// (TLS) URL; empty: each has its own memory")
+		flags.StringVar(&c.RedisPassword, "redis-password", "", "password of Redis")
 		flags.StringVar(&c.InstanceID, "instance-id", map[bool]string{true: "dev"}[role == Dev], "static consumer group membership: a name of this process that no other has and that stays after a restart")
 		flags.Int32Var(&c.TopicPartitions, "topic-partitions", events.DefaultPartitions, "partitions of the topics, fixed for their life")
 		flags.Int16Var(&c.TopicReplication, "topic-replication", 0, "replicas of topics that are created; 0: the brokers' default")
@@ -183,6 +187,9 @@ func (c *Config) check(flags *pflag.FlagSet) (faults []error) {
 	}
 	if c.MongoDBURI != "" && !strings.HasPrefix(c.MongoDBURI, "mongodb://") && !strings.HasPrefix(c.MongoDBURI, "mongodb+srv://") {
 		fault("mongodb-uri", "must begin with mongodb:// or mongodb+srv://")
+	}
+	if c.RedisAddr != "" && !strings.Contains(c.RedisAddr, "://") {
+		addresses("redis-addr", c.RedisAddr)
 	}
 	if flags.Lookup("send-rate") != nil && c.SendRate < 1 {
 		fault("send-rate", "%d is not at least 1", c.SendRate)

@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -17,22 +18,12 @@ func (c *consumer) handleBatch(messages []*message.Message) map[*message.Message
 		return nil
 	}
 	begin := time.Now()
-	taken := make([]*message.Message, 0, len(messages))
-	records := make([]events.Record, 0, len(messages))
-	for _, msg := range messages {
-		pos, err := c.bus.Position(msg)
-		if err != nil {
-			continue
-		}
-		if r, outcome, err := c.read(msg, pos); err == nil && outcome == Handled {
-			taken, records = append(taken, msg), append(records, r)
-		}
-	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(messages[0].Context()), c.timeout)
+	defer cancel()
+	taken, records := c.readBatch(ctx, messages)
 	if len(records) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(messages[0].Context()), c.timeout)
-	defer cancel()
 	errs, err := c.tryBatch(ctx, records)
 	if err != nil || len(errs) != len(records) {
 		c.log.Warn("batch failed, its records are handled one by one", "records", len(records), "error", err)
@@ -40,15 +31,45 @@ func (c *consumer) handleBatch(messages []*message.Message) map[*message.Message
 	}
 	took := time.Since(begin) / time.Duration(len(records))
 	handled := make(map[*message.Message]bool, len(records))
+	marks := make([]Mark, 0, len(records))
 	for i, msg := range taken {
 		if errs[i] != nil {
 			continue
 		}
-		c.marks.Mark(ctx, records[i].EventID, records[i].Position)
+		marks = append(marks, Mark{records[i].EventID, records[i].Position})
 		c.observe(Observation{Handler: c.Name, Outcome: Handled, Took: took})
 		handled[msg] = true
 	}
+	c.marks.Mark(ctx, marks...)
 	return handled
+}
+
+// readBatch leaves out what is not to be handled, or no more: repeats of what was handled before, and of what stands
+// earlier in the batch itself.
+func (c *consumer) readBatch(ctx context.Context, messages []*message.Message) ([]*message.Message, []events.Record) {
+	taken := make([]*message.Message, 0, len(messages))
+	records := make([]events.Record, 0, len(messages))
+	ids := make([]string, 0, len(messages))
+	for _, msg := range messages {
+		pos, err := c.bus.Position(msg)
+		if err != nil {
+			continue
+		}
+		if r, outcome, err := c.read(msg, pos); err == nil && outcome == Handled && !slices.Contains(ids, r.EventID) {
+			taken, records, ids = append(taken, msg), append(records, r), append(ids, r.EventID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	kept := 0
+	for i, at := range c.marks.Marked(ctx, ids...) {
+		if !repeats(&records[i], at) {
+			taken[kept], records[kept] = taken[i], records[i]
+			kept++
+		}
+	}
+	return taken[:kept], records[:kept]
 }
 
 // tryBatch makes an error of a panic.

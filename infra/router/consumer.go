@@ -195,17 +195,21 @@ func (c *consumer) handle(msg *message.Message) error {
 	if err != nil {
 		return err
 	}
+	if outcome == Handled && repeats(&r, c.marks.Marked(msg.Context(), r.EventID)[0]) {
+		outcome = Repeated
+	}
 	if d.outcome = outcome; outcome != Handled {
 		return nil
 	}
 	if err := c.Handle(msg.Context(), r); err != nil {
 		return err
 	}
-	c.marks.Mark(msg.Context(), r.EventID, r.Position)
+	c.marks.Mark(msg.Context(), Mark{r.EventID, r.Position})
 	return nil
 }
 
-// read decodes the record and tells what is to become of it: Handled means that the handler is to do it.
+// read decodes the record and tells what is to become of it: Handled means that the handler is to do it, unless it is a
+// repeat.
 func (c *consumer) read(msg *message.Message, pos events.Position) (events.Record, Outcome, error) {
 	if replay := msg.Metadata.Get(ReplayHandlerHeader); replay != "" && replay != c.Name {
 		return events.Record{}, Skipped, nil
@@ -220,8 +224,6 @@ func (c *consumer) read(msg *message.Message, pos events.Position) (events.Recor
 		return r, Skipped, nil
 	case c.misplaced(&r):
 		return r, "", errMisplaced
-	case isRepeat(msg.Context(), c.marks, &r):
-		return r, Repeated, nil
 	}
 	return r, Handled, nil
 }

@@ -11,10 +11,16 @@ import (
 // Marks remember where a handler has handled an event. They are bounded and may be lost, which costs a repeat. An
 // implementation that cannot answer says that there is no mark.
 type Marks interface {
-	// Marked answers the position at which the event was handled.
-	Marked(ctx context.Context, eventID string) (events.Position, bool)
-	// Mark records that the event at the position was handled.
-	Mark(ctx context.Context, eventID string, at events.Position)
+	// Marked answers for each event the position at which it was handled, zero if there is no mark.
+	Marked(ctx context.Context, eventIDs ...string) []events.Position
+	// Mark records that events were handled.
+	Mark(ctx context.Context, marks ...Mark)
+}
+
+// Mark says that an event was handled at a position.
+type Mark struct {
+	EventID string
+	At      events.Position
 }
 
 type memoryMarks struct {
@@ -32,17 +38,22 @@ func NewMarks(size int) Marks {
 	return memoryMarks{cache}
 }
 
-func (m memoryMarks) Marked(_ context.Context, eventID string) (events.Position, bool) {
-	return m.lru.Get(eventID)
+func (m memoryMarks) Marked(_ context.Context, eventIDs ...string) []events.Position {
+	at := make([]events.Position, len(eventIDs))
+	for i, id := range eventIDs {
+		at[i], _ = m.lru.Get(id)
+	}
+	return at
 }
 
-func (m memoryMarks) Mark(_ context.Context, eventID string, at events.Position) {
-	m.lru.Add(eventID, at)
+func (m memoryMarks) Mark(_ context.Context, marks ...Mark) {
+	for _, mark := range marks {
+		m.lru.Add(mark.EventID, mark.At)
+	}
 }
 
-// isRepeat reports whether the record repeats an event that was handled. The same position, or one before, is the record
-// itself come again: whether its work was finished is not known, so it is handled again.
-func isRepeat(ctx context.Context, marks Marks, r *events.Record) bool {
-	at, ok := marks.Marked(ctx, r.EventID)
-	return ok && at.Partition == r.Partition && at.Seq < r.Seq
+// repeats reports whether the record repeats an event that was handled at the position. The same position, or one before,
+// is the record itself come again: whether its work was finished is not known, so it is handled again.
+func repeats(r *events.Record, handled events.Position) bool {
+	return handled.Seq != 0 && handled.Partition == r.Partition && handled.Seq < r.Seq
 }

@@ -67,8 +67,7 @@ func TestFailedAttemptLeavesNoMark(t *testing.T) {
 	id := newMessage(2, "a").Message.MessageID
 	var marked journal[bool]
 	run(t, bus, opts, handler(func(ctx context.Context, r events.Record) error {
-		_, ok := marks.Marked(ctx, r.EventID)
-		marked.add(ok)
+		marked.add(marks.Marked(ctx, r.EventID)[0].Seq != 0)
 		if len(marked.all()) < 12 {
 			return errDown
 		}
@@ -77,9 +76,7 @@ func TestFailedAttemptLeavesNoMark(t *testing.T) {
 	pos := publishEvent(t, bus, newMessage(2, "a"))
 	requireAllCommitted(t, bus)
 	require.Equal(t, make([]bool, 12), marked.all())
-	at, ok := marks.Marked(t.Context(), id)
-	require.True(t, ok)
-	require.Equal(t, pos, at)
+	require.Equal(t, []events.Position{pos}, marks.Marked(t.Context(), id))
 }
 
 func TestRepeatAtLaterPositionIsSkippedAndSettled(t *testing.T) {
@@ -110,8 +107,9 @@ func TestRedeliveryAtMarkedPositionIsHandledAgain(t *testing.T) {
 			bus := memory.NewBus(memory.Config{})
 			pos := publishEvent(t, bus, newMessage(2, "a"))
 			marks := router.NewMarks(10)
-			marks.Mark(t.Context(), newMessage(2, "a").Message.MessageID,
-				events.Position{Partition: pos.Partition, Seq: pos.Seq + ahead})
+			marks.Mark(t.Context(), router.Mark{
+				EventID: newMessage(2, "a").Message.MessageID, At: events.Position{Partition: pos.Partition, Seq: pos.Seq + ahead},
+			})
 			opts := quick()
 			opts.Marks = func(string) router.Marks { return marks }
 			var handled journal[events.Position]
@@ -122,17 +120,6 @@ func TestRedeliveryAtMarkedPositionIsHandledAgain(t *testing.T) {
 			require.Equal(t, []events.Position{pos}, handled.wait(t, 1))
 		})
 	}
-}
-
-func TestMarksAreBounded(t *testing.T) {
-	marks := router.NewMarks(2)
-	for i := range 3 {
-		marks.Mark(t.Context(), strconv.Itoa(i), events.Position{Seq: int64(i + 1)})
-	}
-	_, first := marks.Marked(t.Context(), "0")
-	_, last := marks.Marked(t.Context(), "2")
-	require.False(t, first)
-	require.True(t, last)
 }
 
 // The record in hand is finished although the router stops, and its work is not told to end.

@@ -37,7 +37,7 @@ type Options struct {
 	Retries int
 	// RetryPause is about the first pause between attempts. 100 ms if 0.
 	RetryPause time.Duration
-	// Marks makes the memory for repeats of the named handler. [NewMarks] of 100,000 events if nil.
+	// Marks makes the memory for repeats of the named handler. [NewMarks] of 100,000 events each if nil.
 	Marks func(handler string) Marks
 	// Observe is told of every delivery of a record once it is over. It must not block. May be nil.
 	Observe func(Observation)

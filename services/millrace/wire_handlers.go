@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"millrace/handlers/push"
 	"millrace/infra/config"
 	"millrace/infra/pubsub"
+	"millrace/infra/redis"
 	"millrace/infra/router"
 	millracev1 "millrace/proto/millrace/v1"
 )
@@ -33,7 +35,7 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 			}
 			return audit.Config{Path: cfg.AuditFile}
 		}),
-		fx.Provide(fx.Annotate(newRouter, fx.ParamTags(``, `group:"handlers"`))),
+		fx.Provide(newMarks, fx.Annotate(newRouter, fx.ParamTags(``, `group:"handlers"`))),
 		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, r *router.Router) {
 			runs(lc, shutdown, log, "router", r.Run, func(context.Context) error { return r.Close() })
 		}),
@@ -52,6 +54,25 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 // runsPush tells whether gateways attach to this process.
 func runsPush(cfg *config.Config) bool { return slices.Contains(cfg.Handlers, "push") }
 
-func newRouter(bus pubsub.Bus, handlers []events.Handler, log *slog.Logger) (*router.Router, error) {
-	return router.New(bus, handlers, router.Options{}, log)
+// marksOf makes the memory of a handler for what it has handled.
+type marksOf func(handler string) router.Marks
+
+// ownMarks is how many events each handler remembers in this process.
+const ownMarks = 100_000
+
+// newMarks shares them through Redis where that is configured.
+func newMarks(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (marksOf, error) {
+	if cfg.RedisAddr == "" {
+		return func(string) router.Marks { return router.NewMarks(ownMarks) }, nil
+	}
+	client, err := redis.Open(cfg.RedisAddr, cfg.RedisPassword, log)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", config.EnvName("redis-addr"), err)
+	}
+	lc.Append(fx.StopHook(client.Close))
+	return func(handler string) router.Marks { return client.Marks(handler, router.NewMarks(ownMarks)) }, nil
+}
+
+func newRouter(bus pubsub.Bus, handlers []events.Handler, marks marksOf, log *slog.Logger) (*router.Router, error) {
+	return router.New(bus, handlers, router.Options{Marks: marks}, log)
 }

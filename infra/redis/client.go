@@ -1,0 +1,103 @@
+// Package redis shares between processes what may be lost at any time: which events handlers have handled, and who is
+// online. Redis is only ever a cache. A call that it does not answer within 100 ms is given up, and for the second after
+// that nobody waits for it at all; nothing depends on the answer but how much work is done twice.
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// patience is how long a call may take.
+	patience = 100 * time.Millisecond
+	// pause is how long nobody waits for Redis after it has failed to answer.
+	pause = time.Second
+	// prefix begins every key.
+	prefix = "millrace:"
+)
+
+// errPaused is the answer while Redis is left alone.
+var errPaused = errors.New("redis has failed just now")
+
+// Client is a connection to Redis. It is safe for concurrent use.
+type Client struct {
+	redis *redis.Client
+	log   *slog.Logger
+
+	mu     sync.Mutex
+	failed time.Time // when Redis last failed to answer; zero if it answers
+}
+
+// Open makes a client for host:port, or for a redis:// or rediss:// (TLS) URL, which may hold user, password and database.
+// It does not connect: Redis may come and go. The password, if not empty, goes before that of the URL.
+func Open(address, password string, log *slog.Logger) (*Client, error) {
+	options := &redis.Options{Addr: address}
+	if strings.Contains(address, "://") {
+		var err error
+		if options, err = redis.ParseURL(address); err != nil {
+			return nil, errors.New("no valid redis:// or rediss:// URL") // the error shows the URL, which may hold a password
+		}
+	}
+	if password != "" {
+		options.Password = password
+	}
+	options.MaxRetries = -1
+	options.DialerRetries = 1
+	options.DialTimeout, options.PoolTimeout = patience, patience
+	options.ReadTimeout, options.WriteTimeout = patience, patience
+	options.ContextTimeoutEnabled = true
+	return &Client{redis: redis.NewClient(options), log: log}, nil
+}
+
+// Close ends the connections.
+func (c *Client) Close() error {
+	if err := c.redis.Close(); err != nil {
+		return fmt.Errorf("close redis: %w", err)
+	}
+	return nil
+}
+
+// do makes a call, unless Redis has failed just now. What goes wrong is logged once and not again until it works.
+func (c *Client) do(ctx context.Context, call func(context.Context) error) error {
+	c.mu.Lock()
+	paused := time.Since(c.failed) < pause
+	c.mu.Unlock()
+	if paused {
+		return errPaused
+	}
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := call(bounded)
+	if err != nil && ctx.Err() != nil {
+		return err // the caller has given up, which says nothing about Redis
+	}
+	c.mu.Lock()
+	before := c.failed
+	if c.failed = (time.Time{}); err != nil {
+		c.failed = time.Now()
+	}
+	c.mu.Unlock()
+	switch {
+	case err != nil && before.IsZero():
+		c.log.WarnContext(ctx, "redis does not answer; going on without", "error", err)
+	case err == nil && !before.IsZero():
+		c.log.InfoContext(ctx, "redis answers again")
+	}
+	return err
+}
+
+// Silence keeps the library from writing lines of its own to standard error: [Client] says what matters. It is for main,
+// before any client is made.
+func Silence() { redis.SetLogger(silence{}) }
+
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
