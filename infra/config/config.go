@@ -77,7 +77,7 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 	is := func(roles ...Role) bool { return slices.Contains(roles, role) }
 
 	if is(Dev, Message, Connect, Worker) {
-		flags.StringVar(&c.AdminAddr, "admin-addr", adminAddr(role), "where /healthz, /readyz and /debug/pprof are served; empty: nowhere")
+		flags.StringVar(&c.AdminAddr, "admin-addr", adminAddr(role), "where /healthz, /readyz, /metrics and /debug/pprof are served; empty: nowhere")
 	}
 	if is(Dev, Message, Worker) {
 		flags.StringSliceVar(&c.KafkaBrokers, "kafka-brokers", nil, "Kafka brokers, host:port with commas between"+map[bool]string{true: "; empty: an embedded one"}[role == Dev])

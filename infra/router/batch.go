@@ -37,7 +37,7 @@ func (c *consumer) handleBatch(messages []*message.Message) map[*message.Message
 			continue
 		}
 		marks = append(marks, Mark{records[i].EventID, records[i].Position})
-		c.observe(Observation{Handler: c.Name, Outcome: Handled, Took: took})
+		c.observe(Observation{Handler: c.Name, Outcome: Handled, Took: took, Age: age(records[i].Timestamp)})
 		handled[msg] = true
 	}
 	c.marks.Mark(ctx, marks...)

@@ -37,6 +37,8 @@ type Observation struct {
 	// Retries is how often the handler was tried again.
 	Retries int
 	Took    time.Duration
+	// Age is how old the record was by its own timestamp, which is in whole seconds. Of handled records alone.
+	Age time.Duration
 }
 
 // bundle is how many records of a partition are taken at once.
@@ -137,6 +139,7 @@ type delivery struct {
 	correlation string
 	outcome     Outcome
 	attempts    int
+	timestamp   int64
 }
 
 type deliveryKey struct{}
@@ -174,10 +177,14 @@ func (c *consumer) finish(next message.HandlerFunc) message.HandlerFunc {
 				c.logger(d).Warn("record failed, it comes again", "attempts", d.attempts, "error", err)
 			}
 		}
-		c.observe(Observation{Handler: c.Name, Outcome: d.outcome, Retries: max(d.attempts-1, 0), Took: time.Since(begin)})
+		c.observe(Observation{
+			Handler: c.Name, Outcome: d.outcome, Retries: max(d.attempts-1, 0), Took: time.Since(begin), Age: age(d.timestamp),
+		})
 		return nil, err
 	}
 }
+
+func age(timestamp int64) time.Duration { return time.Since(time.Unix(timestamp, 0)) }
 
 // detach keeps the handler's work from ending half done when the router stops.
 func detach(next message.HandlerFunc) message.HandlerFunc {
@@ -198,6 +205,7 @@ func (c *consumer) handle(msg *message.Message) error {
 	if outcome == Handled && repeats(&r, c.marks.Marked(msg.Context(), r.EventID)[0]) {
 		outcome = Repeated
 	}
+	d.timestamp = r.Timestamp
 	if d.outcome = outcome; outcome != Handled {
 		return nil
 	}

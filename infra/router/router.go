@@ -127,6 +127,19 @@ func (r *Router) Run(ctx context.Context) error {
 // Running is closed once all handlers have subscribed.
 func (r *Router) Running() <-chan struct{} { return r.router.Running() }
 
+// Ready reports why the handlers do not run: they have not subscribed yet, or the router is closed.
+func (r *Router) Ready() error {
+	select {
+	case <-r.router.Running():
+	default:
+		return errors.New("not subscribed yet")
+	}
+	if r.router.IsClosed() {
+		return errors.New("closed")
+	}
+	return nil
+}
+
 // Close ends Run and leaves the consumer groups. Records in hand have twice the timeout to finish; the others come again
 // to whoever reads the partition next.
 func (r *Router) Close() error {

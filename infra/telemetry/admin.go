@@ -8,6 +8,9 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // Check tells whether something the process needs is ready.
@@ -17,7 +20,7 @@ type Check struct {
 }
 
 // Admin serves /healthz (the process lives), /readyz (everything it needs works; 503 and what is wrong otherwise) and
-// /debug/pprof.
+// /metrics and /debug/pprof.
 type Admin struct {
 	listener net.Listener
 	server   *http.Server
@@ -27,10 +30,12 @@ type Admin struct {
 const (
 	checkTimeout = 2 * time.Second
 	headerWait   = 5 * time.Second
+	// scrapeTimeout is below the 10 s that Prometheus waits by default.
+	scrapeTimeout = 8 * time.Second
 )
 
 // StartAdmin listens on the address until [Admin.Close].
-func StartAdmin(address string, checks []Check) (*Admin, error) {
+func StartAdmin(address string, checks []Check, metrics prometheus.Gatherer) (*Admin, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("admin server: %w", err)
@@ -38,6 +43,7 @@ func StartAdmin(address string, checks []Check) (*Admin, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { ready(w, r, checks) })
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{Timeout: scrapeTimeout}))
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)

@@ -18,7 +18,7 @@ func TestReadinessNamesWhatIsNotReady(t *testing.T) {
 	admin, err := StartAdmin("127.0.0.1:0", []Check{
 		{Name: "broker", Ready: func(context.Context) error { return nil }},
 		{Name: "store", Ready: func(context.Context) error { return store }},
-	})
+	}, NewMetrics("v1", "dev"))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, admin.Close()) }()
 
@@ -32,13 +32,17 @@ func TestReadinessNamesWhatIsNotReady(t *testing.T) {
 
 	code, _ = get(t, admin, "/healthz")
 	require.Equal(t, http.StatusOK, code, "the process lives all the same")
+
+	code, body = get(t, admin, "/metrics")
+	require.Equal(t, http.StatusOK, code)
+	require.Contains(t, body, `millrace_build_info{role="dev",version="v1"} 1`)
 }
 
 func TestTakenAddressIsAnError(t *testing.T) {
-	admin, err := StartAdmin("127.0.0.1:0", nil)
+	admin, err := StartAdmin("127.0.0.1:0", nil, NewMetrics("v1", "dev"))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, admin.Close()) }()
-	_, err = StartAdmin(admin.Addr(), nil)
+	_, err = StartAdmin(admin.Addr(), nil, NewMetrics("v1", "dev"))
 	require.ErrorContains(t, err, "admin server")
 }
 

@@ -3,6 +3,7 @@ package connect
 import (
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 )
 
@@ -18,6 +19,8 @@ type Node struct {
 type Config struct {
 	// Name of the gateway, shown in the logs of push nodes.
 	Name string
+	// Metrics is where the gateway's metrics are registered; nil: nowhere.
+	Metrics prometheus.Registerer
 	// AllowedOrigins are browser origins ("https://chat.example.org") accepted beside the gateway's own host. "*" is any.
 	AllowedOrigins []string
 

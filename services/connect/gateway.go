@@ -52,6 +52,7 @@ type Gateway struct {
 	hub      *hub
 	pulse    *pulse
 	rates    *rates
+	metrics  *metrics
 	buffers  sync.Pool
 	syncs    *semaphore.Weighted
 	retries  *semaphore.Weighted
@@ -80,7 +81,8 @@ func New(cfg Config, verifier Verifier, messages, pushes []Node, log *slog.Logge
 		sessions: map[*session]struct{}{},
 	}
 	g.ctx, g.stop = context.WithCancel(context.Background())
-	g.hub = newHub(g.ctx, cfg, g.nodes, log)
+	g.metrics = newMetrics(cfg.Metrics, g)
+	g.hub = newHub(g.ctx, cfg, g.nodes, g.metrics, log)
 	g.upgrader = websocket.Upgrader{
 		HandshakeTimeout: cfg.WriteTimeout, ReadBufferSize: readBuffer, WriteBufferPool: &sync.Pool{},
 		Subprotocols: []string{Subprotocol}, CheckOrigin: g.originAllowed,

@@ -17,11 +17,12 @@ type bounds struct{ frames, bytes int }
 // sessions, in the order of each partition and without gaps. Everything under its lock is bookkeeping in memory: giving a
 // delivery to a session only appends it to a queue.
 type hub struct {
-	log    *slog.Logger
-	reader logReader
-	limit  bounds
-	wait   time.Duration // for acknowledgements
-	keep   time.Duration // interest without sessions
+	log     *slog.Logger
+	reader  logReader
+	limit   bounds
+	metrics *metrics
+	wait    time.Duration // for acknowledgements
+	keep    time.Duration // interest without sessions
 
 	// ctx ends the goroutines that fill gaps; wg waits for them.
 	ctx context.Context
@@ -53,9 +54,9 @@ type idleChannel struct {
 	since time.Time
 }
 
-func newHub(ctx context.Context, cfg Config, reader logReader, log *slog.Logger) *hub {
+func newHub(ctx context.Context, cfg Config, reader logReader, m *metrics, log *slog.Logger) *hub {
 	return &hub{
-		log: log, reader: reader, limit: bounds{cfg.OutboxFrames, cfg.OutboxBytes}, wait: cfg.AckWait, keep: cfg.KeepInterest,
+		log: log, reader: reader, metrics: m, limit: bounds{cfg.OutboxFrames, cfg.OutboxBytes}, wait: cfg.AckWait, keep: cfg.KeepInterest,
 		ctx:      ctx,
 		channels: map[string]*channel{}, streams: map[*stream]struct{}{}, partitions: map[int32]*partition{},
 	}

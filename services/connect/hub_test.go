@@ -51,7 +51,7 @@ func newBench(t *testing.T, channels ...string) *bench {
 		}
 		log.deliveries = append(log.deliveries, d)
 	}
-	b := &bench{t: t, log: log, hub: newHub(ctx, Config{}.withDefaults(), log, slog.New(slog.DiscardHandler))}
+	b := &bench{t: t, log: log, hub: newHub(ctx, Config{}.withDefaults(), log, newMetrics(nil, nil), slog.New(slog.DiscardHandler))}
 	t.Cleanup(func() {
 		cancel()
 		b.wg.Wait()

@@ -57,6 +57,7 @@ func (s *session) send(r request) {
 		refused = refuse(codeRateLimited, "too many sends")
 	}
 	if refused != nil {
+		s.gw.metrics.sends.WithLabelValues(refused.Code).Inc()
 		s.refuse(r.id, refused)
 		return
 	}
@@ -76,6 +77,7 @@ func (s *session) send(r request) {
 
 // answer tells the client what became of its send.
 func (l *lanes) answer(m *outgoing, sent *millracev1.SendWSMessageResponse, refused *refusal) {
+	l.session.gw.metrics.send(m, refused)
 	if refused != nil {
 		l.session.refuse(m.id, refused)
 	} else {

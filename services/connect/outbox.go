@@ -68,6 +68,13 @@ func (o *outbox) put(f outFrame) {
 	o.mu.Unlock()
 }
 
+// waits is how many bytes wait to be written.
+func (o *outbox) waits() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.bytes
+}
+
 // room waits until at most half of what may wait does.
 func (o *outbox) room(ctx context.Context) error {
 	for {

@@ -94,6 +94,9 @@ func (s *session) hangUp(err error) {
 	case errors.Is(err, errFlood):
 		s.close(closeFlood, "too many pings")
 	case s.closing.Load(), gone(err):
+		if !s.closing.Load() {
+			s.gw.metrics.close(websocket.CloseAbnormalClosure)
+		}
 		s.out.drop()
 		_ = conn.Close() // ends a write that hangs
 		<-s.out.done

@@ -54,6 +54,7 @@ func (s *session) handleConnect(r request) {
 	s.sender = &millracev1.Sender{User: identity.User, UserType: identity.UserType, Region: identity.Region}
 	s.sends = s.gw.rates.join(identity.User)
 	s.expireAt(identity.Expires)
+	s.gw.metrics.connect(b.Cursor != nil, answer)
 	s.answer(r.id, "connected", s.connected(answer))
 	s.gw.hub.feed(sub, newFeed(sub, answer), answer)
 }

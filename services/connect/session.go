@@ -96,6 +96,7 @@ func (s *session) finish(code int, reason string, discard bool) {
 		return
 	}
 	s.closing.Store(true)
+	s.gw.metrics.close(code)
 	s.cancel()
 	_ = s.conn.SetReadDeadline(time.Now().Add(s.gw.cfg.CloseTimeout)) // the reader goes on until the client has answered
 	s.log.Debug("closing session", "session", s.id, "code", code, "reason", reason)

@@ -146,6 +146,7 @@ func (h *hub) fillFromLog(p *partition) {
 		if !gap {
 			return
 		}
+		h.metrics.gaps.Inc()
 		err := h.reader.readLog(h.ctx, p.id, after, through, func(span *millracev1.Span) {
 			h.mu.Lock()
 			defer h.mu.Unlock()

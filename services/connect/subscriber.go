@@ -146,6 +146,7 @@ func (h *hub) deliver(partition int32, d *millracev1.Delivery) {
 				continue
 			}
 			sub.last = h.deliveries
+			h.metrics.pushes.Inc()
 			sub.give(pos, d.GetPush(), c.group, h.limit)
 		}
 	}

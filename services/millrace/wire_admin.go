@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
 
 	"millrace/events"
@@ -23,21 +24,25 @@ func asCheck(constructor any) any {
 func common(cfg *config.Config) fx.Option {
 	options := []fx.Option{
 		fx.Supply(cfg),
+		fx.Provide(fx.Annotate(
+			func(cfg *config.Config) *prometheus.Registry { return telemetry.NewMetrics(version, string(cfg.Role)) },
+			fx.As(fx.Self()), fx.As(new(prometheus.Registerer)),
+		)),
 		fx.Provide(func(cfg *config.Config) *slog.Logger {
 			return telemetry.NewLogger(os.Stderr, cfg.LogLevel, cfg.LogFormat).With("role", string(cfg.Role))
 		}),
 	}
 	if cfg.AdminAddr != "" {
 		options = append(options, fx.Invoke(fx.Annotate(
-			func(lc fx.Lifecycle, cfg *config.Config, checks []telemetry.Check) error {
-				admin, err := telemetry.StartAdmin(cfg.AdminAddr, checks)
+			func(lc fx.Lifecycle, cfg *config.Config, checks []telemetry.Check, metrics *prometheus.Registry) error {
+				admin, err := telemetry.StartAdmin(cfg.AdminAddr, checks, metrics)
 				if err != nil {
 					return err
 				}
 				lc.Append(fx.StopHook(admin.Close))
 				return nil
 			},
-			fx.ParamTags(``, ``, `group:"checks"`),
+			fx.ParamTags(``, ``, `group:"checks"`, ``),
 		)))
 	}
 	return fx.Options(options...)

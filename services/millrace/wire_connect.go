@@ -10,11 +10,13 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
 	"google.golang.org/grpc"
 
 	"millrace/infra/auth"
 	"millrace/infra/config"
+	"millrace/infra/telemetry"
 	"millrace/services/connect"
 )
 
@@ -39,6 +41,7 @@ type gatewayParams struct {
 	Config   *config.Config
 	Verifier connect.Verifier
 	Log      *slog.Logger
+	Metrics  prometheus.Registerer
 	// Local is there in a process that serves the nodes itself.
 	Local *grpcServer `optional:"true"`
 }
@@ -68,6 +71,7 @@ func newGatewayServer(lc fx.Lifecycle, p gatewayParams) (*gatewayServer, error) 
 		listener: listener,
 		gateway: connect.New(connect.Config{
 			Name: name + "/" + listener.Addr().String(), AllowedOrigins: p.Config.AllowedOrigins, SendRate: p.Config.SendRate,
+			Metrics: p.Metrics,
 		}, p.Verifier, messages, pushes, p.Log),
 	}
 	mux := http.NewServeMux()
@@ -121,7 +125,9 @@ func dialNodes(lc fx.Lifecycle, cfg *config.Config, addresses []string) ([]conne
 // gateway serves WebSockets.
 func gateway() fx.Option {
 	return fx.Module("gateway",
-		fx.Provide(newVerifier, newGatewayServer),
+		fx.Provide(newVerifier, newGatewayServer, asCheck(func(s *gatewayServer) telemetry.Check {
+			return telemetry.Check{Name: "gateway", Ready: s.gateway.Ready}
+		})),
 		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, s *gatewayServer) {
 			runs(lc, shutdown, log, "gateway", s.run, s.stop)
 		}),

@@ -8,6 +8,8 @@ import (
 	"net"
 	"time"
 
+	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
@@ -19,6 +21,7 @@ import (
 
 	"millrace/infra/auth"
 	"millrace/infra/config"
+	"millrace/infra/telemetry"
 )
 
 const (
@@ -55,15 +58,21 @@ type grpcServer struct {
 	services []grpcService
 }
 
-func newGRPCServer(ctx context.Context, cfg *config.Config, services []grpcService) (*grpcServer, error) {
+func newGRPCServer(ctx context.Context, cfg *config.Config, services []grpcService, metrics prometheus.Registerer) (*grpcServer, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.MessageAddr)
 	if err != nil {
 		return nil, fmt.Errorf("gRPC server: %w", err)
 	}
 	s := &grpcServer{listener: listener, health: health.NewServer(), services: services}
+	calls := grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
+		grpcprom.WithHistogramBuckets(telemetry.LatencyBuckets()),
+	))
+	metrics.MustRegister(calls)
 	s.server = grpc.NewServer(append(auth.ServiceToken(cfg.ServiceToken).ServerOptions(),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
+		grpc.ChainUnaryInterceptor(calls.UnaryServerInterceptor()),
+		grpc.ChainStreamInterceptor(calls.StreamServerInterceptor()),
 		grpc.MaxRecvMsgSize(maxFrame),
 		grpc.InitialWindowSize(window),
 		grpc.InitialConnWindowSize(window),
@@ -73,6 +82,7 @@ func newGRPCServer(ctx context.Context, cfg *config.Config, services []grpcServi
 	for _, service := range services {
 		service.register(s.server)
 	}
+	calls.InitializeMetrics(s.server)
 	return s, nil
 }
 
@@ -99,7 +109,7 @@ func (s *grpcServer) stop(ctx context.Context) error {
 // serveGRPC serves every grpcService of the process.
 func serveGRPC() fx.Option {
 	return fx.Module("grpc",
-		fx.Provide(fx.Annotate(newGRPCServer, fx.ParamTags(``, ``, `group:"grpc"`))),
+		fx.Provide(fx.Annotate(newGRPCServer, fx.ParamTags(``, ``, `group:"grpc"`, ``))),
 		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, s *grpcServer) {
 			runs(lc, shutdown, log, "grpc", s.run, s.stop)
 		}),

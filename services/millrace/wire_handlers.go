@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
 	"google.golang.org/grpc"
 
@@ -18,6 +19,7 @@ import (
 	"millrace/infra/pubsub"
 	"millrace/infra/redis"
 	"millrace/infra/router"
+	"millrace/infra/telemetry"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -35,10 +37,18 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 			}
 			return audit.Config{Path: cfg.AuditFile}
 		}),
-		fx.Provide(newMarks, fx.Annotate(newRouter, fx.ParamTags(``, `group:"handlers"`))),
+		fx.Provide(newMarks, fx.Annotate(newRouter, fx.ParamTags(``, `group:"handlers"`)), fx.Annotate(newLags, fx.ParamTags(``, `group:"handlers"`))),
 		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, r *router.Router) {
 			runs(lc, shutdown, log, "router", r.Run, func(context.Context) error { return r.Close() })
 		}),
+		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, lags []*telemetry.Lag) {
+			for _, lag := range lags {
+				runs(lc, shutdown, log, "lag", lag.Run, nil)
+			}
+		}),
+		fx.Provide(asCheck(func(r *router.Router) telemetry.Check {
+			return telemetry.Check{Name: "handlers", Ready: func(context.Context) error { return r.Ready() }}
+		})),
 	}
 	if runsPush(cfg) {
 		options = append(options, fx.Provide(asGRPCService(func(hub *push.Hub) grpcService {
@@ -73,6 +83,21 @@ func newMarks(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (marksOf, e
 	return func(handler string) router.Marks { return client.Marks(handler, router.NewMarks(ownMarks)) }, nil
 }
 
-func newRouter(bus pubsub.Bus, handlers []events.Handler, marks marksOf, log *slog.Logger) (*router.Router, error) {
-	return router.New(bus, handlers, router.Options{Marks: marks}, log)
+func newRouter(
+	bus pubsub.Bus, handlers []events.Handler, marks marksOf, metrics prometheus.Registerer, log *slog.Logger,
+) (*router.Router, error) {
+	return router.New(bus, handlers, router.Options{Marks: marks, Observe: router.Metrics(metrics)}, log)
+}
+
+// newLags measures how far the handlers are behind, by the topics that they read.
+func newLags(bus pubsub.Bus, handlers []events.Handler, metrics prometheus.Registerer, log *slog.Logger) []*telemetry.Lag {
+	groups := map[string][]string{}
+	for _, h := range handlers {
+		groups[h.Topic] = append(groups[h.Topic], h.Group)
+	}
+	var lags []*telemetry.Lag
+	for topic, groups := range groups {
+		lags = append(lags, telemetry.NewLag(metrics, topic, bus.Log(topic), groups, log))
+	}
+	return lags
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"path/filepath"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
 
 	"millrace/events"
@@ -12,6 +13,7 @@ import (
 	"millrace/infra/config"
 	"millrace/infra/pubsub"
 	"millrace/infra/pubsub/kafka"
+	"millrace/infra/telemetry"
 )
 
 // brokerAddrs is where the log is.
@@ -47,7 +49,7 @@ type topicEpochs interface {
 // every position.
 func bus() fx.Option {
 	return fx.Module("bus", fx.Provide(
-		func(ctx context.Context, lc fx.Lifecycle, cfg *config.Config, addrs brokerAddrs, epochs topicEpochs, log *slog.Logger) (pubsub.Bus, error) {
+		func(ctx context.Context, lc fx.Lifecycle, cfg *config.Config, addrs brokerAddrs, epochs topicEpochs, metrics prometheus.Registerer, log *slog.Logger) (pubsub.Bus, error) {
 			ctx, cancel := context.WithTimeout(ctx, startTimeout)
 			defer cancel()
 			c := kafka.Config{
@@ -66,7 +68,7 @@ func bus() fx.Option {
 				return nil, err
 			}
 			lc.Append(fx.StopHook(b.Close))
-			return b, nil
+			return telemetry.MeasureBus(metrics, b), nil
 		},
 	))
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
 
 	"millrace/handlers/storage"
@@ -38,13 +39,13 @@ func openStore(ctx context.Context, cfg *config.Config) (storeBackend, error) {
 // dataStore opens the store and offers it to each user under the interface that user declares.
 func dataStore() fx.Option {
 	return fx.Module("store", fx.Provide(
-		func(ctx context.Context, lc fx.Lifecycle, cfg *config.Config) (storeBackend, error) {
+		func(ctx context.Context, lc fx.Lifecycle, cfg *config.Config, metrics prometheus.Registerer) (storeBackend, error) {
 			db, err := openStore(ctx, cfg)
 			if err != nil {
 				return nil, err
 			}
 			lc.Append(fx.StopHook(db.Close))
-			return db, nil
+			return measureStore(metrics, db), nil
 		},
 		func(db storeBackend) (storage.Store, message.Store, topicEpochs) { return db, db, db },
 	))

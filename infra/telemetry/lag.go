@@ -1,0 +1,124 @@
+package telemetry
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"millrace/infra/pubsub"
+)
+
+const (
+	lagInterval = time.Second
+	lagTimeout  = 3 * time.Second
+	// maxEnds bounds the memory of a lag that lasts: beyond it every other measurement is forgotten, so that its age is told
+	// the less finely the older it is.
+	maxEnds = 1024
+)
+
+// Lag measures once a second how far consumer groups are behind the end of a topic, in records and in time.
+type Lag struct {
+	log    pubsub.Log
+	groups []string
+	ends   []ends // ascending in time; none but the first is older than what the furthest behind has yet to commit
+	errors prometheus.Counter
+	record *prometheus.GaugeVec
+	age    *prometheus.GaugeVec
+	logger *slog.Logger
+}
+
+// ends is where the topic's partitions ended at a time.
+type ends struct {
+	at  time.Time
+	seq map[int32]int64
+}
+
+// NewLag makes the measurement for groups that read the topic. All processes that measure a group tell the same: take the
+// maximum.
+func NewLag(reg prometheus.Registerer, topic string, log pubsub.Log, groups []string, logger *slog.Logger) *Lag {
+	labels := prometheus.Labels{"topic": topic}
+	l := &Lag{
+		log: log, groups: groups, logger: logger,
+		errors: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "millrace_consumer_lag_errors_total", Help: "Attempts to learn the lag that failed.", ConstLabels: labels,
+		}),
+		record: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "millrace_consumer_lag_records", Help: "Records of the partition that the group has yet to commit.", ConstLabels: labels,
+		}, []string{"group", "partition"}),
+		age: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "millrace_consumer_lag_seconds", ConstLabels: labels,
+			Help: "For how long at least the oldest record that the group has yet to commit has been in the log, to the second, as far as this process has watched.",
+		}, []string{"group"}),
+	}
+	reg.MustRegister(l.errors, l.record, l.age)
+	return l
+}
+
+// Run measures until the context ends.
+func (l *Lag) Run(ctx context.Context) error {
+	ticker := time.NewTicker(lagInterval)
+	defer ticker.Stop()
+	for {
+		if err := l.measure(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			l.errors.Inc()
+			l.logger.Debug("consumer lag unknown", "error", err)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (l *Lag) measure(ctx context.Context, now time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, lagTimeout)
+	defer cancel()
+	end, err := l.log.End(ctx)
+	if err != nil {
+		return err
+	}
+	l.ends = append(l.ends, ends{now, end})
+	oldest := len(l.ends) - 1
+	for _, group := range l.groups {
+		committed, err := l.log.Committed(ctx, group)
+		if err != nil {
+			return err
+		}
+		for partition, seq := range end {
+			l.record.WithLabelValues(group, strconv.Itoa(int(partition))).Set(float64(max(0, seq-committed[partition])))
+		}
+		first := l.behindSince(committed)
+		oldest = min(oldest, first)
+		age := time.Duration(0)
+		if first < len(l.ends) {
+			age = now.Sub(l.ends[first].at)
+		}
+		l.age.WithLabelValues(group).Set(age.Seconds())
+	}
+	l.ends = l.ends[oldest:]
+	if len(l.ends) > maxEnds {
+		kept := l.ends[:0]
+		for i := 0; i < len(l.ends); i += 2 {
+			kept = append(kept, l.ends[i])
+		}
+		clear(l.ends[len(kept):])
+		l.ends = kept
+	}
+	return nil
+}
+
+// behindSince is the first measurement that saw a record which is not committed yet, one after the last if there is none.
+func (l *Lag) behindSince(committed map[int32]int64) int {
+	for i, e := range l.ends {
+		for partition, seq := range e.seq {
+			if seq > committed[partition] {
+				return i
+			}
+		}
+	}
+	return len(l.ends)
+}

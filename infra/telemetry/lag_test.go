@@ -1,0 +1,80 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"millrace/infra/pubsub"
+)
+
+// fakeLog has one topic of one partition that one group reads.
+type fakeLog struct {
+	pubsub.Log
+	end, committed int64
+	err            error
+}
+
+func (f *fakeLog) End(context.Context) (map[int32]int64, error) {
+	return map[int32]int64{0: f.end}, f.err
+}
+
+func (f *fakeLog) Committed(context.Context, string) (map[int32]int64, error) {
+	return map[int32]int64{0: f.committed}, f.err
+}
+
+func TestLagIsToldInRecordsAndInTheAgeOfTheOldest(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	log := &fakeLog{}
+	lag := NewLag(reg, "topic", log, []string{"group"}, slog.New(slog.DiscardHandler))
+	begin := time.Now()
+	for _, step := range []struct {
+		after          time.Duration
+		end, committed int64
+		records, age   float64
+	}{
+		{0, 10, 10, 0, 0},
+		{1 * time.Second, 20, 10, 10, 0}, // seen for the first time
+		{5 * time.Second, 20, 10, 10, 4},
+		{6 * time.Second, 30, 15, 15, 5},
+		{8 * time.Second, 30, 20, 10, 2}, // the oldest is now of the sixth second
+		{9 * time.Second, 30, 30, 0, 0},
+		{20 * time.Second, 31, 30, 1, 0},
+	} {
+		log.end, log.committed = step.end, step.committed
+		require.NoError(t, lag.measure(t.Context(), begin.Add(step.after)))
+		require.InDelta(t, step.records, testutil.ToFloat64(lag.record.WithLabelValues("group", "0")), 0, "%v", step)
+		require.InDelta(t, step.age, testutil.ToFloat64(lag.age.WithLabelValues("group")), 0.001, "%v", step)
+	}
+	problems, err := testutil.GatherAndLint(reg)
+	require.NoError(t, err)
+	require.Empty(t, problems)
+}
+
+func TestLagThatLastsIsRememberedWithinBounds(t *testing.T) {
+	log := &fakeLog{}
+	lag := NewLag(prometheus.NewRegistry(), "topic", log, []string{"group"}, slog.New(slog.DiscardHandler))
+	begin := time.Now()
+	for i := range 10 * maxEnds {
+		log.end = int64(i + 1)
+		require.NoError(t, lag.measure(t.Context(), begin.Add(time.Duration(i)*time.Second)))
+		require.LessOrEqual(t, len(lag.ends), maxEnds)
+	}
+	require.InDelta(t, 10*maxEnds-1, testutil.ToFloat64(lag.age.WithLabelValues("group")), 0.001)
+}
+
+func TestLagThatCannotBeLearntIsCounted(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	lag := NewLag(reg, "topic", &fakeLog{err: errors.New("away")}, []string{"group"}, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.Error(t, lag.measure(ctx, time.Now()))
+	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(""), "millrace_consumer_lag_records"))
+}

@@ -1,0 +1,30 @@
+package telemetry
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// NewMetrics returns a registry with what every process tells of itself: the Go runtime, the process, its version and
+// role. Each process has one, which the parts register their metrics with; no label of theirs names a user, a
+// conversation or anything else without bound.
+func NewMetrics(version, role string) *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "millrace_build_info", Help: "Always 1; the labels tell what runs.",
+		ConstLabels: prometheus.Labels{"version": version, "role": role},
+	})
+	info.Set(1)
+	r.MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), info,
+	)
+	return r
+}
+
+// LatencyBuckets are those of every duration here, in seconds: from half a millisecond to what a deadline allows.
+func LatencyBuckets() []float64 {
+	return []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
+}
+
+// AgeBuckets are those of how old something is, in seconds: from a moment to a backlog of hours.
+func AgeBuckets() []float64 { return []float64{1, 2, 5, 10, 30, 60, 300, 1800, 7200} }

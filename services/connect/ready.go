@@ -1,0 +1,32 @@
+package connect
+
+import (
+	"context"
+	"errors"
+	"slices"
+)
+
+// Ready reports why the gateway cannot serve clients now: it drains, no message node answers, or it is attached to no push
+// node.
+func (g *Gateway) Ready(context.Context) error {
+	g.mu.Lock()
+	draining := g.draining
+	g.mu.Unlock()
+	var faults []error
+	if draining {
+		faults = append(faults, errors.New(goingAway))
+	}
+	if !slices.ContainsFunc(g.nodes.list, func(u *uplink) bool { return u.health() > 0 }) {
+		faults = append(faults, errors.New("no message node answers"))
+	}
+	if !g.hub.attached() {
+		faults = append(faults, errors.New("attached to no push node"))
+	}
+	return errors.Join(faults...)
+}
+
+func (h *hub) attached() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.streams) > 0
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"millrace/events"
+	"millrace/infra/store"
+	"millrace/infra/telemetry"
+)
+
+// measuredStore measures the calls to a store.
+type measuredStore struct {
+	storeBackend
+	duration *prometheus.HistogramVec
+	errors   *prometheus.CounterVec
+}
+
+func measureStore(reg prometheus.Registerer, db storeBackend) storeBackend {
+	s := measuredStore{
+		storeBackend: db,
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "millrace_store_duration_seconds", Help: "Duration of calls to the store.", Buckets: telemetry.LatencyBuckets(),
+		}, []string{"operation"}),
+		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "millrace_store_errors_total", Help: "Calls to the store that failed; of a batch each record that did.",
+		}, []string{"operation"}),
+	}
+	reg.MustRegister(s.duration, s.errors)
+	return s
+}
+
+// done notes a call that has ended. That there is no such thing is an answer, not an error.
+func (s measuredStore) done(operation string, begin time.Time, errs ...error) {
+	s.duration.WithLabelValues(operation).Observe(time.Since(begin).Seconds())
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			s.errors.WithLabelValues(operation).Inc()
+		}
+	}
+}
+
+func (s measuredStore) SaveBatch(ctx context.Context, batch []events.Record) []error {
+	begin := time.Now()
+	errs := s.storeBackend.SaveBatch(ctx, batch)
+	s.done("save_batch", begin, errs...)
+	return errs
+}
+
+func (s measuredStore) History(ctx context.Context, conversation string, page store.Page) ([]store.StoredMessage, bool, error) {
+	begin := time.Now()
+	messages, more, err := s.storeBackend.History(ctx, conversation, page)
+	s.done("history", begin, err)
+	return messages, more, err
+}
+
+func (s measuredStore) Message(ctx context.Context, conversation, id string) (store.StoredMessage, error) {
+	begin := time.Now()
+	m, err := s.storeBackend.Message(ctx, conversation, id)
+	s.done("message", begin, err)
+	return m, err
+}
+
+func (s measuredStore) Heads(ctx context.Context, user int64, limit int) ([]store.Head, error) {
+	begin := time.Now()
+	heads, err := s.storeBackend.Heads(ctx, user, limit)
+	s.done("heads", begin, err)
+	return heads, err
+}
+
+func (s measuredStore) Missed(ctx context.Context, user int64, ranges []events.Range, limit int) ([]events.Record, error) {
+	begin := time.Now()
+	records, err := s.storeBackend.Missed(ctx, user, ranges, limit)
+	s.done("missed", begin, err)
+	return records, err
+}
+
+func (s measuredStore) Memberships(ctx context.Context, user int64) ([]store.Membership, error) {
+	begin := time.Now()
+	memberships, err := s.storeBackend.Memberships(ctx, user)
+	s.done("memberships", begin, err)
+	return memberships, err
+}
+
+func (s measuredStore) Stays(ctx context.Context, user, group int64) ([]store.Membership, error) {
+	begin := time.Now()
+	stays, err := s.storeBackend.Stays(ctx, user, group)
+	s.done("stays", begin, err)
+	return stays, err
+}
+
+func (s measuredStore) Group(ctx context.Context, id int64) (store.Group, error) {
+	begin := time.Now()
+	g, err := s.storeBackend.Group(ctx, id)
+	s.done("group", begin, err)
+	return g, err
+}
+
+func (s measuredStore) Stored(ctx context.Context) (map[int32]int64, error) {
+	begin := time.Now()
+	stored, err := s.storeBackend.Stored(ctx)
+	s.done("stored", begin, err)
+	return stored, err
+}
