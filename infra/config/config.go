@@ -35,6 +35,13 @@ type Config struct {
 	Role Role
 
 	KafkaBrokers      []string
+	KafkaTLS          bool
+	KafkaTLSCA        string
+	KafkaTLSCert      string
+	KafkaTLSKey       string
+	KafkaSASL         string
+	KafkaSASLUser     string
+	KafkaSASLPassword string // never shown
 	EmbeddedKafkaAddr string
 	DataDir           string
 	MongoDBURI        string // may hold a password: never shown
@@ -81,6 +88,9 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 	}
 	if is(Dev, Message, Worker) {
 		flags.StringSliceVar(&c.KafkaBrokers, "kafka-brokers", nil, "Kafka brokers, host:port with commas between"+map[bool]string{true: "; empty: an embedded one"}[role == Dev])
+	}
+	if is(Dev, Message, Worker) {
+		c.bindSecurity(flags)
 	}
 	if is(Dev, Broker) {
 		flags.StringVar(&c.EmbeddedKafkaAddr, "embedded-kafka-addr", "127.0.0.1:9092", "where the embedded broker listens")
@@ -191,6 +201,7 @@ func (c *Config) check(flags *pflag.FlagSet) (faults []error) {
 	if c.RedisAddr != "" && !strings.Contains(c.RedisAddr, "://") {
 		addresses("redis-addr", c.RedisAddr)
 	}
+	c.checkSecurity(fault)
 	if flags.Lookup("send-rate") != nil && c.SendRate < 1 {
 		fault("send-rate", "%d is not at least 1", c.SendRate)
 	}

@@ -76,6 +76,12 @@ func TestRoleIsRefusedWithoutWhatItNeeds(t *testing.T) {
 		"negative replication":               {Dev, []string{"--topic-replication=-1"}, "MILLRACE_TOPIC_REPLICATION"},
 		"more in sync than replicas":         {Dev, []string{"--topic-replication=2", "--topic-min-isr=3"}, "MILLRACE_TOPIC_MIN_ISR"},
 		"a store of another kind":            {Dev, []string{"--mongodb-uri=postgres://x"}, "MILLRACE_MONGODB_URI"},
+		"Kafka TLS files without TLS":        {Message, []string{"--kafka-brokers=a:1", "--kafka-tls-ca=x"}, "MILLRACE_KAFKA_TLS"},
+		"half a client certificate":          {Message, []string{"--kafka-brokers=a:1", "--kafka-tls", "--kafka-tls-key=x"}, "MILLRACE_KAFKA_TLS_CERT"},
+		"an unknown SASL mechanism":          {Worker, []string{"--kafka-brokers=a:1", "--kafka-sasl=gssapi"}, "MILLRACE_KAFKA_SASL"},
+		"SASL without password":              {Worker, []string{"--kafka-brokers=a:1", "--kafka-sasl=plain", "--kafka-sasl-user=x"}, "MILLRACE_KAFKA_SASL_PASSWORD"},
+		"a SASL user without mechanism":      {Worker, []string{"--kafka-brokers=a:1", "--kafka-sasl-user=x"}, "MILLRACE_KAFKA_SASL"},
+		"SASL to the embedded broker":        {Dev, []string{"--kafka-sasl=plain", "--kafka-sasl-user=x", "--kafka-sasl-password=y"}, "MILLRACE_KAFKA_BROKERS"},
 		"dev with a message address of none": {Dev, []string{"--message-addr=nowhere"}, "MILLRACE_MESSAGE_ADDR"},
 	} {
 		t.Run(name, func(t *testing.T) {

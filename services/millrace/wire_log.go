@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"path/filepath"
 
@@ -54,7 +55,12 @@ func bus() fx.Option {
 			defer cancel()
 			c := kafka.Config{
 				Brokers: addrs, ClientID: "millrace-" + string(cfg.Role), InstanceID: cfg.InstanceID,
+				SASL:       kafka.SASL{Mechanism: cfg.KafkaSASL, User: cfg.KafkaSASLUser, Password: cfg.KafkaSASLPassword},
 				Partitions: cfg.TopicPartitions, Replication: cfg.TopicReplication, MinISR: cfg.TopicMinISR,
+			}
+			var err error
+			if c.TLS, err = kafkaTLS(cfg); err != nil {
+				return nil, err
 			}
 			topicID, err := kafka.EnsureTopics(ctx, c, log)
 			if err != nil {
@@ -71,4 +77,12 @@ func bus() fx.Option {
 			return telemetry.MeasureBus(metrics, b), nil
 		},
 	))
+}
+
+// kafkaTLS is nil where the brokers are not to be reached by TLS.
+func kafkaTLS(cfg *config.Config) (*tls.Config, error) {
+	if !cfg.KafkaTLS {
+		return nil, nil
+	}
+	return kafka.TLSFiles{CA: cfg.KafkaTLSCA, Cert: cfg.KafkaTLSCert, Key: cfg.KafkaTLSKey}.Load()
 }

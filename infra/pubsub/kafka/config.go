@@ -12,6 +12,8 @@
 package kafka
 
 import (
+	"crypto/tls"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -23,6 +25,10 @@ import (
 type Config struct {
 	// Brokers are some of the cluster's host:port; at least one.
 	Brokers []string
+	// TLS to the brokers; nil: none. See [TLSFiles].
+	TLS *tls.Config
+	// SASL authenticates this process to the brokers.
+	SASL SASL
 	// ClientID names this process in the brokers' logs; default "millrace".
 	ClientID string
 	// InstanceID makes membership in consumer groups static: a process that comes back with the same id within the session
@@ -75,7 +81,11 @@ const dialTimeout = 5 * time.Second
 // newClient connects when it is first used. It tries again sooner than franz-go does by itself, so that a broker that
 // was away is found again within one publish timeout.
 func newClient(c Config, opts ...kgo.Opt) (*kgo.Client, error) {
-	return kgo.NewClient(append([]kgo.Opt{
+	security, err := securityOptions(c)
+	if err != nil {
+		return nil, err
+	}
+	return kgo.NewClient(slices.Concat([]kgo.Opt{
 		kgo.SeedBrokers(c.Brokers...),
 		kgo.ClientID(c.ClientID),
 		kgo.DialTimeout(dialTimeout),
@@ -84,5 +94,5 @@ func newClient(c Config, opts ...kgo.Opt) (*kgo.Client, error) {
 		kgo.RetryBackoffFn(func(tries int) time.Duration {
 			return min(50*time.Millisecond<<min(tries, 5), 500*time.Millisecond)
 		}),
-	}, opts...)...)
+	}, security, opts)...)
 }

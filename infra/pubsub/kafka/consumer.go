@@ -15,6 +15,7 @@ func consumerConfig(c Config) *sarama.Config {
 	s := sarama.NewConfig()
 	s.Version = sarama.V3_0_0_0
 	s.ClientID = c.ClientID
+	secure(s, c)
 	s.Net.DialTimeout = dialTimeout
 	s.Net.ReadTimeout = 10 * time.Second
 	s.Consumer.Return.Errors = true

@@ -20,7 +20,7 @@ const topicPoll = 100 * time.Millisecond
 
 // EnsureTopics creates the topics that do not exist yet, waits until every partition can be used, and answers the id of
 // message-events, which changes when the topic is made anew. Several processes may do so at once. Brokers that cannot be
-// reached are waited for until the context ends. A topic with another number of partitions than configured is an error:
+// reached are waited for until the context ends; those that refuse the credentials, or are not to be trusted, are not. A topic with another number of partitions than configured is an error:
 // keys would move. Other replication than configured is logged.
 func EnsureTopics(ctx context.Context, c Config, log *slog.Logger) (topicID string, err error) {
 	c = c.withDefaults()
@@ -29,6 +29,9 @@ func EnsureTopics(ctx context.Context, c Config, log *slog.Logger) (topicID stri
 		return "", fmt.Errorf("kafka client: %w", err)
 	}
 	defer client.Close()
+	if err := checkAccess(ctx, c, client); err != nil {
+		return "", fmt.Errorf("connect to Kafka at %v: %w", c.Brokers, err)
+	}
 	admin := kadm.NewClient(client)
 	var regular, poison []string
 	for _, topic := range events.Topics() {

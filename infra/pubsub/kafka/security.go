@@ -1,0 +1,163 @@
+package kafka
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	franzscram "github.com/twmb/franz-go/pkg/sasl/scram"
+	"github.com/xdg-go/scram"
+)
+
+// SASL mechanisms, as they are configured.
+const (
+	Plain       = "plain"
+	ScramSHA256 = "scram-sha-256"
+	ScramSHA512 = "scram-sha-512"
+)
+
+// SASL is how to authenticate to the brokers; not at all if Mechanism is empty.
+type SASL struct {
+	Mechanism      string // [Plain], [ScramSHA256] or [ScramSHA512]
+	User, Password string
+}
+
+// TLSFiles name PEM files.
+type TLSFiles struct {
+	CA        string // whom to trust in place of the system's authorities; empty: those
+	Cert, Key string // of this client; both or none
+}
+
+// Load reads the files.
+func (f TLSFiles) Load() (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if f.CA != "" {
+		pem, err := os.ReadFile(f.CA)
+		if err != nil {
+			return nil, fmt.Errorf("certificate authorities of Kafka: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("certificate authorities of Kafka: %s holds no certificate", f.CA)
+		}
+	}
+	if f.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+		if err != nil {
+			return nil, fmt.Errorf("client certificate for Kafka: %w", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+// securityOptions are franz-go's.
+func securityOptions(c Config) ([]kgo.Opt, error) {
+	var opts []kgo.Opt
+	if c.TLS != nil {
+		opts = append(opts, kgo.DialTLSConfig(c.TLS.Clone()))
+	}
+	login := franzscram.Auth{User: c.SASL.User, Pass: c.SASL.Password}
+	switch c.SASL.Mechanism {
+	case "":
+	case Plain:
+		opts = append(opts, kgo.SASL(plain.Auth{User: login.User, Pass: login.Pass}.AsMechanism()))
+	case ScramSHA256:
+		opts = append(opts, kgo.SASL(login.AsSha256Mechanism()))
+	case ScramSHA512:
+		opts = append(opts, kgo.SASL(login.AsSha512Mechanism()))
+	default:
+		return nil, fmt.Errorf("unknown SASL mechanism %q", c.SASL.Mechanism)
+	}
+	return opts, nil
+}
+
+// secure sets the same in Sarama's configuration.
+func secure(s *sarama.Config, c Config) {
+	if c.TLS != nil {
+		s.Net.TLS.Enable, s.Net.TLS.Config = true, c.TLS.Clone()
+	}
+	if c.SASL.Mechanism == "" {
+		return
+	}
+	s.Net.SASL.Enable, s.Net.SASL.Handshake = true, true
+	s.Net.SASL.User, s.Net.SASL.Password = c.SASL.User, c.SASL.Password
+	exchange := func(hash scram.HashGeneratorFcn) func() sarama.SCRAMClient {
+		return func() sarama.SCRAMClient { return &scramExchange{hash: hash} }
+	}
+	switch c.SASL.Mechanism {
+	case Plain:
+		s.Net.SASL.Mechanism = sarama.SASLTypePlaintext
+	case ScramSHA256:
+		s.Net.SASL.Mechanism, s.Net.SASL.SCRAMClientGeneratorFunc = sarama.SASLTypeSCRAMSHA256, exchange(scram.SHA256)
+	case ScramSHA512:
+		s.Net.SASL.Mechanism, s.Net.SASL.SCRAMClientGeneratorFunc = sarama.SASLTypeSCRAMSHA512, exchange(scram.SHA512)
+	}
+}
+
+// scramExchange is one authentication, for Sarama, which has SCRAM's messages but not its arithmetic.
+type scramExchange struct {
+	hash scram.HashGeneratorFcn
+	*scram.ClientConversation
+}
+
+var _ sarama.SCRAMClient = (*scramExchange)(nil)
+
+// Begin starts the exchange.
+func (x *scramExchange) Begin(user, password, authzID string) error {
+	client, err := x.hash.NewClient(user, password, authzID)
+	if err != nil {
+		return fmt.Errorf("SCRAM: %w", err)
+	}
+	x.ClientConversation = client.NewConversation()
+	return nil
+}
+
+const (
+	accessTries = 5
+	accessPause = 300 * time.Millisecond
+)
+
+// checkAccess answers what no waiting will change: that the brokers refuse the credentials, or that their certificate is
+// not to be trusted. Some say so, others close the connection, which counts where it happens again and again. Brokers that
+// cannot be reached are no error here.
+func checkAccess(ctx context.Context, c Config, client *kgo.Client) error {
+	if c.TLS == nil && c.SASL.Mechanism == "" {
+		return nil
+	}
+	for try := 1; ; try++ {
+		err := client.Ping(ctx)
+		untrusted := new(tls.CertificateVerificationError)
+		switch {
+		case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism):
+			return fmt.Errorf("the brokers refuse the SASL credentials: %w", err)
+		case errors.As(err, &untrusted):
+			return fmt.Errorf("the brokers' certificate is not trusted: %w", err)
+		case !closed(err):
+			return nil
+		case try == accessTries:
+			return fmt.Errorf("the brokers close the connection; do TLS, the SASL mechanism, user and password suit them? %w", err)
+		}
+		select {
+		case <-time.After(accessPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// closed reports whether a broker was reached and ended the connection.
+func closed(err error) bool {
+	first := new(kgo.ErrFirstReadEOF)
+	return errors.Is(err, io.EOF) || errors.As(err, &first) || errors.Is(err, syscall.ECONNRESET)
+}
