@@ -16,6 +16,10 @@ import (
 // KeyHeader is the metadata entry that holds the record's key. It is published as the key, not as a header.
 const KeyHeader = "millrace_key"
 
+// ReplayHandlerHeader names the one handler that a record replayed from the poison queue is for. The record repeats one
+// that lies elsewhere in the log, so everybody else passes it by.
+const ReplayHandlerHeader = "millrace_replay_handler"
+
 // Bus is a message log: publishing, consuming in groups and reading.
 type Bus interface {
 	// Publisher publishes to any topic. A Publish of several messages to one partition keeps their order: none is ever in
@@ -66,6 +70,10 @@ type Log interface {
 type RawRecord struct {
 	events.Position
 	Key, Value []byte
+	// Metadata are the headers, made when they are asked for.
+	Metadata func() message.Metadata
+	// Replay tells that it has [ReplayHandlerHeader].
+	Replay bool
 }
 
 // ErrTrimmed is returned by [Log].Read where retention has removed what was asked for.

@@ -52,7 +52,7 @@ func (c *consumer) readBatch(ctx context.Context, messages []*message.Message) (
 	ids := make([]string, 0, len(messages))
 	for _, msg := range messages {
 		pos, err := c.bus.Position(msg)
-		if err != nil {
+		if err != nil || isReplay(msg) { // a replay's position would break the order of the batch
 			continue
 		}
 		if r, outcome, err := c.read(msg, pos); err == nil && outcome == Handled && !slices.Contains(ids, r.EventID) {

@@ -15,9 +15,6 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// ReplayHandlerHeader names the one handler that a record replayed from the poison queue is for. Others skip it.
-const ReplayHandlerHeader = "millrace_replay_handler"
-
 // Outcome is how the delivery of a record ended.
 type Outcome string
 
@@ -164,6 +161,10 @@ func (c *consumer) finish(next message.HandlerFunc) message.HandlerFunc {
 		if err != nil {
 			return nil, fmt.Errorf("position: %w", err)
 		}
+		// A malformed one fails where the record is read.
+		if at, err := replayPosition(msg); err == nil && at != nil {
+			pos = *at
+		}
 		d := &delivery{Position: pos, correlation: msg.Metadata.Get(events.CorrelationHeader)}
 		ctx := msg.Context()
 		if d.correlation != "" {
@@ -221,6 +222,9 @@ func (c *consumer) handle(msg *message.Message) error {
 func (c *consumer) read(msg *message.Message, pos events.Position) (events.Record, Outcome, error) {
 	if replay := msg.Metadata.Get(ReplayHandlerHeader); replay != "" && replay != c.Name {
 		return events.Record{}, Skipped, nil
+	}
+	if _, err := replayPosition(msg); err != nil {
+		return events.Record{}, "", err
 	}
 	event, err := events.Decode(c.Topic, pos, msg.Payload)
 	if err != nil {

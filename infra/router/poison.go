@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
@@ -23,11 +24,15 @@ const (
 	PoisonHandlerHeader   = "poison_handler"
 	PoisonGroupHeader     = "poison_group"
 	PoisonReasonHeader    = "poison_reason"
+	PoisonTimeHeader      = "poison_time" // when it was poisoned, RFC 3339 in UTC
 )
+
+// ReasonMisplaced is the reason of a record that lies outside its conversation's partition.
+const ReasonMisplaced = "misplaced"
 
 const maxReasonBytes = 1 << 10
 
-var errMisplaced = events.Permanent(errors.New("misplaced"))
+var errMisplaced = events.Permanent(errors.New(ReasonMisplaced))
 
 // isPermanent reports whether the record belongs into the poison queue. Cancellation says nothing about a record.
 func isPermanent(err error) bool {
@@ -55,6 +60,9 @@ func (c *consumer) poison(next message.HandlerFunc) message.HandlerFunc {
 
 func (c *consumer) poisoned(msg *message.Message, d *delivery, reason string) *message.Message {
 	p := msg.Copy()
+	// Of a replay that fails again the original is poisoned: its position is the delivery's.
+	delete(p.Metadata, ReplayHandlerHeader)
+	delete(p.Metadata, ReplayPositionHeader)
 	p.Metadata.Set(PoisonTopicHeader, c.Topic)
 	p.Metadata.Set(PoisonPartitionHeader, strconv.Itoa(int(d.Partition)))
 	p.Metadata.Set(PoisonPositionHeader, d.Position.String())
@@ -62,6 +70,7 @@ func (c *consumer) poisoned(msg *message.Message, d *delivery, reason string) *m
 	p.Metadata.Set(PoisonHandlerHeader, c.Name)
 	p.Metadata.Set(PoisonGroupHeader, c.Group)
 	p.Metadata.Set(PoisonReasonHeader, reason)
+	p.Metadata.Set(PoisonTimeHeader, time.Now().UTC().Format(time.RFC3339))
 	return p
 }
 

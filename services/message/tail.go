@@ -182,8 +182,12 @@ func (t *tail) pullApart(ctx context.Context, p *pull) error {
 	return p.err
 }
 
-// decode answers nil for a record that goes to the poison queue, and for one of a type from the future.
+// decode answers nil for a record that goes to the poison queue, for one that was replayed from there, and for one of a
+// type from the future.
 func (t *tail) decode(raw pubsub.RawRecord) *logged {
+	if raw.Replay {
+		return nil
+	}
 	e, err := events.Decode(events.TopicMessages, raw.Position, raw.Value)
 	if err != nil || !e.Type.Known() {
 		return nil

@@ -57,7 +57,7 @@ Try it:
 	for _, r := range roles() {
 		root.AddCommand(newRoleCommand(r))
 	}
-	for _, tool := range []*cobra.Command{newClientCommand(), newBenchCommand(), newTokenCommand()} {
+	for _, tool := range []*cobra.Command{newClientCommand(), newBenchCommand(), newTokenCommand(), newPoisonCommand()} {
 		tool.GroupID = groupTools
 		root.AddCommand(tool)
 	}

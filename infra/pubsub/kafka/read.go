@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -173,6 +176,10 @@ func (r *reader) partition(ctx context.Context, got *kmsg.FetchResponseTopicPart
 		raw := pubsub.RawRecord{
 			Position: r.log.bus.position(record.Partition, record.Offset),
 			Key:      record.Key, Value: record.Value,
+			Metadata: func() message.Metadata { return metadataOf(record) },
+			Replay: slices.ContainsFunc(record.Headers, func(h kgo.RecordHeader) bool {
+				return h.Key == pubsub.ReplayHandlerHeader && len(h.Value) > 0
+			}),
 		}
 		if err := r.visit(raw); err != nil {
 			return false, err
@@ -186,6 +193,20 @@ func (r *reader) partition(ctx context.Context, got *kmsg.FetchResponseTopicPart
 		progress = true
 	}
 	return progress, nil
+}
+
+// metadataOf is what a subscriber makes of the headers.
+func metadataOf(r *kgo.Record) message.Metadata {
+	metadata := make(message.Metadata, len(r.Headers))
+	for _, h := range r.Headers {
+		if h.Key != kafka.UUIDHeaderKey {
+			metadata.Set(h.Key, string(h.Value))
+		}
+	}
+	if len(r.Key) > 0 {
+		metadata.Set(pubsub.KeyHeader, string(r.Key))
+	}
+	return metadata
 }
 
 // outOfRange tells a partition whose beginning was removed from one that ends before the range begins.

@@ -3,6 +3,9 @@ package memory
 import (
 	"context"
 	"fmt"
+	"maps"
+
+	"github.com/ThreeDotsLabs/watermill/message"
 
 	"millrace/events"
 	"millrace/infra/pubsub"
@@ -71,6 +74,8 @@ func (l *Log) Read(ctx context.Context, ranges []events.Range, visit func(pubsub
 				Position: l.bus.position(asked.Partition, offset),
 				Key:      []byte(msg.Metadata.Get(pubsub.KeyHeader)),
 				Value:    msg.Payload,
+				Metadata: func() message.Metadata { return maps.Clone(msg.Metadata) },
+				Replay:   msg.Metadata.Get(pubsub.ReplayHandlerHeader) != "",
 			}
 			if err := visit(raw); err != nil {
 				return err

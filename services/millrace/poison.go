@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"millrace/events"
+	"millrace/infra/config"
+	"millrace/infra/poison"
+	"millrace/infra/pubsub/kafka"
+)
+
+// poisonOptions say which entries of which queue a subcommand of poison is about.
+type poisonOptions struct {
+	cfg          config.Config
+	topic        string
+	since, until string
+	filter       poison.Filter
+}
+
+func newPoisonCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "poison",
+		Short: "Look at records that could not be handled, and replay them",
+		Long: `Look at the poison queue of a topic, where records go that a handler cannot handle, and replay them once the reason is gone.
+
+A replay goes to the handler that had poisoned the record, and to no other, as if it were at its original position: what was
+stored since stays in order. A misplaced record, which had no valid position, is sent home instead: to the partition of its
+conversation, as a new record for all handlers. What was replayed is listed with --replayed only, and is not replayed again;
+a record that fails again is a new entry.
+
+Clients that are connected do not see a replay: they are past its position. What storage gets is in the history. Of what a
+replayed record is about, edits and recalls that storage took while it was missing are not applied to it afterwards.`,
+		Args: cobra.NoArgs,
+	}
+	cmd.AddCommand(newPoisonListCommand(), newPoisonShowCommand(), newPoisonReplayCommand())
+	return cmd
+}
+
+func (o *poisonOptions) bindQueue(cmd *cobra.Command) {
+	o.cfg.BindPoison(cmd.Flags())
+	cmd.Flags().StringVar(&o.topic, "topic", events.TopicMessages, "topic whose poison queue is meant")
+}
+
+func (o *poisonOptions) bindFilter(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.filter.Handler, "handler", "", "of this handler")
+	f.StringVar(&o.filter.Reason, "reason", "", "with this in the reason")
+	f.StringVar(&o.since, "since", "", "poisoned at or after: 1h ago, or 2006-01-02T15:04:05Z")
+	f.StringVar(&o.until, "until", "", "poisoned at or before, likewise")
+}
+
+// read answers the queue and all of its entries. The function returned disconnects.
+func (o *poisonOptions) read(cmd *cobra.Command) (queue *poison.Queue, entries []*poison.Entry, closeBus func(), err error) {
+	if err := o.check(cmd); err != nil {
+		return nil, nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), startTimeout)
+	defer cancel()
+	bus, err := kafka.NewBus(ctx, kafka.Config{Brokers: o.cfg.KafkaBrokers, ClientID: "millrace-poison"}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	closeBus = func() { _ = bus.Close() } // all that was published has been answered
+	queue = poison.New(bus, o.topic)
+	if entries, err = queue.Entries(ctx); err != nil {
+		closeBus()
+		return nil, nil, nil, err
+	}
+	return queue, entries, closeBus, nil
+}
+
+func (o *poisonOptions) check(cmd *cobra.Command) error {
+	err := o.cfg.Load(cmd.Flags())
+	if poisoned := events.PoisonTopic(o.topic); !slices.Contains(events.Topics(), poisoned) {
+		err = errors.Join(err, fmt.Errorf("--topic=%s has no poison queue", o.topic))
+	}
+	var sinceErr, untilErr error
+	o.filter.Since, sinceErr = parseTime("since", o.since)
+	o.filter.Until, untilErr = parseTime("until", o.until)
+	return errors.Join(err, sinceErr, untilErr)
+}
+
+// parseTime reads a time or how long ago it is.
+func parseTime(flag, value string) (time.Time, error) {
+	if value == "" {
+		return time.Time{}, nil
+	}
+	if ago, err := time.ParseDuration(value); err == nil {
+		return time.Now().Add(-ago), nil
+	}
+	at, err := time.Parse(time.RFC3339, value)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("--%s=%s: want a duration such as 1h, or a time such as 2006-01-02T15:04:05Z", flag, value)
+	}
+	return at, nil
+}
+
+// missing names the ids that no entry has.
+func missing(ids []string, entries []*poison.Entry) error {
+	var unknown []string
+	for _, id := range ids {
+		if !slices.ContainsFunc(entries, func(e *poison.Entry) bool { return e.ID == id }) {
+			unknown = append(unknown, id)
+		}
+	}
+	if len(unknown) > 0 {
+		return fmt.Errorf("not in the poison queue: %s", strings.Join(unknown, ", "))
+	}
+	return nil
+}

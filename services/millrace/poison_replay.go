@@ -1,0 +1,61 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func newPoisonReplayCommand() *cobra.Command {
+	var (
+		o           poisonOptions
+		all, dryRun bool
+		rate        int
+	)
+	cmd := &cobra.Command{
+		Use:   "replay [ID...]",
+		Short: "Have records handled again, once each",
+		Example: `  millrace poison replay --handler=storage --reason="panic: " --dry-run
+  millrace poison replay 0:17 0:18`,
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			chosen := all || len(ids) > 0 || o.filter.Handler != "" || o.filter.Reason != "" || o.since != "" || o.until != ""
+			switch {
+			case !chosen:
+				return errors.New("say which records: some ids, a filter, or --all")
+			case rate < 0:
+				return fmt.Errorf("--rate=%d: want records per second, 0 for no limit", rate)
+			}
+			queue, entries, closeBus, err := o.read(cmd)
+			if err != nil {
+				return err
+			}
+			defer closeBus()
+			if err := missing(ids, entries); err != nil {
+				return err
+			}
+			o.filter.IDs = ids
+			if dryRun {
+				return printEntries(cmd.OutOrStdout(), o.filter.Select(entries))
+			}
+			var pause time.Duration
+			if rate > 0 {
+				pause = time.Second / time.Duration(rate)
+			}
+			done, err := queue.Replay(cmd.Context(), entries, o.filter, pause)
+			fmt.Fprintf(cmd.OutOrStdout(), "%d records replayed: %d to the handlers that failed on them, %d misplaced ones sent home\n",
+				done.ToHandlers+done.Home, done.ToHandlers, done.Home)
+			if err == nil && done.Unplaced > 0 {
+				err = fmt.Errorf("%d misplaced entries belong to no conversation and stay", done.Unplaced)
+			}
+			return err
+		},
+	}
+	o.bindQueue(cmd)
+	o.bindFilter(cmd)
+	cmd.Flags().BoolVar(&all, "all", false, "replay all that match, without a filter the whole queue")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only list what would be replayed")
+	cmd.Flags().IntVar(&rate, "rate", 100, "records per second; 0: as fast as it goes")
+	return cmd
+}
