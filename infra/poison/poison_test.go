@@ -180,6 +180,12 @@ func TestOneInAThousandIsPoisonedAndAfterTheFixHandledOnce(t *testing.T) {
 }
 
 func TestMisplacedRecordIsSentHomeOnceForAllHandlers(t *testing.T) {
+	for name, filter := range map[string]poison.Filter{"one handler's entry": {Handler: "a"}, "all entries": {}} {
+		t.Run(name, func(t *testing.T) { sendHome(t, filter) })
+	}
+}
+
+func sendHome(t *testing.T, filter poison.Filter) {
 	bus := memory.NewBus(memory.Config{})
 	a, b := newWorker("a"), newWorker("b")
 	settle := run(t, bus, a, b)
@@ -189,7 +195,7 @@ func TestMisplacedRecordIsSentHomeOnceForAllHandlers(t *testing.T) {
 	q := poison.New(bus, events.TopicMessages)
 	require.Len(t, entries(t, q), 2)
 
-	require.Equal(t, poison.Replayed{Home: 1}, replay(t, q, poison.Filter{Handler: "a"}))
+	require.Equal(t, poison.Replayed{Home: 1}, replay(t, q, filter))
 	require.Equal(t, poison.Replayed{}, replay(t, q, poison.Filter{}), "the other handler's entry went with it")
 	settle()
 	for _, w := range []*worker{a, b} {

@@ -11,13 +11,16 @@ import (
 
 	"millrace/events"
 	"millrace/infra/pubsub"
-	"millrace/infra/router"
 )
 
 // Replayed counts what a replay published.
 type Replayed struct {
 	// ToHandlers went to the handler that had poisoned it, at its original position.
 	ToHandlers int
+	// Changes are edits and recalls of messages among them, which went after them.
+	Changes int
+	// Unknown are messages among them of which the log no longer has all edits and recalls.
+	Unknown int
 	// Home was misplaced and went to its partition as a new record for all handlers.
 	Home int
 	// Unplaced was misplaced and has no conversation to be sent to. It stays in the queue.
@@ -47,21 +50,23 @@ func (q *Queue) Replay(ctx context.Context, entries []*Entry, filter Filter, pau
 			return done, err
 		}
 		first = false
-		if err := q.replay(e, entries, &done); err != nil {
+		if err := q.replay(ctx, e, entries, &done); err != nil {
 			return done, fmt.Errorf("replay %s: %w", e.ID, err)
 		}
 	}
 	return done, nil
 }
 
-func (q *Queue) replay(e *Entry, all []*Entry, done *Replayed) error {
+func (q *Queue) replay(ctx context.Context, e *Entry, all []*Entry, done *Replayed) error {
 	if !e.misplaced() {
 		if e.Handler == "" || e.Position == "" {
 			return errors.New("the entry does not say for whom it is and where it was")
 		}
-		if err := q.publish(e, e.home(), map[string]string{
-			router.ReplayHandlerHeader: e.Handler, router.ReplayPositionHeader: e.Position,
-		}); err != nil {
+		at, err := q.publish(e, e.home(), e.replayHeaders())
+		if err != nil {
+			return err
+		}
+		if err := q.followUp(ctx, e, at, done); err != nil {
 			return err
 		}
 		done.ToHandlers++
@@ -80,7 +85,7 @@ func (q *Queue) replay(e *Entry, all []*Entry, done *Replayed) error {
 			done.Unplaced++
 			return nil
 		}
-		if err := q.publish(e, conversation, nil); err != nil {
+		if _, err := q.publish(e, conversation, nil); err != nil {
 			return err
 		}
 		done.Home++
@@ -93,8 +98,8 @@ func (q *Queue) replay(e *Entry, all []*Entry, done *Replayed) error {
 	return nil
 }
 
-// publish sends the record with the headers that it had and more.
-func (q *Queue) publish(e *Entry, key string, headers map[string]string) error {
+// publish sends the record with the headers that it had and more, and answers where it is.
+func (q *Queue) publish(e *Entry, key string, headers map[string]string) (events.Position, error) {
 	msg := message.NewMessage("", e.Payload)
 	for name, value := range e.Metadata {
 		if !strings.HasPrefix(name, "poison_") && name != pubsub.KeyHeader {
@@ -107,7 +112,10 @@ func (q *Queue) publish(e *Entry, key string, headers map[string]string) error {
 	if key != "" {
 		msg.Metadata.Set(pubsub.KeyHeader, key)
 	}
-	return q.bus.Publisher().Publish(q.topic, msg)
+	if err := q.bus.Publisher().Publish(q.topic, msg); err != nil {
+		return events.Position{}, err
+	}
+	return q.bus.Position(msg)
 }
 
 // mark notes that the entry was replayed, here and in the queue.

@@ -7,9 +7,11 @@ import (
 	"sync"
 	"testing"
 
+	watermill "github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 
 	"millrace/events"
+	"millrace/infra/pubsub"
 	"millrace/infra/pubsub/memory"
 )
 
@@ -49,6 +51,22 @@ func TestWhatIsAskedWhileTheLogIsReadIsReadTogetherNext(t *testing.T) {
 	release()
 	calls.Wait()
 	require.Equal(t, int64(2), n.bus.reads.Load())
+}
+
+func TestReplayFromThePoisonQueueIsNoNewMessageToReaders(t *testing.T) {
+	n := newNode(t, memory.Config{Partitions: 1})
+	original := n.publish(t, said(1, 2, "once"))[0]
+	replay := watermill.NewMessage("", []byte(`{"type":"new_message","message":{"from":1,"to":2,"content":"once","message_type":1},"timestamp":1}`))
+	replay.Metadata.Set(pubsub.KeyHeader, "u:1:2")
+	replay.Metadata.Set(pubsub.ReplayHandlerHeader, "storage")
+	require.NoError(t, n.bus.Publisher().Publish(events.TopicMessages, replay))
+	var got []int64
+	_, err := n.service.tail.read(t.Context(), []events.Range{{Through: n.end(t)[0]}}, func(r *logged) error {
+		got = append(got, r.Seq)
+		return nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, []int64{original.Seq}, got)
 }
 
 func TestOneReadingServesNoMoreThanItsBound(t *testing.T) {

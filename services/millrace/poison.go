@@ -36,8 +36,8 @@ stored since stays in order. A misplaced record, which had no valid position, is
 conversation, as a new record for all handlers. What was replayed is listed with --replayed only, and is not replayed again;
 a record that fails again is a new entry.
 
-Clients that are connected do not see a replay: they are past its position. What storage gets is in the history. Of what a
-replayed record is about, edits and recalls that storage took while it was missing are not applied to it afterwards.`,
+Clients that are connected do not see a replay: they are past its position. What storage gets is in the history. Edits and
+recalls of a message that came while it was in the queue are replayed after it.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.AddCommand(newPoisonListCommand(), newPoisonShowCommand(), newPoisonReplayCommand())

@@ -46,6 +46,12 @@ func newPoisonReplayCommand() *cobra.Command {
 			done, err := queue.Replay(cmd.Context(), entries, o.filter, pause)
 			fmt.Fprintf(cmd.OutOrStdout(), "%d records replayed: %d to the handlers that failed on them, %d misplaced ones sent home\n",
 				done.ToHandlers+done.Home, done.ToHandlers, done.Home)
+			if done.Changes > 0 {
+				fmt.Fprintf(cmd.OutOrStdout(), "%d edits and recalls of them replayed too\n", done.Changes)
+			}
+			if done.Unknown > 0 {
+				fmt.Fprintf(cmd.OutOrStdout(), "%d messages replayed without edits and recalls: the log no longer goes back so far\n", done.Unknown)
+			}
 			if err == nil && done.Unplaced > 0 {
 				err = fmt.Errorf("%d misplaced entries belong to no conversation and stay", done.Unplaced)
 			}

@@ -38,9 +38,21 @@ func positionsAgree(t *testing.T, f Factory) {
 	require.Len(t, records, len(sent))
 	for _, r := range records {
 		require.Equal(t, want[string(r.Value)], r.Position)
+		require.False(t, r.Replay)
 	}
 	_, err := f.Bus.Position(message.NewMessage("nowhere", nil))
 	require.Error(t, err)
+}
+
+func headersAreRead(t *testing.T, f Factory) {
+	msg := keyed("key", 0)
+	msg.Metadata.Set("region", "north")
+	msg.Metadata.Set(pubsub.ReplayHandlerHeader, "storage")
+	f.publish(t, msg)
+	records := f.read(t)
+	require.Len(t, records, 1)
+	require.True(t, records[0].Replay)
+	require.Equal(t, msg.Metadata, records[0].Metadata())
 }
 
 func logAgrees(t *testing.T, f Factory) {

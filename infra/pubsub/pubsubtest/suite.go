@@ -30,6 +30,7 @@ func Run(t *testing.T, open func(*testing.T) Factory) {
 		"a refused message holds up its partition alone":          refusedHoldsOnePartition,
 		"groups are independent":                                  groupsAreIndependent,
 		"everybody sees the same ascending positions":             positionsAgree,
+		"who reads the log sees the headers":                      headersAreRead,
 		"end, committed and read agree":                           logAgrees,
 		"read keeps to its ranges":                                readKeepsToRanges,
 		"read ends with the visitor's error":                      readEndsWithError,
