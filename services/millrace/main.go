@@ -57,7 +57,9 @@ Try it:
 	for _, r := range roles() {
 		root.AddCommand(newRoleCommand(r))
 	}
-	for _, tool := range []*cobra.Command{newClientCommand(), newBenchCommand(), newTokenCommand(), newPoisonCommand()} {
+	for _, tool := range []*cobra.Command{
+		newClientCommand(), newBenchCommand(), newTokenCommand(), newPoisonCommand(), newHealthyCommand(),
+	} {
 		tool.GroupID = groupTools
 		root.AddCommand(tool)
 	}
