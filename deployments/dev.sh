@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Every role as a process of its own over Apache Kafka, for development; Ctrl-C stops them all and the broker.
+#
+#   dev.sh MILLRACE    MILLRACE is the binary. Needs Java 17 and, the first time, Maven.
+#
+# Data stay in DEV_DIR, .cache/dev of this repository by default; the broker listens on KAFKA_PORT (19092) and, for itself,
+# on the port after it. MILLRACE_* variables reach the roles as they are set, so MILLRACE_MONGODB_URI and
+# MILLRACE_REDIS_ADDR name the MongoDB and the Redis to use; without them it is SQLite and each process's own memory.
+set -euo pipefail
+# Each process becomes the leader of a group of its own, so that Ctrl-C reaches this script alone and the order of the stops is kept.
+set -m
+
+millrace=${1:?usage: dev.sh MILLRACE}
+here=$(cd "$(dirname "$0")" && pwd)
+dir=${DEV_DIR:-$here/../.cache/dev}
+port=${KAFKA_PORT:-19092}
+mkdir -p "$dir"
+dir=$(cd "$dir" && pwd)
+
+names=() pids=()
+
+# start NAME COMMAND... runs it with its output in NAME.log.
+start() {
+	"${@:2}" >"$dir/$1.log" 2>&1 </dev/null &
+	names+=("$1") pids+=($!)
+}
+
+# stop_all stops what was started last first: the broker goes when nobody needs it any more.
+stop_all() {
+	trap '' INT TERM
+	local i
+	for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
+		kill "${pids[i]}" 2>/dev/null || continue
+		echo "stopping ${names[i]}"
+		wait "${pids[i]}" 2>/dev/null || true
+	done
+}
+trap stop_all EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# fail shows the end of the log of what went wrong.
+fail() {
+	echo "$1 has stopped; the end of $dir/$1.log:" >&2
+	tail -n 20 "$dir/$1.log" >&2
+	exit 1
+}
+
+# until_ready NAME COMMAND... waits for the command to succeed while the process started last lives.
+until_ready() {
+	until "${@:2}" >/dev/null 2>&1; do
+		kill -0 "${pids[-1]}" 2>/dev/null || fail "$1"
+		sleep 0.2
+	done
+}
+
+listening() { (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; }
+
+if listening; then
+	echo "port $port is taken: set KAFKA_PORT" >&2
+	exit 1
+fi
+"$here/kafka/kafka.sh" install
+start kafka "$here/kafka/kafka.sh" run "$dir/kafka" "$port" "$((port + 1))"
+until_ready kafka listening
+
+export MILLRACE_KAFKA_BROKERS=127.0.0.1:$port
+export MILLRACE_DATA_DIR=${MILLRACE_DATA_DIR:-$dir/data}
+mkdir -p "$MILLRACE_DATA_DIR"
+if [ -z "${MILLRACE_JWT_SECRET:-}${MILLRACE_JWKS_URL:-}" ]; then
+	# Where `millrace client` and `millrace token` look for it, kept so that tokens outlive a restart.
+	secret=$MILLRACE_DATA_DIR/jwt-secret
+	[ -s "$secret" ] || (umask 077 && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$secret")
+	MILLRACE_JWT_SECRET=$(cat "$secret")
+	export MILLRACE_JWT_SECRET
+fi
+
+start message "$millrace" message --admin-addr=127.0.0.1:9100
+until_ready message "$millrace" healthy --admin-addr=127.0.0.1:9100
+start connect "$millrace" connect --admin-addr=127.0.0.1:9101
+until_ready connect "$millrace" healthy --admin-addr=127.0.0.1:9101
+start worker "$millrace" worker --handlers=audit --admin-addr=127.0.0.1:9102
+until_ready worker "$millrace" healthy --admin-addr=127.0.0.1:9102
+
+# Not their addresses, which may hold passwords.
+store="SQLite in $MILLRACE_DATA_DIR" marks="each process's memory"
+[ -z "${MILLRACE_MONGODB_URI:-}" ] || store=MongoDB
+[ -z "${MILLRACE_REDIS_ADDR:-}" ] || marks=Redis
+
+cat <<HELLO
+log     Apache Kafka on 127.0.0.1:$port
+store   $store
+marks   $marks
+listens connect ${MILLRACE_CONNECT_ADDR:-:8080} (/ws), message ${MILLRACE_MESSAGE_ADDR:-127.0.0.1:9090} (gRPC), worker (audit)
+health  127.0.0.1:9100 message, 9101 connect, 9102 worker; logs in $dir
+Try it in two more terminals; Ctrl-C here stops everything:
+HELLO
+for pair in '1001 1002' '1002 1001'; do
+	read -r user target <<<"$pair"
+	echo "  $millrace client --user=$user --target=$target --token=\$($millrace token --user=$user --data-dir=$MILLRACE_DATA_DIR)"
+done
+
+wait -n || true
+for i in "${!pids[@]}"; do
+	kill -0 "${pids[i]}" 2>/dev/null || fail "${names[i]}"
+done
