@@ -27,15 +27,16 @@ start() {
 
 # stop_all stops what was started last first: the broker goes when nobody needs it any more.
 stop_all() {
-	trap '' INT TERM
+	trap '' INT TERM HUP PIPE # also when whoever read the output has gone
 	local i
 	for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
 		kill "${pids[i]}" 2>/dev/null || continue
-		echo "stopping ${names[i]}"
+		echo "stopping ${names[i]}" 2>/dev/null || true
 		wait "${pids[i]}" 2>/dev/null || true
 	done
 }
 trap stop_all EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
