@@ -121,8 +121,13 @@ func initialize(ctx context.Context, writer *pool) error {
 	if err := enableWAL(ctx, writer.db); err != nil {
 		return fmt.Errorf("enable write-ahead logging: %w", err)
 	}
+	// Without the lock first: a store that is in use is opened however busy its writers are.
+	var version int
+	err := writer.db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version)
+	if err == nil && version == schemaVersion {
+		return nil
+	}
 	return writer.within(ctx, func(ctx context.Context, c *conn) error {
-		var version int
 		if _, err := c.get(ctx, "PRAGMA user_version", nil, &version); err != nil {
 			return fmt.Errorf("read schema version: %w", err)
 		}

@@ -201,3 +201,17 @@ func sabotage(t *testing.T, db *DB, statement string) {
 		return err
 	}))
 }
+
+// A process that comes back finds others writing without a pause, or one frozen in the middle of a transaction.
+func TestOpenDoesNotWaitForWhoeverWrites(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	writing := open(t, path)
+	err := writing.writer.within(t.Context(), func(ctx context.Context, _ *conn) error {
+		db, err := Open(ctx, path)
+		if err != nil {
+			return err
+		}
+		return db.Close()
+	})
+	require.NoError(t, err)
+}
