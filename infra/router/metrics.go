@@ -3,11 +3,13 @@ package router
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"millrace/events"
 	"millrace/infra/telemetry"
 )
 
-// Metrics makes an [Options].Observe that counts and measures for each handler by itself.
-func Metrics(reg prometheus.Registerer) func(Observation) {
+// Metrics makes an [Options].Observe that counts and measures for each of the handlers by itself. All series are there
+// from the start, at zero: a rate knows nothing of what a series began with.
+func Metrics(reg prometheus.Registerer, handlers []events.Handler) func(Observation) {
 	handler := []string{"handler"}
 	records := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "millrace_handler_records_total",
@@ -25,14 +27,32 @@ func Metrics(reg prometheus.Registerer) func(Observation) {
 		Help: "Age of records when they were handled, by their own timestamp, which is in whole seconds.",
 	}, handler)
 	reg.MustRegister(records, retries, duration, age)
-	return func(o Observation) {
-		records.WithLabelValues(o.Handler, string(o.Outcome)).Inc()
-		if o.Retries > 0 {
-			retries.WithLabelValues(o.Handler).Add(float64(o.Retries))
+	meters := make(map[string]meter, len(handlers))
+	for _, h := range handlers {
+		m := meter{
+			outcomes: map[Outcome]prometheus.Counter{}, retries: retries.WithLabelValues(h.Name),
+			duration: duration.WithLabelValues(h.Name), age: age.WithLabelValues(h.Name),
 		}
-		duration.WithLabelValues(o.Handler).Observe(o.Took.Seconds())
-		if o.Outcome == Handled {
-			age.WithLabelValues(o.Handler).Observe(max(0, o.Age.Seconds()))
+		for _, o := range []Outcome{Handled, Repeated, Skipped, Poisoned, Failed} {
+			m.outcomes[o] = records.WithLabelValues(h.Name, string(o))
 		}
+		meters[h.Name] = m
+	}
+	return func(o Observation) { meters[o.Handler].observe(o) }
+}
+
+// meter is what is measured of one handler.
+type meter struct {
+	outcomes      map[Outcome]prometheus.Counter
+	retries       prometheus.Counter
+	duration, age prometheus.Observer
+}
+
+func (m meter) observe(o Observation) {
+	m.outcomes[o.Outcome].Inc()
+	m.retries.Add(float64(o.Retries))
+	m.duration.Observe(o.Took.Seconds())
+	if o.Outcome == Handled {
+		m.age.Observe(max(0, o.Age.Seconds()))
 	}
 }

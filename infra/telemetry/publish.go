@@ -6,7 +6,14 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"millrace/events"
 	"millrace/infra/pubsub"
+)
+
+// How a record was published.
+const (
+	accepted = "ok"
+	failed   = "error"
 )
 
 // measuredBus is a bus whose publisher is measured.
@@ -32,6 +39,11 @@ func MeasureBus(reg prometheus.Registerer, bus pubsub.Bus) pubsub.Bus {
 		}),
 	}
 	reg.MustRegister(p.duration, p.records, p.waiting)
+	for _, topic := range events.Topics() {
+		for _, result := range []string{accepted, failed} {
+			p.records.WithLabelValues(topic, result) // there from the start, at zero
+		}
+	}
 	return measuredBus{bus, p}
 }
 
@@ -50,9 +62,9 @@ func (p measuredPublisher) Publish(topic string, messages ...*message.Message) e
 	err := p.Publisher.Publish(topic, messages...)
 	p.waiting.Sub(float64(len(messages)))
 	p.duration.WithLabelValues(topic).Observe(time.Since(begin).Seconds())
-	result := "ok"
+	result := accepted
 	if err != nil {
-		result = "error"
+		result = failed
 	}
 	p.records.WithLabelValues(topic, result).Add(float64(len(messages)))
 	return err

@@ -86,7 +86,7 @@ func newMarks(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (marksOf, e
 func newRouter(
 	bus pubsub.Bus, handlers []events.Handler, marks marksOf, metrics prometheus.Registerer, log *slog.Logger,
 ) (*router.Router, error) {
-	return router.New(bus, handlers, router.Options{Marks: marks, Observe: router.Metrics(metrics)}, log)
+	return router.New(bus, handlers, router.Options{Marks: marks, Observe: router.Metrics(metrics, handlers)}, log)
 }
 
 // newLags measures how far the handlers are behind, by the topics that they read.
