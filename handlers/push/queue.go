@@ -49,6 +49,11 @@ func (q *queue) ack(a *millracev1.InterestAck) {
 	q.put(proto.Size(a), 1, func(r *millracev1.AttachResponse) { r.Ack = a })
 }
 
+// presence must not be lost: the gateway goes by the last that it was told.
+func (q *queue) presence(p *millracev1.Presence) {
+	q.put(proto.Size(p), 1, func(r *millracev1.AttachResponse) { r.Presences = append(r.Presences, p) })
+}
+
 // signal is left out when the queue is more than half full.
 func (q *queue) signal(s *millracev1.Signal) {
 	q.put(proto.Size(s), 2, func(r *millracev1.AttachResponse) { r.Signals = append(r.Signals, s) })

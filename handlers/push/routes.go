@@ -24,6 +24,7 @@ type routes struct {
 	partitions map[int32]int64 // held here: position up to which all is done with
 	streams    map[*stream]struct{}
 	channels   map[string][]*stream
+	presence   presence
 	round      uint64
 }
 
@@ -32,18 +33,24 @@ type stream struct {
 	queue    *queue
 	channels map[string]struct{}
 	interest uint64
-	sent     map[int32]int64 // where the last span of every partition held ended
-	round    uint64          // the last delivery it got
+	online   map[int64]struct{} // users with a connection there
+	watched  map[int64]struct{} // users whose presence it wants to know
+	sent     map[int32]int64    // where the last span of every partition held ended
+	round    uint64             // the last delivery it got
 	gone     bool
 }
 
 func newStream(q *queue) *stream {
-	return &stream{queue: q, channels: make(map[string]struct{}), sent: make(map[int32]int64)}
+	return &stream{
+		queue: q, channels: make(map[string]struct{}), sent: make(map[int32]int64),
+		online: make(map[int64]struct{}), watched: make(map[int64]struct{}),
+	}
 }
 
 func newRoutes() routes {
 	return routes{
 		partitions: make(map[int32]int64), streams: make(map[*stream]struct{}), channels: make(map[string][]*stream),
+		presence: newPresence(),
 	}
 }
 
@@ -167,6 +174,7 @@ func (t *routes) detach(s *stream) {
 	for c := range s.channels {
 		t.unsubscribe(s, c)
 	}
+	t.presence.forget(s)
 }
 
 // change applies a change of interest and acknowledges it.
@@ -191,6 +199,9 @@ func (t *routes) change(s *stream, in *millracev1.Interest) error {
 			s.channels[c] = struct{}{}
 			t.channels[c] = append(t.channels[c], s)
 		}
+	}
+	for _, u := range in.GetUsers() {
+		t.presence.change(s, u)
 	}
 	s.interest = in.GetNumber()
 	ack := &millracev1.InterestAck{Number: s.interest, Handled: make(map[int32]int64, len(t.partitions))}

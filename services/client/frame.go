@@ -17,7 +17,7 @@ type Frame struct {
 	Messages      *Page               `json:"messages"`
 	Conversations *conversationsFrame `json:"conversations"`
 	Group         *Group              `json:"group"`
-	Presence      json.RawMessage     `json:"presence"`
+	Presence      *presenceFrame      `json:"presence"`
 	OK            json.RawMessage     `json:"ok"`
 	Pong          json.RawMessage     `json:"pong"`
 
@@ -43,6 +43,10 @@ const (
 	TypeUserOffline  events.Type = "user_offline"
 	TypeSystemNotice events.Type = "system_notice"
 )
+
+type presenceFrame struct {
+	Online []int64 `json:"online"`
+}
 
 // Connected answers connect.
 type Connected struct {

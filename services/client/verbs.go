@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
 )
 
@@ -86,14 +85,18 @@ func (c *Client) Group(ctx context.Context, r Request) (Group, error) {
 	return Group{}, unexpected(k, f)
 }
 
-// Presence returns the server's answer as it is.
-func (c *Client) Presence(ctx context.Context, users ...int64) (json.RawMessage, error) {
+// Presence returns those of the users that are online. From then on their coming and going is pushed, as [TypeUserOnline]
+// and [TypeUserOffline], until the connection ends or asks again.
+func (c *Client) Presence(ctx context.Context, users ...int64) ([]int64, error) {
 	k := c.queue.add(ctx, Presence{Users: users})
 	f, err := k.wait()
 	if err == nil && f.Presence == nil {
 		err = unexpected(k, f)
 	}
-	return f.Presence, err
+	if err != nil {
+		return nil, err
+	}
+	return f.Presence.Online, nil
 }
 
 // Do makes a request that is answered by ok or pong: [Read], [Recall], [Edit], [Typing], [Refresh], [Ping].

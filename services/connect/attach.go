@@ -52,6 +52,9 @@ func (h *hub) receive(s *stream, from millracev1.PushService_AttachClient) error
 		for _, span := range response.GetSpans() {
 			h.span(s, span)
 		}
+		for _, presence := range response.GetPresences() {
+			h.present(s, presence)
+		}
 		if response.GetAck() != nil {
 			h.acknowledged(s, response.GetAck())
 		}

@@ -52,6 +52,9 @@ type Config struct {
 	AckWait time.Duration
 	// KeepInterest is how long a channel stays registered after its last session left (30 s).
 	KeepInterest time.Duration
+	// OfflineAfter is for how long a user has had no connection when others are told (5 s): one that comes back sooner was
+	// never away.
+	OfflineAfter time.Duration
 	// Retry is the shortest pause before asking again for what the store could not give; the longest is double (1 s).
 	Retry time.Duration
 	// OrderHold is for how long a conversation refuses later sends after one was refused as unavailable (1 s).
@@ -73,6 +76,7 @@ func (c Config) withDefaults() Config {
 	or(&c.CallTimeout, 4500*time.Millisecond)
 	or(&c.AckWait, time.Second)
 	or(&c.KeepInterest, 30*time.Second)
+	or(&c.OfflineAfter, 5*time.Second)
 	or(&c.Retry, time.Second)
 	or(&c.OrderHold, time.Second)
 	return c

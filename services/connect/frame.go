@@ -100,6 +100,9 @@ type (
 		Seq          int64  `json:"seq"`
 		Content      string `json:"content"`
 	}
+	presenceBody struct {
+		Users []int64 `json:"users"`
+	}
 	typingBody struct {
 		To      int64 `json:"to"`
 		GroupID int64 `json:"group_id"`

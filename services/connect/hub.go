@@ -23,6 +23,7 @@ type hub struct {
 	metrics *metrics
 	wait    time.Duration // for acknowledgements
 	keep    time.Duration // interest without sessions
+	grace   time.Duration // before a user is told to be offline
 
 	// ctx ends the goroutines that fill gaps; wg waits for them.
 	ctx context.Context
@@ -33,7 +34,8 @@ type hub struct {
 	idle       []idleChannel // in the order of their times
 	streams    map[*stream]struct{}
 	partitions map[int32]*partition
-	deliveries uint64 // how many there were, which numbers them
+	watches    map[int64]*watch // by user
+	deliveries uint64           // how many there were, which numbers them
 }
 
 // logReader reads the deliveries of all records of a partition in (after, through]. It calls visit for span after span,
@@ -45,6 +47,7 @@ type logReader interface {
 // channel is what the gateway is interested in, as long as it has subscribers and a while longer.
 type channel struct {
 	group int64 // 0: a user's channel
+	user  int64 // of a user's channel
 	subs  map[*subscriber]struct{}
 	idle  time.Time // since when there are none
 }
@@ -59,6 +62,7 @@ func newHub(ctx context.Context, cfg Config, reader logReader, m *metrics, log *
 		log: log, reader: reader, metrics: m, limit: bounds{cfg.OutboxFrames, cfg.OutboxBytes}, wait: cfg.AckWait, keep: cfg.KeepInterest,
 		ctx:      ctx,
 		channels: map[string]*channel{}, streams: map[*stream]struct{}{}, partitions: map[int32]*partition{},
+		watches: map[int64]*watch{}, grace: cfg.OfflineAfter,
 	}
 }
 
@@ -84,6 +88,7 @@ func (h *hub) leave(sub *subscriber) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	sub.gone = true
+	h.unwatch(sub)
 	h.unsubscribe(sub, events.UserChannel(sub.user))
 	for group := range sub.groups {
 		h.exit(sub, group)
@@ -120,10 +125,15 @@ func (h *hub) subscribe(sub *subscriber, name string, group int64) {
 	c := h.channels[name]
 	if c == nil {
 		c = &channel{group: group, subs: map[*subscriber]struct{}{}}
+		if group == 0 {
+			c.user = sub.user
+		}
 		h.channels[name] = c
 		h.changed(name)
 	}
-	c.subs[sub] = struct{}{}
+	if c.subs[sub] = struct{}{}; len(c.subs) == 1 {
+		h.moved(c)
+	}
 }
 
 func (h *hub) unsubscribe(sub *subscriber, name string) {
@@ -134,6 +144,7 @@ func (h *hub) unsubscribe(sub *subscriber, name string) {
 	if delete(c.subs, sub); len(c.subs) == 0 {
 		c.idle = time.Now()
 		h.idle = append(h.idle, idleChannel{name, c.idle})
+		h.moved(c)
 	}
 }
 

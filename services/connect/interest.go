@@ -22,7 +22,9 @@ const (
 type stream struct {
 	node    string
 	dirty   []string // channels whose interest has changed, in order; what it is now, the hub knows
+	users   []int64  // users of whom the same holds
 	signals []*millracev1.Signal
+	online  map[int64]struct{} // of the users watched, those that the node knows to be online
 	sent    uint64
 	acked   uint64
 	late    uint64
@@ -36,7 +38,7 @@ type waiter struct {
 }
 
 func (s *stream) upto() uint64 {
-	return s.sent + uint64((len(s.dirty)+interestChunk-1)/interestChunk)
+	return s.sent + uint64((max(len(s.dirty), len(s.users))+interestChunk-1)/interestChunk)
 }
 
 func (s *stream) poke() {
@@ -50,9 +52,15 @@ func (s *stream) poke() {
 func (h *hub) attach(node string) *stream {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := &stream{node: node, wake: make(chan struct{}, 1)}
-	for name := range h.channels {
+	s := &stream{node: node, wake: make(chan struct{}, 1), online: map[int64]struct{}{}}
+	for name, c := range h.channels {
 		s.dirty = append(s.dirty, name)
+		if c.user != 0 && len(c.subs) > 0 && h.watches[c.user] == nil {
+			s.users = append(s.users, c.user)
+		}
+	}
+	for user := range h.watches {
+		s.users = append(s.users, user)
 	}
 	s.late = max(1, s.upto())
 	h.streams[s] = struct{}{}
@@ -73,6 +81,9 @@ func (h *hub) detach(s *stream) {
 		w.acked <- struct{}{}
 	}
 	s.waiters = nil
+	for user := range s.online {
+		h.review(user)
+	}
 }
 
 // changed has all streams tell what the interest in the channel is now.
@@ -88,7 +99,7 @@ func (h *hub) take(s *stream) *millracev1.AttachRequest {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case len(s.dirty) > 0 || s.sent == 0:
+	case len(s.dirty) > 0 || len(s.users) > 0 || s.sent == 0:
 		s.sent++
 		n := min(len(s.dirty), interestChunk)
 		interest := &millracev1.Interest{Number: s.sent}
@@ -102,6 +113,7 @@ func (h *hub) take(s *stream) *millracev1.AttachRequest {
 		if s.dirty = s.dirty[n:]; len(s.dirty) == 0 {
 			s.dirty = nil
 		}
+		interest.Users = h.takeUsers(s)
 		return &millracev1.AttachRequest{Kind: &millracev1.AttachRequest_Interest{Interest: interest}}
 	case len(s.signals) > 0:
 		signal := s.signals[0]

@@ -98,7 +98,7 @@ func TestBadFramesAreRefusedAndTheConnectionGoesOn(t *testing.T) {
 		`{"id":7,"Ping":{}}`:                  7,
 		`{"id":7,"ping":{},"read":{}}`:        7,
 		`{"id":7,"ping":[]}`:                  7,
-		`{"id":7,"presence":{"users":[1]}}`:   7,
+		`{"id":7,"presence":{"users":[0]}}`:   7,
 		`{"id":7,"connect":{"token":"1001"}}`: 7,
 		`{"id":7,"send":{"content":"x"}}`:     7,
 		`{"id":7,"send":{"to":1,"group_id":2,"content":"x"}}`:              7,

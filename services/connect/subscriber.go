@@ -25,7 +25,9 @@ type subscriber struct {
 	gone    bool
 
 	groups map[int64]stay
-	last   uint64 // number of the latest delivery it was given: each comes once, whatever channels match
+	// watches are the users whose presence it asked for; true once it was answered and is told of changes.
+	watches map[int64]bool
+	last    uint64 // number of the latest delivery it was given: each comes once, whatever channels match
 
 	// While buffering, deliveries are kept here: the session is being given what it missed before them.
 	buffering   bool

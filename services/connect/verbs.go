@@ -26,7 +26,7 @@ func (s *session) handle(data []byte) {
 	case r.verb == "ping":
 		s.answer(r.id, "pong", struct{}{})
 	case r.verb == "presence":
-		s.refuse(r.id, refuse(codeInvalid, "presence: not supported"))
+		s.presence(r)
 	case r.verb == "typing":
 		s.typing(r)
 	default:

@@ -167,10 +167,12 @@ func (x *Hello) GetGateway() string {
 
 // Interest changes the set of channels that the gateway wants. Numbers rise by one within a stream, from 1.
 type Interest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
-	Add           []string               `protobuf:"bytes,2,rep,name=add,proto3" json:"add,omitempty"`
-	Remove        []string               `protobuf:"bytes,3,rep,name=remove,proto3" json:"remove,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Number uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Add    []string               `protobuf:"bytes,2,rep,name=add,proto3" json:"add,omitempty"`
+	Remove []string               `protobuf:"bytes,3,rep,name=remove,proto3" json:"remove,omitempty"`
+	// Users of whom something has changed, as it is now.
+	Users         []*UserInterest `protobuf:"bytes,4,rep,name=users,proto3" json:"users,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -226,18 +228,90 @@ func (x *Interest) GetRemove() []string {
 	return nil
 }
 
+func (x *Interest) GetUsers() []*UserInterest {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+// UserInterest is what a gateway has to do with a user's presence.
+type UserInterest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	User  int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	// The user has a connection on the gateway.
+	Online bool `protobuf:"varint,2,opt,name=online,proto3" json:"online,omitempty"`
+	// The gateway wants to know whether the user is online anywhere, now and whenever that changes.
+	Watched       bool `protobuf:"varint,3,opt,name=watched,proto3" json:"watched,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UserInterest) Reset() {
+	*x = UserInterest{}
+	mi := &file_millrace_v1_push_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UserInterest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UserInterest) ProtoMessage() {}
+
+func (x *UserInterest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_push_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UserInterest.ProtoReflect.Descriptor instead.
+func (*UserInterest) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *UserInterest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *UserInterest) GetOnline() bool {
+	if x != nil {
+		return x.Online
+	}
+	return false
+}
+
+func (x *UserInterest) GetWatched() bool {
+	if x != nil {
+		return x.Watched
+	}
+	return false
+}
+
 type AttachResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Spans         []*Span                `protobuf:"bytes,1,rep,name=spans,proto3" json:"spans,omitempty"`
-	Ack           *InterestAck           `protobuf:"bytes,2,opt,name=ack,proto3" json:"ack,omitempty"`
-	Signals       []*Signal              `protobuf:"bytes,3,rep,name=signals,proto3" json:"signals,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Spans   []*Span                `protobuf:"bytes,1,rep,name=spans,proto3" json:"spans,omitempty"`
+	Ack     *InterestAck           `protobuf:"bytes,2,opt,name=ack,proto3" json:"ack,omitempty"`
+	Signals []*Signal              `protobuf:"bytes,3,rep,name=signals,proto3" json:"signals,omitempty"`
+	// Of users watched. Those of a frame come before its acknowledgement, as spans do.
+	Presences     []*Presence `protobuf:"bytes,4,rep,name=presences,proto3" json:"presences,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_millrace_v1_push_proto_msgTypes[3]
+	mi := &file_millrace_v1_push_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -249,7 +323,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_push_proto_msgTypes[3]
+	mi := &file_millrace_v1_push_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -262,7 +336,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_push_proto_rawDescGZIP(), []int{3}
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AttachResponse) GetSpans() []*Span {
@@ -286,6 +360,66 @@ func (x *AttachResponse) GetSignals() []*Signal {
 	return nil
 }
 
+func (x *AttachResponse) GetPresences() []*Presence {
+	if x != nil {
+		return x.Presences
+	}
+	return nil
+}
+
+// Presence tells whether a user is online on any gateway attached to the node.
+type Presence struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	Online        bool                   `protobuf:"varint,2,opt,name=online,proto3" json:"online,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Presence) Reset() {
+	*x = Presence{}
+	mi := &file_millrace_v1_push_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Presence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Presence) ProtoMessage() {}
+
+func (x *Presence) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_push_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Presence.ProtoReflect.Descriptor instead.
+func (*Presence) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Presence) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *Presence) GetOnline() bool {
+	if x != nil {
+		return x.Online
+	}
+	return false
+}
+
 // InterestAck tells that spans made from now on regard the interest up to `number`.
 type InterestAck struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -298,7 +432,7 @@ type InterestAck struct {
 
 func (x *InterestAck) Reset() {
 	*x = InterestAck{}
-	mi := &file_millrace_v1_push_proto_msgTypes[4]
+	mi := &file_millrace_v1_push_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -310,7 +444,7 @@ func (x *InterestAck) String() string {
 func (*InterestAck) ProtoMessage() {}
 
 func (x *InterestAck) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_push_proto_msgTypes[4]
+	mi := &file_millrace_v1_push_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -323,7 +457,7 @@ func (x *InterestAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterestAck.ProtoReflect.Descriptor instead.
 func (*InterestAck) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_push_proto_rawDescGZIP(), []int{4}
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *InterestAck) GetNumber() uint64 {
@@ -351,15 +485,24 @@ const file_millrace_v1_push_proto_rawDesc = "" +
 	"\x06signal\x18\x03 \x01(\v2\x13.millrace.v1.SignalH\x00R\x06signalB\x06\n" +
 	"\x04kind\"!\n" +
 	"\x05Hello\x12\x18\n" +
-	"\agateway\x18\x01 \x01(\tR\agateway\"L\n" +
+	"\agateway\x18\x01 \x01(\tR\agateway\"}\n" +
 	"\bInterest\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x10\n" +
 	"\x03add\x18\x02 \x03(\tR\x03add\x12\x16\n" +
-	"\x06remove\x18\x03 \x03(\tR\x06remove\"\x94\x01\n" +
+	"\x06remove\x18\x03 \x03(\tR\x06remove\x12/\n" +
+	"\x05users\x18\x04 \x03(\v2\x19.millrace.v1.UserInterestR\x05users\"T\n" +
+	"\fUserInterest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x16\n" +
+	"\x06online\x18\x02 \x01(\bR\x06online\x12\x18\n" +
+	"\awatched\x18\x03 \x01(\bR\awatched\"\xc9\x01\n" +
 	"\x0eAttachResponse\x12'\n" +
 	"\x05spans\x18\x01 \x03(\v2\x11.millrace.v1.SpanR\x05spans\x12*\n" +
 	"\x03ack\x18\x02 \x01(\v2\x18.millrace.v1.InterestAckR\x03ack\x12-\n" +
-	"\asignals\x18\x03 \x03(\v2\x13.millrace.v1.SignalR\asignals\"\xa2\x01\n" +
+	"\asignals\x18\x03 \x03(\v2\x13.millrace.v1.SignalR\asignals\x123\n" +
+	"\tpresences\x18\x04 \x03(\v2\x15.millrace.v1.PresenceR\tpresences\"6\n" +
+	"\bPresence\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x16\n" +
+	"\x06online\x18\x02 \x01(\bR\x06online\"\xa2\x01\n" +
 	"\vInterestAck\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12?\n" +
 	"\ahandled\x18\x02 \x03(\v2%.millrace.v1.InterestAck.HandledEntryR\ahandled\x1a:\n" +
@@ -381,32 +524,36 @@ func file_millrace_v1_push_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_push_proto_rawDescData
 }
 
-var file_millrace_v1_push_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_millrace_v1_push_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_millrace_v1_push_proto_goTypes = []any{
 	(*AttachRequest)(nil),  // 0: millrace.v1.AttachRequest
 	(*Hello)(nil),          // 1: millrace.v1.Hello
 	(*Interest)(nil),       // 2: millrace.v1.Interest
-	(*AttachResponse)(nil), // 3: millrace.v1.AttachResponse
-	(*InterestAck)(nil),    // 4: millrace.v1.InterestAck
-	nil,                    // 5: millrace.v1.InterestAck.HandledEntry
-	(*Signal)(nil),         // 6: millrace.v1.Signal
-	(*Span)(nil),           // 7: millrace.v1.Span
+	(*UserInterest)(nil),   // 3: millrace.v1.UserInterest
+	(*AttachResponse)(nil), // 4: millrace.v1.AttachResponse
+	(*Presence)(nil),       // 5: millrace.v1.Presence
+	(*InterestAck)(nil),    // 6: millrace.v1.InterestAck
+	nil,                    // 7: millrace.v1.InterestAck.HandledEntry
+	(*Signal)(nil),         // 8: millrace.v1.Signal
+	(*Span)(nil),           // 9: millrace.v1.Span
 }
 var file_millrace_v1_push_proto_depIdxs = []int32{
-	1, // 0: millrace.v1.AttachRequest.hello:type_name -> millrace.v1.Hello
-	2, // 1: millrace.v1.AttachRequest.interest:type_name -> millrace.v1.Interest
-	6, // 2: millrace.v1.AttachRequest.signal:type_name -> millrace.v1.Signal
-	7, // 3: millrace.v1.AttachResponse.spans:type_name -> millrace.v1.Span
-	4, // 4: millrace.v1.AttachResponse.ack:type_name -> millrace.v1.InterestAck
-	6, // 5: millrace.v1.AttachResponse.signals:type_name -> millrace.v1.Signal
-	5, // 6: millrace.v1.InterestAck.handled:type_name -> millrace.v1.InterestAck.HandledEntry
-	0, // 7: millrace.v1.PushService.Attach:input_type -> millrace.v1.AttachRequest
-	3, // 8: millrace.v1.PushService.Attach:output_type -> millrace.v1.AttachResponse
-	8, // [8:9] is the sub-list for method output_type
-	7, // [7:8] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	1,  // 0: millrace.v1.AttachRequest.hello:type_name -> millrace.v1.Hello
+	2,  // 1: millrace.v1.AttachRequest.interest:type_name -> millrace.v1.Interest
+	8,  // 2: millrace.v1.AttachRequest.signal:type_name -> millrace.v1.Signal
+	3,  // 3: millrace.v1.Interest.users:type_name -> millrace.v1.UserInterest
+	9,  // 4: millrace.v1.AttachResponse.spans:type_name -> millrace.v1.Span
+	6,  // 5: millrace.v1.AttachResponse.ack:type_name -> millrace.v1.InterestAck
+	8,  // 6: millrace.v1.AttachResponse.signals:type_name -> millrace.v1.Signal
+	5,  // 7: millrace.v1.AttachResponse.presences:type_name -> millrace.v1.Presence
+	7,  // 8: millrace.v1.InterestAck.handled:type_name -> millrace.v1.InterestAck.HandledEntry
+	0,  // 9: millrace.v1.PushService.Attach:input_type -> millrace.v1.AttachRequest
+	4,  // 10: millrace.v1.PushService.Attach:output_type -> millrace.v1.AttachResponse
+	10, // [10:11] is the sub-list for method output_type
+	9,  // [9:10] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_push_proto_init() }
@@ -426,7 +573,7 @@ func file_millrace_v1_push_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_push_proto_rawDesc), len(file_millrace_v1_push_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
