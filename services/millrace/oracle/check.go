@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,7 +17,9 @@ const (
 	Disordered Rule = "disordered" // a member saw another order than the history tells
 	Overtaken  Rule = "overtaken"  // the history tells a sender's messages in another order than it sent them
 	Misplaced  Rule = "misplaced"  // a client was pushed a position out of its turn
-	Invented   Rule = "invented"   // a message that nobody sent, or another one than was acknowledged
+	Invented   Rule = "invented"   // a message or a change that nobody sent, or another one than was acknowledged
+	Leaked     Rule = "leaked"     // a user was shown a message from before it joined or after it left
+	Diverged   Rule = "diverged"   // a message ended differently for a member and in the history, or for two readers
 )
 
 // Violation is one broken promise.
@@ -35,18 +38,39 @@ func (j *Journal) Check() []Violation {
 	var found []Violation
 	for _, name := range slices.Sorted(maps.Keys(j.conversations)) {
 		c := j.conversations[name]
+		c.nameRecalled()
 		report := func(rule Rule, format string, args ...any) {
 			found = append(found, Violation{rule, name, fmt.Sprintf(format, args...)})
 		}
 		c.checkHistory(report)
-		for _, reader := range c.members {
-			c.checkReader(reader, report)
+		stays := c.stays(report)
+		for _, reader := range slices.Sorted(maps.Keys(stays)) {
+			c.checkReader(reader, stays[reader], report)
 		}
+		from := len(found)
+		c.checkChanges(stays, report)
+		slices.SortFunc(found[from:], func(a, b Violation) int { return cmp.Compare(a.What, b.What) })
 	}
 	for _, what := range j.reports {
 		found = append(found, Violation{Misplaced, "", what})
 	}
 	return found
+}
+
+// nameRecalled says whose the recalled messages of the history are, of which it tells the id alone. Only what was
+// acknowledged can be recalled.
+func (c *conversation) nameRecalled() {
+	sends := make(map[string]Message)
+	for user, acked := range c.acked {
+		for clientMsgID, id := range acked {
+			sends[id] = Message{From: user, ClientMsgID: clientMsgID}
+		}
+	}
+	for i, m := range c.history {
+		if m.Recalled {
+			c.history[i].From, c.history[i].ClientMsgID = sends[m.ID].From, sends[m.ID].ClientMsgID
+		}
+	}
 }
 
 type report func(rule Rule, format string, args ...any)
@@ -101,8 +125,8 @@ func (c *conversation) checkHistory(report report) {
 	}
 }
 
-// checkReader holds what a member was shown against the history.
-func (c *conversation) checkReader(reader int64, report report) {
+// checkReader holds what a member was shown against the part of the history that lies within its stays.
+func (c *conversation) checkReader(reader int64, stays []stay, report report) {
 	shown := c.shown[reader]
 	for id, times := range ids(shown) {
 		if times > 1 {
@@ -131,7 +155,14 @@ func (c *conversation) checkReader(reader int64, report report) {
 		latest = max(latest, i)
 	}
 	for _, m := range c.history {
-		if !seen[m.ID] {
+		for len(stays) > 0 && m.Seq >= stays[0].left {
+			stays = stays[1:]
+		}
+		within := len(stays) > 0 && m.Seq > stays[0].joined
+		switch {
+		case !within && seen[m.ID]:
+			report(Leaked, "message %s at %d was shown to user %d, who was no member then", m.ID, m.Seq, reader)
+		case within && !seen[m.ID]:
 			report(Lost, "message %s of user %d was never shown to user %d", m.ID, m.From, reader)
 		}
 	}

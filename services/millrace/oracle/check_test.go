@@ -45,6 +45,22 @@ func TestUnacknowledgedSendMayBeMissing(t *testing.T) {
 	require.Empty(t, j.Check())
 }
 
+// Whoever was away while a message was changed twice is shown it as it is by then at both places.
+func TestChangeShownToWhoeverResumesIsTheLatest(t *testing.T) {
+	j := good()
+	was, is := Change{MessageID: "id-a", Content: "was"}, Change{MessageID: "id-a", Content: "is"}
+	j.Asked(room, was)
+	j.Asked(room, is)
+	j.Changed(room, 1, 40, was)
+	j.Changed(room, 1, 50, is)
+	j.Changed(room, 2, 40, is)
+	j.Changed(room, 2, 50, is)
+	j.conversations[room].history[0].Content = "is"
+	require.Empty(t, j.Check())
+	j.conversations[room].history[0].Content = "was"
+	require.NotEmpty(t, j.Check())
+}
+
 func TestBrokenJournalIsFound(t *testing.T) {
 	for name, test := range map[string]struct {
 		rule   Rule
@@ -84,6 +100,99 @@ func TestBrokenJournalIsFound(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := good()
+			test.damage(j, j.conversations[room])
+			var rules []Rule
+			for _, v := range j.Check() {
+				rules = append(rules, v.Rule)
+			}
+			require.Contains(t, rules, test.rule)
+		})
+	}
+}
+
+// changing is a journal in which everything went well: user 3 joins at 15 and leaves at 35, message a is edited twice, b is
+// recalled, and c is edited after user 3 has left.
+func changing() *Journal {
+	j := good()
+	a := Change{MessageID: "id-a", Content: "a1"}
+	for _, change := range []Change{a, {MessageID: "id-a", Content: "a2"}, {MessageID: "id-b", Recalled: true}, {MessageID: "id-c", Content: "c1"}} {
+		j.Asked(room, change)
+		j.Agreed(room, change)
+	}
+	for _, reader := range []int64{1, 2} {
+		j.Joined(room, 15, 3)
+		j.Changed(room, reader, 21, a)
+		j.Changed(room, reader, 22, Change{MessageID: "id-a", Content: "a2"})
+		j.Changed(room, reader, 31, Change{MessageID: "id-b", Recalled: true})
+		j.Left(room, 35, 3)
+		j.Changed(room, reader, 40, Change{MessageID: "id-c", Content: "c1"})
+	}
+	c := j.conversations[room]
+	for _, m := range c.history[1:] {
+		j.Shown(room, 3, m)
+	}
+	j.Changed(room, 3, 31, Change{MessageID: "id-b", Recalled: true})
+	c.history[0].Content, c.history[1].Recalled, c.history[2].Content = "a2", true, "c1"
+	return j
+}
+
+func TestJournalWithChangesAndGuestsThatHeldHasNoViolations(t *testing.T) {
+	require.Empty(t, changing().Check())
+}
+
+func TestRepeatedJoinsAndLeavesChangeNothing(t *testing.T) {
+	j := changing()
+	j.Joined(room, 25, 3)
+	j.Left(room, 36, 3)
+	require.Empty(t, j.Check())
+}
+
+func TestPushWithoutPositionIsPlacedByThoseThatHadOne(t *testing.T) {
+	j := changing()
+	c := j.conversations[room]
+	for i := range c.changed[2] {
+		c.changed[2][i].pos = 0
+	}
+	j.Left(room, 0, 3)
+	require.Empty(t, j.Check())
+}
+
+func TestRecalledMessageNeedsNoSenderInTheHistory(t *testing.T) {
+	j := changing()
+	c := j.conversations[room]
+	c.history[1] = Message{ID: "id-b", Seq: 20, Recalled: true}
+	require.Empty(t, j.Check())
+}
+
+func TestReaderThatComesBackIsShownWhatAMessageBecame(t *testing.T) {
+	j := changing()
+	c := j.conversations[room]
+	c.shown[2][0].Content = "a2"
+	c.changed[2] = c.changed[2][2:]
+	require.Empty(t, j.Check())
+}
+
+func TestBrokenJournalWithChangesAndGuestsIsFound(t *testing.T) {
+	for name, test := range map[string]struct {
+		rule   Rule
+		damage func(j *Journal, c *conversation)
+	}{
+		"shown from before joining":       {Leaked, func(_ *Journal, c *conversation) { c.shown[3] = append(c.history[:1:1], c.shown[3]...) }},
+		"shown from after leaving":        {Leaked, func(_ *Journal, c *conversation) { c.moves[3] = map[int64]*move{15: {joined: true}, 25: {}} }},
+		"not shown after joining":         {Lost, func(_ *Journal, c *conversation) { c.shown[3] = c.shown[3][1:] }},
+		"not shown before leaving":        {Lost, func(_ *Journal, c *conversation) { c.shown[3] = c.shown[3][:1] }},
+		"joined and left at one position": {Diverged, func(j *Journal, _ *conversation) { j.Left(room, 15, 3) }},
+		"edit missed by one":              {Diverged, func(_ *Journal, c *conversation) { c.changed[2] = c.changed[2][:3] }},
+		"recall missed by a guest":        {Diverged, func(_ *Journal, c *conversation) { c.changed[3] = nil }},
+		"edits applied in another order":  {Diverged, func(_ *Journal, c *conversation) { c.changed[2][0], c.changed[2][1] = c.changed[2][1], c.changed[2][0] }},
+		"history keeps an older edit":     {Diverged, func(_ *Journal, c *conversation) { c.history[0].Content = "a1" }},
+		"history forgets a recall":        {Diverged, func(_ *Journal, c *conversation) { c.history[1].Recalled = false }},
+		"edit acknowledged, seen nowhere": {Lost, func(j *Journal, _ *conversation) { j.Agreed(room, Change{MessageID: "id-c", Content: "c2"}) }},
+		"edit that nobody asked for":      {Invented, func(j *Journal, _ *conversation) { j.Changed(room, 1, 50, Change{MessageID: "id-c", Content: "x"}) }},
+		"content that nobody wrote":       {Diverged, func(_ *Journal, c *conversation) { c.shown[1][2].Content, c.changed = "x", nil }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := changing()
 			test.damage(j, j.conversations[room])
 			var rules []Rule
 			for _, v := range j.Check() {

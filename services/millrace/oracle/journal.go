@@ -11,6 +11,8 @@ type Message struct {
 	ClientMsgID string
 	From        int64
 	Seq         int64
+	Content     string
+	Recalled    bool
 }
 
 // Journal collects what clients saw. Its methods are safe for concurrent use; entries of one client come in its order.
@@ -26,6 +28,11 @@ type conversation struct {
 	acked   map[int64]map[string]string // per sender client_msg_id → message id
 	shown   map[int64][]Message         // per reader, in the order of arrival
 	history []Message                   // ascending, as the server tells it in the end
+
+	asked   map[Change]bool           // changes that somebody asked for, without positions
+	agreed  []Change                  // those that were acknowledged
+	changed map[int64][]Change        // per reader, in the order of arrival
+	moves   map[int64]map[int64]*move // per user and position the times it joined or left, as anybody saw it
 }
 
 // New starts an empty journal.
@@ -33,7 +40,7 @@ func New() *Journal {
 	return &Journal{conversations: map[string]*conversation{}}
 }
 
-// Members says who must see all of a conversation.
+// Members says who is in a conversation from its start. Who never leaves must see all of it.
 func (j *Journal) Members(name string, members ...int64) {
 	j.with(name, func(c *conversation) { c.members = members })
 }
@@ -83,7 +90,7 @@ func (j *Journal) AckedCount() int {
 	return n
 }
 
-// Missing is how many acknowledged messages have not been shown to some member yet.
+// Missing is how many acknowledged messages have not been shown yet to some member of the start.
 func (j *Journal) Missing() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -93,6 +100,18 @@ func (j *Journal) Missing() int {
 			n += c.ackedBut(c.shown[reader])
 		}
 	}
+	return n
+}
+
+// MissingIn is how many acknowledged messages of one conversation are not in its history, or have not been shown to some
+// member of the start.
+func (j *Journal) MissingIn(name string) (n int) {
+	j.with(name, func(c *conversation) {
+		n = c.ackedBut(c.history)
+		for _, reader := range c.members {
+			n += c.ackedBut(c.shown[reader])
+		}
+	})
 	return n
 }
 
@@ -126,7 +145,10 @@ func (j *Journal) with(name string, note func(*conversation)) {
 	defer j.mu.Unlock()
 	c := j.conversations[name]
 	if c == nil {
-		c = &conversation{sent: map[int64][]string{}, acked: map[int64]map[string]string{}, shown: map[int64][]Message{}}
+		c = &conversation{
+			sent: map[int64][]string{}, acked: map[int64]map[string]string{}, shown: map[int64][]Message{},
+			asked: map[Change]bool{}, changed: map[int64][]Change{}, moves: map[int64]map[int64]*move{},
+		}
 		j.conversations[name] = c
 	}
 	note(c)

@@ -1,0 +1,136 @@
+package oracle
+
+// Change is an edit or a recall of a message.
+type Change struct {
+	MessageID string
+	Content   string
+	Recalled  bool
+	pos       int64
+}
+
+// Asked notes that somebody is about to ask for the change, before its first attempt.
+func (j *Journal) Asked(name string, change Change) {
+	j.with(name, func(c *conversation) { c.asked[change] = true })
+}
+
+// Agreed notes that the server acknowledged the change.
+func (j *Journal) Agreed(name string, change Change) {
+	j.with(name, func(c *conversation) { c.agreed = append(c.agreed, change) })
+}
+
+// Changed notes a change at the position that the reader's client showed; 0 if the push had none, as while a resume is
+// not complete. Somebody else saw the position then.
+func (j *Journal) Changed(name string, reader, pos int64, change Change) {
+	change.pos = pos
+	j.with(name, func(c *conversation) { c.changed[reader] = append(c.changed[reader], change) })
+}
+
+// AgreedCount is how many changes were acknowledged so far.
+func (j *Journal) AgreedCount() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n := 0
+	for _, c := range j.conversations {
+		n += len(c.agreed)
+	}
+	return n
+}
+
+// bare is the change without its position.
+func (c Change) bare() Change {
+	c.pos = 0
+	return c
+}
+
+// checkChanges holds how messages ended, in the history and for each reader that was a member when they were changed
+// last, against the last change that anybody saw. A reader that resumes is shown the message as it is by then at each of
+// its changes' positions, so of a change that was seen at several the last counts.
+func (c *conversation) checkChanges(stays map[int64][]stay, report report) {
+	latest := map[Change]int64{}
+	for _, changes := range c.changed {
+		for _, change := range changes {
+			latest[change.bare()] = max(latest[change.bare()], change.pos)
+		}
+	}
+	for _, change := range c.agreed {
+		if _, ok := latest[change]; !ok {
+			report(Lost, "a change of message %s was acknowledged and nobody was shown it", change.MessageID)
+		}
+	}
+	last := map[string]Change{}
+	for change, pos := range latest {
+		if !c.asked[change] {
+			report(Invented, "nobody asked for a change of message %s at %d", change.MessageID, pos)
+		}
+		if change.pos = pos; pos > last[change.MessageID].pos {
+			last[change.MessageID] = change
+		}
+	}
+	for _, m := range c.history {
+		change, ok := last[m.ID]
+		if ok && (m.Recalled != change.Recalled || !m.Recalled && m.Content != change.Content) {
+			report(Diverged, "message %s at %d, changed last at %d to %q, is in the history as %q; changes in the order shown: %v",
+				m.ID, m.Seq, change.pos, change.Content, m.Content, c.changesOf(m.ID))
+		}
+	}
+	for reader, stays := range stays {
+		for id, ended := range c.view(reader) {
+			change, ok := last[id]
+			if ok && within(stays, change.pos) && ended != change.bare() {
+				report(Diverged, "message %s ended for user %d otherwise than it was changed at %d", id, reader, change.pos)
+			}
+		}
+	}
+	c.checkUnchanged(last, report)
+}
+
+// view is how the messages that the reader was shown look to it in the end.
+func (c *conversation) view(reader int64) map[string]Change {
+	view := make(map[string]Change, len(c.shown[reader]))
+	for _, m := range c.shown[reader] {
+		ended := Change{MessageID: m.ID, Content: m.Content, Recalled: m.Recalled}
+		if m.Recalled {
+			ended.Content = ""
+		}
+		view[m.ID] = ended
+	}
+	for _, change := range c.changed[reader] {
+		if _, ok := view[change.MessageID]; ok {
+			view[change.MessageID] = change.bare()
+		}
+	}
+	return view
+}
+
+// changesOf lists the positions of a message's changes, as the reader that was shown the most of them saw them.
+func (c *conversation) changesOf(id string) (most []int64) {
+	for _, changes := range c.changed {
+		var positions []int64
+		for _, change := range changes {
+			if change.MessageID == id {
+				positions = append(positions, change.pos)
+			}
+		}
+		if len(positions) > len(most) {
+			most = positions
+		}
+	}
+	return most
+}
+
+// checkUnchanged holds messages that nobody changed to one content.
+func (c *conversation) checkUnchanged(last map[string]Change, report report) {
+	history := make(map[string]Message, len(c.history))
+	for _, m := range c.history {
+		history[m.ID] = m
+	}
+	for reader, shown := range c.shown {
+		for _, m := range shown {
+			_, changed := last[m.ID]
+			kept, stored := history[m.ID]
+			if stored && !changed && (m.Content != kept.Content || m.Recalled != kept.Recalled) {
+				report(Diverged, "message %s is another for user %d than in the history", m.ID, reader)
+			}
+		}
+	}
+}
