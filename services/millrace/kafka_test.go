@@ -21,12 +21,27 @@ const kafkaAway = 10 * time.Second
 // startOnKafka starts a cluster on brokers of Apache Kafka.
 func startOnKafka(t *testing.T, brokers int, flags ...string) *cluster {
 	t.Helper()
+	c := &cluster{t: t, dataDir: t.TempDir()}
+	c.startKafka(brokers, flags...)
+	return c
+}
+
+// startSplitOnKafka starts a cluster with storage workers and proxies on one broker of Apache Kafka.
+func startSplitOnKafka(t *testing.T) *cluster {
+	t.Helper()
+	c := &cluster{t: t, dataDir: t.TempDir(), split: true}
+	c.startKafka(1)
+	return c
+}
+
+func (c *cluster) startKafka(brokers int, flags ...string) {
+	t := c.t
+	t.Helper()
 	installed := os.Getenv(kafkaEnv)
 	if installed == "" {
 		t.Skip("needs Apache Kafka: task test:kafka installs it and runs this")
 	}
 	t.Setenv("KAFKA_DIR", installed)
-	c := &cluster{t: t, dataDir: t.TempDir()}
 	free := freeAddresses(t, 2*brokers)
 	var controllers []string
 	for i, address := range free[brokers:] {
@@ -43,7 +58,6 @@ func startOnKafka(t *testing.T, brokers int, flags ...string) *cluster {
 		c.named(name).exit = 143 // as Java ends by SIGTERM
 	}
 	c.startOn(t, free[:brokers], flags...)
-	return c
 }
 
 func port(t *testing.T, address string) string {

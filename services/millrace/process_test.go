@@ -1,17 +1,21 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/stretchr/testify/require"
 )
 
@@ -37,15 +41,35 @@ type cluster struct {
 	processes []*process // brokers first
 	brokers   int        // how many of them are brokers
 	gateways  []string   // URLs
+
+	// split gives storing to two workers of their own, and puts a proxy between each gateway and each message node.
+	split   bool
+	proxies []*toxiproxy.Proxy
 }
 
 // startCluster starts everything on one embedded broker.
 func startCluster(t *testing.T) *cluster {
 	t.Helper()
 	c := &cluster{t: t, dataDir: t.TempDir()}
-	address := freeAddresses(t, 1)[0]
+	c.startEmbedded()
+	return c
+}
+
+func (c *cluster) startEmbedded() {
+	c.t.Helper()
+	address := freeAddresses(c.t, 1)[0]
 	c.add("broker", address, "broker", "--data-dir="+c.dataDir, "--embedded-kafka-addr="+address)
-	c.startOn(t, []string{address})
+	c.startOn(c.t, []string{address})
+}
+
+// newcomer is a storage worker that is not started with the others.
+const newcomer = "storage-3"
+
+// startSplitCluster starts everything on one embedded broker, with storage workers and proxies.
+func startSplitCluster(t *testing.T) *cluster {
+	t.Helper()
+	c := &cluster{t: t, dataDir: t.TempDir(), split: true}
+	c.startEmbedded()
 	return c
 }
 
@@ -55,22 +79,39 @@ func (c *cluster) startOn(t *testing.T, brokers []string, flags ...string) {
 	t.Cleanup(c.killAll)
 	c.startAll(t, c.processes)
 	c.brokers = len(c.processes)
-	free := freeAddresses(t, 9)
+	free := freeAddresses(t, 12)
 	messages := free[:2]
 	flags = append(flags, "--data-dir="+c.dataDir, "--kafka-brokers="+strings.Join(brokers, ","))
+	handlers := []string{"--handlers=storage,push"}
+	if c.split {
+		handlers = []string{"--handlers=push"}
+	}
 	for i, address := range messages {
 		admin := free[2+i]
-		c.add(fmt.Sprintf("message-%d", i+1), readyURL(admin),
-			append([]string{"message", "--message-addr=" + address, "--admin-addr=" + admin}, flags...)...)
+		c.add(fmt.Sprintf("message-%d", i+1), readyURL(admin), slices.Concat(
+			[]string{"message", "--message-addr=" + address, "--admin-addr=" + admin}, handlers, flags)...)
+	}
+	if c.split {
+		for i, admin := range free[9:11] {
+			c.add(fmt.Sprintf("storage-%d", i+1), readyURL(admin),
+				append([]string{"worker", "--handlers=storage", "--admin-addr=" + admin}, flags...)...)
+		}
 	}
 	for i, address := range free[4:6] {
 		admin := free[6+i]
+		reached := messages
+		if c.split {
+			reached = c.proxied(fmt.Sprintf("connect-%d", i+1), messages)
+		}
 		c.add(fmt.Sprintf("connect-%d", i+1), readyURL(admin), "connect", "--jwt-secret="+secret,
-			"--connect-addr="+address, "--message-addrs="+strings.Join(messages, ","), "--admin-addr="+admin)
+			"--connect-addr="+address, "--message-addrs="+strings.Join(reached, ","), "--admin-addr="+admin)
 		c.gateways = append(c.gateways, "ws://"+address+"/ws")
 	}
 	c.add("worker", readyURL(free[8]), append([]string{"worker", "--handlers=audit", "--admin-addr=" + free[8]}, flags...)...)
 	c.startAll(t, c.processes[c.brokers:])
+	if c.split {
+		c.add(newcomer, readyURL(free[11]), append([]string{"worker", "--handlers=storage", "--admin-addr=" + free[11]}, flags...)...)
+	}
 }
 
 // startAll starts processes and waits until they are ready.
@@ -118,7 +159,11 @@ func (c *cluster) killAll() {
 // stopAll stops the processes like Ctrl-C does, gateways first and the broker last. Of several brokers the last ones could
 // not leave in order for want of a quorum.
 func (c *cluster) stopAll() {
-	for _, name := range []string{"connect-1", "connect-2", "worker", "message-1", "message-2"} {
+	names := []string{"connect-1", "connect-2", "worker", "message-1", "message-2"}
+	if c.split {
+		names = append(names, "storage-1", "storage-2")
+	}
+	for _, name := range names {
 		c.named(name).stop(c.t)
 	}
 	if c.brokers == 1 {
@@ -128,41 +173,53 @@ func (c *cluster) stopAll() {
 
 func (p *process) start(t *testing.T) {
 	t.Helper()
+	require.NoError(t, p.run(t.Context()))
+}
+
+// run starts the process, which ends with the context at the latest.
+func (p *process) run(ctx context.Context) error {
 	path := p.path
 	if path == "" {
 		var err error
-		path, err = os.Executable()
-		require.NoError(t, err)
+		if path, err = os.Executable(); err != nil {
+			return err
+		}
 	}
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	require.NoError(t, err)
+	if err != nil {
+		return err
+	}
 	defer func() { _ = log.Close() }() // the process has its own
-	p.cmd = exec.CommandContext(t.Context(), path, p.args...)
+	p.cmd = exec.CommandContext(ctx, path, p.args...)
 	p.cmd.Env = append(os.Environ(), playMillrace+"=1")
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	require.NoError(t, p.cmd.Start())
+	return p.cmd.Start()
 }
 
 // awaitReady waits until the process answers that it is ready.
 func (p *process) awaitReady(t *testing.T) {
 	t.Helper()
-	require.Eventually(t, func() bool {
-		if !strings.HasPrefix(p.ready, "http") {
-			conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", p.ready)
-			if err == nil {
-				_ = conn.Close()
-			}
-			return err == nil
-		}
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.ready, nil)
-		require.NoError(t, err)
-		request.Close = true
-		response, err := http.DefaultClient.Do(request)
+	require.Eventually(t, func() bool { return p.isReady(t.Context()) }, patience, 20*time.Millisecond, "%s is not ready", p.name)
+}
+
+func (p *process) isReady(ctx context.Context) bool {
+	if !strings.HasPrefix(p.ready, "http") {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", p.ready)
 		if err == nil {
-			_ = response.Body.Close()
+			_ = conn.Close()
 		}
-		return err == nil && response.StatusCode == http.StatusOK
-	}, patience, 20*time.Millisecond, "%s is not ready", p.name)
+		return err == nil
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.ready, nil)
+	if err != nil {
+		return false
+	}
+	request.Close = true
+	response, err := http.DefaultClient.Do(request)
+	if err == nil {
+		_ = response.Body.Close()
+	}
+	return err == nil && response.StatusCode == http.StatusOK
 }
 
 // kill ends the process with SIGKILL, if it runs.
@@ -178,25 +235,40 @@ func (p *process) kill() {
 func (p *process) stop(t *testing.T) {
 	t.Helper()
 	begin := time.Now()
-	force := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
-	defer force.Stop()
-	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
-	_ = p.cmd.Wait() // the code says all
-	require.Equal(t, p.exit, p.cmd.ProcessState.ExitCode(), "%s did not end in order", p.name)
+	require.NoError(t, p.halt())
 	if took := time.Since(begin); took > stopLimit {
 		t.Errorf("%s took %s to stop", p.name, took)
 	}
 }
 
-// freeAddresses finds loopback addresses nobody listens on. Somebody may take one before it is used; it is unlikely.
+// halt asks the process to stop and says how it did, if not in order.
+func (p *process) halt() error {
+	force := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
+	defer force.Stop()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stop %s: %w", p.name, err)
+	}
+	_ = p.cmd.Wait() // the code says all
+	if code := p.cmd.ProcessState.ExitCode(); code != p.exit {
+		return fmt.Errorf("%s did not end in order: code %d", p.name, code)
+	}
+	return nil
+}
+
+// freeAddresses finds loopback addresses nobody listens on, with ports below those that the system hands out to outgoing
+// connections: while a process is down nobody takes its address by chance.
 func freeAddresses(t *testing.T, n int) []string {
 	t.Helper()
-	addresses := make([]string, n)
-	for i := range addresses {
-		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		require.NoError(t, err)
+	addresses := make([]string, 0, n)
+	for tries := 0; len(addresses) < n; tries++ {
+		require.Less(t, tries, 1000, "no free address")
+		address := fmt.Sprintf("127.0.0.1:%d", 20000+rand.N(10000))
+		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
+		if err != nil {
+			continue
+		}
 		defer func() { _ = listener.Close() }()
-		addresses[i] = listener.Addr().String()
+		addresses = append(addresses, address)
 	}
 	return addresses
 }

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+)
+
+// proxied puts a proxy before each address, for the gateway alone, and returns where they listen.
+func (c *cluster) proxied(gateway string, addresses []string) []string {
+	c.t.Helper()
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
+	free := freeAddresses(c.t, len(addresses))
+	for i, address := range addresses {
+		proxy := toxiproxy.NewProxy(server, gateway+" to "+address, free[i], address)
+		require.NoError(c.t, proxy.Start())
+		c.t.Cleanup(proxy.Stop)
+		c.proxies = append(c.proxies, proxy)
+	}
+	return free
+}
+
+// slow delays all that runs through the proxy, until the function that it returns is called.
+func slow(ctx context.Context, proxy *toxiproxy.Proxy) (heal func() error, err error) {
+	const toxic = `{"name":"slow","type":"latency","stream":"downstream","attributes":{"latency":300,"jitter":200}}`
+	if _, err := proxy.Toxics.AddToxicJson(strings.NewReader(toxic)); err != nil {
+		return nil, err
+	}
+	return func() error { return proxy.Toxics.RemoveToxic(ctx, "slow") }, nil
+}
