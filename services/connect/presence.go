@@ -57,11 +57,11 @@ func (s *session) presence(r request) {
 	})
 }
 
-// watch replaces what the session watches.
+// watch replaces what the session watches. Who is watched before and after stays what it was told to be.
 func (h *hub) watch(sub *subscriber, users []int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.unwatch(sub)
+	before := sub.watches
 	sub.watches = make(map[int64]bool, len(users))
 	for _, user := range users {
 		sub.watches[user] = false
@@ -73,18 +73,27 @@ func (h *hub) watch(sub *subscriber, users []int64) {
 		}
 		w.subs[sub] = struct{}{}
 	}
+	for user := range before {
+		if _, ok := sub.watches[user]; !ok {
+			h.drop(sub, user)
+		}
+	}
 }
 
+// unwatch ends all that the session watches.
 func (h *hub) unwatch(sub *subscriber) {
 	for user := range sub.watches {
-		w := h.watches[user]
-		if delete(w.subs, sub); len(w.subs) > 0 {
-			continue
-		}
+		h.drop(sub, user)
+	}
+	sub.watches = nil
+}
+
+func (h *hub) drop(sub *subscriber, user int64) {
+	w := h.watches[user]
+	if delete(w.subs, sub); len(w.subs) == 0 {
 		delete(h.watches, user)
 		h.changedUser(user)
 	}
-	sub.watches = nil
 }
 
 // withPresence calls answer with those of the users that are online, in order, such that no change is told before it and

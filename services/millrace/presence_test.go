@@ -1,7 +1,9 @@
 package main
 
 import (
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -37,7 +39,9 @@ func TestPresenceSpansGatewaysAndOutlivesNodes(t *testing.T) {
 	c := startCluster(t)
 	a := join(t, c.gateways[0], alice, nil)
 	b := join(t, c.gateways[1], bob, nil)
-	require.Equal(t, []int64{bob}, a.online(t, bob, carol))
+	require.Eventually(t, func() bool { // both gateways are attached to the same node by then
+		return slices.Equal([]int64{bob}, a.online(t, bob, carol))
+	}, patience, 10*time.Millisecond)
 
 	message := c.named("message-1")
 	message.kill()
