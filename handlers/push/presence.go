@@ -1,10 +1,6 @@
 package push
 
-import (
-	"maps"
-
-	millracev1 "millrace/proto/millrace/v1"
-)
+import millracev1 "millrace/proto/millrace/v1"
 
 // presence is who is online, as far as the attached gateways tell, and which of them want to know. It needs no store: a
 // gateway that is gone takes its users with it, and one that comes back tells of them anew. The routes' mutex guards it.
@@ -42,7 +38,7 @@ func (p *presence) forget(s *stream) {
 	for user := range s.watched {
 		p.unwatch(s, user)
 	}
-	for user := range maps.Clone(s.online) {
+	for user := range s.online { // move deletes what it is at
 		p.move(s, user, false)
 	}
 }

@@ -138,9 +138,10 @@ func (c *Config) BindToken(flags *pflag.FlagSet) {
 	flags.StringVar(&c.JWTSecret, "jwt-secret", "", "secret to sign with")
 }
 
-// BindPoison adds what `poison` needs: the brokers.
+// BindPoison adds what `poison` needs: the brokers and how to reach them.
 func (c *Config) BindPoison(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&c.KafkaBrokers, "kafka-brokers", []string{"127.0.0.1:9092"}, "Kafka brokers, host:port with commas between")
+	c.bindSecurity(flags)
 }
 
 // Load fills in what the environment says where no flag does, and checks everything. The error has a line for each fault.

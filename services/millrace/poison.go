@@ -64,7 +64,11 @@ func (o *poisonOptions) read(cmd *cobra.Command) (queue *poison.Queue, entries [
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), startTimeout)
 	defer cancel()
-	bus, err := kafka.NewBus(ctx, kafka.Config{Brokers: o.cfg.KafkaBrokers, ClientID: "millrace-poison"}, slog.New(slog.DiscardHandler))
+	c, err := kafkaConfig(&o.cfg, o.cfg.KafkaBrokers, "poison")
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	bus, err := kafka.NewBus(ctx, c, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, nil, nil, err
 	}

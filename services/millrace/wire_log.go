@@ -53,13 +53,8 @@ func bus() fx.Option {
 		func(ctx context.Context, lc fx.Lifecycle, cfg *config.Config, addrs brokerAddrs, epochs topicEpochs, metrics prometheus.Registerer, log *slog.Logger) (pubsub.Bus, error) {
 			ctx, cancel := context.WithTimeout(ctx, startTimeout)
 			defer cancel()
-			c := kafka.Config{
-				Brokers: addrs, ClientID: "millrace-" + string(cfg.Role), InstanceID: cfg.InstanceID,
-				SASL:       kafka.SASL{Mechanism: cfg.KafkaSASL, User: cfg.KafkaSASLUser, Password: cfg.KafkaSASLPassword},
-				Partitions: cfg.TopicPartitions, Replication: cfg.TopicReplication, MinISR: cfg.TopicMinISR,
-			}
-			var err error
-			if c.TLS, err = kafkaTLS(cfg); err != nil {
+			c, err := kafkaConfig(cfg, addrs, string(cfg.Role))
+			if err != nil {
 				return nil, err
 			}
 			topicID, err := kafka.EnsureTopics(ctx, c, log)
@@ -77,6 +72,17 @@ func bus() fx.Option {
 			return telemetry.MeasureBus(metrics, b), nil
 		},
 	))
+}
+
+// kafkaConfig is how the process reaches the brokers.
+func kafkaConfig(cfg *config.Config, brokers []string, name string) (c kafka.Config, err error) {
+	c = kafka.Config{
+		Brokers: brokers, ClientID: "millrace-" + name, InstanceID: cfg.InstanceID,
+		SASL:       kafka.SASL{Mechanism: cfg.KafkaSASL, User: cfg.KafkaSASLUser, Password: cfg.KafkaSASLPassword},
+		Partitions: cfg.TopicPartitions, Replication: cfg.TopicReplication, MinISR: cfg.TopicMinISR,
+	}
+	c.TLS, err = kafkaTLS(cfg)
+	return c, err
 }
 
 // kafkaTLS is nil where the brokers are not to be reached by TLS.
