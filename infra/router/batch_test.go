@@ -18,11 +18,11 @@ import (
 // pairs is a bus whose subscribers get each record together with a second one that stands for what waits behind it.
 type pairs struct {
 	*memory.Bus
-	behind []byte
+	behind *message.Message
 }
 
 func (b pairs) Records(msg *message.Message) []*message.Message {
-	first, second := msg.Copy(), message.NewMessage("", b.behind)
+	first, second := msg.Copy(), b.behind.Copy()
 	first.SetContext(msg.Context())
 	second.SetContext(msg.Context())
 	return []*message.Message{first, second}
@@ -46,7 +46,7 @@ func TestBatchIsTriedFirstAndWhatFailsIsHandledAlone(t *testing.T) {
 		"too few answers":  {func([]events.Record) []error { return nil }, both},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bus := pairs{memory.NewBus(memory.Config{}), behind}
+			bus := pairs{memory.NewBus(memory.Config{}), message.NewMessage("", behind)}
 			var batches journal[[]string]
 			var alone, observed journal[string]
 			var settled journal[events.Position]
@@ -78,7 +78,7 @@ func TestBatchIsTriedFirstAndWhatFailsIsHandledAlone(t *testing.T) {
 }
 
 func TestBatchLeavesOutWhatIsNotForTheHandler(t *testing.T) {
-	bus := pairs{memory.NewBus(memory.Config{}), []byte("undecodable")}
+	bus := pairs{memory.NewBus(memory.Config{}), message.NewMessage("", []byte("undecodable"))}
 	var batches journal[int]
 	h := handler(func(context.Context, events.Record) error { return nil })
 	h.HandleBatch = func(_ context.Context, records []events.Record) []error {
