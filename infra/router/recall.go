@@ -1,0 +1,53 @@
+package router
+
+import (
+	"context"
+	"time"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+)
+
+// recallTimeout bounds what looking back may add to the takeover of a partition.
+const recallTimeout = 2 * time.Second
+
+// claimed takes over a partition: what its last owner handled lately is marked before the handler is told.
+func (c *consumer) claimed(after events.Position) {
+	c.recall(after)
+	if c.Claimed != nil {
+		c.Claimed(after)
+	}
+}
+
+// recall sets the marks that whoever had the partition before may have kept to itself: otherwise a repeat of what lies
+// before the position would not be known for one. Without an answer from the log in time it goes without.
+func (c *consumer) recall(after events.Position) {
+	ctx, cancel := context.WithTimeout(context.Background(), recallTimeout)
+	defer cancel()
+	var ids []string
+	first := make(map[string]events.Position)
+	err := pubsub.LookBack(ctx, c.bus.Log(c.Topic), after, func(raw pubsub.RawRecord) error {
+		if raw.Replay {
+			return nil // what counts is its original place
+		}
+		e, err := events.Decode(c.Topic, raw.Position, raw.Value)
+		if _, known := first[e.EventID]; err == nil && !known {
+			ids = append(ids, e.EventID)
+			first[e.EventID] = raw.Position
+		}
+		return nil
+	})
+	if err != nil {
+		c.log.Warn("what was handled before is not known, repeats of it will be handled", "partition", after.Partition, "error", err)
+	}
+	if len(ids) == 0 {
+		return
+	}
+	var marks []Mark
+	for i, at := range c.marks.Marked(ctx, ids...) {
+		if at.Seq == 0 {
+			marks = append(marks, Mark{ids[i], first[ids[i]]})
+		}
+	}
+	c.marks.Mark(ctx, marks...)
+}
