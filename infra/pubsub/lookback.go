@@ -1,25 +1,24 @@
 package pubsub
 
 import (
-	"context"
 	"errors"
 
 	"millrace/events"
 )
 
-// lookBack is how far before its own place in a partition a repeat of an event is recognised from.
-const lookBack = 1000
+// MaxLookBack is how many records before its own a repeat of an event is recognised from.
+const MaxLookBack = 1000
 
-// LookBack visits the 1,000 records up to the position, ascending; fewer where the log has fewer left or begins anew.
-func LookBack(ctx context.Context, log Log, from events.Position, visit func(RawRecord) error) error {
+// LookBack has the [MaxLookBack] records up to the position read; fewer where the log begins behind them, which read tells by
+// [ErrTrimmed]. Any other error of read is returned.
+func LookBack(from events.Position, read func(events.Range) error) error {
 	begin := events.EpochStart(from.Seq)
-	for n := int64(lookBack); n > 0; n /= 2 {
+	for n := int64(MaxLookBack); n > 0; n /= 2 {
 		behind := events.Range{Partition: from.Partition, After: max(from.Seq-n, begin), Through: from.Seq}
 		if behind.Len() == 0 {
 			return nil
 		}
-		// Where the log begins can only be tried.
-		if err := log.Read(ctx, []events.Range{behind}, visit); !errors.Is(err, ErrTrimmed) {
+		if err := read(behind); !errors.Is(err, ErrTrimmed) {
 			return err
 		}
 	}

@@ -26,16 +26,19 @@ func (c *consumer) recall(after events.Position) {
 	defer cancel()
 	var ids []string
 	first := make(map[string]events.Position)
-	err := pubsub.LookBack(ctx, c.bus.Log(c.Topic), after, func(raw pubsub.RawRecord) error {
-		if raw.Replay {
-			return nil // what counts is its original place
-		}
-		e, err := events.Decode(c.Topic, raw.Position, raw.Value)
-		if _, known := first[e.EventID]; err == nil && !known {
-			ids = append(ids, e.EventID)
-			first[e.EventID] = raw.Position
-		}
-		return nil
+	log := c.bus.Log(c.Topic)
+	err := pubsub.LookBack(after, func(r events.Range) error {
+		return log.Read(ctx, []events.Range{r}, func(raw pubsub.RawRecord) error {
+			if raw.Replay {
+				return nil // what counts is its original place
+			}
+			e, err := events.Decode(c.Topic, raw.Position, raw.Value)
+			if _, known := first[e.EventID]; err == nil && !known {
+				ids = append(ids, e.EventID)
+				first[e.EventID] = raw.Position
+			}
+			return nil
+		})
 	})
 	if err != nil {
 		c.log.Warn("what was handled before is not known, repeats of it will be handled", "partition", after.Partition, "error", err)

@@ -1,6 +1,8 @@
 package message
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/proto"
 
 	"millrace/events"
@@ -19,7 +21,7 @@ const (
 // catch collects the deliveries of one answer, by partition.
 type catch struct {
 	deliveries map[int32][]*millracev1.Delivery
-	ids        map[string]struct{}
+	ids        map[string]events.Position
 	bytes      int
 	over       bool // more than the limits; nothing is kept
 }
@@ -42,15 +44,26 @@ func (c *catch) add(r *events.Record, encode func() (*millracev1.Delivery, error
 		return err
 	}
 	if c.ids == nil {
-		c.ids, c.deliveries = map[string]struct{}{}, map[int32][]*millracev1.Delivery{}
+		c.ids, c.deliveries = map[string]events.Position{}, map[int32][]*millracev1.Delivery{}
 	}
-	c.ids[id] = struct{}{}
+	c.ids[id] = r.Position
 	c.deliveries[r.Partition] = append(c.deliveries[r.Partition], d)
 	c.bytes += len(d.GetPush())
 	if len(c.ids) > maxMissed || c.bytes > maxCatchBytes {
 		*c = catch{over: true}
 	}
 	return nil
+}
+
+// drop takes out again what repeats an event of an earlier position.
+func (c *catch) drop(r *events.Record) {
+	at, ok := c.ids[r.EventID]
+	if !ok || at.Partition != r.Partition || at.Seq <= r.Seq {
+		return
+	}
+	delete(c.ids, r.EventID)
+	c.deliveries[at.Partition] = slices.DeleteFunc(c.deliveries[at.Partition],
+		func(d *millracev1.Delivery) bool { return d.GetSeq() == at.Seq })
 }
 
 // cut makes spans of at most maxFrameBytes (one delivery at least) whose ends meet, from after to through.

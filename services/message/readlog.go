@@ -15,7 +15,8 @@ import (
 // maxGap is how many records a gap may have that is read for a gateway.
 const maxGap = 10_000
 
-// ReadLog answers what everybody, not one user, would have got between two positions.
+// ReadLog answers what everybody, not one user, would have got between two positions. Of repeats only the first is
+// delivered, and none if that lies up to 1,000 records before the gap.
 func (s *Service) ReadLog(
 	r *millracev1.ReadLogRequest, stream grpc.ServerStreamingServer[millracev1.ReadLogResponse],
 ) error {
@@ -50,9 +51,23 @@ func (s *Service) gap(ctx context.Context, r *millracev1.ReadLogRequest) ([]*mil
 	if wanted.Len() > maxGap {
 		return nil, refuse(codes.OutOfRange, "%d records, more than %d", wanted.Len(), maxGap)
 	}
+	handled := make(map[string]struct{})
+	if wanted.Len() > 0 {
+		err := s.lookBack(ctx, events.Position{Partition: p, Seq: wanted.After}, func(r *logged) error {
+			handled[r.EventID] = struct{}{}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
 	var deliveries []*millracev1.Delivery
 	size := 0
 	trimmed, err := s.tail.read(ctx, []events.Range{wanted}, func(r *logged) error {
+		if _, repeat := handled[r.EventID]; repeat {
+			return nil
+		}
+		handled[r.EventID] = struct{}{}
 		d, err := r.delivery()
 		if d == nil || err != nil {
 			return err
@@ -70,4 +85,15 @@ func (s *Service) gap(ctx context.Context, r *millracev1.ReadLogRequest) ([]*mil
 		return nil, refuse(codes.OutOfRange, "partition %d after %d: %v", p, wanted.After, pubsub.ErrTrimmed)
 	}
 	return cut(p, wanted.After, wanted.Through, deliveries), nil
+}
+
+// lookBack visits the records up to the position that one behind it may repeat.
+func (s *Service) lookBack(ctx context.Context, from events.Position, visit func(*logged) error) error {
+	return pubsub.LookBack(from, func(r events.Range) error {
+		trimmed, err := s.tail.read(ctx, []events.Range{r}, visit)
+		if err == nil && len(trimmed) > 0 {
+			return pubsub.ErrTrimmed
+		}
+		return err
+	})
 }

@@ -130,3 +130,21 @@ func TestReadLogIsRefused(t *testing.T) {
 	n.bus.endFails.Store(true)
 	requireCode(t, codes.Unavailable, second(n.readLog(t, &millracev1.ReadLogRequest{Partition: p, After: 2, Through: 5})))
 }
+
+func TestReadLogDeliversNoRepeats(t *testing.T) {
+	bus := memory.NewBus(memory.Config{Partitions: 1})
+	n := newNodeOver(t, bus)
+	n.publish(t, said(1, 2, "a"), said(1, 2, "b"), said(1, 2, "a"), said(1, 2, "c"), said(1, 2, "c"))
+	read := func() (got []int64) {
+		spans, err := n.readLog(t, &millracev1.ReadLogRequest{After: 2})
+		require.NoError(t, err)
+		require.Equal(t, int64(5), spans[0].GetThrough())
+		for _, d := range spans[0].GetDeliveries() {
+			got = append(got, d.GetSeq())
+		}
+		return got
+	}
+	require.Equal(t, []int64{4}, read())
+	bus.Trim(events.TopicMessages, events.Position{Seq: 2})
+	require.Equal(t, []int64{3, 4}, read(), "the first is gone")
+}

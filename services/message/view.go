@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"millrace/events"
+	"millrace/infra/pubsub"
 	"millrace/infra/store"
 	millracev1 "millrace/proto/millrace/v1"
 )
@@ -29,8 +30,9 @@ type view struct {
 	from, until []int64 // what is wanted: (from, until]
 	catch       catch
 
-	unread    []bool // the log between asOf and end could not be read
-	torn      []bool // a stay ended of which nothing was known
+	unread    []bool          // the log between asOf and end could not be read
+	torn      []bool          // a stay ended of which nothing was known
+	fresh     map[int32]int64 // by partition, the beginning of the last stay that a repeat from before may show in
 	surprises []surprise
 }
 
@@ -43,7 +45,7 @@ type surprise struct {
 // open makes a view as far as the store knows, or else as far as is remembered. The end of the log is read last, so that
 // it lies behind everything the store has told.
 func (s *Service) open(ctx context.Context, user int64, handled map[int32]int64, useStore bool) (*view, error) {
-	v := &view{user: user, unread: make([]bool, s.partitions), torn: make([]bool, s.partitions)}
+	v := &view{user: user, unread: make([]bool, s.partitions), torn: make([]bool, s.partitions), fresh: map[int32]int64{}}
 	err := errStoreDown
 	if useStore {
 		err = s.breaker.call(ctx, func(ctx context.Context) error { return s.ask(ctx, v) })
@@ -147,8 +149,26 @@ func (s *Service) readLog(ctx context.Context, v *view) error {
 		v.unread[p] = !s.doneWith(ctx, v, p)
 	}
 	s.resolve(ctx, v)
+	if err := s.dropRepeats(ctx, v); err != nil {
+		return err
+	}
 	if v.complete() {
 		s.known.Add(v.user, knowledge{v.groups, v.end})
+	}
+	return nil
+}
+
+// dropRepeats takes out what was said in a group before the user joined and stands in the log again since. The store would
+// have known it by its id.
+func (s *Service) dropRepeats(ctx context.Context, v *view) error {
+	for p, joined := range v.fresh {
+		err := s.lookBack(ctx, events.Position{Partition: p, Seq: joined}, func(r *logged) error {
+			v.catch.drop(&r.Record)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -197,14 +217,16 @@ func (v *view) complete() bool { return v.asOf != nil && !slices.Contains(v.unre
 
 // visit takes the record if it is wanted and concerns the user, and then goes by what it changes.
 func (v *view) visit(r *logged) error {
-	p := r.Partition
+	p, group := r.Partition, r.conversation.GroupID
+	joined, member := v.groups[group]
 	if v.from[p] < r.Seq && r.Seq <= v.until[p] && v.concerns(r) {
 		if err := v.catch.add(&r.Record, r.delivery); err != nil {
 			return err
 		}
+		if member && joined > r.Seq-pubsub.MaxLookBack {
+			v.fresh[p] = max(v.fresh[p], joined)
+		}
 	}
-	group := r.conversation.GroupID
-	joined, member := v.groups[group]
 	switch {
 	case joins(&r.Event, v.user):
 		if r.Seq > v.asOf[p] && (!member || joined > r.Seq) {
