@@ -57,7 +57,8 @@ type Config struct {
 	OfflineAfter time.Duration
 	// Retry is the shortest pause before asking again for what the store could not give; the longest is double (1 s).
 	Retry time.Duration
-	// OrderHold is for how long a conversation refuses later sends after one was refused as unavailable (1 s).
+	// OrderHold is for how long a conversation refuses later sends after the client has seen that one was refused as
+	// unavailable (1 s).
 	OrderHold time.Duration
 }
 

@@ -2,9 +2,12 @@ package connect
 
 import (
 	"errors"
+	"math"
+	"strconv"
 	"sync"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"google.golang.org/grpc/codes"
 
 	millracev1 "millrace/proto/millrace/v1"
@@ -22,6 +25,8 @@ type lanes struct {
 	session *session
 	mu      sync.Mutex
 	open    map[string]*lane
+	refused uint64 // counts refusals as unavailable
+	asked   uint64 // the refusal that a ping went behind and whose pong is awaited; 0: none
 }
 
 type lane struct {
@@ -29,11 +34,16 @@ type lane struct {
 	waiting      []*outgoing
 	inFlight     bool
 
-	// After a refusal as unavailable and until held, only a repeat of the send that was refused first is taken: those
-	// behind it may be on the wire already, and the client repeats in order.
-	first string
-	held  time.Time
+	// After a refusal as unavailable only a repeat of the send that failed is taken: those behind it may be on the wire
+	// already, and the client repeats in order. That ends after a while, for the client may have given it up; but not
+	// before the client has seen the refusal, which the pong to a ping behind it tells.
+	failed  *outgoing
+	refusal uint64 // its number; 0: the client has seen it
+	held    time.Time
 }
+
+// unseen is the number of a refusal that is not on its way to the client yet.
+const unseen = math.MaxUint64
 
 // outgoing is a send that waits for its answer.
 type outgoing struct {
@@ -100,16 +110,21 @@ func (l *lanes) add(conversation string, m *outgoing) {
 		ln = &lane{conversation: conversation}
 		l.open[conversation] = ln
 	}
-	if ln.first != "" && ln.first != m.send.GetClientMsgId() && time.Now().Before(ln.held) {
+	if ln.holdsBack(m) {
 		l.mu.Unlock()
 		l.answer(m, nil, unavailable())
 		return
 	}
-	ln.first = ""
+	ln.failed = nil
 	ln.waiting = append(ln.waiting, m)
 	next := ln.next()
 	l.mu.Unlock()
 	l.dispatch(ln, next)
+}
+
+func (ln *lane) holdsBack(m *outgoing) bool {
+	return ln.failed != nil && ln.failed.send.GetClientMsgId() != m.send.GetClientMsgId() &&
+		(ln.refusal != 0 || time.Now().Before(ln.held))
 }
 
 // next takes the lane's next batch, nil if there is none or one is in flight.
@@ -168,8 +183,7 @@ func (l *lanes) settle(ln *lane, messages []*outgoing, results []*millracev1.Sen
 			verdicts = append(verdicts, verdict{m: m, refused: unavailable()})
 		}
 		ln.waiting = nil
-		ln.first, ln.held = failed.send.GetClientMsgId(), time.Now().Add(l.session.gw.cfg.OrderHold)
-		time.AfterFunc(l.session.gw.cfg.OrderHold, func() { l.release(ln) })
+		ln.failed, ln.refusal = failed, unseen
 	}
 	next := ln.next()
 	if next == nil && failed == nil {
@@ -179,14 +193,59 @@ func (l *lanes) settle(ln *lane, messages []*outgoing, results []*millracev1.Sen
 	for _, v := range verdicts {
 		l.answer(v.m, v.sent, v.refused)
 	}
+	if failed != nil {
+		l.ask(ln, failed)
+	}
 	l.dispatch(ln, next)
+}
+
+// ask finds out when the client has seen the refusal that was just written. There is one ping at a time.
+func (l *lanes) ask(ln *lane, failed *outgoing) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if ln.failed != failed {
+		return // repeated already
+	}
+	l.refused++
+	ln.refusal = l.refused
+	if l.asked == 0 {
+		l.ping()
+	}
+}
+
+// ping goes behind all refusals so far. The lock is held.
+func (l *lanes) ping() {
+	l.asked = l.refused
+	l.session.out.put(outFrame{websocket.PingMessage, strconv.AppendUint(nil, l.asked, 10)})
+}
+
+// pong reports whether it is the one that is awaited. From then on lanes hold sends back for a while only.
+func (l *lanes) pong(data string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.asked == 0 || data != strconv.FormatUint(l.asked, 10) {
+		return false
+	}
+	hold := l.session.gw.cfg.OrderHold
+	for _, ln := range l.open {
+		if ln.refusal != 0 && ln.refusal <= l.asked {
+			ln.refusal, ln.held = 0, time.Now().Add(hold)
+			time.AfterFunc(hold, func() { l.release(ln) })
+		}
+	}
+	if l.asked < l.refused {
+		l.ping()
+	} else {
+		l.asked = 0
+	}
+	return true
 }
 
 // release drops a lane that was kept only to hold later sends back.
 func (l *lanes) release(ln *lane) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open[ln.conversation] == ln && !ln.inFlight && !time.Now().Before(ln.held) {
+	if l.open[ln.conversation] == ln && !ln.inFlight && ln.refusal == 0 && !time.Now().Before(ln.held) {
 		delete(l.open, ln.conversation)
 	}
 }

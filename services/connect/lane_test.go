@@ -61,6 +61,13 @@ func (s *script) got() []string {
 	return slices.Clone(s.accepted)
 }
 
+// tried is how many batches came.
+func (s *script) tried() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sizes)
+}
+
 func all(code codes.Code) func(string) codes.Code { return func(string) codes.Code { return code } }
 
 // only has the code for one content.
@@ -143,6 +150,26 @@ func TestAfterARefusalNothingOvertakesTheRepeat(t *testing.T) {
 	c.sendAll("b", "c", "d")
 	require.Equal(t, []string{"sent", "sent", "sent"}, c.outcomes(3))
 	require.Equal(t, []string{"a", "other", "b", "c", "d"}, script.got())
+}
+
+// However long the client takes to read that a send was refused, what it sends meanwhile does not overtake the repeat.
+func TestNothingOvertakesTheRepeatOfASendWhoseRefusalWasNotRead(t *testing.T) {
+	s, script := startScripted(t, connect.Config{OrderHold: time.Millisecond}, all(codes.Unavailable))
+	c, _ := s.connect(1)
+	c.sendAll("a")
+	require.Eventually(t, func() bool { return script.tried() == 1 }, patience, time.Millisecond)
+	script.set(all(codes.OK))
+	const more = 20
+	want := []string{"unavailable"}
+	for i := range more {
+		time.Sleep(time.Millisecond) // the hold would be over
+		c.send(`{"id":%d,"send":{"to":2,"content":"b"}}`, i+2)
+		want = append(want, "unavailable")
+	}
+	require.Equal(t, want, c.outcomes(1+more))
+	c.sendAll("a", "b")
+	require.Equal(t, []string{"sent", "sent"}, c.outcomes(2))
+	require.Equal(t, []string{"a", "b"}, script.got())
 }
 
 func TestAConversationOpensAgainByItself(t *testing.T) {

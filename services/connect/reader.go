@@ -20,7 +20,7 @@ var (
 // read handles the client's frames until the connection fails or the client answers our close.
 func (s *session) read() error {
 	s.conn.SetPingHandler(func(data string) error { return s.control(outFrame{websocket.PongMessage, []byte(data)}) })
-	s.conn.SetPongHandler(func(string) error { return s.control(outFrame{}) })
+	s.conn.SetPongHandler(s.pong)
 	s.conn.SetCloseHandler(func(int, string) error { return nil }) // answered in hangUp
 	for {
 		kind, data, err := s.next()
@@ -42,6 +42,15 @@ func (s *session) read() error {
 			s.handle(data)
 		}
 	}
+}
+
+// pong counts against the limit unless it was asked for by the lanes.
+func (s *session) pong(data string) error {
+	if s.lanes.pong(data) {
+		s.alive()
+		return nil
+	}
+	return s.control(outFrame{})
 }
 
 // control answers a control frame.
