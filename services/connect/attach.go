@@ -7,11 +7,11 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// keepAttached keeps the gateway attached to the push node until the context ends.
-func (g *Gateway) keepAttached(ctx context.Context, node Node) {
-	client := millracev1.NewPushServiceClient(node.Conn)
-	keepTrying(ctx, func() error { return g.attach(ctx, node.Name, client) },
-		func(err error) { g.log.Warn("not attached to push node", "node", node.Name, "error", err) })
+// keepAttached keeps the gateway attached to the push node until the context ends or the node is gone.
+func (g *Gateway) keepAttached(ctx context.Context, node *node) {
+	client := millracev1.NewPushServiceClient(node.conn)
+	node.keepTrying(ctx, func() error { return g.attach(ctx, node.name, client) },
+		func(err error) { g.log.Warn("not attached to push node", "node", node.name, "error", err) })
 }
 
 // attach runs one stream until it breaks.

@@ -4,16 +4,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc"
 )
-
-// Node is a message or push node that the gateway calls. It may be down: its connection then fails fast and is tried
-// again.
-type Node struct {
-	// Name is for logs.
-	Name string
-	Conn grpc.ClientConnInterface
-}
 
 // Config holds the gateway's tunables. A zero value stands for the default named beside it.
 type Config struct {

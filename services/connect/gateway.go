@@ -47,7 +47,8 @@ type Gateway struct {
 	verifier Verifier
 	log      *slog.Logger
 	upgrader websocket.Upgrader
-	pushes   []Node
+	messages *Lister
+	pushes   *Lister
 	nodes    *nodes
 	hub      *hub
 	pulse    *pulse
@@ -68,11 +69,11 @@ type Gateway struct {
 }
 
 // New makes a gateway that sends to the message nodes and attaches to the push nodes.
-func New(cfg Config, verifier Verifier, messages, pushes []Node, log *slog.Logger) *Gateway {
+func New(cfg Config, verifier Verifier, messages, pushes *Lister, log *slog.Logger) *Gateway {
 	cfg = cfg.withDefaults()
 	g := &Gateway{
-		cfg: cfg, verifier: verifier, log: log, pushes: pushes,
-		nodes:    newNodes(messages, log),
+		cfg: cfg, verifier: verifier, log: log, messages: messages, pushes: pushes,
+		nodes:    newNodes(log),
 		pulse:    &pulse{every: cfg.Ping},
 		rates:    &rates{perSecond: cfg.SendRate, users: map[int64]*userRate{}},
 		buffers:  sync.Pool{New: func() any { return new([]byte) }},
@@ -94,10 +95,8 @@ func New(cfg Config, verifier Verifier, messages, pushes []Node, log *slog.Logge
 // it started has ended.
 func (g *Gateway) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	g.nodes.run(ctx, &wg)
-	for _, node := range g.pushes {
-		wg.Go(func() { g.keepAttached(ctx, node) })
-	}
+	wg.Go(func() { g.messages.run(ctx, g.log, g.nodes.serve) })
+	wg.Go(func() { g.pushes.run(ctx, g.log, g.keepAttached) })
 	wg.Go(func() { g.pulse.run(ctx) })
 	wg.Go(func() { g.hub.run(ctx) })
 	wg.Wait()

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -45,8 +46,8 @@ func (tokens) Verify(_ context.Context, token string) (auth.Identity, error) {
 	return identity, nil
 }
 
-// serve runs a gRPC server in memory and answers a connection to it.
-func serve(t testing.TB, register func(*grpc.Server)) connect.Node {
+// listen runs a gRPC server in memory and answers how to connect to it.
+func listen(t testing.TB, register func(*grpc.Server)) (dial func() (connect.Conn, error)) {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer()
@@ -56,22 +57,30 @@ func serve(t testing.TB, register func(*grpc.Server)) connect.Node {
 		defer close(served)
 		_ = server.Serve(listener)
 	}()
-	conn, err := grpc.NewClient("passthrough:///node", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
-	require.NoError(t, err)
 	t.Cleanup(func() {
-		_ = conn.Close()
 		server.Stop()
 		<-served
 	})
-	return connect.Node{Name: "node", Conn: conn}
+	return func() (connect.Conn, error) {
+		return grpc.NewClient("passthrough:///node", grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	}
 }
 
-func serveMessages(t testing.TB, n millracev1.MessageServiceServer) connect.Node {
+// serve runs a gRPC server in memory and answers a connection to it.
+func serve(t testing.TB, register func(*grpc.Server)) connect.Conn {
+	t.Helper()
+	conn, err := listen(t, register)()
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func serveMessages(t testing.TB, n millracev1.MessageServiceServer) connect.Conn {
 	return serve(t, func(s *grpc.Server) { millracev1.RegisterMessageServiceServer(s, n) })
 }
 
-func servePushes(t testing.TB, n millracev1.PushServiceServer) connect.Node {
+func servePushes(t testing.TB, n millracev1.PushServiceServer) connect.Conn {
 	return serve(t, func(s *grpc.Server) { millracev1.RegisterPushServiceServer(s, n) })
 }
 
@@ -82,7 +91,40 @@ type rig struct {
 	url     string
 }
 
-func start(t testing.TB, cfg connect.Config, messages, pushes []connect.Node) *rig {
+func start(t testing.TB, cfg connect.Config, messages, pushes []connect.Conn) *rig {
+	t.Helper()
+	return startListed(t, cfg, static(messages), static(pushes))
+}
+
+// static lists nodes that stay.
+func static(conns []connect.Conn) *connect.Lister {
+	l := &connect.Lister{Resolver: net.DefaultResolver}
+	byAddress := map[string]connect.Conn{}
+	for i, conn := range conns {
+		address := fmt.Sprintf("127.0.0.1:%d", i+1)
+		l.Names, byAddress[address] = append(l.Names, address), conn
+	}
+	l.Dial = func(_, address string) (connect.Conn, error) { return byAddress[address], nil }
+	return l
+}
+
+// pushAddress is where the push node is that behindOneName serves.
+func pushAddress(i int) string { return fmt.Sprintf("10.0.0.%d", i+1) }
+
+// behindOneName serves push nodes that the resolver lists as "push".
+func behindOneName(t testing.TB, names *connect.FakeResolver, nodes ...*pushNode) *connect.Lister {
+	t.Helper()
+	dial := map[string]func() (connect.Conn, error){}
+	for i, n := range nodes {
+		dial[pushAddress(i)+":1"] = listen(t, func(s *grpc.Server) { millracev1.RegisterPushServiceServer(s, n) })
+	}
+	return &connect.Lister{
+		Names: []string{"push:1"}, Resolver: names, Every: 5 * time.Millisecond,
+		Dial: func(_, address string) (connect.Conn, error) { return dial[address]() },
+	}
+}
+
+func startListed(t testing.TB, cfg connect.Config, messages, pushes *connect.Lister) *rig {
 	t.Helper()
 	g := connect.New(cfg, tokens{}, messages, pushes, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -111,7 +153,7 @@ type simple struct {
 func startSimple(t testing.TB, cfg connect.Config) *simple {
 	w := newWorld(4)
 	s := &simple{w: w, message: &messageNode{w: w}, push: w.newPushNode(0, 1, 2, 3)}
-	s.rig = start(t, cfg, []connect.Node{serveMessages(t, s.message)}, []connect.Node{servePushes(t, s.push)})
+	s.rig = start(t, cfg, []connect.Conn{serveMessages(t, s.message)}, []connect.Conn{servePushes(t, s.push)})
 	require.Eventually(t, func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -265,4 +307,49 @@ func TestAMessageGoesFromSocketToSocket(t *testing.T) {
 			require.Equal(t, "c1", f.Push.Message.ClientMsgID)
 		}
 	}
+}
+
+func TestPushNodesBehindOneNameComeAndGo(t *testing.T) {
+	w := newWorld(4)
+	pushes := []*pushNode{w.newPushNode(0, 1), w.newPushNode(2, 3), w.newPushNode()}
+	names := &connect.FakeResolver{}
+	names.Set("push", pushAddress(0), pushAddress(1))
+	r := startListed(t, connect.Config{}, static([]connect.Conn{serveMessages(t, &messageNode{w: w})}), behindOneName(t, names, pushes...))
+	attached := func(want ...int) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return slices.EqualFunc(pushes, want, func(n *pushNode, want int) bool { return len(n.attached) == want })
+		}, patience, time.Millisecond)
+	}
+	attached(1, 1, 0)
+	c, _ := r.connect(1001)
+	said := 0
+	saySome := func() { // on all partitions
+		t.Helper()
+		for user := range int64(20) {
+			said++
+			content := fmt.Sprint(said)
+			w.say(2000+user, 1001, content)
+			c.pushed(content)
+		}
+	}
+	saySome()
+
+	names.Set("push", pushAddress(0), pushAddress(1), pushAddress(2))
+	attached(1, 1, 1)
+	w.set(func(w *world) { pushes[2].take(1, int64(len(w.logs[1]))) })
+	saySome()
+
+	names.Set("push", pushAddress(0), pushAddress(2))
+	saySome() // its stream runs on
+	w.set(func(w *world) {
+		pushes[1].breakStreams()
+		for p := range int32(4) {
+			pushes[0].take(p, int64(len(w.logs[p])))
+		}
+	})
+	attached(1, 0, 1)
+	saySome()
 }

@@ -2,7 +2,6 @@ package connect_test
 
 import (
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"testing"
@@ -196,16 +195,12 @@ func TestAnUnansweredBatchIsUnavailableInTime(t *testing.T) {
 }
 
 // cut ends the connection to the node.
-func cut(t *testing.T, node connect.Node) {
-	conn, ok := node.Conn.(io.Closer)
-	require.True(t, ok)
-	require.NoError(t, conn.Close())
-}
+func cut(t *testing.T, node connect.Conn) { require.NoError(t, node.Close()) }
 
 func TestWithoutAMessageNodeSendsAreUnavailableInTime(t *testing.T) {
 	w := newWorld(2)
 	served := serveMessages(t, &messageNode{w: w})
-	r := start(t, connect.Config{CallTimeout: 300 * time.Millisecond, OrderHold: time.Millisecond}, []connect.Node{served}, nil)
+	r := start(t, connect.Config{CallTimeout: 300 * time.Millisecond, OrderHold: time.Millisecond}, []connect.Conn{served}, nil)
 	c, _ := r.connect(1)
 	c.sendAll("a")
 	require.Equal(t, []string{"sent"}, c.outcomes(1))
@@ -220,7 +215,7 @@ func TestSendsGoOnOverAnotherNode(t *testing.T) {
 	w := newWorld(2)
 	dead := serveMessages(t, &messageNode{w: w})
 	cut(t, dead)
-	r := start(t, connect.Config{}, []connect.Node{dead, serveMessages(t, &messageNode{w: w}), dead}, nil)
+	r := start(t, connect.Config{}, []connect.Conn{dead, serveMessages(t, &messageNode{w: w}), dead}, nil)
 	c, connected := r.connect(1)
 	require.True(t, connected.Complete)
 	for range 20 {

@@ -18,39 +18,53 @@ import (
 
 // nodes are the message nodes. All are alike; a call goes to one that answers.
 type nodes struct {
-	list []*uplink
+	log *slog.Logger
 
 	mu     sync.Mutex
+	list   []*uplink           // replaced, never changed
 	parked map[*batch]struct{} // no node had a stream when they came
 }
 
-func newNodes(list []Node, log *slog.Logger) *nodes {
-	n := &nodes{parked: map[*batch]struct{}{}}
-	for _, node := range list {
-		n.list = append(n.list, newUplink(node.Name, millracev1.NewMessageServiceClient(node.Conn), n.unpark, log))
-	}
-	return n
+func newNodes(log *slog.Logger) *nodes {
+	return &nodes{log: log, parked: map[*batch]struct{}{}}
 }
 
-// run keeps the uplinks until the context ends.
-func (n *nodes) run(ctx context.Context, wg *sync.WaitGroup) {
-	for _, u := range n.list {
-		wg.Go(func() { u.run(ctx) })
-	}
+// serve has batches and calls go to the node until the context ends or it is gone.
+func (n *nodes) serve(ctx context.Context, node *node) {
+	u := newUplink(node, n.unpark, n.log)
+	n.mu.Lock()
+	n.list = append(slices.Clone(n.list), u)
+	n.mu.Unlock()
+	u.run(ctx)
+	n.mu.Lock()
+	n.list = slices.DeleteFunc(slices.Clone(n.list), func(other *uplink) bool { return other == u })
+	n.mu.Unlock()
+}
+
+func (n *nodes) all() []*uplink {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.list
+}
+
+// answer reports whether there is a node with a stream.
+func (n *nodes) answer() bool {
+	return slices.ContainsFunc(n.all(), func(u *uplink) bool { return u.health() > 0 })
 }
 
 // byHealth are the nodes, the healthiest first, equals in random order.
 func (n *nodes) byHealth() []*uplink {
-	if len(n.list) == 1 {
-		return n.list
+	list := n.all()
+	if len(list) == 1 {
+		return list
 	}
 	type rated struct {
 		*uplink
 		health int
 	}
-	rating := make([]rated, len(n.list))
-	for i, j := range rand.Perm(len(n.list)) {
-		rating[i] = rated{n.list[j], n.list[j].health()}
+	rating := make([]rated, len(list))
+	for i, j := range rand.Perm(len(list)) {
+		rating[i] = rated{list[j], list[j].health()}
 	}
 	slices.SortStableFunc(rating, func(a, b rated) int { return b.health - a.health })
 	sorted := make([]*uplink, len(rating))
@@ -92,7 +106,7 @@ func (n *nodes) take(b *batch) bool {
 
 // unpark hands over what waits, if there is a node now.
 func (n *nodes) unpark() {
-	if !slices.ContainsFunc(n.list, func(u *uplink) bool { return u.health() > 0 }) {
+	if !n.answer() {
 		return
 	}
 	n.mu.Lock()
@@ -110,7 +124,13 @@ func (n *nodes) call(ctx context.Context, call func(context.Context, millracev1.
 	err := status.Error(codes.Unavailable, "no message node")
 	for _, u := range n.byHealth() {
 		err = call(ctx, u.client)
-		if code := status.Code(err); code != codes.Unavailable && code != codes.DeadlineExceeded || ctx.Err() != nil {
+		switch status.Code(err) {
+		case codes.Unavailable, codes.DeadlineExceeded:
+		case codes.Canceled: // or the node has left, and its connection with it
+		default:
+			return err
+		}
+		if ctx.Err() != nil {
 			return err
 		}
 	}
@@ -127,29 +147,6 @@ func asRefusal(err error) *refusal {
 		return refused
 	}
 	return refusalOf(err)
-}
-
-// keepTrying calls serve, which runs until something breaks, again and again until the context ends, with growing pauses
-// while it fails at once. Of several failures in a row it reports the first.
-func keepTrying(ctx context.Context, serve func() error, failed func(error)) {
-	pause := shortPause
-	for again := false; ctx.Err() == nil; again = true {
-		started := time.Now()
-		err := serve()
-		if ctx.Err() != nil {
-			return
-		}
-		if time.Since(started) > longPause {
-			pause, again = shortPause, false
-		}
-		if !again {
-			failed(err)
-		}
-		if !sleep(ctx, jitter(pause)) {
-			return
-		}
-		pause = min(2*pause, longPause)
-	}
 }
 
 // sleep reports false if the context ended first.

@@ -25,6 +25,7 @@ type hardship struct {
 	storeOutages        bool
 	readLimit           int64
 	mute                bool // push nodes that take up no interest for a while
+	move                bool // push nodes whose address comes and goes
 }
 
 // Whatever happens to spans, streams, nodes and partitions: a client that keeps its cursor by the rule sees everything it
@@ -36,8 +37,9 @@ func TestEveryClientSeesExactlyWhatItMust(t *testing.T) {
 		"spans in disorder":  {readLimit: 1000, double: 20, delay: 20},
 		"gaps too long":      {readLimit: 3, lose: 20, delay: 10},
 		"late interest":      {readLimit: 1000, mute: true},
+		"nodes come and go":  {readLimit: 1000, move: true},
 		"store outages":      {readLimit: 1000, storeOutages: true},
-		"everything at once": {readLimit: 5, lose: 10, double: 10, delay: 10, storeOutages: true, mute: true},
+		"everything at once": {readLimit: 5, lose: 10, double: 10, delay: 10, storeOutages: true, mute: true, move: true},
 	} {
 		for seed := range uint64(3) {
 			t.Run(fmt.Sprintf("%s/%d", name, seed), func(t *testing.T) {
@@ -61,6 +63,8 @@ type trial struct {
 	rng    *rand.Rand
 	h      hardship
 	pushes [2]*pushNode
+	names  connect.FakeResolver
+	listed [2]bool
 	luck   *rand.Rand                         // under the world's lock
 	late   map[*attachment][]*millracev1.Span // held back, to come on the same stream
 	member map[int64]map[int64]bool
@@ -72,13 +76,13 @@ func endure(t *testing.T, h hardship, rng *rand.Rand) {
 	w.readLimit = h.readLimit
 	tr := &trial{world: w, rng: rng, luck: rand.New(rand.NewPCG(rng.Uint64(), 3)), h: h, member: map[int64]map[int64]bool{}, late: map[*attachment][]*millracev1.Span{}}
 	tr.pushes = [2]*pushNode{w.newPushNode(0, 1), w.newPushNode(2)}
-	messages := []connect.Node{serveMessages(t, &messageNode{w: w}), serveMessages(t, &messageNode{w: w})}
-	var nodes []connect.Node
+	messages := static([]connect.Conn{serveMessages(t, &messageNode{w: w}), serveMessages(t, &messageNode{w: w})})
 	for _, n := range tr.pushes {
 		n.fault = tr.fault
-		nodes = append(nodes, servePushes(t, n))
 	}
-	r := start(t, connect.Config{AckWait: 30 * time.Millisecond, Retry: 5 * time.Millisecond, KeepInterest: 100 * time.Millisecond}, messages, nodes)
+	tr.list(true, true)
+	cfg := connect.Config{AckWait: 30 * time.Millisecond, Retry: 5 * time.Millisecond, KeepInterest: 100 * time.Millisecond}
+	r := startListed(t, cfg, messages, behindOneName(t, &tr.names, tr.pushes[:]...))
 
 	ctx, stop := context.WithCancel(t.Context())
 	var reading sync.WaitGroup
@@ -96,6 +100,7 @@ func endure(t *testing.T, h hardship, rng *rand.Rand) {
 			<-time.After(time.Duration(rng.IntN(3)) * time.Millisecond) // lets the others have their turn: paces, decides nothing
 		}
 	}
+	tr.list(true, true)
 	w.set(func(w *world) {
 		w.storeDown, w.groupsUnknown = false, false
 		for _, n := range tr.pushes {
@@ -145,6 +150,14 @@ func (tr *trial) step() {
 		})
 	case n < 96:
 		tr.set(func(*world) { tr.pushes[rng.IntN(2)].breakStreams() })
+	case n < 97 && tr.h.move:
+		listed := tr.listed
+		i := rng.IntN(2)
+		listed[i] = !listed[i]
+		tr.list(listed[0], listed[1])
+		if rng.IntN(2) == 0 { // else its stream outlives its address
+			tr.set(func(*world) { tr.pushes[i].breakStreams() })
+		}
 	case n < 98 && tr.h.mute:
 		node := tr.pushes[rng.IntN(2)]
 		tr.set(func(*world) {
@@ -160,6 +173,17 @@ func (tr *trial) step() {
 			w.groupsUnknown = w.storeDown && rng.IntN(2) == 0
 		})
 	}
+}
+
+// list tells which push nodes have an address.
+func (tr *trial) list(listed ...bool) {
+	var addresses []string
+	for i := range tr.pushes {
+		if tr.listed[i] = listed[i]; listed[i] {
+			addresses = append(addresses, pushAddress(i))
+		}
+	}
+	tr.names.Set("push", addresses...)
 }
 
 // change creates the group, or has the user join or leave.

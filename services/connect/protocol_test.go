@@ -200,8 +200,8 @@ func TestRefreshExtendsTheSession(t *testing.T) {
 func TestTheNewestSessionOfADeviceStays(t *testing.T) {
 	w := newWorld(2)
 	push := w.newPushNode(0, 1)
-	messages := []connect.Node{serveMessages(t, &messageNode{w: w})}
-	pushes := []connect.Node{servePushes(t, push)}
+	messages := []connect.Conn{serveMessages(t, &messageNode{w: w})}
+	pushes := []connect.Conn{servePushes(t, push)}
 	here, there := start(t, connect.Config{}, messages, pushes), start(t, connect.Config{}, messages, pushes)
 	require.Eventually(t, func() bool {
 		w.mu.Lock()

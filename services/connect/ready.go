@@ -3,7 +3,6 @@ package connect
 import (
 	"context"
 	"errors"
-	"slices"
 )
 
 // Ready reports why the gateway cannot serve clients now: it drains, no message node answers, or it is attached to no push
@@ -16,7 +15,7 @@ func (g *Gateway) Ready(context.Context) error {
 	if draining {
 		faults = append(faults, errors.New(goingAway))
 	}
-	if !slices.ContainsFunc(g.nodes.list, func(u *uplink) bool { return u.health() > 0 }) {
+	if !g.nodes.answer() {
 		faults = append(faults, errors.New("no message node answers"))
 	}
 	if !g.hub.attached() {

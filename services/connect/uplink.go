@@ -50,7 +50,7 @@ type sentFrame struct {
 // uplink carries the batches of all lanes to one message node, over one stream. It collects what waits into one frame; at
 // most two frames are unanswered, so that under load frames grow instead of their number. No timer delays a batch.
 type uplink struct {
-	name   string
+	node   *node
 	client millracev1.MessageServiceClient
 	log    *slog.Logger
 	wake   chan struct{}
@@ -66,9 +66,10 @@ type uplink struct {
 	lastID     uint64
 }
 
-func newUplink(name string, client millracev1.MessageServiceClient, ready func(), log *slog.Logger) *uplink {
+func newUplink(node *node, ready func(), log *slog.Logger) *uplink {
 	return &uplink{
-		name: name, client: client, log: log, wake: make(chan struct{}, 1), ready: ready, unanswered: map[uint64]*batch{},
+		node: node, client: millracev1.NewMessageServiceClient(node.conn), log: log, wake: make(chan struct{}, 1), ready: ready,
+		unanswered: map[uint64]*batch{},
 	}
 }
 
@@ -127,13 +128,13 @@ func (u *uplink) expire(id uint64) {
 	}
 }
 
-// run keeps a stream to the node until the context ends.
+// run keeps a stream to the node until the context ends or the node is gone.
 func (u *uplink) run(ctx context.Context) {
-	keepTrying(ctx, func() error {
+	u.node.keepTrying(ctx, func() error {
 		err := u.serve(ctx)
 		u.fail()
 		return err
-	}, func(err error) { u.log.Warn("no stream to message node", "node", u.name, "error", err) })
+	}, func(err error) { u.log.Warn("no stream to message node", "node", u.node.name, "error", err) })
 }
 
 // serve runs one stream until it breaks.

@@ -46,18 +46,10 @@ type gatewayParams struct {
 	Local *grpcServer `optional:"true"`
 }
 
-func newGatewayServer(lc fx.Lifecycle, p gatewayParams) (*gatewayServer, error) {
+func newGatewayServer(p gatewayParams) (*gatewayServer, error) {
 	messageAddrs, pushAddrs := p.Config.MessageAddrs, p.Config.PushAddrs
 	if p.Local != nil {
 		messageAddrs, pushAddrs = []string{p.Local.Addr()}, []string{p.Local.Addr()}
-	}
-	messages, err := dialNodes(lc, p.Config, messageAddrs)
-	if err != nil {
-		return nil, err
-	}
-	pushes, err := dialNodes(lc, p.Config, pushAddrs)
-	if err != nil {
-		return nil, err
 	}
 	listener, err := new(net.ListenConfig).Listen(p.Context, "tcp", p.Config.ConnectAddr)
 	if err != nil {
@@ -72,7 +64,7 @@ func newGatewayServer(lc fx.Lifecycle, p gatewayParams) (*gatewayServer, error) 
 		gateway: connect.New(connect.Config{
 			Name: name + "/" + listener.Addr().String(), AllowedOrigins: p.Config.AllowedOrigins, SendRate: p.Config.SendRate,
 			Metrics: p.Metrics,
-		}, p.Verifier, messages, pushes, p.Log),
+		}, p.Verifier, nodesAt(p.Config, messageAddrs), nodesAt(p.Config, pushAddrs), p.Log),
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /ws", s.gateway)
@@ -109,17 +101,11 @@ func newVerifier(ctx context.Context, cfg *config.Config) (connect.Verifier, err
 	return auth.NewSecretVerifier(cfg.JWTSecret), nil
 }
 
-func dialNodes(lc fx.Lifecycle, cfg *config.Config, addresses []string) ([]connect.Node, error) {
-	var nodes []connect.Node
-	for _, address := range addresses {
-		conn, err := grpc.NewClient(address, dialOptions(cfg)...)
-		if err != nil {
-			return nil, fmt.Errorf("node %s: %w", address, err)
-		}
-		lc.Append(fx.StopHook(conn.Close))
-		nodes = append(nodes, connect.Node{Name: address, Conn: conn})
-	}
-	return nodes, nil
+// nodesAt are the nodes that the names, host:port each, stand for.
+func nodesAt(cfg *config.Config, names []string) *connect.Lister {
+	return &connect.Lister{Names: names, Resolver: net.DefaultResolver, Dial: func(name, address string) (connect.Conn, error) {
+		return grpc.NewClient("passthrough:///"+address, append(dialOptions(cfg), grpc.WithAuthority(name))...)
+	}}
 }
 
 // gateway serves WebSockets.

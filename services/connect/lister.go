@@ -1,0 +1,192 @@
+package connect
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+)
+
+// lookupTimeout bounds one lookup of a name.
+const lookupTimeout = 5 * time.Second
+
+// Conn is a connection to a node, which may be down: it then fails fast and is tried again.
+type Conn interface {
+	grpc.ClientConnInterface
+	io.Closer
+}
+
+// Resolver looks up the addresses of a host, as a [net.Resolver] does.
+type Resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// Lister lists the nodes of one kind: one for every address that its names stand for. They come and go with what the
+// resolver says, which is asked at intervals and as soon as a node's stream breaks. A node whose address is gone lasts as
+// long as its stream, for one that drains still answers and delivers; where nothing can be learnt, what is known stays.
+type Lister struct {
+	// Names are host:port each. Of a host that has both IPv4 and IPv6 addresses only the former count: both would lead to
+	// the same nodes.
+	Names    []string
+	Resolver Resolver
+	// Dial makes a connection to an address that the name stands for. The connection is closed when the node is gone.
+	Dial func(name, address string) (Conn, error)
+	// Every is the time between two looks at the names (2 s).
+	Every time.Duration
+
+	log    *slog.Logger
+	again  chan struct{}
+	mu     sync.Mutex
+	looked map[string][]string // the addresses by name
+	nodes  map[string]*node    // by address
+}
+
+// node is a message or push node.
+type node struct {
+	name   string // for logs: its address
+	conn   Conn
+	lister *Lister
+	listed bool // under the lister's lock
+}
+
+// run keeps the nodes until the context ends. For each it calls serve, which must return when its context ends or the
+// node is gone ([node.keepTrying]). It returns when all that it started has ended.
+func (l *Lister) run(ctx context.Context, log *slog.Logger, serve func(context.Context, *node)) {
+	or(&l.Every, 2*time.Second)
+	l.log, l.again = log, make(chan struct{}, 1)
+	l.looked, l.nodes = map[string][]string{}, map[string]*node{}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	failing := map[string]bool{}
+	for ctx.Err() == nil {
+		for _, name := range l.Names {
+			addresses, err := l.lookup(ctx, name)
+			if err != nil {
+				if !failing[name] && ctx.Err() == nil {
+					log.Warn("cannot look up nodes; those known stay", "name", name, "error", err)
+				}
+				failing[name] = true
+				continue
+			}
+			failing[name] = false
+			for _, n := range l.list(name, addresses) {
+				wg.Go(func() {
+					serve(ctx, n)
+					_ = n.conn.Close() // nothing is left to fail
+				})
+			}
+		}
+		select {
+		case <-time.After(l.Every):
+		case <-l.again:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// lookup answers the addresses of a name, with its port.
+func (l *Lister) lookup(ctx context.Context, name string) ([]string, error) {
+	host, port, err := net.SplitHostPort(name)
+	if err != nil {
+		return nil, err
+	}
+	if host == "" {
+		host = "localhost" // as wherever one dials
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	ips, err := l.Resolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	for i, ip := range ips {
+		ips[i] = ip.Unmap()
+	}
+	if slices.ContainsFunc(ips, netip.Addr.Is4) {
+		ips = slices.DeleteFunc(ips, netip.Addr.Is6)
+	}
+	addresses := make([]string, len(ips))
+	for i, ip := range ips {
+		addresses[i] = net.JoinHostPort(ip.String(), port)
+	}
+	return addresses, nil
+}
+
+// list notes what a name stands for now and answers the nodes that are new.
+func (l *Lister) list(name string, addresses []string) (fresh []*node) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.looked[name] = addresses
+	for _, n := range l.nodes {
+		n.listed = false
+	}
+	for name, addresses := range l.looked {
+		for _, address := range addresses {
+			n := l.nodes[address]
+			if n == nil {
+				conn, err := l.Dial(name, address)
+				if err != nil {
+					l.log.Error("cannot dial a node", "node", address, "error", err)
+					continue
+				}
+				n = &node{name: address, conn: conn, lister: l}
+				l.nodes[address] = n
+				fresh = append(fresh, n)
+			}
+			n.listed = true
+		}
+	}
+	return fresh
+}
+
+// look has the names looked up at once.
+func (l *Lister) look() {
+	select {
+	case l.again <- struct{}{}:
+	default:
+	}
+}
+
+// gone reports whether the node, which has no stream, is listed no more. It is forgotten then.
+func (n *node) gone() bool {
+	l := n.lister
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !n.listed {
+		delete(l.nodes, n.name)
+	}
+	return !n.listed
+}
+
+// keepTrying calls serve, which runs until something breaks, again and again until the context ends or the node is gone,
+// with growing pauses while it fails at once. Of several failures in a row it reports the first.
+func (n *node) keepTrying(ctx context.Context, serve func() error, failed func(error)) {
+	pause := shortPause
+	for again := false; ctx.Err() == nil; again = true {
+		started := time.Now()
+		err := serve()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case n.gone():
+			n.lister.log.Info("node has left", "node", n.name, "error", err)
+			return
+		case time.Since(started) > longPause:
+			pause, again = shortPause, false
+		}
+		if !again {
+			failed(err)
+			n.lister.look()
+		}
+		if !sleep(ctx, jitter(pause)) {
+			return
+		}
+		pause = min(2*pause, longPause)
+	}
+}
