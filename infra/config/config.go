@@ -123,7 +123,7 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 	}
 	if is(Connect) {
 		flags.StringSliceVar(&c.MessageAddrs, "message-addrs", []string{"127.0.0.1:9090"}, "message nodes to dial; a DNS name stands for all its addresses")
-		flags.StringSliceVar(&c.PushAddrs, "push-addrs", nil, "push nodes to dial; empty: the message nodes")
+		flags.StringSliceVar(&c.PushAddrs, "push-addrs", nil, "push nodes to dial, likewise; empty: the message nodes")
 	}
 	if is(Dev, Message, Connect, Worker) {
 		flags.StringVar(&c.ServiceToken, "service-token", "", "secret that every internal gRPC call carries")

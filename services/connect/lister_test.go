@@ -66,31 +66,33 @@ type fleet struct {
 
 	mu      sync.Mutex
 	streams map[string]context.CancelFunc // by name and address, as dialed
-	down    map[string]bool               // have no stream
-	open    map[string]int                // connections
+	down    bool                          // the first has no stream
+	dialed  map[Conn]string               // connections that are open
 }
+
+// first is the node that tests break, as dialed.
+const first = "nodes:1 10.0.0.1:1"
 
 type fleetConn struct {
 	grpc.ClientConnInterface
-	dialed string
-	fleet  *fleet
+	fleet *fleet
 }
 
 func (c *fleetConn) Close() error {
 	c.fleet.mu.Lock()
 	defer c.fleet.mu.Unlock()
-	c.fleet.open[c.dialed]--
+	delete(c.fleet.dialed, c)
 	return nil
 }
 
 // newFleet runs a lister of the names, which stand for what the resolver says.
 func newFleet(t *testing.T, resolver *FakeResolver, names ...string) *fleet {
-	f := &fleet{t: t, resolver: resolver, streams: map[string]context.CancelFunc{}, down: map[string]bool{}, open: map[string]int{}}
+	f := &fleet{t: t, resolver: resolver, streams: map[string]context.CancelFunc{}, dialed: map[Conn]string{}}
 	l := &Lister{Names: names, Resolver: resolver, Every: time.Minute, Dial: func(name, address string) (Conn, error) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		c := &fleetConn{dialed: name + " " + address, fleet: f}
-		f.open[c.dialed]++
+		c := &fleetConn{fleet: f}
+		f.dialed[c] = name + " " + address
 		return c, nil
 	}}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -108,10 +110,10 @@ func newFleet(t *testing.T, resolver *FakeResolver, names ...string) *fleet {
 }
 
 func (f *fleet) serve(ctx context.Context, n *node) {
-	dialed := n.conn.(*fleetConn).dialed
 	n.keepTrying(ctx, func() error {
 		f.mu.Lock()
-		down := f.down[dialed]
+		dialed := f.dialed[n.conn]
+		down := f.down && dialed == first
 		stream, cancel := context.WithCancel(ctx)
 		defer cancel()
 		if !down {
@@ -144,28 +146,24 @@ func (f *fleet) connects(dialed ...string) {
 	synctest.Wait()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var open []string
-	for d, n := range f.open {
-		open = append(open, slices.Repeat([]string{d}, n)...)
-	}
-	require.ElementsMatch(f.t, dialed, open)
+	require.ElementsMatch(f.t, dialed, slices.Collect(maps.Values(f.dialed)))
 }
 
-// breaks ends the node's stream; it has no other until it is up.
-func (f *fleet) breaks(dialed string) {
+// breaks ends the stream of the first node, which has no other until it is up.
+func (f *fleet) breaks() {
 	f.t.Helper()
 	synctest.Wait()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.down[dialed] = true
-	require.Contains(f.t, f.streams, dialed)
-	f.streams[dialed]()
+	f.down = true
+	require.Contains(f.t, f.streams, first)
+	f.streams[first]()
 }
 
-func (f *fleet) up(dialed string) {
+func (f *fleet) up() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.down[dialed] = false
+	f.down = false
 }
 
 // poll waits for the next look at the names.
@@ -182,11 +180,11 @@ func TestANameStandsForAllItsAddresses(t *testing.T) {
 		r := &FakeResolver{}
 		r.Set("nodes", "10.0.0.1", "10.0.0.2")
 		f := newFleet(t, r, "nodes:1")
-		f.wants("nodes:1 10.0.0.1:1", "nodes:1 10.0.0.2:1")
+		f.wants(first, "nodes:1 10.0.0.2:1")
 		r.Set("nodes", "10.0.0.2", "10.0.0.1", "10.0.0.3")
-		f.wants("nodes:1 10.0.0.1:1", "nodes:1 10.0.0.2:1")
+		f.wants(first, "nodes:1 10.0.0.2:1")
 		f.poll()
-		f.wants("nodes:1 10.0.0.1:1", "nodes:1 10.0.0.2:1", "nodes:1 10.0.0.3:1")
+		f.wants(first, "nodes:1 10.0.0.2:1", "nodes:1 10.0.0.3:1")
 	})
 }
 
@@ -197,7 +195,7 @@ func TestANodeOfTwoNamesOrFamiliesIsOne(t *testing.T) {
 		r.Set("six", "fd00::2", "fd00::3")
 		r.Set("localhost", "127.0.0.1", "::1")
 		f := newFleet(t, r, "nodes:1", "nodes:1", "six:1", ":1")
-		f.wants("nodes:1 10.0.0.1:1", "six:1 [fd00::2]:1", "six:1 [fd00::3]:1", ":1 127.0.0.1:1")
+		f.wants(first, "six:1 [fd00::2]:1", "six:1 [fd00::3]:1", ":1 127.0.0.1:1")
 	})
 }
 
@@ -206,21 +204,21 @@ func TestANodeWhoseAddressIsGoneLastsAsLongAsItsStream(t *testing.T) {
 		r := &FakeResolver{}
 		r.Set("nodes", "10.0.0.1", "10.0.0.2")
 		f := newFleet(t, r, "nodes:1")
-		f.wants("nodes:1 10.0.0.1:1", "nodes:1 10.0.0.2:1")
+		f.wants(first, "nodes:1 10.0.0.2:1")
 		r.Set("nodes", "10.0.0.2")
 		for range 3 {
 			f.poll()
-			f.wants("nodes:1 10.0.0.1:1", "nodes:1 10.0.0.2:1")
+			f.wants(first, "nodes:1 10.0.0.2:1")
 		}
-		f.breaks("nodes:1 10.0.0.1:1")
-		f.up("nodes:1 10.0.0.1:1")
+		f.breaks()
+		f.up()
 		f.wants("nodes:1 10.0.0.2:1")
 		f.poll()
 		f.wants("nodes:1 10.0.0.2:1")
 
 		r.Set("nodes", "10.0.0.1", "10.0.0.2")
 		f.poll()
-		f.wants("nodes:1 10.0.0.1:1", "nodes:1 10.0.0.2:1")
+		f.wants(first, "nodes:1 10.0.0.2:1")
 	})
 }
 
@@ -229,15 +227,15 @@ func TestANodeThatIsListedAgainInTimeStays(t *testing.T) {
 		r := &FakeResolver{}
 		r.Set("nodes", "10.0.0.1")
 		f := newFleet(t, r, "nodes:1")
-		f.wants("nodes:1 10.0.0.1:1")
+		f.wants(first)
 		r.Set("nodes")
 		f.poll()
 		r.Set("nodes", "10.0.0.1")
 		f.poll()
-		f.breaks("nodes:1 10.0.0.1:1")
-		f.up("nodes:1 10.0.0.1:1")
+		f.breaks()
+		f.up()
 		<-time.After(2 * longPause)
-		f.wants("nodes:1 10.0.0.1:1")
+		f.wants(first)
 	})
 }
 
@@ -246,11 +244,11 @@ func TestABrokenStreamHasTheNamesLookedUpAtOnce(t *testing.T) {
 		r := &FakeResolver{}
 		r.Set("nodes", "10.0.0.1")
 		f := newFleet(t, r, "nodes:1")
-		f.wants("nodes:1 10.0.0.1:1")
+		f.wants(first)
 		r.Set("nodes", "10.0.0.2")
 		broken := time.Now()
-		f.breaks("nodes:1 10.0.0.1:1")
-		f.connects("nodes:1 10.0.0.1:1", "nodes:1 10.0.0.2:1")
+		f.breaks()
+		f.connects(first, "nodes:1 10.0.0.2:1")
 		require.Equal(t, broken, time.Now())
 		<-time.After(time.Second) // tried once more
 		f.wants("nodes:1 10.0.0.2:1")
@@ -262,14 +260,14 @@ func TestANodeThatIsDownIsTriedAgainWhileItIsListed(t *testing.T) {
 		r := &FakeResolver{}
 		r.Set("nodes", "10.0.0.1")
 		f := newFleet(t, r, "nodes:1")
-		f.breaks("nodes:1 10.0.0.1:1")
+		f.breaks()
 		f.poll()
 		f.poll()
 		require.Equal(t, 4, r.lookups(), "not at every attempt")
-		f.connects("nodes:1 10.0.0.1:1")
-		f.up("nodes:1 10.0.0.1:1")
+		f.connects(first)
+		f.up()
 		<-time.After(2 * longPause)
-		f.wants("nodes:1 10.0.0.1:1")
+		f.wants(first)
 	})
 }
 
@@ -282,14 +280,14 @@ func TestWhereNothingCanBeLearntNodesStay(t *testing.T) {
 		f.wants()
 		r.fail(nil)
 		f.poll()
-		f.wants("nodes:1 10.0.0.1:1")
+		f.wants(first)
 		r.fail(errors.New("no such host"))
 		for range 3 {
 			f.poll()
-			f.breaks("nodes:1 10.0.0.1:1")
-			f.up("nodes:1 10.0.0.1:1")
+			f.breaks()
+			f.up()
 			<-time.After(2 * longPause)
-			f.wants("nodes:1 10.0.0.1:1")
+			f.wants(first)
 		}
 	})
 }
