@@ -19,6 +19,7 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // Config says where the broker listens and keeps its data.
@@ -89,6 +90,16 @@ func Start(c Config) (*Broker, error) {
 
 // Addr is the host:port for clients.
 func (b *Broker) Addr() string { return b.addr }
+
+// Ping returns nil if the broker answers a client.
+func (b *Broker) Ping(ctx context.Context) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.addr))
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer client.Close()
+	return client.Ping(ctx)
+}
 
 // Close stops listening, writes what makes the next start fast and gives the data directory free.
 func (b *Broker) Close() error {

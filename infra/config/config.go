@@ -83,9 +83,7 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 	c.Role = role
 	is := func(roles ...Role) bool { return slices.Contains(roles, role) }
 
-	if is(Dev, Message, Connect, Worker) {
-		flags.StringVar(&c.AdminAddr, "admin-addr", adminAddr(role), "where /healthz, /readyz, /metrics and /debug/pprof are served; empty: nowhere")
-	}
+	flags.StringVar(&c.AdminAddr, "admin-addr", adminAddr(role), "where /healthz, /readyz, /metrics and /debug/pprof are served; empty: nowhere")
 	if is(Dev, Message, Worker) {
 		flags.StringSliceVar(&c.KafkaBrokers, "kafka-brokers", nil, "Kafka brokers, host:port with commas between"+map[bool]string{true: "; empty: an embedded one"}[role == Dev])
 	}
@@ -257,6 +255,8 @@ func adminAddr(role Role) string {
 		return "127.0.0.1:9101"
 	case Worker:
 		return "127.0.0.1:9102"
+	case Broker:
+		return "127.0.0.1:9103"
 	default:
 		return "127.0.0.1:9100"
 	}

@@ -19,9 +19,12 @@ const (
 	stopTimeout = 60 * time.Second
 )
 
-// runApp starts the modules, waits until the context ends or a part fails, and stops them in reverse order.
+// runApp starts the modules, waits until the context ends or a part fails, and stops them in reverse order. The context
+// that it supplies has ended before the first is stopped.
 func runApp(ctx context.Context, options ...fx.Option) error {
-	app, err := startApp(ctx, options...)
+	running, drain := context.WithCancel(ctx)
+	defer drain()
+	app, err := startApp(running, options...)
 	if err != nil {
 		return err
 	}
@@ -33,6 +36,7 @@ func runApp(ctx context.Context, options ...fx.Option) error {
 			failure = errors.New("a part of the process failed; the log says which")
 		}
 	}
+	drain()
 	return errors.Join(failure, stopApp(context.WithoutCancel(ctx), app))
 }
 

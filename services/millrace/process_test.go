@@ -57,9 +57,13 @@ func startCluster(t *testing.T) *cluster {
 
 func (c *cluster) startEmbedded() {
 	c.t.Helper()
-	address := freeAddresses(c.t, 1)[0]
-	c.add("broker", address, "broker", "--data-dir="+c.dataDir, "--embedded-kafka-addr="+address)
-	c.startOn(c.t, []string{address})
+	free := freeAddresses(c.t, 2)
+	c.addEmbedded(free[0], free[1])
+	c.startOn(c.t, free[:1])
+}
+
+func (c *cluster) addEmbedded(address, admin string) {
+	c.add("broker", readyURL(admin), "broker", "--data-dir="+c.dataDir, "--embedded-kafka-addr="+address, "--admin-addr="+admin)
 }
 
 // newcomer is a storage worker that is not started with the others.

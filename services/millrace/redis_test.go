@@ -16,9 +16,9 @@ func TestRedisThatIsGoneOrHangsLosesDoublesAndDisordersNothing(t *testing.T) {
 	if err != nil {
 		t.Skip("needs redis-server: apt-get install redis-server")
 	}
-	free := freeAddresses(t, 2)
+	free := freeAddresses(t, 3)
 	c := &cluster{t: t, dataDir: t.TempDir()}
-	c.add("broker", free[0], "broker", "--data-dir="+c.dataDir, "--embedded-kafka-addr="+free[0])
+	c.addEmbedded(free[0], free[2])
 	redis := &process{
 		name: "redis", path: path, ready: free[1], log: filepath.Join(c.dataDir, "redis.log"),
 		args: []string{"--port", port(t, free[1]), "--bind", "127.0.0.1", "--save", "", "--dir", c.dataDir},

@@ -42,7 +42,7 @@ token for any user from POST /dev/token, so it is for development alone.`,
 		{
 			name: config.Broker, short: "Run the embedded Kafka broker alone",
 			options: func(*config.Config) (fx.Option, error) {
-				return fx.Options(embeddedBroker(), fx.Invoke(func(brokerAddrs) {})), nil
+				return fx.Options(embeddedBroker(), fx.Invoke(func(brokerAddrs) {}), brokerCheck()), nil
 			},
 			hello: func(w io.Writer, cfg *config.Config) {
 				fmt.Fprintf(w, "Kafka broker on %s, data in %s\n", cfg.EmbeddedKafkaAddr, cfg.DataDir)

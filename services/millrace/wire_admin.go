@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 
@@ -9,6 +10,7 @@ import (
 	"go.uber.org/fx"
 
 	"millrace/events"
+	"millrace/infra/broker"
 	"millrace/infra/config"
 	"millrace/infra/pubsub"
 	"millrace/infra/telemetry"
@@ -24,6 +26,7 @@ func asCheck(constructor any) any {
 func common(cfg *config.Config) fx.Option {
 	options := []fx.Option{
 		fx.Supply(cfg),
+		drainingCheck(),
 		fx.Provide(fx.Annotate(
 			func(cfg *config.Config) *prometheus.Registry { return telemetry.NewMetrics(version, string(cfg.Role)) },
 			fx.As(fx.Self()), fx.As(new(prometheus.Registerer)),
@@ -46,6 +49,25 @@ func common(cfg *config.Config) fx.Option {
 		)))
 	}
 	return fx.Options(options...)
+}
+
+// drainingCheck fails from when the process is told to stop until it has.
+func drainingCheck() fx.Option {
+	return fx.Provide(asCheck(func(ctx context.Context) telemetry.Check {
+		return telemetry.Check{Name: "process", Ready: func(context.Context) error {
+			if ctx.Err() != nil {
+				return errors.New("draining")
+			}
+			return nil
+		}}
+	}))
+}
+
+// brokerCheck is that of the broker alone.
+func brokerCheck() fx.Option {
+	return fx.Provide(asCheck(func(b *broker.Broker) telemetry.Check {
+		return telemetry.Check{Name: "broker", Ready: b.Ping}
+	}))
 }
 
 // logAndStoreChecks are those of every role that works on the log and the store.
