@@ -9,22 +9,34 @@ import (
 
 	"go.uber.org/fx"
 
+	"millrace/events"
 	"millrace/handlers/audit"
 	"millrace/handlers/push"
 	"millrace/handlers/storage"
 )
 
+// handler is named as the value is that its module adds, which reads the topic.
 type handler struct {
 	name   string
+	topic  string
 	module fx.Option
 }
 
 func all() []handler {
 	return []handler{
-		{"audit", audit.Module},
-		{"push", push.Module},
-		{"storage", storage.Module},
+		{"audit", events.TopicMessages, audit.Module},
+		{"push", events.TopicMessages, push.Module},
+		{"storage", events.TopicMessages, storage.Module},
 	}
+}
+
+// Groups are the consumer groups of all handlers by the topic that they read, whichever run here.
+func Groups() map[string][]string {
+	groups := map[string][]string{}
+	for _, h := range all() {
+		groups[h.topic] = append(groups[h.topic], h.name+"-consumer-group")
+	}
+	return groups
 }
 
 // Names are the names of all handlers.

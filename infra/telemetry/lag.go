@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -23,7 +24,8 @@ const (
 type Lag struct {
 	log    pubsub.Log
 	groups []string
-	ends   []ends // ascending in time; none but the first is older than what the furthest behind has yet to commit
+	others []string // told of while they have committed something
+	ends   []ends   // ascending in time; none but the first is older than what the furthest behind has yet to commit
 	errors prometheus.Counter
 	record *prometheus.GaugeVec
 	age    *prometheus.GaugeVec
@@ -36,12 +38,12 @@ type ends struct {
 	seq map[int32]int64
 }
 
-// NewLag makes the measurement for groups that read the topic. All processes that measure a group tell the same: take the
-// maximum.
-func NewLag(reg prometheus.Registerer, topic string, log pubsub.Log, groups []string, logger *slog.Logger) *Lag {
+// NewLag makes the measurement for groups that read the topic, and for others that may: those are told of only while the
+// broker knows of something that they have committed. All processes that measure a group tell the same: take the maximum.
+func NewLag(reg prometheus.Registerer, topic string, log pubsub.Log, groups, others []string, logger *slog.Logger) *Lag {
 	labels := prometheus.Labels{"topic": topic}
 	l := &Lag{
-		log: log, groups: groups, logger: logger,
+		log: log, groups: groups, others: others, logger: logger,
 		errors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "millrace_consumer_lag_errors_total", Help: "Attempts to learn the lag that failed.", ConstLabels: labels,
 		}),
@@ -83,10 +85,15 @@ func (l *Lag) measure(ctx context.Context, now time.Time) error {
 	}
 	l.ends = append(l.ends, ends{now, end})
 	oldest := len(l.ends) - 1
-	for _, group := range l.groups {
+	for _, group := range slices.Concat(l.groups, l.others) {
 		committed, err := l.log.Committed(ctx, group)
 		if err != nil {
 			return err
+		}
+		if !slices.Contains(l.groups, group) && !hasCommitted(committed) {
+			l.record.DeletePartialMatch(prometheus.Labels{"group": group})
+			l.age.DeleteLabelValues(group)
+			continue
 		}
 		for partition, seq := range end {
 			l.record.WithLabelValues(group, strconv.Itoa(int(partition))).Set(float64(max(0, seq-committed[partition])))
@@ -109,6 +116,15 @@ func (l *Lag) measure(ctx context.Context, now time.Time) error {
 		l.ends = kept
 	}
 	return nil
+}
+
+func hasCommitted(positions map[int32]int64) bool {
+	for _, seq := range positions {
+		if seq > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // behindSince is the first measurement that saw a record which is not committed yet, one after the last if there is none.

@@ -33,7 +33,7 @@ func (f *fakeLog) Committed(context.Context, string) (map[int32]int64, error) {
 func TestLagIsToldInRecordsAndInTheAgeOfTheOldest(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	log := &fakeLog{}
-	lag := NewLag(reg, "topic", log, []string{"group"}, slog.New(slog.DiscardHandler))
+	lag := NewLag(reg, "topic", log, []string{"group"}, nil, slog.New(slog.DiscardHandler))
 	begin := time.Now()
 	for _, step := range []struct {
 		after          time.Duration
@@ -58,9 +58,24 @@ func TestLagIsToldInRecordsAndInTheAgeOfTheOldest(t *testing.T) {
 	require.Empty(t, problems)
 }
 
+func TestLagOfAGroupThatNobodyHereRunsIsToldWhileTheBrokerKnowsTheGroup(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	log := &fakeLog{end: 10}
+	lag := NewLag(reg, "topic", log, nil, []string{"group"}, slog.New(slog.DiscardHandler))
+	for _, step := range []struct {
+		committed int64
+		series    int
+	}{{0, 0}, {4, 1}, {10, 1}, {0, 0}} {
+		log.committed = step.committed
+		require.NoError(t, lag.measure(t.Context(), time.Now()))
+		require.Equal(t, step.series, testutil.CollectAndCount(lag.record), "%v", step)
+		require.Equal(t, step.series, testutil.CollectAndCount(lag.age), "%v", step)
+	}
+}
+
 func TestLagThatLastsIsRememberedWithinBounds(t *testing.T) {
 	log := &fakeLog{}
-	lag := NewLag(prometheus.NewRegistry(), "topic", log, []string{"group"}, slog.New(slog.DiscardHandler))
+	lag := NewLag(prometheus.NewRegistry(), "topic", log, []string{"group"}, nil, slog.New(slog.DiscardHandler))
 	begin := time.Now()
 	for i := range 10 * maxEnds {
 		log.end = int64(i + 1)
@@ -72,7 +87,7 @@ func TestLagThatLastsIsRememberedWithinBounds(t *testing.T) {
 
 func TestLagThatCannotBeLearntIsCounted(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	lag := NewLag(reg, "topic", &fakeLog{err: errors.New("away")}, []string{"group"}, slog.New(slog.DiscardHandler))
+	lag := NewLag(reg, "topic", &fakeLog{err: errors.New("away")}, []string{"group"}, nil, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.Error(t, lag.measure(ctx, time.Now()))

@@ -37,7 +37,7 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 			}
 			return audit.Config{Path: cfg.AuditFile}
 		}),
-		fx.Provide(newMarks, fx.Annotate(newRouter, fx.ParamTags(``, `group:"handlers"`)), fx.Annotate(newLags, fx.ParamTags(``, `group:"handlers"`))),
+		fx.Provide(newMarks, fx.Annotate(newRouter, fx.ParamTags(``, `group:"handlers"`)), fx.Annotate(newLags, fx.ParamTags(``, ``, `group:"handlers"`))),
 		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, r *router.Router) {
 			runs(lc, shutdown, log, "router", r.Run, func(context.Context) error { return r.Close() })
 		}),
@@ -89,15 +89,23 @@ func newRouter(
 	return router.New(bus, handlers, router.Options{Marks: marks, Observe: router.Metrics(metrics, handlers)}, log)
 }
 
-// newLags measures how far the handlers are behind, by the topics that they read.
-func newLags(bus pubsub.Bus, handlers []events.Handler, metrics prometheus.Registerer, log *slog.Logger) []*telemetry.Lag {
-	groups := map[string][]string{}
-	for _, h := range handlers {
-		groups[h.Topic] = append(groups[h.Topic], h.Group)
-	}
+// newLags measures how far the handlers are behind, by the topics that they read. A process that serves the message API
+// tells it of all handlers there are, so that it is known also when nobody runs one any more.
+func newLags(
+	cfg *config.Config, bus pubsub.Bus, running []events.Handler, metrics prometheus.Registerer, log *slog.Logger,
+) []*telemetry.Lag {
 	var lags []*telemetry.Lag
-	for topic, groups := range groups {
-		lags = append(lags, telemetry.NewLag(metrics, topic, bus.Log(topic), groups, log))
+	for topic, known := range handlers.Groups() {
+		var groups, others []string
+		for _, group := range known {
+			switch {
+			case slices.ContainsFunc(running, func(h events.Handler) bool { return h.Group == group }):
+				groups = append(groups, group)
+			case cfg.Role != config.Worker:
+				others = append(others, group)
+			}
+		}
+		lags = append(lags, telemetry.NewLag(metrics, topic, bus.Log(topic), groups, others, log))
 	}
 	return lags
 }
