@@ -66,28 +66,17 @@ func New(bus pubsub.Bus, topic string) *Queue { return &Queue{bus, topic} }
 
 // Entries are all that the queue held when it was asked, replayed ones included, ascending within each partition.
 func (q *Queue) Entries(ctx context.Context) ([]*Entry, error) {
-	log := q.bus.Log(events.PoisonTopic(q.topic))
-	end, err := log.End(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("poison queue of %s: %w", q.topic, err)
-	}
 	var entries []*Entry
 	replayed := make(map[string]bool)
-	for partition := range log.Partitions() {
-		through := end[partition]
-		whole := []events.Range{{Partition: partition, After: events.EpochStart(through), Through: through}}
-		err := log.Read(ctx, whole, func(r pubsub.RawRecord) error {
-			metadata := r.Metadata()
-			if id := metadata.Get(ReplayedHeader); id != "" {
-				replayed[id] = true
-			} else {
-				entries = append(entries, q.entry(r, metadata))
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("poison queue of %s: %w", q.topic, err)
+	_, err := q.read(ctx, nil, func(r pubsub.RawRecord, metadata message.Metadata) {
+		if id := metadata.Get(ReplayedHeader); id != "" {
+			replayed[id] = true
+		} else {
+			entries = append(entries, q.entry(r, metadata))
 		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	for _, e := range entries {
 		e.Replayed = replayed[e.ID]
@@ -95,14 +84,45 @@ func (q *Queue) Entries(ctx context.Context) ([]*Entry, error) {
 	return entries, nil
 }
 
+// read visits all that the queue holds after the positions, by partition, and answers up to where that is.
+func (q *Queue) read(
+	ctx context.Context, after map[int32]int64, visit func(pubsub.RawRecord, message.Metadata),
+) (map[int32]int64, error) {
+	log := q.bus.Log(events.PoisonTopic(q.topic))
+	end, err := log.End(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("poison queue of %s: %w", q.topic, err)
+	}
+	for partition := range log.Partitions() {
+		through := end[partition]
+		from, known := after[partition]
+		if !known {
+			from = events.EpochStart(through)
+		}
+		unread := []events.Range{{Partition: partition, After: from, Through: through}}
+		err := log.Read(ctx, unread, func(r pubsub.RawRecord) error {
+			visit(r, r.Metadata())
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("poison queue of %s: %w", q.topic, err)
+		}
+	}
+	return end, nil
+}
+
+// entryID is where the entry lies.
+func entryID(p events.Position) string {
+	return fmt.Sprintf("%d:%d", p.Partition, p.Seq-events.EpochStart(p.Seq)-1)
+}
+
 func (q *Queue) entry(r pubsub.RawRecord, metadata message.Metadata) *Entry {
-	epoch := events.EpochStart(r.Seq)
 	at, err := time.Parse(time.RFC3339, metadata.Get(router.PoisonTimeHeader))
 	if err != nil {
 		at = time.Time{}
 	}
 	return &Entry{
-		ID:   fmt.Sprintf("%d:%d", r.Partition, r.Seq-epoch-1),
+		ID:   entryID(r.Position),
 		Time: at, Topic: q.topic, Position: metadata.Get(router.PoisonPositionHeader),
 		Key: metadata.Get(router.PoisonKeyHeader), Handler: metadata.Get(router.PoisonHandlerHeader),
 		Reason: metadata.Get(router.PoisonReasonHeader), Metadata: metadata, Payload: r.Value,

@@ -16,6 +16,7 @@ import (
 	"millrace/handlers/audit"
 	"millrace/handlers/push"
 	"millrace/infra/config"
+	"millrace/infra/poison"
 	"millrace/infra/pubsub"
 	"millrace/infra/redis"
 	"millrace/infra/router"
@@ -46,6 +47,7 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 				runs(lc, shutdown, log, "lag", lag.Run, nil)
 			}
 		}),
+		fx.Invoke(measurePoison),
 		fx.Provide(asCheck(func(r *router.Router) telemetry.Check {
 			return telemetry.Check{Name: "handlers", Ready: func(context.Context) error { return r.Ready() }}
 		})),
@@ -108,4 +110,17 @@ func newLags(
 		lags = append(lags, telemetry.NewLag(metrics, topic, bus.Log(topic), groups, others, log))
 	}
 	return lags
+}
+
+// measurePoison tells in a process that serves the message API what waits in the poison queues.
+func measurePoison(
+	lc fx.Lifecycle, shutdown fx.Shutdowner, cfg *config.Config, bus pubsub.Bus, metrics prometheus.Registerer, log *slog.Logger,
+) {
+	if cfg.Role == config.Worker {
+		return
+	}
+	for topic := range handlers.Groups() {
+		backlog := poison.NewBacklog(metrics, poison.New(bus, topic), log)
+		runs(lc, shutdown, log, "poison backlog", backlog.Run, nil)
+	}
 }
