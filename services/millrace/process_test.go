@@ -40,6 +40,7 @@ type cluster struct {
 	dataDir   string
 	processes []*process // brokers first
 	brokers   int        // how many of them are brokers
+	log       []string   // where these are
 	gateways  []string   // URLs
 
 	// split gives storing to two workers of their own, and puts a proxy between each gateway and each message node.
@@ -82,7 +83,7 @@ func (c *cluster) startOn(t *testing.T, brokers []string, flags ...string) {
 	t.Helper()
 	t.Cleanup(c.killAll)
 	c.startAll(t, c.processes)
-	c.brokers = len(c.processes)
+	c.brokers, c.log = len(c.processes), brokers
 	free := freeAddresses(t, 12)
 	messages := free[:2]
 	flags = append(flags, "--data-dir="+c.dataDir, "--kafka-brokers="+strings.Join(brokers, ","))
