@@ -38,6 +38,9 @@ func (c *consumer) handleBatch(messages []*message.Message) map[*message.Message
 		}
 		marks = append(marks, Mark{records[i].EventID, records[i].Position})
 		c.observe(Observation{Handler: c.Name, Outcome: Handled, Took: took, Age: age(records[i].Timestamp)})
+		c.logOutcome(msg, &delivery{
+			Position: records[i].Position, correlation: msg.Metadata.Get(events.CorrelationHeader), outcome: Handled,
+		})
 		handled[msg] = true
 	}
 	c.marks.Mark(ctx, marks...)

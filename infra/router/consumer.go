@@ -178,10 +178,18 @@ func (c *consumer) finish(next message.HandlerFunc) message.HandlerFunc {
 				c.logger(d).Warn("record failed, it comes again", "attempts", d.attempts, "error", err)
 			}
 		}
+		c.logOutcome(msg, d)
 		c.observe(Observation{
 			Handler: c.Name, Outcome: d.outcome, Retries: max(d.attempts-1, 0), Took: time.Since(begin), Age: age(d.timestamp),
 		})
 		return nil, err
+	}
+}
+
+// logOutcome tells how a delivery ended, for debugging.
+func (c *consumer) logOutcome(msg *message.Message, d *delivery) {
+	if c.log.Enabled(msg.Context(), slog.LevelDebug) {
+		c.logger(d).Debug("record done", "outcome", string(d.outcome))
 	}
 }
 

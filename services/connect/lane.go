@@ -68,6 +68,7 @@ func (s *session) send(r request) {
 	}
 	if refused != nil {
 		s.gw.metrics.sends.WithLabelValues(refused.Code).Inc()
+		s.logAnswer(r.id, r.verb, refused)
 		s.refuse(r.id, refused)
 		return
 	}
@@ -78,6 +79,7 @@ func (s *session) send(r request) {
 		id: r.id, at: time.Now(), weight: min(1+int64(len(b.Content)>>10), int64(s.gw.cfg.Unanswered)),
 		send: &millracev1.SendWSMessageRequest{
 			Sender: s.sender, To: b.To, GroupId: b.GroupID, Content: b.Content, MessageType: b.MessageType, ClientMsgId: b.ClientMsgID,
+			CorrelationId: s.correlation(r.id),
 		},
 	}
 	if s.window.Acquire(s.ctx, m.weight) == nil {
@@ -88,6 +90,7 @@ func (s *session) send(r request) {
 // answer tells the client what became of its send.
 func (l *lanes) answer(m *outgoing, sent *millracev1.SendWSMessageResponse, refused *refusal) {
 	l.session.gw.metrics.send(m, refused)
+	l.session.logAnswer(m.id, "send", refused)
 	if refused != nil {
 		l.session.refuse(m.id, refused)
 	} else {

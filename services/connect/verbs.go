@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/rand/v2"
 
+	"google.golang.org/grpc/metadata"
+
 	"millrace/events"
 	millracev1 "millrace/proto/millrace/v1"
 )
@@ -49,6 +51,7 @@ func (s *session) call(r request) {
 		defer func() { <-s.calls }()
 		ctx, cancel := context.WithTimeout(s.ctx, s.gw.cfg.CallTimeout)
 		defer cancel()
+		ctx = metadata.AppendToOutgoingContext(ctx, events.CorrelationHeader, s.correlation(r.id))
 		var name string
 		var value any
 		err := s.gw.nodes.call(ctx, func(ctx context.Context, c millracev1.MessageServiceClient) (err error) {
@@ -59,9 +62,12 @@ func (s *session) call(r request) {
 			return
 		}
 		if err != nil {
-			s.refuse(r.id, asRefusal(err))
+			refused := asRefusal(err)
+			s.logAnswer(r.id, r.verb, refused)
+			s.refuse(r.id, refused)
 			return
 		}
+		s.logAnswer(r.id, r.verb, nil)
 		s.answer(r.id, name, value)
 	})
 }

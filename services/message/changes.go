@@ -22,7 +22,7 @@ func (s *Service) markRead(ctx context.Context, r *millracev1.MarkReadRequest) e
 		return err
 	}
 	user, seq := strconv.FormatInt(r.GetUser(), 10), strconv.FormatInt(r.GetSeq(), 10)
-	_, err := s.publishEvent(&events.Event{
+	_, err := s.publishEvent(ctx, &events.Event{
 		Type: events.MessageRead, EventID: events.EventID(events.MessageRead, user, r.GetConversation(), seq),
 		Conversation: r.GetConversation(), User: r.GetUser(), MessageSeq: r.GetSeq(), Timestamp: time.Now().Unix(),
 	}, nil)
@@ -41,7 +41,7 @@ func (s *Service) editMessage(ctx context.Context, r *millracev1.EditMessageRequ
 		return refuse(codes.NotFound, "message %s was recalled", r.GetMessageId())
 	}
 	now := time.Now().Unix()
-	_, err = s.publishEvent(&events.Event{
+	_, err = s.publishEvent(ctx, &events.Event{
 		Type:    events.MessageEdited,
 		EventID: events.EventID(events.MessageEdited, m.MessageID, r.GetContent(), strconv.FormatInt(now, 10)),
 		// MessageSeq tells readers where the message stands.
@@ -56,7 +56,7 @@ func (s *Service) recallMessage(ctx context.Context, r *millracev1.RecallMessage
 	if err != nil || m.Recalled {
 		return err
 	}
-	_, err = s.publishEvent(&events.Event{
+	_, err = s.publishEvent(ctx, &events.Event{
 		Type: events.MessageRecalled, EventID: events.EventID(events.MessageRecalled, m.MessageID),
 		Conversation: m.Conversation, MessageID: m.MessageID, MessageSeq: m.Seq, By: r.GetUser(),
 		Timestamp: time.Now().Unix(),

@@ -180,7 +180,7 @@ func (s *Service) changeGroup(
 	ctx context.Context, by *millracev1.Sender, e *events.Event,
 ) (*millracev1.Group, error) {
 	e.Conversation, e.By, e.Timestamp = events.Group(e.GroupID), by.GetUser(), time.Now().Unix()
-	pos, err := s.publishEvent(e, by)
+	pos, err := s.publishEvent(ctx, e, by)
 	if err != nil {
 		return nil, err
 	}
@@ -202,13 +202,13 @@ func (s *Service) storedGroup(ctx context.Context, id int64) (*millracev1.Group,
 
 // copyToGroups publishes the event on group-events too. What holds is in message-events, so a failure is only logged.
 func (s *Service) copyToGroups(ctx context.Context, e *events.Event, by *millracev1.Sender) {
-	msg, err := newRecord(e, by, "")
+	msg, err := newRecord(e, by, correlation(ctx))
 	if err == nil {
 		err = s.bus.Publisher().Publish(events.TopicGroups, msg)
 	}
 	if err != nil {
 		s.log.WarnContext(ctx, "copying a change of membership failed", "topic", events.TopicGroups,
-			"type", string(e.Type), "group", e.GroupID, "error", err)
+			"type", string(e.Type), "group", e.GroupID, events.CorrelationHeader, correlation(ctx), "error", err)
 	}
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"google.golang.org/grpc/metadata"
 
 	"millrace/events"
 	"millrace/infra/pubsub"
@@ -68,9 +70,16 @@ func (s *Service) publish(msgs ...*message.Message) (int, error) {
 	return 0, err
 }
 
+// correlation is the id that the caller has given the call, empty if none.
+func correlation(ctx context.Context) string {
+	return strings.Join(metadata.ValueFromIncomingContext(ctx, events.CorrelationHeader), ",")
+}
+
 // publishEvent publishes an event that is no message and answers where it stands.
-func (s *Service) publishEvent(e *events.Event, sender *millracev1.Sender) (events.Position, error) {
-	msg, err := newRecord(e, sender, "")
+func (s *Service) publishEvent(
+	ctx context.Context, e *events.Event, sender *millracev1.Sender,
+) (events.Position, error) {
+	msg, err := newRecord(e, sender, correlation(ctx))
 	if err != nil {
 		return events.Position{}, err
 	}

@@ -59,8 +59,10 @@ func (s *Service) send(ctx context.Context, requests []*millracev1.SendWSMessage
 		return results
 	}
 	if accepted, err := s.publish(batch...); err != nil {
+		first := requests[places[min(accepted, len(places)-1)]]
 		s.log.WarnContext(ctx, "publishing failed", "conversation", lane.Conversation, "user", lane.From,
-			"messages", len(batch), "accepted", accepted, "error", err)
+			"messages", len(batch), "accepted", accepted,
+			events.CorrelationHeader, first.GetCorrelationId(), "error", err)
 		for _, i := range places[accepted:] {
 			results[i] = failed(err)
 		}

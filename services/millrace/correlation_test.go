@@ -1,0 +1,135 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/fx"
+
+	"millrace/events"
+	"millrace/infra/telemetry"
+	"millrace/services/client"
+)
+
+// journal keeps what a logger writes.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(line []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(line)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+// logLine is what the test looks at.
+type logLine struct {
+	Level, Msg, Verb, Result, Handler, Outcome string
+	Correlation                                string `json:"correlation_id"`
+}
+
+func (j *journal) lines(t *testing.T) []logLine {
+	t.Helper()
+	var all []logLine
+	for lines := json.NewDecoder(bytes.NewBufferString(j.String())); lines.More(); {
+		var line logLine
+		require.NoError(t, lines.Decode(&line))
+		all = append(all, line)
+	}
+	return all
+}
+
+// answered waits for the gateway's line about the last request of the verb, and answers the request's id.
+func (j *journal) answered(t *testing.T, verb string) (id string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		for _, line := range j.lines(t) {
+			if line.Msg == "request answered" && line.Verb == verb {
+				require.Equal(t, "ok", line.Result)
+				id = line.Correlation
+			}
+		}
+		return id != ""
+	}, patience, 10*time.Millisecond)
+	return id
+}
+
+// followed waits until every handler has told what became of the record that the request has caused.
+func (j *journal) followed(t *testing.T, id string, want map[string]string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		got := map[string]string{}
+		for _, line := range j.lines(t) {
+			if line.Handler != "" && line.Outcome != "" && line.Correlation == id {
+				got[line.Handler] = line.Outcome
+			}
+		}
+		return maps.Equal(want, got)
+	}, patience, 10*time.Millisecond, "handlers tell of %s", id)
+}
+
+func TestEndToEndOneIDLeadsFromTheSocketThroughEveryHandler(t *testing.T) {
+	var set atomic.Bool
+	set.Store(true)
+	var log journal
+	d := startDevWith(t, t.TempDir(), trapped(&set), fx.Decorate(func(*slog.Logger) *slog.Logger {
+		return telemetry.NewLogger(&log, slog.LevelDebug, "json")
+	}))
+	a := join(t, d.url(), alice, nil)
+
+	a.sends(t, client.ToUser(bob), "private words")
+	a.sends(t, client.ToUser(bob), trap)
+	send := log.answered(t, "send")
+	log.followed(t, send, map[string]string{"storage": "poisoned", "push": "handled", "audit": "handled"})
+	require.True(t, slices.Contains(log.lines(t), logLine{
+		Level: "ERROR", Msg: "record poisoned", Handler: "storage", Correlation: send,
+	}), "also where nobody debugs")
+
+	_, err := a.Group(t.Context(), client.GroupCreate{Name: "a name", Members: []int64{bob}})
+	require.NoError(t, err)
+	create := log.answered(t, "group_create")
+	log.followed(t, create, map[string]string{"storage": "handled", "push": "handled", "audit": "handled"})
+
+	require.NotEqual(t, send, create)
+	var ids []string
+	for _, r := range consume(t, d.brokers, events.TopicMessages, 3) {
+		ids = append(ids, headerOf(r, events.CorrelationHeader))
+	}
+	require.Subset(t, ids, []string{send, create})
+	require.Equal(t, create, headerOf(consume(t, d.brokers, events.TopicGroups, 1)[0], events.CorrelationHeader))
+	require.Equal(t, send, headerOf(consume(t, d.brokers, events.PoisonTopic(events.TopicMessages), 1)[0], events.CorrelationHeader))
+
+	require.NoError(t, a.Close())
+	d.stop()
+	signed, err := token(alice)(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, log.String(), `"user":1001`)
+	for _, private := range []string{"private words", secret, signed, "a name"} {
+		require.NotContains(t, log.String(), private)
+	}
+}
+
+func headerOf(r *kgo.Record, name string) string {
+	for _, h := range r.Headers {
+		if h.Key == name {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
