@@ -1,9 +1,11 @@
 package connect
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"millrace/infra/telemetry"
@@ -19,7 +21,7 @@ type metrics struct {
 	gaps     prometheus.Counter
 }
 
-// newMetrics registers them, unless there is nowhere to.
+// newMetrics registers them, unless there is nowhere to. All series are there from the start, at zero.
 func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 	m := &metrics{
 		sends: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -33,7 +35,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 			Name: "millrace_pushes_total", Help: "Deliveries to sessions as they happen, without what a session that resumes is given.",
 		}),
 		closes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "millrace_closes_total", Help: "Connections that the gateway closed or lost (1006), by close code.",
+			Name: "millrace_closes_total", Help: "Connections that the gateway closed or lost (1006), by close code; other: one of a client's own.",
 		}, []string{"code"}),
 		connects: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "millrace_connects_total",
@@ -43,6 +45,18 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 			Name: "millrace_gap_reads_total", Help: "Reads of the log for records that no push node had delivered.",
 		}),
 	}
+	for _, result := range []string{
+		"sent", codeInvalid, codeDenied, codeNotFound, codeTooLarge, codeRateLimited, codeUnavailable, codeInternal,
+	} {
+		m.sends.WithLabelValues(result)
+	}
+	for _, result := range []string{"new", "recovered", "incomplete", "not_recovered"} {
+		m.connects.WithLabelValues(result)
+	}
+	for _, code := range closeCodes() {
+		m.closes.WithLabelValues(strconv.Itoa(code))
+	}
+	m.closes.WithLabelValues(otherCode)
 	if reg != nil {
 		reg.MustRegister(m.sends, m.answered, m.pushes, m.closes, m.connects, m.gaps,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -75,7 +89,25 @@ func (m *metrics) send(o *outgoing, refused *refusal) {
 	m.sends.WithLabelValues("sent").Inc()
 }
 
-func (m *metrics) close(code int) { m.closes.WithLabelValues(strconv.Itoa(code)).Inc() }
+// otherCode stands for all that clients may draw up.
+const otherCode = "other"
+
+// closeCodes are those that are counted each by itself.
+func closeCodes() []int {
+	return []int{
+		websocket.CloseNormalClosure, websocket.CloseGoingAway, websocket.CloseProtocolError, websocket.CloseUnsupportedData,
+		websocket.CloseAbnormalClosure, websocket.CloseInvalidFramePayloadData, websocket.CloseMessageTooBig,
+		closeUnauthenticated, closeExpired, closeSlow, closeReplaced, closeFlood,
+	}
+}
+
+func (m *metrics) close(code int) {
+	label := otherCode
+	if slices.Contains(closeCodes(), code) {
+		label = strconv.Itoa(code)
+	}
+	m.closes.WithLabelValues(label).Inc()
+}
 
 // connect counts a session that was given the answer.
 func (m *metrics) connect(resumed bool, a *synced) {
