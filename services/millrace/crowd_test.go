@@ -32,8 +32,9 @@ type talker struct {
 	url     string
 	journal *oracle.Journal
 	client  *client.Client
-	network network  // what its connections run over
-	watches *watches // that wait for its next message; may be nil
+	network network           // what its connections run over
+	watches *watches          // that wait for its next message; may be nil
+	heard   func(client.Push) // is told of every push, if set
 }
 
 func (k *talker) connect(ctx context.Context, cursor client.Cursor) (err error) {
@@ -52,6 +53,9 @@ func (k *talker) connect(ctx context.Context, cursor client.Cursor) (err error) 
 
 // note journals a push that says something about a conversation.
 func (k *talker) note(p client.Push) {
+	if k.heard != nil {
+		defer k.heard(p)
+	}
 	pos, err := events.ParsePosition(p.Pos)
 	if err != nil && p.Pos != "" {
 		k.journal.Reported(err.Error())
@@ -345,11 +349,16 @@ func (c *crowd) repeatOverBoth(ctx context.Context, gateways []string, nth int, 
 			return fmt.Errorf("send %s over both: %w", id, err)
 		}
 	}
+	return k.untilWhole(ctx, conversation)
+}
+
+// untilWhole journals a conversation's history until it has all that was acknowledged and all of that was shown.
+func (k *talker) untilWhole(ctx context.Context, conversation string) error {
 	for ctx.Err() == nil {
 		if err := k.history(ctx, conversation); err != nil {
 			return err
 		}
-		if c.journal.MissingIn(conversation) == 0 {
+		if k.journal.MissingIn(conversation) == 0 {
 			return nil
 		}
 		wait(ctx, sendEvery)

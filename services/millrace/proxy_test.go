@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
@@ -31,4 +32,14 @@ func slow(ctx context.Context, proxy *toxiproxy.Proxy) (heal func() error, err e
 		return nil, err
 	}
 	return func() error { return proxy.Toxics.RemoveToxic(ctx, "slow") }, nil
+}
+
+// swallow lets nothing more through the proxy in the direction, upstream to the node or downstream to the gateway, while
+// its connections stay open, until the function that it returns is called.
+func swallow(ctx context.Context, proxy *toxiproxy.Proxy, direction string) (heal func() error, err error) {
+	toxic := fmt.Sprintf(`{"name":"swallow-%[1]s","type":"timeout","stream":"%[1]s","attributes":{"timeout":0}}`, direction)
+	if _, err := proxy.Toxics.AddToxicJson(strings.NewReader(toxic)); err != nil {
+		return nil, err
+	}
+	return func() error { return proxy.Toxics.RemoveToxic(ctx, "swallow-"+direction) }, nil
 }
