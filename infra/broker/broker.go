@@ -38,8 +38,8 @@ type Broker struct {
 	lock    *flock.Flock
 	addr    string
 
-	stopRetention context.CancelFunc
-	retention     sync.WaitGroup
+	stopChores context.CancelFunc
+	chores     sync.WaitGroup
 }
 
 // settings of the broker. Retention is [Broker.retain]'s: kfake's own removes the last record of a partition too, and
@@ -83,8 +83,11 @@ func Start(c Config) (*Broker, error) {
 	}
 	b := &Broker{cluster: cluster, lock: lock, addr: cluster.ListenAddrs()[0]}
 	ctx, cancel := context.WithCancel(context.Background())
-	b.stopRetention = cancel
-	b.retention.Go(func() { retainHourly(ctx, b.addr, c.Log) })
+	b.stopChores = cancel
+	b.chores.Go(func() { retainHourly(ctx, b.addr, c.Log) })
+	silence := &silence{}
+	silence.listen(cluster)
+	b.chores.Go(func() { silence.sweep(ctx, b.addr, c.Log) })
 	return b, nil
 }
 
@@ -103,8 +106,8 @@ func (b *Broker) Ping(ctx context.Context) error {
 
 // Close stops listening, writes what makes the next start fast and gives the data directory free.
 func (b *Broker) Close() error {
-	b.stopRetention()
-	b.retention.Wait()
+	b.stopChores()
+	b.chores.Wait()
 	b.cluster.Close()
 	if err := b.lock.Close(); err != nil {
 		return fmt.Errorf("unlock broker's data directory: %w", err)

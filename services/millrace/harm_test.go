@@ -53,12 +53,12 @@ func (p *process) metric(t *testing.T, name string, parts ...string) float64 {
 	return sum
 }
 
-// says reports whether the process has logged the text since it was started first.
-func (p *process) says(t *testing.T, text string) bool {
+// count is how often the process has logged the text since it was started first.
+func (p *process) count(t *testing.T, text string) int {
 	t.Helper()
 	log, err := os.ReadFile(p.log)
 	require.NoError(t, err)
-	return bytes.Contains(log, []byte(text))
+	return bytes.Count(log, []byte(text))
 }
 
 func (p *process) signal(t *testing.T, s syscall.Signal) {
