@@ -53,6 +53,13 @@ func (p *process) metric(t *testing.T, name string, parts ...string) float64 {
 	return sum
 }
 
+// heapInUse is how many bytes the process holds of objects that are in use, after collecting garbage.
+func (p *process) heapInUse(t *testing.T) float64 {
+	t.Helper()
+	scrape(t, strings.Replace(p.ready, "/readyz", "/debug/pprof/heap?gc=1", 1))
+	return p.metric(t, "go_memstats_heap_alloc_bytes")
+}
+
 // count is how often the process has logged the text since it was started first.
 func (p *process) count(t *testing.T, text string) int {
 	t.Helper()
