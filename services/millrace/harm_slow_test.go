@@ -162,13 +162,19 @@ func TestHarmSlowReaders(t *testing.T) {
 	with := tookOf()
 	complete("the slow ones have everything", all[:slow], func() int { return len(toAll) + len(toFew) })
 
+	require.InDelta(t, slow, closed(), 0, "closed as too slow")
+	told := 0
 	for i, l := range all {
 		require.NoError(t, l.Close())
 		var want []string
 		if i < slow {
 			want = slices.Concat(toAll, toFew)
 			slices.Sort(want) // the stamps are of one length
-			require.Equal(t, []int{client.CloseTooSlow}, l.codes, "client %d", i)
+			// One that reads again only after the gateway has waited for it is cut off instead.
+			for _, code := range l.codes {
+				require.Equal(t, client.CloseTooSlow, code, "client %d", i)
+				told++
+			}
 		} else {
 			want = toAll
 			require.Empty(t, l.codes, "client %d", i)
@@ -180,6 +186,8 @@ func TestHarmSlowReaders(t *testing.T) {
 	const outbox = 1 << 20 // what may wait for one client
 	require.Less(t, waits, float64(slow*outbox+4*outbox), "bytes that wait")
 	require.Less(t, heapMost-heap, float64(slow*outbox), "growth of the heap")
+	require.Positive(t, told)
+	t.Logf("%d of %d were told why", told, slow)
 	t.Logf("delivered to the others: p99 %s, with %d slow readers %s; at most %.1f MB waited; heap %.1f MB, then %.1f MB",
 		without, slow, with, waits/1e6, heap/1e6, heapMost/1e6)
 	c.stopAll()
