@@ -56,11 +56,11 @@ func startCluster(t *testing.T) *cluster {
 	return c
 }
 
-func (c *cluster) startEmbedded() {
+func (c *cluster) startEmbedded(flags ...string) {
 	c.t.Helper()
 	free := freeAddresses(c.t, 2)
 	c.addEmbedded(free[0], free[1])
-	c.startOn(c.t, free[:1])
+	c.startOn(c.t, free[:1], flags...)
 }
 
 func (c *cluster) addEmbedded(address, admin string) {
@@ -78,7 +78,8 @@ func startSplitCluster(t *testing.T) *cluster {
 	return c
 }
 
-// startOn starts the brokers, which were added, and everything else on them. Flags are for those that create topics.
+// startOn starts the brokers, which were added, and everything else on them. Flags are for those that create topics, and
+// win over the usual ones.
 func (c *cluster) startOn(t *testing.T, brokers []string, flags ...string) {
 	t.Helper()
 	t.Cleanup(c.killAll)
@@ -86,7 +87,7 @@ func (c *cluster) startOn(t *testing.T, brokers []string, flags ...string) {
 	c.brokers, c.log = len(c.processes), brokers
 	free := freeAddresses(t, 12)
 	messages := free[:2]
-	flags = append(flags, "--data-dir="+c.dataDir, "--kafka-brokers="+strings.Join(brokers, ","))
+	flags = append([]string{"--data-dir=" + c.dataDir, "--kafka-brokers=" + strings.Join(brokers, ",")}, flags...)
 	handlers := []string{"--handlers=storage,push"}
 	if c.split {
 		handlers = []string{"--handlers=push"}
