@@ -1,0 +1,68 @@
+{{- /* dict "name" NAME "secret" SECRET "key" KEY */}}
+{{- define "millrace.secretEnv" -}}
+- name: {{ .name }}
+  valueFrom:
+    secretKeyRef: { name: {{ quote .secret }}, key: {{ quote .key }} }
+{{- end }}
+
+{{- define "millrace.env" -}}
+- name: MILLRACE_ADMIN_ADDR
+  value: ':9100'
+- name: MILLRACE_LOG_LEVEL
+  value: {{ .Values.log.level }}
+- name: MILLRACE_LOG_FORMAT
+  value: {{ .Values.log.format }}
+{{ include "millrace.secretEnv" (dict "name" "MILLRACE_SERVICE_TOKEN" "secret" .Values.serviceToken.existingSecret "key" .Values.serviceToken.key) }}
+# The garbage collector works harder before the kernel kills.
+- name: GOMEMLIMIT
+  valueFrom:
+    resourceFieldRef: { resource: limits.memory }
+{{- end }}
+
+{{- /* Of the roles that work on the log and the store. */}}
+{{- define "millrace.backendEnv" -}}
+- name: MILLRACE_KAFKA_BROKERS
+  value: {{ join "," .Values.kafka.brokers | quote }}
+{{- with .Values.kafka.tls }}
+{{- if .enabled }}
+- name: MILLRACE_KAFKA_TLS
+  value: 'true'
+{{- with .caKey }}
+- name: MILLRACE_KAFKA_TLS_CA
+  value: {{ printf "/etc/millrace/kafka/%s" . | quote }}
+{{- end }}
+{{- with .certKey }}
+- name: MILLRACE_KAFKA_TLS_CERT
+  value: {{ printf "/etc/millrace/kafka/%s" . | quote }}
+{{- end }}
+{{- with .keyKey }}
+- name: MILLRACE_KAFKA_TLS_KEY
+  value: {{ printf "/etc/millrace/kafka/%s" . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.kafka.sasl }}
+{{- if .mechanism }}
+- name: MILLRACE_KAFKA_SASL
+  value: {{ .mechanism }}
+{{ include "millrace.secretEnv" (dict "name" "MILLRACE_KAFKA_SASL_USER" "secret" .existingSecret "key" .userKey) }}
+{{ include "millrace.secretEnv" (dict "name" "MILLRACE_KAFKA_SASL_PASSWORD" "secret" .existingSecret "key" .passwordKey) }}
+{{- end }}
+{{- end }}
+- name: MILLRACE_TOPIC_PARTITIONS
+  value: {{ .Values.topics.partitions | quote }}
+- name: MILLRACE_TOPIC_REPLICATION
+  value: {{ .Values.topics.replication | quote }}
+- name: MILLRACE_TOPIC_MIN_ISR
+  value: {{ .Values.topics.minISR | quote }}
+{{ include "millrace.secretEnv" (dict "name" "MILLRACE_MONGODB_URI" "secret" .Values.mongodb.existingSecret "key" .Values.mongodb.key) }}
+{{- with .Values.redis }}
+{{- if .addr }}
+- name: MILLRACE_REDIS_ADDR
+  value: {{ quote .addr }}
+{{- if .existingSecret }}
+{{ include "millrace.secretEnv" (dict "name" "MILLRACE_REDIS_PASSWORD" "secret" .existingSecret "key" .key) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}

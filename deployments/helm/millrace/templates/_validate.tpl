@@ -1,0 +1,54 @@
+{{- /* What values.schema.json cannot say. All faults at once, one a line. */}}
+{{- define "millrace.validate" -}}
+{{- $faults := list }}
+{{- with .Values }}
+{{- if not .image.repository }}{{ $faults = append $faults "image.repository is required" }}{{ end }}
+{{- if not .kafka.brokers }}{{ $faults = append $faults "kafka.brokers is required" }}{{ end }}
+{{- if not .mongodb.existingSecret }}{{ $faults = append $faults "mongodb.existingSecret is required" }}{{ end }}
+{{- if not .serviceToken.existingSecret }}{{ $faults = append $faults "serviceToken.existingSecret is required" }}{{ end }}
+{{- if eq (empty .tokens.existingSecret) (empty .tokens.jwksURL) }}
+{{- $faults = append $faults "one of tokens.existingSecret and tokens.jwksURL is required, not both" }}
+{{- end }}
+{{- with .kafka.tls }}
+{{- if and (not .enabled) (or .existingSecret .caKey .certKey .keyKey) }}
+{{- $faults = append $faults "kafka.tls.enabled must be true where its files are named" }}
+{{- end }}
+{{- if ne (empty .certKey) (empty .keyKey) }}{{ $faults = append $faults "kafka.tls.certKey and keyKey: name both or neither" }}{{ end }}
+{{- if ne (empty .existingSecret) (and (empty .caKey) (empty .certKey)) }}
+{{- $faults = append $faults "kafka.tls.existingSecret and the keys in it: name both or neither" }}
+{{- end }}
+{{- end }}
+{{- if ne (empty .kafka.sasl.mechanism) (empty .kafka.sasl.existingSecret) }}
+{{- $faults = append $faults "kafka.sasl.mechanism and existingSecret: name both or neither" }}
+{{- end }}
+{{- if and .redis.existingSecret (not .redis.addr) }}{{ $faults = append $faults "redis.addr is required with redis.existingSecret" }}{{ end }}
+{{- if gt (int .topics.minISR) (int .topics.replication) }}{{ $faults = append $faults "topics.minISR is more than topics.replication" }}{{ end }}
+{{- if and .connect.ingress.enabled (not .connect.ingress.hosts) }}{{ $faults = append $faults "connect.ingress.hosts is required" }}{{ end }}
+{{- if gt (int .connect.autoscaling.minReplicas) (int .connect.autoscaling.maxReplicas) }}
+{{- $faults = append $faults "connect.autoscaling.minReplicas is more than maxReplicas" }}
+{{- end }}
+{{- if has "audit" .message.handlers }}
+{{- $faults = append $faults "message.handlers: audit writes a file, so give it a set of its own in workers" }}
+{{- end }}
+{{- $run := .message.handlers }}
+{{- $partitions := int .topics.partitions }}
+{{- range $name, $set := include "millrace.workers" $ | fromYaml }}
+{{- $run = concat $run $set.handlers }}
+{{- with $set }}
+{{- if and .autoscaling.enabled (gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}
+{{- $faults = append $faults (printf "workers.%s.autoscaling.minReplicas is more than maxReplicas" $name) }}
+{{- end }}
+{{- if and .autoscaling.enabled (gt (int .autoscaling.maxReplicas) $partitions) }}
+{{- $faults = append $faults (printf "workers.%s.autoscaling.maxReplicas is more than topics.partitions: some would have nothing to do" $name) }}
+{{- end }}
+{{- if and (has "audit" .handlers) (or .autoscaling.enabled (ne (int .replicas) 1) (not .existingClaim)) }}
+{{- $faults = append $faults (printf "workers.%s runs audit, whose log one process writes: it wants existingClaim, replicas 1 and no autoscaling" $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range list "storage" "push" }}
+{{- if not (has . $run) }}{{ $faults = append $faults (printf "nobody runs %s: add it to message.handlers or to a set in workers" .) }}{{ end }}
+{{- end }}
+{{- end }}
+{{- with $faults }}{{ fail (printf "\nThese values do not work:\n  %s\n" (join "\n  " .)) }}{{ end }}
+{{- end }}
