@@ -45,14 +45,14 @@ dockerfile() {
 
 compose_check() {
 	# The secrets that the file asks for.
-	MILLRACE_JWT_SECRET=x MILLRACE_SERVICE_TOKEN=x "$cache/compose" "$1" connect-1 connect-2
+	MILLRACE_JWT_SECRET=x MILLRACE_SERVICE_TOKEN=x GRAFANA_ADMIN_PASSWORD=x \
+		"$cache/compose" "$1" connect-1 connect-2 grafana
 }
 
 # broken_compose NAME SED makes a compose file with a fault of ours.
 broken_compose() {
 	local file=$cache/$1.yaml
 	sed "$2" deployments/compose.yaml >"$file"
-	cmp -s deployments/compose.yaml "$file" && { echo "nothing to break: $2" >&2; return 1; }
 	echo "$file"
 }
 
@@ -63,6 +63,8 @@ compose() {
 	refused 'undefined service' compose_check "$(broken_compose service 's/redis: {condition/redos: {condition/')"
 	refused 'is open to other machines' compose_check "$(broken_compose port "s/'127.0.0.1:6379:/'6379:/")"
 	refused 'is not pinned' compose_check "$(broken_compose tag 's/image: redis:.*/image: redis:latest/')"
+	# Not beside what it mounts.
+	refused 'no such file' compose_check "$(broken_compose mounts '')"
 	refused 'is missing a value' "$cache/compose" deployments/compose.yaml
 }
 

@@ -1,5 +1,6 @@
 // Command compose tells whether a compose file is one, by the code that docker compose reads it with, and holds it to what is
-// promised of ours: pinned images, health checks, and no port open to other machines but those of the services named.
+// promised of ours: pinned images, health checks, no port open to other machines but those of the services named, and that
+// what is mounted is there.
 //
 //	compose FILE [PUBLIC_SERVICE]...
 package main
@@ -57,6 +58,14 @@ func faultsOf(s *types.ServiceConfig, public bool) (faults []string) {
 	for _, port := range s.Ports {
 		if port.HostIP != "127.0.0.1" && !public {
 			faults = append(faults, fmt.Sprintf("port %s is open to other machines", port.Published))
+		}
+	}
+	for _, volume := range s.Volumes {
+		if volume.Type != types.VolumeTypeBind {
+			continue
+		}
+		if _, err := os.Stat(volume.Source); err != nil { // an engine would make an empty directory
+			faults = append(faults, err.Error())
 		}
 	}
 	return faults
