@@ -30,7 +30,7 @@ type member struct{ group, id string }
 // listen notes what members say.
 func (s *silence) listen(cluster *kfake.Cluster) {
 	s.heard, s.timeouts = make(map[member]time.Time), make(map[string]time.Duration)
-	note := func(request kmsg.Request) (kmsg.Response, error, bool) { //nolint:revive // kfake's signature
+	note := func(request kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -37,14 +37,16 @@ type talker struct {
 	heard   func(client.Push) // is told of every push, if set
 }
 
-func (k *talker) connect(ctx context.Context, cursor client.Cursor) (err error) {
+func (k *talker) connect(ctx context.Context) (err error) {
+	again := false
 	k.client, err = client.Dial(ctx, client.Config{
-		URL: k.url, Token: token(k.id), Cursor: cursor, NetDial: k.network.dial,
+		URL: k.url, Token: token(k.id), NetDial: k.network.dial,
 		OnPush: k.note,
 		OnConnect: func(session client.Connected) {
-			if !session.Recovered && cursor != nil {
+			if !session.Recovered && again {
 				k.journal.Reported(fmt.Sprintf("user %d cannot resume", k.id))
 			}
+			again = true
 		},
 		OnViolation: func(what string) { k.journal.Reported(fmt.Sprintf("user %d: %s", k.id, what)) },
 	})
@@ -206,7 +208,7 @@ func startCrowd(ctx context.Context, t *testing.T, gateways []string) *crowd {
 	var users []int64
 	for i := range c.talkers {
 		c.talkers[i] = &talker{id: int64(alice + i), url: gateways[i%len(gateways)], journal: c.journal, watches: &c.watches}
-		require.NoError(t, c.talkers[i].connect(ctx, nil))
+		require.NoError(t, c.talkers[i].connect(ctx))
 		users = append(users, c.talkers[i].id)
 	}
 	c.watches.users = users
@@ -291,7 +293,7 @@ func (c *crowd) awaitWhole(ctx context.Context, what string) {
 func (c *crowd) welcomeGuests(ctx context.Context, gateways []string, until <-chan struct{}) {
 	for i, url := range gateways {
 		guest := &talker{id: int64(alice + len(c.talkers) + i), url: url, journal: c.journal}
-		require.NoError(c.t, guest.connect(ctx, nil))
+		require.NoError(c.t, guest.connect(ctx))
 		c.guests = append(c.guests, guest)
 	}
 	c.speaking.Go(func() error {
@@ -323,7 +325,7 @@ func (c *crowd) repeatOverBoth(ctx context.Context, gateways []string, nth int, 
 	k := &talker{id: int64(alice + 100 + nth), journal: c.journal, url: gateways[0]}
 	conversation := events.Direct(k.id, k.id)
 	c.journal.Members(conversation, k.id)
-	if err := k.connect(ctx, nil); err != nil {
+	if err := k.connect(ctx); err != nil {
 		return nil // the gateway is away
 	}
 	defer k.client.Close()

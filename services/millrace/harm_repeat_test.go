@@ -25,9 +25,9 @@ func TestHarmSameSendFiveTimesOverEverything(t *testing.T) {
 	conversation := events.Direct(alice, bob)
 	journal.Members(conversation, alice, bob)
 	reader := &talker{id: bob, url: c.gateways[1], journal: journal}
-	require.NoError(t, reader.connect(ctx, nil))
+	require.NoError(t, reader.connect(ctx))
 	writer := &talker{id: alice, url: c.gateways[0], journal: journal}
-	require.NoError(t, writer.connect(ctx, nil))
+	require.NoError(t, writer.connect(ctx))
 	other, err := client.Dial(ctx, client.Config{URL: c.gateways[1], Token: token(alice)})
 	require.NoError(t, err)
 

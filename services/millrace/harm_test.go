@@ -112,7 +112,7 @@ func (c *crowd) probe(ctx context.Context, id int64, url string) *probe {
 	p.partition = events.Partition(p.conversation, events.DefaultPartitions)
 	p.heard = func(push client.Push) { p.shown <- push }
 	c.journal.Members(p.conversation, id)
-	require.NoError(c.t, p.connect(ctx, nil))
+	require.NoError(c.t, p.connect(ctx))
 	return p
 }
 
