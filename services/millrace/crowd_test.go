@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,9 +33,10 @@ type talker struct {
 	url     string
 	journal *oracle.Journal
 	client  *client.Client
-	network network           // what its connections run over
-	watches *watches          // that wait for its next message; may be nil
-	heard   func(client.Push) // is told of every push, if set
+	network network                     // what its connections run over
+	watches *watches                    // that wait for its next message; may be nil
+	heard   func(client.Push)           // is told of every push, if set
+	left    atomic.Pointer[func(error)] // is told why a connection ended, if set
 }
 
 func (k *talker) connect(ctx context.Context) (err error) {
@@ -47,6 +49,11 @@ func (k *talker) connect(ctx context.Context) (err error) {
 				k.journal.Reported(fmt.Sprintf("user %d cannot resume", k.id))
 			}
 			again = true
+		},
+		OnDisconnect: func(err error, _ time.Duration) {
+			if left := k.left.Load(); left != nil {
+				(*left)(err)
+			}
 		},
 		OnViolation: func(what string) { k.journal.Reported(fmt.Sprintf("user %d: %s", k.id, what)) },
 	})

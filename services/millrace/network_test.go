@@ -14,6 +14,7 @@ type network struct {
 	paused chan struct{} // closed when reading goes on; nil while it does
 	budget int           // bytes after which the next connection is cut; 0: never
 	cuts   int
+	tap    func([]byte) // is shown all that is read, if set; one call at a time for each connection
 }
 
 type networkConn struct {
@@ -64,9 +65,16 @@ func (n *network) pause() (goOn func()) {
 	}
 }
 
+// listen shows the function all that is read from now on.
+func (n *network) listen(tap func([]byte)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.tap = tap
+}
+
 func (c *networkConn) Read(b []byte) (int, error) {
 	c.network.mu.Lock()
-	paused := c.network.paused
+	paused, tap := c.network.paused, c.network.tap
 	c.network.mu.Unlock()
 	if paused != nil {
 		<-paused
@@ -75,6 +83,9 @@ func (c *networkConn) Read(b []byte) (int, error) {
 		b = b[:c.left]
 	}
 	n, err := c.Conn.Read(b)
+	if tap != nil {
+		tap(b[:n])
+	}
 	if c.left > 0 {
 		if c.left -= n; c.left <= 0 {
 			_ = c.Conn.Close()
