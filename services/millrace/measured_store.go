@@ -36,9 +36,10 @@ func measureStore(reg prometheus.Registerer, db storeBackend) storeBackend {
 // done notes a call that has ended. That there is no such thing is an answer, not an error.
 func (s measuredStore) done(operation string, begin time.Time, errs ...error) {
 	s.duration.WithLabelValues(operation).Observe(time.Since(begin).Seconds())
+	failed := s.errors.WithLabelValues(operation) // there from the first call, at zero
 	for _, err := range errs {
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			s.errors.WithLabelValues(operation).Inc()
+			failed.Inc()
 		}
 	}
 }

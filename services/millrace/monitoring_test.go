@@ -37,6 +37,7 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 		{"MillracePoisoned", `topic="message-events"`},
 		{"MillraceHandlerFailing", `handler="storage"`},
 		{"MillracePublishErrors", `topic="message-events"`},
+		{"MillraceBrokerAway", `job="message"`},
 	}
 	rules := m.alertRules(t)
 	require.Len(t, rules, len(alerts), "every alert has a cause below")
@@ -52,9 +53,11 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 	for _, alert := range alerts[:4] {
 		m.awaitFired(t, alert.name, alert.where)
 	}
-	require.Empty(t, m.query(t, `count_over_time(ALERTS{alertname="MillracePublishErrors"}[1h])`), "the broker has taken all so far")
+	require.Empty(t, m.query(t, `count_over_time(ALERTS{alertname=~"MillracePublishErrors|MillraceBrokerAway"}[1h])`), "the broker is there")
 	broker.stop(t)
-	m.awaitFired(t, alerts[4].name, alerts[4].where)
+	for _, alert := range alerts[4:] {
+		m.awaitFired(t, alert.name, alert.where)
+	}
 
 	broker.start(t)
 	worker.start(t)
