@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
 # Every role as a process of its own over Apache Kafka, for development; Ctrl-C stops them all and the broker.
 #
-#   dev.sh MILLRACE    MILLRACE is the binary. Needs Java 17 and, the first time, Maven.
+#   dev.sh MILLRACE    MILLRACE is the binary.
 #
-# Data stay in DEV_DIR, .cache/dev of this repository by default; the broker listens on KAFKA_PORT (19092) and, for itself,
-# on the port after it. MILLRACE_* variables reach the roles as they are set, so MILLRACE_MONGODB_URI and
-# MILLRACE_REDIS_ADDR name the MongoDB and the Redis to use; without them it is SQLite and each process's own memory.
+# Where a container engine answers (docker or podman with compose; ENGINE names one, or none), Kafka, MongoDB and Redis are
+# the containers of compose.yaml, their data its volumes. Elsewhere Kafka is installed here, which needs Java 17 and, the
+# first time, Maven; it listens on KAFKA_PORT (19092) and, for itself, on the port after it; the store is SQLite, and each
+# process has its own memory for marks.
+#
+# Everything else stays in DEV_DIR, .cache/dev of this repository by default. MILLRACE_* variables reach the roles as they are
+# set, so MILLRACE_MONGODB_URI and MILLRACE_REDIS_ADDR name the MongoDB and the Redis to use.
 set -euo pipefail
 # Each process becomes the leader of a group of its own, so that Ctrl-C reaches this script alone and the order of the stops is kept.
 set -m
@@ -17,7 +21,7 @@ port=${KAFKA_PORT:-19092}
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
 
-names=() pids=()
+names=() pids=() containers=()
 
 # start NAME COMMAND... runs it with its output in NAME.log.
 start() {
@@ -34,6 +38,7 @@ stop_all() {
 		echo "stopping ${names[i]}" 2>/dev/null || true
 		wait "${pids[i]}" 2>/dev/null || true
 	done
+	[ ${#containers[@]} = 0 ] || compose stop "${containers[@]}" || true
 }
 trap stop_all EXIT
 trap 'exit 129' HUP
@@ -57,16 +62,62 @@ until_ready() {
 
 listening() { (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; }
 
-if listening; then
-	echo "port $port is taken: set KAFKA_PORT" >&2
+# compose gives the file the secrets that it asks for, for services that are not started here.
+compose() {
+	MILLRACE_JWT_SECRET=none MILLRACE_SERVICE_TOKEN=none GRAFANA_ADMIN_PASSWORD=none \
+		"$engine" compose --project-name millrace-dev --file "$here/compose.yaml" "$@"
+}
+
+# answers tells whether the engine has compose and works.
+answers() { "$1" compose version && timeout 5 "$1" ps; } >/dev/null 2>&1
+
+engine=
+for candidate in ${ENGINE:-docker podman}; do
+	if [ "$candidate" != none ] && answers "$candidate"; then
+		engine=$candidate
+		break
+	fi
+done
+if [ -z "$engine" ] && [ "${ENGINE:-none}" != none ]; then
+	echo "$ENGINE does not answer, or has no compose" >&2
 	exit 1
 fi
-"$here/kafka/kafka.sh" install
-start kafka "$here/kafka/kafka.sh" run "$dir/kafka" "$port" "$((port + 1))"
-until_ready kafka listening
+
+# Not their addresses where they are given: they may hold passwords.
+store=MongoDB marks=Redis
+# One for each log: what is in it goes by positions in the log.
+data=$dir/data
+if [ -n "$engine" ]; then
+	data=$dir/data-containers
+	port=9092
+	containers=(kafka)
+	if [ -z "${MILLRACE_MONGODB_URI:-}" ]; then
+		containers+=(mongodb)
+		# The replica set knows its one member by a name that only containers have.
+		export MILLRACE_MONGODB_URI='mongodb://127.0.0.1:27017/millrace?directConnection=true'
+		store="MongoDB on 127.0.0.1:27017, in $engine"
+	fi
+	if [ -z "${MILLRACE_REDIS_ADDR:-}" ]; then
+		containers+=(redis)
+		export MILLRACE_REDIS_ADDR=127.0.0.1:6379
+		marks="Redis on 127.0.0.1:6379, in $engine"
+	fi
+	log="Apache Kafka on 127.0.0.1:$port, in $engine"
+	compose up --detach --wait "${containers[@]}"
+else
+	[ -n "${MILLRACE_REDIS_ADDR:-}" ] || marks="each process's memory"
+	log="Apache Kafka on 127.0.0.1:$port"
+	if listening; then
+		echo "port $port is taken: set KAFKA_PORT" >&2
+		exit 1
+	fi
+	"$here/kafka/kafka.sh" install
+	start kafka "$here/kafka/kafka.sh" run "$dir/kafka" "$port" "$((port + 1))"
+	until_ready kafka listening
+fi
 
 export MILLRACE_KAFKA_BROKERS=127.0.0.1:$port
-export MILLRACE_DATA_DIR=${MILLRACE_DATA_DIR:-$dir/data}
+export MILLRACE_DATA_DIR=${MILLRACE_DATA_DIR:-$data}
 mkdir -p "$MILLRACE_DATA_DIR"
 if [ -z "${MILLRACE_JWT_SECRET:-}${MILLRACE_JWKS_URL:-}" ]; then
 	# Where `millrace client` and `millrace token` look for it, kept so that tokens outlive a restart.
@@ -83,13 +134,10 @@ until_ready connect "$millrace" healthy --admin-addr=127.0.0.1:9101
 start worker "$millrace" worker --handlers=audit --admin-addr=127.0.0.1:9102
 until_ready worker "$millrace" healthy --admin-addr=127.0.0.1:9102
 
-# Not their addresses, which may hold passwords.
-store="SQLite in $MILLRACE_DATA_DIR" marks="each process's memory"
-[ -z "${MILLRACE_MONGODB_URI:-}" ] || store=MongoDB
-[ -z "${MILLRACE_REDIS_ADDR:-}" ] || marks=Redis
+[ -n "${MILLRACE_MONGODB_URI:-}" ] || store="SQLite in $MILLRACE_DATA_DIR"
 
 cat <<HELLO
-log     Apache Kafka on 127.0.0.1:$port
+log     $log
 store   $store
 marks   $marks
 listens connect ${MILLRACE_CONNECT_ADDR:-:8080} (/ws), message ${MILLRACE_MESSAGE_ADDR:-127.0.0.1:9090} (gRPC), worker (audit)
