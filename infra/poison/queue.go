@@ -32,7 +32,7 @@ type Entry struct {
 	// Handler could not handle it, for the reason.
 	Handler string
 	Reason  string
-	// Replayed tells that it was replayed.
+	// Replayed tells that it was replayed or discarded.
 	Replayed bool
 	Metadata message.Metadata
 	Payload  []byte

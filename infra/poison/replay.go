@@ -57,6 +57,22 @@ func (q *Queue) Replay(ctx context.Context, entries []*Entry, filter Filter, pau
 	return done, nil
 }
 
+// Discard marks the selected entries as replayed although nobody has them handled, and answers how many.
+func (q *Queue) Discard(ctx context.Context, entries []*Entry, filter Filter) (int, error) {
+	filter.Replayed = false
+	selected := filter.Select(entries)
+	for i, e := range selected {
+		err := ctx.Err()
+		if err == nil {
+			err = q.mark(e)
+		}
+		if err != nil {
+			return i, fmt.Errorf("discard %s: %w", e.ID, err)
+		}
+	}
+	return len(selected), nil
+}
+
 func (q *Queue) replay(ctx context.Context, e *Entry, all []*Entry, done *Replayed) error {
 	if !e.misplaced() {
 		if e.Handler == "" || e.Position == "" {

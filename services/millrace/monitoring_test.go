@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +17,9 @@ import (
 	"millrace/events"
 	"millrace/services/client"
 )
+
+// garbage is how many records are produced that nobody can decode.
+const garbage = 200
 
 // A real Prometheus looks at real processes: every panel shows something, and every alert fires when its cause is there,
 // not before, and ends with it.
@@ -49,7 +54,7 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 
 	worker, broker := c.named("worker"), c.named("broker")
 	worker.stop(t)
-	produceUndecodable(t, c.log, 200)
+	produceUndecodable(t, c.log, garbage)
 	for _, alert := range alerts[:4] {
 		m.awaitFired(t, alert.name, alert.where)
 	}
@@ -62,10 +67,15 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 	broker.start(t)
 	worker.start(t)
 	crowd.end(ctx)
-	require.Eventually(t, func() bool {
-		firing := m.query(t, `ALERTS{alertstate="firing"}`)
-		return len(firing) == 1 && firing[0].Metric["alertname"] == "MillracePoisoned"
-	}, patience, 100*time.Millisecond, "what is in the poison queue stays, all else is over")
+	handlers := 3 // storage, push and audit
+	await(t, func() bool {
+		return m.shows(t, fmt.Sprintf("max(millrace_poison_backlog_records) >= %d", handlers*garbage)) &&
+			m.shows(t, "max(millrace_consumer_lag_records) == 0")
+	}, "everything is handled or poisoned")
+	said, err := run(t, "poison", "discard", "--all", "--kafka-brokers="+strings.Join(c.log, ","))
+	require.NoError(t, err)
+	t.Log(said)
+	await(t, func() bool { return !m.shows(t, `ALERTS{alertstate="firing"}`) }, "all is over")
 	c.stopAll()
 }
 
@@ -96,18 +106,18 @@ func panels(t *testing.T) map[string]string {
 	return exprs
 }
 
-// awaitPanels waits until every expression of every panel has a number to show.
+// shows reports whether the expression has a number to show.
+func (m *monitor) shows(t *testing.T, expr string) bool {
+	t.Helper()
+	return slices.ContainsFunc(m.query(t, expr), func(s sample) bool { return s.Value[1] != "NaN" })
+}
+
+// awaitPanels waits until every expression of every panel shows something.
 func (m *monitor) awaitPanels(t *testing.T) {
 	t.Helper()
 	empty := panels(t)
-	isNumber := func(s sample) bool { return s.Value[1] != "NaN" }
-	deadline := time.Now().Add(healing)
-	for ; len(empty) > 0 && time.Now().Before(deadline); wait(t.Context(), 100*time.Millisecond) {
-		for where, expr := range empty {
-			if slices.ContainsFunc(m.query(t, expr), isNumber) {
-				delete(empty, where)
-			}
-		}
+	for begin := time.Now(); len(empty) > 0 && time.Since(begin) < healing; wait(t.Context(), 100*time.Millisecond) {
+		maps.DeleteFunc(empty, func(_, expr string) bool { return m.shows(t, expr) })
 	}
 	for where, expr := range empty {
 		t.Errorf("%s shows nothing: %s", where, expr)
@@ -120,8 +130,16 @@ func (m *monitor) awaitFired(t *testing.T, alert, where string) {
 	t.Helper()
 	begin := time.Now()
 	expr := fmt.Sprintf(`count_over_time(ALERTS{alertstate="firing",alertname=%q,%s}[1h])`, alert, where)
-	require.Eventually(t, func() bool { return len(m.query(t, expr)) > 0 }, 2*healing, 100*time.Millisecond, "%s does not fire", alert)
+	await(t, func() bool { return m.shows(t, expr) }, alert+" fires")
 	t.Logf("%s fired after %s", alert, time.Since(begin).Round(time.Millisecond))
+}
+
+// await asks in the test's own goroutine, where the question may fail.
+func await(t *testing.T, is func() bool, what string) {
+	t.Helper()
+	for begin := time.Now(); !is(); wait(t.Context(), 100*time.Millisecond) {
+		require.Less(t, time.Since(begin), healing, what)
+	}
 }
 
 func produceUndecodable(t *testing.T, brokers []string, n int) {

@@ -23,12 +23,13 @@ type poisonOptions struct {
 	topic        string
 	since, until string
 	filter       poison.Filter
+	all, dryRun  bool
 }
 
 func newPoisonCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "poison",
-		Short: "Look at records that could not be handled, and replay them",
+		Short: "Look at records that could not be handled, and replay or discard them",
 		Long: `Look at the poison queue of a topic, where records go that a handler cannot handle, and replay them once the reason is gone.
 
 A replay goes to the handler that had poisoned the record, and to no other, as if it were at its original position: what was
@@ -40,7 +41,7 @@ Clients that are connected do not see a replay: they are past its position. What
 recalls of a message that came while it was in the queue are replayed after it.`,
 		Args: cobra.NoArgs,
 	}
-	cmd.AddCommand(newPoisonListCommand(), newPoisonShowCommand(), newPoisonReplayCommand())
+	cmd.AddCommand(newPoisonListCommand(), newPoisonShowCommand(), newPoisonReplayCommand(), newPoisonDiscardCommand())
 	return cmd
 }
 
@@ -55,6 +56,30 @@ func (o *poisonOptions) bindFilter(cmd *cobra.Command) {
 	f.StringVar(&o.filter.Reason, "reason", "", "with this in the reason")
 	f.StringVar(&o.since, "since", "", "poisoned at or after: 1h ago, or 2006-01-02T15:04:05Z")
 	f.StringVar(&o.until, "until", "", "poisoned at or before, likewise")
+}
+
+// bindChoice adds what a command has that does something to the entries chosen.
+func (o *poisonOptions) bindChoice(cmd *cobra.Command) {
+	o.bindQueue(cmd)
+	o.bindFilter(cmd)
+	cmd.Flags().BoolVar(&o.all, "all", false, "all that match, without a filter the whole queue")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "only list the records")
+}
+
+// choose is read once it is said which entries are meant; the filter selects them.
+func (o *poisonOptions) choose(cmd *cobra.Command, ids []string) (queue *poison.Queue, entries []*poison.Entry, closeBus func(), err error) {
+	if !o.all && len(ids) == 0 && o.filter.Handler == "" && o.filter.Reason == "" && o.since == "" && o.until == "" {
+		return nil, nil, nil, errors.New("say which records: some ids, a filter, or --all")
+	}
+	if queue, entries, closeBus, err = o.read(cmd); err != nil {
+		return nil, nil, nil, err
+	}
+	if err := missing(ids, entries); err != nil {
+		closeBus()
+		return nil, nil, nil, err
+	}
+	o.filter.IDs = ids
+	return queue, entries, closeBus, nil
 }
 
 // read answers the queue and all of its entries. The function returned disconnects.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -10,9 +9,8 @@ import (
 
 func newPoisonReplayCommand() *cobra.Command {
 	var (
-		o           poisonOptions
-		all, dryRun bool
-		rate        int
+		o    poisonOptions
+		rate int
 	)
 	cmd := &cobra.Command{
 		Use:   "replay [ID...]",
@@ -20,23 +18,15 @@ func newPoisonReplayCommand() *cobra.Command {
 		Example: `  millrace poison replay --handler=storage --reason="panic: " --dry-run
   millrace poison replay 0:17 0:18`,
 		RunE: func(cmd *cobra.Command, ids []string) error {
-			chosen := all || len(ids) > 0 || o.filter.Handler != "" || o.filter.Reason != "" || o.since != "" || o.until != ""
-			switch {
-			case !chosen:
-				return errors.New("say which records: some ids, a filter, or --all")
-			case rate < 0:
+			if rate < 0 {
 				return fmt.Errorf("--rate=%d: want records per second, 0 for no limit", rate)
 			}
-			queue, entries, closeBus, err := o.read(cmd)
+			queue, entries, closeBus, err := o.choose(cmd, ids)
 			if err != nil {
 				return err
 			}
 			defer closeBus()
-			if err := missing(ids, entries); err != nil {
-				return err
-			}
-			o.filter.IDs = ids
-			if dryRun {
+			if o.dryRun {
 				return printEntries(cmd.OutOrStdout(), o.filter.Select(entries))
 			}
 			var pause time.Duration
@@ -58,10 +48,7 @@ func newPoisonReplayCommand() *cobra.Command {
 			return err
 		},
 	}
-	o.bindQueue(cmd)
-	o.bindFilter(cmd)
-	cmd.Flags().BoolVar(&all, "all", false, "replay all that match, without a filter the whole queue")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only list what would be replayed")
+	o.bindChoice(cmd)
 	cmd.Flags().IntVar(&rate, "rate", 100, "records per second; 0: as fast as it goes")
 	return cmd
 }

@@ -147,11 +147,19 @@ func TestEndToEndMisplacedRecordIsSentHome(t *testing.T) {
 	require.Equal(t, []string{"lost"}, b.reads(t, 1))
 	require.Equal(t, []string{"lost"}, contents(eventually(t, b, conversation, 1)))
 	require.Empty(t, listPoison(t, d.brokers))
+
+	require.NoError(t, producer.ProduceSync(t.Context(), &kgo.Record{Topic: events.TopicMessages, Value: []byte("garbage")}).FirstErr())
+	require.Eventually(t, func() bool { return len(listPoison(t, d.brokers)) == handlers }, patience, 10*time.Millisecond)
+	said, err = run(t, "poison", "discard", "--handler=push", "--kafka-brokers="+strings.Join(d.brokers, ","))
+	require.NoError(t, err)
+	require.Contains(t, said, "1 records discarded")
+	require.Len(t, listPoison(t, d.brokers), handlers-1)
+	require.Len(t, listPoison(t, d.brokers, "--replayed", "--handler=push"), 2)
 }
 
 func TestPoisonSaysWhatIsWrong(t *testing.T) {
 	for want, args := range map[string][]string{
-		"some ids, a filter, or --all": {"poison", "replay"},
+		"some ids, a filter, or --all": {"poison", "discard"},
 		"--rate=-1":                    {"poison", "replay", "--all", "--rate=-1"},
 		"--since=yesterday":            {"poison", "list", "--since=yesterday"},
 		"no poison queue":              {"poison", "list", "--topic=nonsense"},
