@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+
+	"millrace/events"
+	"millrace/handlers/storage"
+	"millrace/infra/config"
+	"millrace/services/client"
+)
+
+const (
+	// moves is how often a member joins or leaves.
+	moves = 8
+	// movesEvery is how long each stays at least, and how long it stays away.
+	movesEvery = 2 * time.Second
+)
+
+// countingStore counts the records that it saved.
+type countingStore struct {
+	storeWriter
+	saved *atomic.Int64
+}
+
+func (s countingStore) SaveBatch(ctx context.Context, batch []events.Record) []error {
+	errs := s.storeWriter.SaveBatch(ctx, batch)
+	for _, err := range errs {
+		if err == nil {
+			s.saved.Add(1)
+		}
+	}
+	return errs
+}
+
+// startStorer runs a worker with the storage handler in this process, on the brokers and the directory of a dev process.
+func startStorer(t *testing.T, d *dev, dataDir string, store *ill) (saved *atomic.Int64, stop func()) {
+	t.Helper()
+	cfg := parse(t, config.Worker, "--handlers=storage", "--data-dir="+dataDir, "--admin-addr=", "--log-level=error",
+		"--kafka-brokers="+strings.Join(d.brokers, ","), "--message-addr=127.0.0.1:0")
+	options, err := roleNamed(t, config.Worker).appOptions(cfg)
+	require.NoError(t, err)
+	saved = new(atomic.Int64)
+	app, err := startApp(t.Context(), options, fx.Decorate(func(w storage.Store) storage.Store {
+		return countingStore{&illStore{w, store}, saved}
+	}))
+	require.NoError(t, err)
+	return saved, func() { require.NoError(t, stopApp(context.WithoutCancel(t.Context()), app)) }
+}
+
+// Members of the storage group join and leave every two seconds while a crowd chats and one record cannot be saved by
+// anybody: nothing is lost, doubled or out of order, and that record is stored once it can be.
+func TestHarmRebalanceWhileAHandlerRefuses(t *testing.T) {
+	needsHarm(t)
+	t.Setenv("MILLRACE_HANDLERS", "push,audit")
+	dir := t.TempDir()
+	d := startDev(t, dir)
+	var store ill
+	_, stopHome := startStorer(t, d, dir, &store)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*healing)
+	defer cancel()
+	crowd := startCrowd(ctx, t, []string{d.url(), d.url()})
+	p := crowd.probe(ctx, alice+500, d.url())
+	store.set(0, "refused", false)
+	require.NoError(t, p.say(ctx, client.ToUser(p.id), "refused"))
+	crowd.goesOn("before")
+
+	for range moves / 2 {
+		saved, leave := startStorer(t, d, dir, &store)
+		wait(ctx, movesEvery)
+		eventuallyTrue(t, "the new member has saved records", func() bool { return saved.Load() >= 10 })
+		leave()
+		wait(ctx, movesEvery)
+	}
+	require.NoError(t, p.history(ctx, p.conversation))
+	require.Equal(t, 1, crowd.journal.MissingIn(p.conversation), "what is refused is not stored")
+	store.set(0, "", false)
+	p.end(ctx, t)
+	crowd.end(ctx)
+	stopHome()
+	d.stop()
+}
