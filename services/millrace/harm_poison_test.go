@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/fx"
+
+	"millrace/events"
+	"millrace/handlers/storage"
+	"millrace/services/client"
+)
+
+// bookkeeper counts how often each trapped content was saved.
+type bookkeeper struct {
+	storeWriter
+	mu    *sync.Mutex
+	saves map[string]int
+}
+
+func (s bookkeeper) SaveBatch(ctx context.Context, batch []events.Record) []error {
+	errs := s.storeWriter.SaveBatch(ctx, batch)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, r := range batch {
+		if errs[i] == nil && r.Message != nil && strings.HasPrefix(r.Message.Content, trap) {
+			s.saves[r.Message.Content]++
+		}
+	}
+	return errs
+}
+
+// trapping panics at every content that begins with the trap, while it is set.
+type trapping struct {
+	storeWriter
+	set *atomic.Bool
+}
+
+func (s trapping) SaveBatch(ctx context.Context, batch []events.Record) []error {
+	for _, r := range batch {
+		if s.set.Load() && r.Message != nil && strings.HasPrefix(r.Message.Content, trap) {
+			panic("trapped")
+		}
+	}
+	return s.storeWriter.SaveBatch(ctx, batch)
+}
+
+// Of a stream of messages one in a thousand is no JSON, one has a member of a wrong type, and one makes a handler panic.
+// All of these are in the poison queue with their reasons, the others are stored and shown, and after the fix a replay
+// handles each once, in its place.
+func TestHarmPoisonOneInAThousand(t *testing.T) {
+	needsHarm(t)
+	const thousands, peers = 8, 20
+	t.Setenv("MILLRACE_SEND_RATE", "1000000")
+	var set atomic.Bool
+	set.Store(true)
+	var mu sync.Mutex
+	saves := map[string]int{}
+	d := startDevWith(t, t.TempDir(), fx.Decorate(func(w storage.Store) storage.Store {
+		return trapping{bookkeeper{w, &mu, saves}, &set}
+	}))
+	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)
+	producer, err := kgo.NewClient(kgo.SeedBrokers(d.brokers...))
+	require.NoError(t, err)
+	defer producer.Close()
+	bad := func(key, value string) {
+		result := producer.ProduceSync(t.Context(), &kgo.Record{Topic: events.TopicMessages, Key: []byte(key), Value: []byte(value)})
+		require.NoError(t, result.FirstErr())
+	}
+
+	// Bob is one of the peers; all that is wrong happens in his conversation.
+	conversation := events.Direct(alice, bob)
+	var toBob []string
+	want := map[string]int{}
+	for n := range thousands {
+		var sending []*client.Sending
+		for i := range 997 {
+			to, content := bob+int64(i%peers), fmt.Sprint(n*1000+i)
+			if to == bob {
+				if i == 500 {
+					content = fmt.Sprint(trap, " ", n)
+					want[content] = 1
+				}
+				toBob = append(toBob, content)
+			}
+			sending = append(sending, a.Post(t.Context(), client.Send{Target: client.ToUser(to), Content: content}))
+			switch i {
+			case 200:
+				bad(conversation, fmt.Sprint("no JSON ", n))
+			case 700:
+				bad(conversation, fmt.Sprintf(`{"type":"new_message","message":{"from":"one","to":%d},"timestamp":1}`, n))
+			}
+		}
+		for _, s := range sending {
+			_, err := s.Wait()
+			require.NoError(t, err)
+		}
+	}
+	require.Equal(t, toBob, b.reads(t, len(toBob)), "storage's trouble is not push's")
+	sound := len(toBob) - thousands
+	history := func() (all []string) {
+		after := int64(0)
+		for more := true; more; {
+			page, err := b.History(t.Context(), client.History{Conversation: conversation, AfterSeq: &after, Limit: 200})
+			require.NoError(t, err)
+			for _, m := range page.Messages {
+				all, after = append(all, m.Content), m.Seq
+			}
+			more = page.More
+		}
+		return all
+	}
+	eventuallyTrue(t, "the neighbours of what is poisoned are stored", func() bool { return len(history()) == sound })
+
+	reasons := func() map[string]int {
+		n := map[string]int{}
+		for _, entry := range listPoison(t, d.brokers) {
+			switch {
+			case strings.Contains(entry.Reason, "trapped"):
+				n[entry.Handler+" panics"]++
+			case strings.Contains(entry.Reason, "cannot unmarshal"):
+				n[entry.Handler+" wrong type"]++
+			case strings.Contains(entry.Reason, "invalid character"):
+				n[entry.Handler+" no JSON"]++
+			default:
+				n[entry.Reason]++
+			}
+		}
+		return n
+	}
+	wanted := map[string]int{"storage panics": thousands}
+	for _, handler := range []string{"storage", "push", "audit"} {
+		wanted[handler+" wrong type"], wanted[handler+" no JSON"] = thousands, thousands
+	}
+	last := map[string]int{}
+	eventuallyTrue(t, "all that is wrong is in the poison queue", func() bool {
+		last = reasons()
+		return maps.Equal(wanted, last)
+	})
+	require.Equal(t, wanted, last)
+
+	set.Store(false)
+	brokers := "--kafka-brokers=" + strings.Join(d.brokers, ",")
+	said, err := run(t, "poison", "replay", "--reason=trapped", brokers)
+	require.NoError(t, err)
+	require.Contains(t, said, fmt.Sprintf("%d records replayed: %[1]d to the handlers", thousands))
+	eventuallyTrue(t, "what was trapped is stored", func() bool { return len(history()) == len(toBob) })
+	require.Equal(t, toBob, history(), "in its place")
+	said, err = run(t, "poison", "replay", "--reason=trapped", brokers)
+	require.NoError(t, err)
+	require.Contains(t, said, "0 records replayed")
+	d.stop()
+	require.Equal(t, want, saves, "once")
+}
