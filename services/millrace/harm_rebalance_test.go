@@ -42,16 +42,11 @@ func (s countingStore) SaveBatch(ctx context.Context, batch []events.Record) []e
 // startStorer runs a worker with the storage handler in this process, on the brokers and the directory of a dev process.
 func startStorer(t *testing.T, d *dev, dataDir string, store *ill) (saved *atomic.Int64, stop func()) {
 	t.Helper()
-	cfg := parse(t, config.Worker, "--handlers=storage", "--data-dir="+dataDir, "--admin-addr=", "--log-level=error",
-		"--kafka-brokers="+strings.Join(d.brokers, ","), "--message-addr=127.0.0.1:0")
-	options, err := roleNamed(t, config.Worker).appOptions(cfg)
-	require.NoError(t, err)
 	saved = new(atomic.Int64)
-	app, err := startApp(t.Context(), options, fx.Decorate(func(w storage.Store) storage.Store {
+	stop = startInside(t, config.Worker, fx.Decorate(func(w storage.Store) storage.Store {
 		return countingStore{&illStore{w, store}, saved}
-	}))
-	require.NoError(t, err)
-	return saved, func() { require.NoError(t, stopApp(context.WithoutCancel(t.Context()), app)) }
+	}), "--handlers=storage", "--data-dir="+dataDir, "--kafka-brokers="+strings.Join(d.brokers, ","), "--message-addr=127.0.0.1:0")
+	return saved, stop
 }
 
 // Members of the storage group join and leave every two seconds while a crowd chats and one record cannot be saved by

@@ -15,8 +15,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/fx"
 
 	"millrace/events"
+	"millrace/infra/config"
 	"millrace/services/client"
 )
 
@@ -71,6 +73,17 @@ func (p *process) count(t *testing.T, text string) int {
 func (p *process) signal(t *testing.T, s syscall.Signal) {
 	t.Helper()
 	require.NoError(t, p.cmd.Process.Signal(s))
+}
+
+// startInside runs a role in this process until stop is called.
+func startInside(t *testing.T, name config.Role, with fx.Option, flags ...string) (stop func()) {
+	t.Helper()
+	cfg := parse(t, name, append([]string{"--admin-addr=", "--log-level=error"}, flags...)...)
+	options, err := roleNamed(t, name).appOptions(cfg)
+	require.NoError(t, err)
+	app, err := startApp(t.Context(), options, with)
+	require.NoError(t, err)
+	return func() { require.NoError(t, stopApp(context.WithoutCancel(t.Context()), app)) }
 }
 
 // eventuallyTrue waits until something holds, and tells how long it took.
