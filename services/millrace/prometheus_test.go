@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -21,13 +22,12 @@ const prometheusEnv = "MILLRACE_TEST_PROMETHEUS"
 // deployed is where the configuration of Prometheus and Grafana is.
 const deployed = "../../deployments"
 
-// scrapeEvery is how often Prometheus scrapes, and evaluates the rules, in tests.
-const scrapeEvery = "250ms"
+// scrapeEvery is how often Prometheus scrapes, and evaluates the rules, in tests. An answer may take as long.
+const scrapeEvery = "500ms"
 
-// A minute of the alerts is so long in tests.
 const (
-	shortMinute   = "3s"
-	shortPatience = "1s" // what an alert waits for
+	shortMinute = 5    // seconds that a minute lasts which alerts look back at
+	shortWait   = "3s" // what they wait for
 )
 
 // monitor is a Prometheus that scrapes a cluster.
@@ -102,10 +102,15 @@ func replaced(t *testing.T, text, old, by string) string {
 // hastened shortens what the alerts look back at and wait for. What they wait for as it is, the unit tests of the rules say.
 func hastened(t *testing.T, rules string) string {
 	t.Helper()
-	waits, ranges := regexp.MustCompile(`for: \d+m`), regexp.MustCompile(`\[1m\]`)
+	waits, ranges := regexp.MustCompile(`for: \d+m`), regexp.MustCompile(`\[(\d+)m\]`)
 	require.Regexp(t, waits, rules)
 	require.Regexp(t, ranges, rules)
-	return regexp.MustCompile(`\[\d+m\]`).ReplaceAllString(waits.ReplaceAllString(rules, "for: "+shortPatience), "["+shortMinute+"]")
+	rules = waits.ReplaceAllString(rules, "for: "+shortWait)
+	return ranges.ReplaceAllStringFunc(rules, func(r string) string {
+		minutes, err := strconv.Atoi(ranges.FindStringSubmatch(r)[1])
+		require.NoError(t, err)
+		return fmt.Sprintf("[%ds]", shortMinute*minutes)
+	})
 }
 
 // sample is one series of an answer.
