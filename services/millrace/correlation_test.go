@@ -6,10 +6,8 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -20,23 +18,8 @@ import (
 	"millrace/services/client"
 )
 
-// journal keeps what a logger writes.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(line []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(line)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
+// journal is what a logger has written.
+type journal struct{ screen }
 
 // logLine is what the test looks at.
 type logLine struct {
@@ -58,7 +41,7 @@ func (j *journal) lines(t *testing.T) []logLine {
 // answered waits for the gateway's line about the last request of the verb, and answers the request's id.
 func (j *journal) answered(t *testing.T, verb string) (id string) {
 	t.Helper()
-	require.Eventually(t, func() bool {
+	await(t, func() bool {
 		for _, line := range j.lines(t) {
 			if line.Msg == "request answered" && line.Verb == verb {
 				require.Equal(t, "ok", line.Result)
@@ -66,14 +49,14 @@ func (j *journal) answered(t *testing.T, verb string) (id string) {
 			}
 		}
 		return id != ""
-	}, patience, 10*time.Millisecond)
+	}, "the gateway tells of the "+verb)
 	return id
 }
 
 // followed waits until every handler has told what became of the record that the request has caused.
 func (j *journal) followed(t *testing.T, id string, want map[string]string) {
 	t.Helper()
-	require.Eventually(t, func() bool {
+	await(t, func() bool {
 		got := map[string]string{}
 		for _, line := range j.lines(t) {
 			if line.Handler != "" && line.Outcome != "" && line.Correlation == id {
@@ -81,7 +64,7 @@ func (j *journal) followed(t *testing.T, id string, want map[string]string) {
 			}
 		}
 		return maps.Equal(want, got)
-	}, patience, 10*time.Millisecond, "handlers tell of %s", id)
+	}, "handlers tell of "+id)
 }
 
 func TestEndToEndOneIDLeadsFromTheSocketThroughEveryHandler(t *testing.T) {

@@ -195,3 +195,11 @@ func numbered(from, to int) []string {
 	}
 	return all
 }
+
+// await asks in the test's own goroutine, where the question may fail.
+func await(t *testing.T, is func() bool, what string) {
+	t.Helper()
+	for begin := time.Now(); !is(); wait(t.Context(), 100*time.Millisecond) {
+		require.Less(t, time.Since(begin), patience, what)
+	}
+}

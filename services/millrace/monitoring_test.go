@@ -134,14 +134,6 @@ func (m *monitor) awaitFired(t *testing.T, alert, where string) {
 	t.Logf("%s fired after %s", alert, time.Since(begin).Round(time.Millisecond))
 }
 
-// await asks in the test's own goroutine, where the question may fail.
-func await(t *testing.T, is func() bool, what string) {
-	t.Helper()
-	for begin := time.Now(); !is(); wait(t.Context(), 100*time.Millisecond) {
-		require.Less(t, time.Since(begin), healing, what)
-	}
-}
-
 func produceUndecodable(t *testing.T, brokers []string, n int) {
 	t.Helper()
 	producer, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
