@@ -37,6 +37,24 @@ func TestMissedPushesComeAfterConnectedAndBeforeNewerOnes(t *testing.T) {
 	}
 }
 
+// The end of the log reads lower than what this gateway has delivered already: what lies between must not be missed.
+func TestHarmLogThatEndsLowerThanBeforeHidesNothing(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	first, connected := s.connect(1)
+	s.w.say(2, 1, "one")
+	s.w.say(2, 1, "two")
+	first.pushed("one")
+	first.pushed("two")
+	s.w.set(func(w *world) { w.endsLag = 1 })
+	back, again := s.connect(1, cursorOf(t, connected.Cursor))
+	require.True(t, again.Recovered)
+	back.pushed("one")
+	back.pushed("two")
+	s.w.say(2, 1, "live")
+	first.pushed("live")
+	back.pushed("live")
+}
+
 func TestWithoutACursorNothingIsReplayed(t *testing.T) {
 	s := startSimple(t, connect.Config{})
 	pos := s.w.say(2, 1, "before")

@@ -27,6 +27,7 @@ type world struct {
 	storeDown     bool  // Sync cannot replay
 	groupsUnknown bool  // and does not know the groups
 	resumeLimit   int   // missed deliveries that Sync replays
+	endsLag       int64 // records that the node that answers Sync has not heard of
 	readLimit     int64 // records that ReadLog reads at once
 	reads         int   // calls of ReadLog
 	syncs         int   // calls of Sync
@@ -239,6 +240,9 @@ func (w *world) sync(r *millracev1.SyncRequest) []*millracev1.SyncResponse {
 		if seq > ends[p] {
 			panic(fmt.Sprintf("handled %d of partition %d, which ends at %d", seq, p, ends[p]))
 		}
+	}
+	for p, end := range ends {
+		ends[p] = max(end-w.endsLag, r.GetHandled()[p], 0)
 	}
 	if len(r.GetThrough()) > 0 {
 		ends = r.GetThrough()
