@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"millrace/events"
 	"millrace/infra/pubsub"
+	"millrace/infra/router"
 	"millrace/infra/store"
 	"millrace/infra/store/mongo/mongotest"
 	"millrace/services/client"
@@ -92,16 +94,24 @@ func chatOverStore(t *testing.T, d *dev) {
 	d.stop()
 }
 
-// sendTwice sends messages in forty conversations, and all of them again from a process that has forgotten the first time,
-// so that nothing but the store can tell repeats.
+// forgetful keeps no marks, so that nothing but the store can tell repeats.
+type forgetful struct{}
+
+func (forgetful) Marked(_ context.Context, ids ...string) []events.Position {
+	return make([]events.Position, len(ids))
+}
+func (forgetful) Mark(context.Context, ...router.Mark) {}
+
+// sendTwice sends messages in forty conversations, and all of them again after a restart.
 func sendTwice(t *testing.T, dir string, messages int) {
 	const peers = 40
 	each := messages / peers
 	var first []string
 	var log pubsub.Bus
 	var reader message.Store
+	forgetting := fx.Decorate(func(marksOf) marksOf { return func(string) router.Marks { return forgetful{} } })
 	for range 2 {
-		d := startDevWith(t, dir, fx.Populate(&log, &reader))
+		d := startDevWith(t, dir, fx.Populate(&log, &reader), forgetting)
 		a := join(t, d.url(), alice, nil)
 		var sent []string
 		for some := range slices.Chunk(numbered(0, each), 25) { // each lane a few at a time
