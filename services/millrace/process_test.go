@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -261,14 +262,23 @@ func (p *process) halt() error {
 	return nil
 }
 
+// firstPortEnv names the first of the 10,000 ports that processes get. Tests that run at the same time should have others.
+const firstPortEnv = "MILLRACE_TEST_FIRST_PORT"
+
 // freeAddresses finds loopback addresses nobody listens on, with ports below those that the system hands out to outgoing
 // connections: while a process is down nobody takes its address by chance.
 func freeAddresses(t *testing.T, n int) []string {
 	t.Helper()
+	first := 20000
+	if value := os.Getenv(firstPortEnv); value != "" {
+		var err error
+		first, err = strconv.Atoi(value)
+		require.NoError(t, err)
+	}
 	addresses := make([]string, 0, n)
 	for tries := 0; len(addresses) < n; tries++ {
 		require.Less(t, tries, 1000, "no free address")
-		address := fmt.Sprintf("127.0.0.1:%d", 20000+rand.N(10000))
+		address := fmt.Sprintf("127.0.0.1:%d", first+rand.N(10000))
 		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
 		if err != nil {
 			continue
