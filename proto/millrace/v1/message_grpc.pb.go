@@ -42,7 +42,8 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // MessageService is the API of the message nodes. Its callers are trusted services that have authenticated the user they
-// name; where a service token is configured every call carries it ("authorization: Bearer <token>").
+// name; where a service token is configured every call carries it ("authorization: Bearer <token>"). What a call that is
+// no send carries as metadata "correlation_id" goes into the headers of the records that it causes.
 //
 // Errors: INVALID_ARGUMENT, PERMISSION_DENIED, NOT_FOUND; OUT_OF_RANGE: too large, see the field or call; UNAVAILABLE: try
 // again, repeating is safe.
@@ -274,7 +275,8 @@ func (c *messageServiceClient) RemoveMember(ctx context.Context, in *RemoveMembe
 // for forward compatibility.
 //
 // MessageService is the API of the message nodes. Its callers are trusted services that have authenticated the user they
-// name; where a service token is configured every call carries it ("authorization: Bearer <token>").
+// name; where a service token is configured every call carries it ("authorization: Bearer <token>"). What a call that is
+// no send carries as metadata "correlation_id" goes into the headers of the records that it causes.
 //
 // Errors: INVALID_ARGUMENT, PERMISSION_DENIED, NOT_FOUND; OUT_OF_RANGE: too large, see the field or call; UNAVAILABLE: try
 // again, repeating is safe.
