@@ -37,7 +37,7 @@ type monitor struct{ url string }
 func prometheusPath(t *testing.T) string {
 	t.Helper()
 	if os.Getenv(prometheusEnv) == "" {
-		t.Skip("starts a Prometheus and takes a minute: task test:monitoring runs it")
+		t.Skip("starts a Prometheus and takes a minute and a half: task test:monitoring runs it")
 	}
 	path, err := exec.LookPath("prometheus")
 	require.NoError(t, err, "apt-get install prometheus")
