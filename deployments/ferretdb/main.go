@@ -1,6 +1,6 @@
 // Command ferretdb serves the MongoDB wire protocol from SQLite files, for tests on a machine without MongoDB. It listens
-// on a free port of loopback, prints its URI on one line, and ends when its standard input does, so that it never outlives
-// the tests that started it.
+// on a free port of loopback, by TLS if it is given PEM files, prints its URI on one line, and ends when its standard
+// input does, so that it never outlives the tests that started it.
 package main
 
 import (
@@ -15,19 +15,26 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: ferretdb DIRECTORY")
+	listener := ferretdb.ListenerConfig{TCP: "127.0.0.1:0"}
+	switch len(os.Args) {
+	case 2:
+	case 5:
+		listener = ferretdb.ListenerConfig{
+			TLS: "127.0.0.1:0", TLSCertFile: os.Args[2], TLSKeyFile: os.Args[3], TLSCAFile: os.Args[4],
+		}
+	default:
+		fmt.Fprintln(os.Stderr, "usage: ferretdb DIRECTORY [CERTIFICATE KEY AUTHORITIES-OF-CLIENTS]")
 		os.Exit(2)
 	}
-	if err := serve(os.Args[1]); err != nil {
+	if err := serve(os.Args[1], listener); err != nil {
 		fmt.Fprintln(os.Stderr, "ferretdb:", err)
 		os.Exit(1)
 	}
 }
 
-func serve(dir string) error {
+func serve(dir string, listener ferretdb.ListenerConfig) error {
 	server, err := ferretdb.New(&ferretdb.Config{
-		Listener: ferretdb.ListenerConfig{TCP: "127.0.0.1:0"},
+		Listener: listener,
 		Logger:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 		Handler:  "sqlite",
 		// FerretDB wants the slash at the end.

@@ -16,6 +16,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"millrace/events"
+	"millrace/infra/security"
+	"millrace/infra/store/mongo"
 )
 
 // Role is how the process runs; the roles share settings but not defaults and demands.
@@ -36,9 +38,7 @@ type Config struct {
 
 	KafkaBrokers      []string
 	KafkaTLS          bool
-	KafkaTLSCA        string
-	KafkaTLSCert      string
-	KafkaTLSKey       string
+	KafkaTLSFiles     security.TLSFiles
 	KafkaSASL         string
 	KafkaSASLUser     string
 	KafkaSASLPassword string // never shown
@@ -47,6 +47,7 @@ type Config struct {
 	MongoDBURI        string // may hold a password: never shown
 	RedisAddr         string // may hold a password: never shown
 	RedisPassword     string
+	RedisTLS          security.TLSFiles
 	InstanceID        string
 
 	TopicPartitions  int32
@@ -88,7 +89,7 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 		flags.StringSliceVar(&c.KafkaBrokers, "kafka-brokers", nil, "Kafka brokers, host:port with commas between"+map[bool]string{true: "; empty: an embedded one"}[role == Dev])
 	}
 	if is(Dev, Message, Worker) {
-		c.bindSecurity(flags)
+		c.bindKafkaSecurity(flags)
 	}
 	if is(Dev, Broker) {
 		flags.StringVar(&c.EmbeddedKafkaAddr, "embedded-kafka-addr", "127.0.0.1:9092", "where the embedded broker listens")
@@ -97,11 +98,12 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 		flags.StringVar(&c.DataDir, "data-dir", "./data", "directory of the embedded broker and store")
 	}
 	if is(Dev, Message, Worker) {
-		flags.StringVar(&c.MongoDBURI, "mongodb-uri", "", "MongoDB to store in, mongodb://…, with the database as its path; empty: SQLite in the data directory")
+		flags.StringVar(&c.MongoDBURI, "mongodb-uri", "", "MongoDB to store in, mongodb://HOST:PORT,…/DATABASE, with ?tls=true for TLS and &tlsCAFile=FILE for authorities of one's own; empty: SQLite in the data directory")
 	}
 	if is(Dev, Message, Worker) {
 		flags.StringVar(&c.RedisAddr, "redis-addr", "", "Redis that processes share what they know of repeats in, host:port or a redis:// or rediss:// (TLS) URL; empty: each has its own memory")
 		flags.StringVar(&c.RedisPassword, "redis-password", "", "password of Redis")
+		bindTLS(flags, "redis", "Redis, by a rediss:// URL", &c.RedisTLS)
 		flags.StringVar(&c.InstanceID, "instance-id", map[bool]string{true: "dev"}[role == Dev], "static consumer group membership: a name of this process that no other has and that stays after a restart")
 		flags.Int32Var(&c.TopicPartitions, "topic-partitions", events.DefaultPartitions, "partitions of the topics, fixed for their life")
 		flags.Int16Var(&c.TopicReplication, "topic-replication", 0, "replicas of topics that are created; 0: the brokers' default")
@@ -139,7 +141,7 @@ func (c *Config) BindToken(flags *pflag.FlagSet) {
 // BindPoison adds what `poison` needs: the brokers and how to reach them.
 func (c *Config) BindPoison(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&c.KafkaBrokers, "kafka-brokers", []string{"127.0.0.1:9092"}, "Kafka brokers, host:port with commas between")
-	c.bindSecurity(flags)
+	c.bindKafkaSecurity(flags)
 }
 
 // Load fills in what the environment says where no flag does, and checks everything. The error has a line for each fault.
@@ -199,13 +201,13 @@ func (c *Config) check(flags *pflag.FlagSet) (faults []error) {
 	if flags.Lookup("jwks-url") != nil {
 		c.checkTokens(fault)
 	}
-	if c.MongoDBURI != "" && !strings.HasPrefix(c.MongoDBURI, "mongodb://") && !strings.HasPrefix(c.MongoDBURI, "mongodb+srv://") {
-		fault("mongodb-uri", "must begin with mongodb:// or mongodb+srv://")
+	if c.MongoDBURI != "" {
+		if err := mongo.CheckURI(c.MongoDBURI); err != nil {
+			fault("mongodb-uri", "%v", err)
+		}
 	}
-	if c.RedisAddr != "" && !strings.Contains(c.RedisAddr, "://") {
-		addresses("redis-addr", c.RedisAddr)
-	}
-	c.checkSecurity(fault)
+	c.checkKafkaSecurity(fault)
+	c.checkRedis(fault)
 	if flags.Lookup("send-rate") != nil && c.SendRate < 1 {
 		fault("send-rate", "%d is not at least 1", c.SendRate)
 	}
@@ -235,7 +237,7 @@ func (c *Config) checkTokens(fault func(flag, format string, args ...any)) {
 		fault("jwt-secret", "set this or %s: the gateway must be able to check users' tokens", EnvName("jwks-url"))
 	case c.JWKSURL != "":
 		if u, err := url.Parse(c.JWKSURL); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-			fault("jwks-url", "%q is no http or https URL", c.JWKSURL)
+			fault("jwks-url", "is no http or https URL") // it may hold a password
 		}
 	}
 }

@@ -53,9 +53,25 @@ func TestAllFaultsAreReportedAtOnceAndWithoutSecrets(t *testing.T) {
 		require.Contains(t, err.Error(), want)
 	}
 	require.NotContains(t, err.Error(), "tooshort")
-	_, err = load(t, Dev, "--mongodb-uri=mongo://user:password@host")
-	require.ErrorContains(t, err, "MILLRACE_MONGODB_URI")
-	require.NotContains(t, err.Error(), "password@")
+}
+
+func TestAddressesThatHoldPasswordsAreCheckedAndNotShown(t *testing.T) {
+	t.Setenv("MILLRACE_MONGODB_URI", "mongodb://user:sesame/@host")
+	t.Setenv("MILLRACE_REDIS_ADDR", "redis://:sesame@host/one")
+	_, err := load(t, Dev, "--jwks-url=htp://user:sesame@host", "--log-format=xml")
+	require.Error(t, err)
+	for _, want := range []string{
+		"MILLRACE_MONGODB_URI (--mongodb-uri): user or password", "MILLRACE_REDIS_ADDR (--redis-addr): is neither",
+		"MILLRACE_JWKS_URL (--jwks-url): is no", "MILLRACE_LOG_FORMAT",
+	} {
+		require.Contains(t, err.Error(), want)
+	}
+	require.NotContains(t, err.Error(), "sesame")
+	for _, address := range []string{"user:sesame@host:6379", "sesame@host:6379"} {
+		_, err = load(t, Dev, "--mongodb-uri=mongo://user:sesame@host", "--redis-addr="+address)
+		require.Len(t, strings.Split(err.Error(), "\n"), 2)
+		require.NotContains(t, err.Error(), "sesame")
+	}
 }
 
 func TestRoleIsRefusedWithoutWhatItNeeds(t *testing.T) {
@@ -78,6 +94,13 @@ func TestRoleIsRefusedWithoutWhatItNeeds(t *testing.T) {
 		"a store of another kind":            {Dev, []string{"--mongodb-uri=postgres://x"}, "MILLRACE_MONGODB_URI"},
 		"Kafka TLS files without TLS":        {Message, []string{"--kafka-brokers=a:1", "--kafka-tls-ca=x"}, "MILLRACE_KAFKA_TLS"},
 		"half a client certificate":          {Message, []string{"--kafka-brokers=a:1", "--kafka-tls", "--kafka-tls-key=x"}, "MILLRACE_KAFKA_TLS_CERT"},
+		"no such Kafka authority":            {Message, []string{"--kafka-brokers=a:1", "--kafka-tls", "--kafka-tls-ca=none.pem"}, "MILLRACE_KAFKA_TLS"},
+		"Redis TLS files without TLS":        {Dev, []string{"--redis-addr=redis://a", "--redis-tls-ca=x"}, "MILLRACE_REDIS_ADDR"},
+		"Redis TLS files without Redis":      {Dev, []string{"--redis-tls-ca=x"}, "MILLRACE_REDIS_ADDR"},
+		"no such Redis authority":            {Dev, []string{"--redis-addr=rediss://a", "--redis-tls-ca=none.pem"}, "MILLRACE_REDIS_ADDR"},
+		"half a client certificate of Redis": {Dev, []string{"--redis-addr=rediss://a", "--redis-tls-cert=x"}, "MILLRACE_REDIS_TLS_CERT"},
+		"a Redis address without port":       {Dev, []string{"--redis-addr=a"}, "MILLRACE_REDIS_ADDR"},
+		"no such MongoDB authority":          {Dev, []string{"--mongodb-uri=mongodb://a/?tlsCAFile=none.pem"}, "MILLRACE_MONGODB_URI"},
 		"an unknown SASL mechanism":          {Worker, []string{"--kafka-brokers=a:1", "--kafka-sasl=gssapi"}, "MILLRACE_KAFKA_SASL"},
 		"SASL without password":              {Worker, []string{"--kafka-brokers=a:1", "--kafka-sasl=plain", "--kafka-sasl-user=x"}, "MILLRACE_KAFKA_SASL_PASSWORD"},
 		"a SASL user without mechanism":      {Worker, []string{"--kafka-brokers=a:1", "--kafka-sasl-user=x"}, "MILLRACE_KAFKA_SASL"},

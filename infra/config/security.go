@@ -6,25 +6,34 @@ import (
 	"github.com/spf13/pflag"
 
 	"millrace/infra/pubsub/kafka"
+	"millrace/infra/redis"
+	"millrace/infra/security"
 )
 
-// bindSecurity adds how to reach brokers that want TLS or SASL.
-func (c *Config) bindSecurity(flags *pflag.FlagSet) {
+// bindTLS adds the files for TLS to servers of a kind.
+func bindTLS(flags *pflag.FlagSet, kind, servers string, files *security.TLSFiles) {
+	flags.StringVar(&files.CA, kind+"-tls-ca", "", "PEM file of the authorities for the certificates of "+servers+"; empty: the system's")
+	flags.StringVar(&files.Cert, kind+"-tls-cert", "", "PEM file of this client's certificate, where one is wanted")
+	flags.StringVar(&files.Key, kind+"-tls-key", "", "PEM file of its key")
+}
+
+// bindKafkaSecurity adds how to reach brokers that want TLS or SASL.
+func (c *Config) bindKafkaSecurity(flags *pflag.FlagSet) {
 	flags.BoolVar(&c.KafkaTLS, "kafka-tls", false, "connect to the Kafka brokers by TLS")
-	flags.StringVar(&c.KafkaTLSCA, "kafka-tls-ca", "", "PEM file of the authorities that the brokers' certificates are from; empty: the system's")
-	flags.StringVar(&c.KafkaTLSCert, "kafka-tls-cert", "", "PEM file of this client's certificate, for brokers that want one")
-	flags.StringVar(&c.KafkaTLSKey, "kafka-tls-key", "", "PEM file of its key")
+	bindTLS(flags, "kafka", "the Kafka brokers", &c.KafkaTLSFiles)
 	flags.StringVar(&c.KafkaSASL, "kafka-sasl", "", "how to authenticate to the Kafka brokers: plain, scram-sha-256 or scram-sha-512; empty: not")
 	flags.StringVar(&c.KafkaSASLUser, "kafka-sasl-user", "", "user to authenticate as")
 	flags.StringVar(&c.KafkaSASLPassword, "kafka-sasl-password", "", "password of the user")
 }
 
-func (c *Config) checkSecurity(fault func(flag, format string, args ...any)) {
-	if !c.KafkaTLS && c.KafkaTLSCA+c.KafkaTLSCert+c.KafkaTLSKey != "" {
+func (c *Config) checkKafkaSecurity(fault func(flag, format string, args ...any)) {
+	if !c.KafkaTLS && c.KafkaTLSFiles.Named() {
 		fault("kafka-tls", "must be true where files for TLS are named")
 	}
-	if (c.KafkaTLSCert == "") != (c.KafkaTLSKey == "") {
-		fault("kafka-tls-cert", "name both this and %s, or neither", EnvName("kafka-tls-key"))
+	if c.KafkaTLS && checkPair(fault, "kafka", c.KafkaTLSFiles) {
+		if _, err := c.KafkaTLSFiles.Load(); err != nil {
+			fault("kafka-tls", "%v", err)
+		}
 	}
 	mechanisms := []string{kafka.Plain, kafka.ScramSHA256, kafka.ScramSHA512}
 	switch {
@@ -38,5 +47,28 @@ func (c *Config) checkSecurity(fault func(flag, format string, args ...any)) {
 	}
 	if c.Role == Dev && len(c.KafkaBrokers) == 0 && (c.KafkaTLS || c.KafkaSASL != "") {
 		fault("kafka-brokers", "must be set: the embedded broker knows neither TLS nor SASL")
+	}
+}
+
+// checkPair reports whether the files have both a certificate and its key, or neither.
+func checkPair(fault func(flag, format string, args ...any), kind string, files security.TLSFiles) bool {
+	paired := (files.Cert == "") == (files.Key == "")
+	if !paired {
+		fault(kind+"-tls-cert", "name both this and %s, or neither", EnvName(kind+"-tls-key"))
+	}
+	return paired
+}
+
+// Redis is how to reach it.
+func (c *Config) Redis() redis.Config {
+	return redis.Config{Address: c.RedisAddr, Password: c.RedisPassword, TLS: c.RedisTLS}
+}
+
+func (c *Config) checkRedis(fault func(flag, format string, args ...any)) {
+	if c.RedisAddr == "" && !c.RedisTLS.Named() || !checkPair(fault, "redis", c.RedisTLS) {
+		return
+	}
+	if err := c.Redis().Check(); err != nil {
+		fault("redis-addr", "%v", err)
 	}
 }

@@ -8,11 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"millrace/infra/security"
 )
 
 const (
@@ -36,18 +39,52 @@ type Client struct {
 	failed time.Time // when Redis last failed to answer; zero if it answers
 }
 
-// Open makes a client for host:port, or for a redis:// or rediss:// (TLS) URL, which may hold user, password and database.
-// It does not connect: Redis may come and go. The password, if not empty, goes before that of the URL.
-func Open(address, password string, log *slog.Logger) (*Client, error) {
-	options := &redis.Options{Addr: address}
-	if strings.Contains(address, "://") {
-		var err error
-		if options, err = redis.ParseURL(address); err != nil {
-			return nil, errors.New("no valid redis:// or rediss:// URL") // the error shows the URL, which may hold a password
-		}
+// Config is how to reach Redis.
+type Config struct {
+	// Address is host:port, or a redis:// or rediss:// (TLS) URL, which may hold user, password and database.
+	Address string
+	// Password goes before that of the URL, if not empty.
+	Password string
+	// TLS is for a rediss:// URL.
+	TLS security.TLSFiles
+}
+
+// Check tells what is wrong with it, but none of what it holds, since that may be a password.
+func (c Config) Check() error {
+	_, err := c.options()
+	return err
+}
+
+func (c Config) options() (*redis.Options, error) {
+	options := &redis.Options{Addr: c.Address}
+	_, _, err := net.SplitHostPort(c.Address)
+	if strings.Contains(c.Address, "://") || strings.Contains(c.Address, "@") {
+		options, err = redis.ParseURL(c.Address)
 	}
-	if password != "" {
-		options.Password = password
+	if err != nil {
+		return nil, errors.New("is neither host:port nor redis://USER:PASSWORD@HOST:PORT/DATABASE (rediss:// for TLS), user and password percent-encoded")
+	}
+	if c.Password != "" {
+		options.Password = c.Password
+	}
+	switch {
+	case options.TLSConfig != nil:
+		files, err := c.TLS.Load()
+		if err != nil {
+			return nil, err
+		}
+		options.TLSConfig.RootCAs, options.TLSConfig.Certificates = files.RootCAs, files.Certificates
+	case c.TLS.Named():
+		return nil, errors.New("is no rediss:// URL, while files for TLS are named")
+	}
+	return options, nil
+}
+
+// Open makes a client. It does not connect: Redis may come and go.
+func Open(c Config, log *slog.Logger) (*Client, error) {
+	options, err := c.options()
+	if err != nil {
+		return nil, err
 	}
 	options.MaxRetries = -1
 	options.DialerRetries = 1

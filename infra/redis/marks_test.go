@@ -87,15 +87,3 @@ func TestRedisIsUsedAgainOnceItIsBack(t *testing.T) {
 	}, 30*time.Second, 10*time.Millisecond)
 	require.Equal(t, []events.Position{{}}, marks.Marked(t.Context(), "lost"))
 }
-
-func TestAddressIsAURLToo(t *testing.T) {
-	s := startServer(t)
-	c, err := Open("redis://:secret@"+s.address+"/1", "", silent())
-	require.NoError(t, err)
-	defer func() { require.NoError(t, c.Close()) }()
-	require.NoError(t, c.redis.Ping(t.Context()).Err())
-
-	_, err = Open("redis://:secret@"+s.address+"/one", "", silent())
-	require.Error(t, err)
-	require.NotContains(t, err.Error(), "secret")
-}

@@ -19,10 +19,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // server is a redis-server of the test's own, which can be stopped, frozen and started again.
 type server struct {
 	address string
+	args    []string
 	process *exec.Cmd
 }
 
-func startServer(t *testing.T) *server {
+// startServer starts one that listens in plain, or by TLS with the arguments that it is given.
+func startServer(t *testing.T, tls ...string) *server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Skip("needs redis-server: apt-get install redis-server")
@@ -31,6 +33,13 @@ func startServer(t *testing.T) *server {
 	require.NoError(t, err)
 	s := &server{address: listener.Addr().String()}
 	require.NoError(t, listener.Close())
+	_, port, err := net.SplitHostPort(s.address)
+	require.NoError(t, err)
+	s.args = []string{"--port", port}
+	if len(tls) > 0 {
+		s.args = append(tls, "--port", "0", "--tls-port", port)
+	}
+	s.args = append(s.args, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir(), "--requirepass", "secret")
 	s.start(t)
 	t.Cleanup(s.kill)
 	return s
@@ -38,10 +47,7 @@ func startServer(t *testing.T) *server {
 
 func (s *server) start(t *testing.T) {
 	t.Helper()
-	_, port, err := net.SplitHostPort(s.address)
-	require.NoError(t, err)
-	s.process = exec.CommandContext(context.WithoutCancel(t.Context()), "redis-server",
-		"--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir(), "--requirepass", "secret")
+	s.process = exec.CommandContext(context.WithoutCancel(t.Context()), "redis-server", s.args...)
 	require.NoError(t, s.process.Start())
 	require.Eventually(t, func() bool {
 		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.address)
@@ -67,7 +73,12 @@ func (s *server) thaw(t *testing.T)   { t.Helper(); s.signal(t, syscall.SIGCONT)
 
 func open(t *testing.T, s *server, log *slog.Logger) *Client {
 	t.Helper()
-	c, err := Open(s.address, "secret", log)
+	return openWith(t, Config{Address: s.address, Password: "secret"}, log)
+}
+
+func openWith(t *testing.T, config Config, log *slog.Logger) *Client {
+	t.Helper()
+	c, err := Open(config, log)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	return c

@@ -77,7 +77,7 @@ func newMarks(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (marksOf, e
 	if cfg.RedisAddr == "" {
 		return func(string) router.Marks { return router.NewMarks(ownMarks) }, nil
 	}
-	client, err := redis.Open(cfg.RedisAddr, cfg.RedisPassword, log)
+	client, err := redis.Open(cfg.Redis(), log)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", config.EnvName("redis-addr"), err)
 	}

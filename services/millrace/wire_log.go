@@ -90,5 +90,5 @@ func kafkaTLS(cfg *config.Config) (*tls.Config, error) {
 	if !cfg.KafkaTLS {
 		return nil, nil
 	}
-	return kafka.TLSFiles{CA: cfg.KafkaTLSCA, Cert: cfg.KafkaTLSCert, Key: cfg.KafkaTLSKey}.Load()
+	return cfg.KafkaTLSFiles.Load()
 }

@@ -25,7 +25,7 @@ import (
 type Config struct {
 	// Brokers are some of the cluster's host:port; at least one.
 	Brokers []string
-	// TLS to the brokers; nil: none. See [TLSFiles].
+	// TLS to the brokers; nil: none.
 	TLS *tls.Config
 	// SASL authenticates this process to the brokers.
 	SASL SASL

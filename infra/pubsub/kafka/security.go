@@ -2,12 +2,9 @@ package kafka
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"syscall"
 	"time"
 
@@ -17,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	franzscram "github.com/twmb/franz-go/pkg/sasl/scram"
 	"github.com/xdg-go/scram"
+
+	"millrace/infra/security"
 )
 
 // SASL mechanisms, as they are configured.
@@ -30,35 +29,6 @@ const (
 type SASL struct {
 	Mechanism      string // [Plain], [ScramSHA256] or [ScramSHA512]
 	User, Password string
-}
-
-// TLSFiles name PEM files.
-type TLSFiles struct {
-	CA        string // whom to trust in place of the system's authorities; empty: those
-	Cert, Key string // of this client; both or none
-}
-
-// Load reads the files.
-func (f TLSFiles) Load() (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if f.CA != "" {
-		pem, err := os.ReadFile(f.CA)
-		if err != nil {
-			return nil, fmt.Errorf("certificate authorities of Kafka: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("certificate authorities of Kafka: %s holds no certificate", f.CA)
-		}
-	}
-	if f.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
-		if err != nil {
-			return nil, fmt.Errorf("client certificate for Kafka: %w", err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return c, nil
 }
 
 // securityOptions are franz-go's.
@@ -128,8 +98,8 @@ const (
 	accessPause = 300 * time.Millisecond
 )
 
-// checkAccess answers what no waiting will change: that the brokers refuse the credentials, or that their certificate is
-// not to be trusted. Some say so, others close the connection, which counts where it happens again and again. Brokers that
+// checkAccess answers what no waiting will change: that the brokers refuse the credentials or the certificate, or that
+// theirs is not to be trusted. Some say so, others close the connection, which counts where it happens again and again. Brokers that
 // cannot be reached are no error here.
 func checkAccess(ctx context.Context, c Config, client *kgo.Client) error {
 	if c.TLS == nil && c.SASL.Mechanism == "" {
@@ -137,12 +107,12 @@ func checkAccess(ctx context.Context, c Config, client *kgo.Client) error {
 	}
 	for try := 1; ; try++ {
 		err := client.Ping(ctx)
-		untrusted := new(tls.CertificateVerificationError)
+		fault := security.TLSFault(err)
 		switch {
 		case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism):
 			return fmt.Errorf("the brokers refuse the SASL credentials: %w", err)
-		case errors.As(err, &untrusted):
-			return fmt.Errorf("the brokers' certificate is not trusted: %w", err)
+		case fault != nil:
+			return fmt.Errorf("brokers: %w", fault)
 		case !closed(err):
 			return nil
 		case try == accessTries:

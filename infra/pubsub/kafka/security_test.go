@@ -2,17 +2,7 @@ package kafka
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"net"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -22,65 +12,54 @@ import (
 
 	"millrace/events"
 	"millrace/infra/pubsub"
+	"millrace/infra/security"
+	"millrace/infra/security/securitytest"
 )
 
-// certificate writes a new certificate for 127.0.0.1, which is its own authority, and its key.
-func certificate(t *testing.T) (certFile, keyFile string) {
+// encrypted starts a broker that wants TLS. Its certificate vouches for itself and for clients.
+func encrypted(t *testing.T, clients tls.ClientAuthType, opts ...kfake.Opt) (addr, certFile, keyFile string) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	certFile, keyFile = securitytest.Certificate(t)
+	server, err := security.TLSFiles{CA: certFile, Cert: certFile, Key: keyFile}.Load()
 	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "kafka"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	require.NoError(t, err)
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	require.NoError(t, err)
-	dir := t.TempDir()
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	require.NoError(t, os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o600))
-	require.NoError(t, os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600))
-	return certFile, keyFile
-}
-
-// secured starts a broker that wants TLS, by a client that its own certificate vouches for, and SASL.
-func secured(t *testing.T) (addr, certFile, keyFile string) {
-	t.Helper()
-	certFile, keyFile = certificate(t)
-	server, err := TLSFiles{CA: certFile, Cert: certFile, Key: keyFile}.Load()
-	require.NoError(t, err)
-	server.ClientCAs, server.ClientAuth = server.RootCAs, tls.VerifyClientCertIfGiven
-	opts := []kfake.Opt{kfake.NumBrokers(1), kfake.TLS(server), kfake.EnableSASL()}
-	for _, method := range []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {
-		opts = append(opts, kfake.Superuser(method, "millrace", "right-password"))
-	}
-	cluster, err := kfake.NewCluster(opts...)
+	server.ClientCAs, server.ClientAuth = server.RootCAs, clients
+	cluster, err := kfake.NewCluster(append(opts, kfake.NumBrokers(1), kfake.TLS(server))...)
 	require.NoError(t, err)
 	t.Cleanup(cluster.Close)
 	return cluster.ListenAddrs()[0], certFile, keyFile
 }
 
+// secured starts a broker that wants TLS and SASL.
+func secured(t *testing.T) (addr, certFile string) {
+	t.Helper()
+	opts := []kfake.Opt{kfake.EnableSASL()}
+	for _, method := range []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {
+		opts = append(opts, kfake.Superuser(method, "millrace", "right-password"))
+	}
+	addr, certFile, _ = encrypted(t, tls.NoClientCert, opts...)
+	return addr, certFile
+}
+
 func TestTLSAndSASLForBothClients(t *testing.T) {
-	addr, certFile, keyFile := secured(t)
+	login, loginCert := secured(t)
+	mutual, cert, key := encrypted(t, tls.RequireAndVerifyClientCert)
 	for name, test := range map[string]struct {
+		addr      string
 		mechanism string
-		files     TLSFiles
+		files     security.TLSFiles
 	}{
-		Plain:                         {Plain, TLSFiles{CA: certFile}},
-		ScramSHA256:                   {ScramSHA256, TLSFiles{CA: certFile}},
-		ScramSHA512:                   {ScramSHA512, TLSFiles{CA: certFile}},
-		"with a client's certificate": {ScramSHA256, TLSFiles{CA: certFile, Cert: certFile, Key: keyFile}},
+		Plain:                  {login, Plain, security.TLSFiles{CA: loginCert}},
+		ScramSHA256:            {login, ScramSHA256, security.TLSFiles{CA: loginCert}},
+		ScramSHA512:            {login, ScramSHA512, security.TLSFiles{CA: loginCert}},
+		"client's certificate": {mutual, "", security.TLSFiles{CA: cert, Cert: cert, Key: key}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
-			security, err := test.files.Load()
+			config, err := test.files.Load()
 			require.NoError(t, err)
 			c := Config{
-				Brokers: []string{addr}, Partitions: 1, TLS: security,
+				Brokers: []string{test.addr}, Partitions: 1, TLS: config,
 				SASL: SASL{Mechanism: test.mechanism, User: "millrace", Password: "right-password"},
 			}
 			_, err = EnsureTopics(ctx, c, logTo(t))
@@ -92,7 +71,7 @@ func TestTLSAndSASLForBothClients(t *testing.T) {
 			want, err := bus.Position(sent)
 			require.NoError(t, err)
 
-			subscriber, err := bus.Subscriber("group-"+test.mechanism+name, pubsub.Claims{}) // Sarama
+			subscriber, err := bus.Subscriber("group-"+name, pubsub.Claims{}) // Sarama
 			require.NoError(t, err)
 			in, err := subscriber.Subscribe(ctx, events.TopicMessages)
 			require.NoError(t, err)
@@ -115,48 +94,37 @@ func TestTLSAndSASLForBothClients(t *testing.T) {
 }
 
 func TestRefusedAccessIsAnErrorAtOnce(t *testing.T) {
-	addr, certFile, _ := secured(t)
-	stranger, _ := certificate(t)
+	login, loginCert := secured(t)
+	mutual, cert, _ := encrypted(t, tls.RequireAndVerifyClientCert)
+	stranger, strangerKey := securitytest.Certificate(t)
 	right := SASL{Mechanism: ScramSHA256, User: "millrace", Password: "right-password"}
 	for name, test := range map[string]struct {
-		addr string
-		ca   string
-		sasl SASL
-		want string
+		addr  string
+		files security.TLSFiles
+		sasl  SASL
+		want  string
 	}{
-		"wrong password":              {addr, certFile, SASL{ScramSHA256, "millrace", "wrong-password"}, "user and password suit them"},
-		"wrong password, SHA-512":     {addr, certFile, SASL{ScramSHA512, "millrace", "wrong-password"}, "user and password suit them"},
-		"wrong plain password":        {addr, certFile, SASL{Plain, "millrace", "wrong-password"}, "user and password suit them"},
-		"unknown user":                {addr, certFile, SASL{ScramSHA256, "nobody", "right-password"}, "user and password suit them"},
-		"certificate of a stranger":   {addr, stranger, right, "certificate is not trusted"},
-		"a mechanism nobody knows of": {addr, certFile, SASL{Mechanism: "oauth"}, "unknown SASL mechanism"},
+		"wrong password":              {login, security.TLSFiles{CA: loginCert}, SASL{ScramSHA256, "millrace", "wrong-password"}, "user and password suit them"},
+		"wrong password, SHA-512":     {login, security.TLSFiles{CA: loginCert}, SASL{ScramSHA512, "millrace", "wrong-password"}, "user and password suit them"},
+		"wrong plain password":        {login, security.TLSFiles{CA: loginCert}, SASL{Plain, "millrace", "wrong-password"}, "user and password suit them"},
+		"unknown user":                {login, security.TLSFiles{CA: loginCert}, SASL{ScramSHA256, "nobody", "right-password"}, "user and password suit them"},
+		"certificate of a stranger":   {login, security.TLSFiles{CA: stranger}, right, "certificate is not trusted"},
+		"a mechanism nobody knows of": {login, security.TLSFiles{CA: loginCert}, SASL{Mechanism: "oauth"}, "unknown SASL mechanism"},
+		"no client's certificate":     {mutual, security.TLSFiles{CA: cert}, SASL{}, "refuses this client's certificate, or its lack of one"},
+		"a stranger for a client": {
+			mutual, security.TLSFiles{CA: cert, Cert: stranger, Key: strangerKey}, SASL{}, "refuses this client's certificate, or its lack of one",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			// Brokers that are merely away are waited for until the context ends, which the error then says.
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
-			security, err := TLSFiles{CA: test.ca}.Load()
+			config, err := test.files.Load()
 			require.NoError(t, err)
-			_, err = EnsureTopics(ctx, Config{Brokers: []string{test.addr}, TLS: security, SASL: test.sasl}, logTo(t))
+			_, err = EnsureTopics(ctx, Config{Brokers: []string{test.addr}, TLS: config, SASL: test.sasl}, logTo(t))
 			require.ErrorContains(t, err, test.want)
 			require.NoError(t, ctx.Err())
 			require.NotContains(t, err.Error(), "-password")
-		})
-	}
-}
-
-func TestTLSFilesThatCannotBeUsedAreErrors(t *testing.T) {
-	certFile, keyFile := certificate(t)
-	other, _ := certificate(t)
-	for name, files := range map[string]TLSFiles{
-		"no such authority":       {CA: filepath.Join(t.TempDir(), "none")},
-		"a key for an authority":  {CA: keyFile},
-		"another certificate's":   {Cert: other, Key: keyFile},
-		"a certificate for a key": {Cert: certFile, Key: certFile},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := files.Load()
-			require.Error(t, err)
 		})
 	}
 }

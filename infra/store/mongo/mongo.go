@@ -12,8 +12,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -55,7 +53,8 @@ type DB struct {
 
 // Open connects to the database that the URI names, "millrace" if it names none, and creates the indexes, also while others
 // do the same. Whatever the URI says, writes are acknowledged by a majority and retried once, and only what a majority has
-// is read, from the primary. No error holds the URI, in which there may be a password.
+// is read, from the primary. A server that is still starting is waited for, one that is not to be trusted is an error at
+// once. No error holds the URI, in which there may be a password.
 func Open(ctx context.Context, uri string) (*DB, error) { return open(ctx, uri) }
 
 func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB, error) {
@@ -67,13 +66,19 @@ func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB,
 		SetRetryWrites(true).
 		SetRetryReads(true).
 		SetTimeout(callTimeout)
-	if opts.Validate() != nil {
-		return nil, errors.New("open MongoDB: the URI is not valid; it is left out here, since it may hold a password")
+	if err := CheckURI(uri); err != nil { // the driver's own words may hold a password
+		return nil, fmt.Errorf("open MongoDB: URI: %w", err)
+	}
+	if err := opts.Validate(); err != nil {
+		return nil, fmt.Errorf("open MongoDB: %w", err)
 	}
 	known, err := lru.New[string, struct{}](knownConversations)
 	if err != nil {
 		return nil, fmt.Errorf("open MongoDB: %w", err)
 	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	opts.SetServerMonitor(distrust(len(opts.Hosts), end))
 	client, err := driver.Connect(append([]*options.ClientOptions{opts}, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("open MongoDB: %w", err)
@@ -94,24 +99,15 @@ func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB,
 		defer cancel()
 		return client.Disconnect(ctx)
 	})
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	bounded, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	if err := db.createIndexes(ctx); err != nil {
+	if err := db.createIndexes(bounded); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
 		return nil, errors.Join(fmt.Errorf("open MongoDB: %w", err), db.close())
 	}
 	return db, nil
-}
-
-// databaseOf is the path of the URI, which the driver has found valid.
-func databaseOf(uri string) string {
-	_, rest, _ := strings.Cut(uri, "://")
-	rest, _, _ = strings.Cut(rest, "?")
-	_, path, _ := strings.Cut(rest, "/")
-	name, err := url.PathUnescape(path)
-	if err != nil || name == "" {
-		return defaultDatabase
-	}
-	return name
 }
 
 // Ping reports whether the primary can be reached.

@@ -44,7 +44,18 @@ func Start(t testing.TB) *Server {
 	if uri := os.Getenv(uriEnv); uri != "" {
 		return &Server{URI: uri, stop: func() {}}
 	}
-	server := exec.CommandContext(context.WithoutCancel(t.Context()), build(t), t.TempDir())
+	return startFerret(t)
+}
+
+// StartTLS is [Start] of a FerretDB that listens by TLS with the certificate, which vouches for its clients too.
+func StartTLS(t testing.TB, certFile, keyFile string) *Server {
+	t.Helper()
+	return startFerret(t, certFile, keyFile, certFile)
+}
+
+func startFerret(t testing.TB, args ...string) *Server {
+	t.Helper()
+	server := exec.CommandContext(context.WithoutCancel(t.Context()), build(t), append([]string{t.TempDir()}, args...)...)
 	server.Stderr = os.Stderr
 	alive, err := server.StdinPipe() // it ends when this does, also if the test is killed
 	require.NoError(t, err)

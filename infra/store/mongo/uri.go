@@ -1,0 +1,89 @@
+package mongo
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+const (
+	scheme    = "mongodb"
+	srvScheme = "mongodb+srv"
+	// someLogin stands for what may be secret.
+	someLogin = "user:password@"
+)
+
+// CheckURI tells which part of the URI is wrong, but none of what may be a password. It reads the files that are named and
+// asks nobody: the DNS records of mongodb+srv are not looked up.
+func CheckURI(uri string) error {
+	kind, rest, _ := strings.Cut(uri, "://")
+	if kind != scheme && kind != srvScheme {
+		return errors.New("must begin with mongodb:// or mongodb+srv://")
+	}
+	var login string
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		login, rest = rest[:at+1], rest[at+1:]
+	}
+	place, query, asked := strings.Cut(rest, "?")
+	given := strings.FieldsFunc(query, func(r rune) bool { return r == '&' })
+	if kind == srvScheme { // what only it can have
+		given = slices.DeleteFunc(given, func(option string) bool {
+			name := optionName(option)
+			return name == "srvservicename" || name == "srvmaxhosts"
+		})
+	}
+	if valid(login, place, given) == nil {
+		return nil
+	}
+	if login != "" {
+		login = someLogin
+	}
+	fault := valid(login, place, given)
+	switch {
+	case fault == nil:
+		return errors.New("user or password is not valid: percent-encode what is neither letter nor digit in them")
+	case asked && !strings.Contains(place, "/"):
+		return errors.New("wants a / before the ?")
+	case valid("", place, nil) != nil:
+		return errors.New("hosts or database are not valid: want mongodb://HOST:PORT,HOST:PORT/DATABASE")
+	}
+	for i, option := range given {
+		if valid(login, place, slices.Delete(slices.Clone(given), i, i+1)) != nil {
+			continue
+		}
+		if name := optionName(option); strings.Contains(name, "password") || strings.Contains(name, "properties") {
+			return fmt.Errorf("option %s is not valid", name)
+		}
+		return fmt.Errorf("option %s: %w", option, fault)
+	}
+	return errors.New("several options are not valid, or do not go together")
+}
+
+func valid(login, place string, given []string) error {
+	uri := scheme + "://" + login + place
+	if len(given) > 0 {
+		uri += "?" + strings.Join(given, "&")
+	}
+	return options.Client().ApplyURI(uri).Validate()
+}
+
+func optionName(option string) string {
+	name, _, _ := strings.Cut(option, "=")
+	return strings.ToLower(name)
+}
+
+// databaseOf is the path of the URI, which the driver has found valid.
+func databaseOf(uri string) string {
+	_, rest, _ := strings.Cut(uri, "://")
+	rest, _, _ = strings.Cut(rest, "?")
+	_, path, _ := strings.Cut(rest, "/")
+	name, err := url.PathUnescape(path)
+	if err != nil || name == "" {
+		return defaultDatabase
+	}
+	return name
+}

@@ -1,0 +1,44 @@
+package mongo
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestFaultsOfAURIAreToldWithoutSecrets(t *testing.T) {
+	none := filepath.Join(t.TempDir(), "none.pem")
+	for uri, want := range map[string]string{
+		"postgres://u:sesame@host/db":                              "must begin with mongodb://",
+		"u:sesame@host/db":                                         "must begin with mongodb://",
+		"mongodb://u:ses/ame@host/db":                              "user or password",
+		"mongodb://u:ses@ame@host/db":                              "user or password",
+		"mongodb://u:ses%ame@host/db":                              "user or password",
+		"mongodb+srv://u:ses%ame@host/db":                          "user or password",
+		"mongodb://u:sesame":                                       "hosts or database",
+		"mongodb://u:sesame@":                                      "hosts or database",
+		"mongodb://u:sesame@host:port/db":                          "hosts or database",
+		"mongodb://u:sesame@host?tls=true":                         "wants a / before the ?",
+		"mongodb://u:sesame@host/db?tls=perhaps":                   "option tls=perhaps: ",
+		"mongodb://u:sesame@host/db?tls=true&tlsCAFile=" + none:    "none.pem: no such file",
+		"mongodb+srv://u:sesame@host/db?tlsCAFile=" + none:         "none.pem: no such file",
+		"mongodb://u:sesame@host/?tls=x&w=-1":                      "several options",
+		"mongodb://u:x@host/?authMechanismProperties=TOKEN,sesame": "option authmechanismproperties is not valid",
+	} {
+		t.Run(want, func(t *testing.T) {
+			err := CheckURI(uri)
+			require.ErrorContains(t, err, want)
+			require.NotContains(t, err.Error(), "ses")
+			_, err = Open(t.Context(), uri)
+			require.ErrorContains(t, err, want)
+			require.NotContains(t, err.Error(), "ses")
+		})
+	}
+	for _, uri := range []string{
+		"mongodb://host", "mongodb://a:1,b:2/db?replicaSet=rs0&tls=true", "mongodb://u:s%40same@host/db?authSource=admin",
+		"mongodb+srv://u:sesame@host/db?srvMaxHosts=3&srvServiceName=x",
+	} {
+		require.NoError(t, CheckURI(uri), uri)
+	}
+}
