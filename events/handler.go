@@ -15,7 +15,8 @@ type Handler struct {
 	Group string
 	// Handle does the work for one record. Records of a partition come one at a time, in order; partitions run side by
 	// side. Nil lets the log go on. An error is tried again for ever unless it is permanent: an [InvalidError] or one
-	// marked by [Permanent], or a panic; those go to the poison queue at once. The same record may come again.
+	// marked by [Permanent], or a panic; those go to the poison queue at once. A record that goes on failing while others
+	// are handled waits there, and others go before it. The same record may come again.
 	Handle func(ctx context.Context, r Record) error
 
 	// HandleBatch, if not nil, is tried first where several records of a partition wait: it takes them in order and answers

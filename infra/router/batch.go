@@ -32,11 +32,13 @@ func (c *consumer) handleBatch(messages []*message.Message) map[*message.Message
 	took := time.Since(begin) / time.Duration(len(records))
 	handled := make(map[*message.Message]bool, len(records))
 	marks := make([]Mark, 0, len(records))
+	places := make([]events.Position, 0, len(records))
 	for i, msg := range taken {
 		if errs[i] != nil {
 			continue
 		}
 		marks = append(marks, Mark{records[i].EventID, records[i].Position})
+		places = append(places, records[i].Position)
 		c.observe(Observation{Handler: c.Name, Outcome: Handled, Took: took, Age: age(records[i].Timestamp)})
 		c.logOutcome(msg, &delivery{
 			Position: records[i].Position, correlation: msg.Metadata.Get(events.CorrelationHeader), outcome: Handled,
@@ -44,6 +46,7 @@ func (c *consumer) handleBatch(messages []*message.Message) map[*message.Message
 		handled[msg] = true
 	}
 	c.marks.Mark(ctx, marks...)
+	c.failures.handled(places...)
 	return handled
 }
 

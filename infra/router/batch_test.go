@@ -24,8 +24,18 @@ type pairs struct {
 func (b pairs) Records(msg *message.Message) []*message.Message {
 	first, second := msg.Copy(), b.behind.Copy()
 	first.SetContext(msg.Context())
-	second.SetContext(msg.Context())
+	second.SetContext(context.WithValue(msg.Context(), behindKey{}, true))
 	return []*message.Message{first, second}
+}
+
+type behindKey struct{}
+
+func (b pairs) Position(msg *message.Message) (events.Position, error) {
+	pos, err := b.Bus.Position(msg)
+	if msg.Context().Value(behindKey{}) != nil {
+		pos.Seq++
+	}
+	return pos, err
 }
 
 func TestBatchIsTriedFirstAndWhatFailsIsHandledAlone(t *testing.T) {

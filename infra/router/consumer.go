@@ -23,8 +23,8 @@ const (
 	Handled  Outcome = "handled"
 	Repeated Outcome = "repeated" // a repeat of an event that was handled before
 	Skipped  Outcome = "skipped"  // of an unknown type, or a replay for another handler
-	Poisoned Outcome = "poisoned"
-	Failed   Outcome = "failed" // given back: it comes again
+	Poisoned Outcome = "poisoned" // for good, or parked because it is stuck
+	Failed   Outcome = "failed"   // given back: it comes again
 )
 
 // Observation is one delivery of a record to a handler.
@@ -46,6 +46,7 @@ type consumer struct {
 	events.Handler
 	bus        pubsub.Bus
 	marks      Marks
+	failures   *failures
 	timeout    time.Duration
 	observe    func(Observation)
 	log        *slog.Logger
@@ -56,7 +57,8 @@ type consumer struct {
 func newConsumer(bus pubsub.Bus, h events.Handler, opts Options, log *slog.Logger) *consumer {
 	c := &consumer{
 		Handler: h, bus: bus, marks: opts.Marks(h.Name), timeout: opts.Timeout, observe: opts.Observe,
-		log: log.With("handler", h.Name, "topic", h.Topic),
+		failures: &failures{patience: opts.StuckAfter, records: make(map[int32]*failure)},
+		log:      log.With("handler", h.Name, "topic", h.Topic),
 	}
 	c.run = func(msg *message.Message) ([]*message.Message, error) { return nil, c.handle(msg) }
 	for _, stage := range slices.Backward(c.middleware(opts)) {
@@ -126,17 +128,18 @@ func (c *consumer) middleware(opts Options) []message.HandlerMiddleware {
 		ShouldRetry:         func(p middleware.RetryParams) bool { return !isPermanent(p.Err) },
 	}
 	return []message.HandlerMiddleware{
-		c.finish, c.poison, retry.Middleware, detach, middleware.Timeout(opts.Timeout), middleware.Recoverer,
+		c.finish, c.poison, c.park, retry.Middleware, detach, middleware.Timeout(opts.Timeout), middleware.Recoverer,
 	}
 }
 
 // delivery is what the stages tell each other of a record. It travels in the message's context.
 type delivery struct {
-	events.Position
-	correlation string
-	outcome     Outcome
-	attempts    int
-	timestamp   int64
+	events.Position                 // of the record, or of what it replays
+	place           events.Position // where it lies
+	correlation     string
+	outcome         Outcome
+	attempts        int
+	timestamp       int64
 }
 
 type deliveryKey struct{}
@@ -161,11 +164,12 @@ func (c *consumer) finish(next message.HandlerFunc) message.HandlerFunc {
 		if err != nil {
 			return nil, fmt.Errorf("position: %w", err)
 		}
+		place := pos
 		// A malformed one fails where the record is read.
 		if at, err := replayPosition(msg); err == nil && at != nil {
 			pos = *at
 		}
-		d := &delivery{Position: pos, correlation: msg.Metadata.Get(events.CorrelationHeader)}
+		d := &delivery{Position: pos, place: place, correlation: msg.Metadata.Get(events.CorrelationHeader)}
 		ctx := msg.Context()
 		if d.correlation != "" {
 			ctx = events.WithCorrelation(ctx, d.correlation)

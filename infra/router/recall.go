@@ -14,6 +14,7 @@ const recallTimeout = 2 * time.Second
 // claimed takes over a partition: what its last owner handled lately is marked before the handler is told.
 func (c *consumer) claimed(after events.Position) {
 	c.recall(after)
+	c.failures.forget(after.Partition)
 	if c.Claimed != nil {
 		c.Claimed(after)
 	}

@@ -3,6 +3,7 @@
 //
 //	finish     observes
 //	poison     permanent errors go to the poison queue
+//	park       so do others, of a record that is stuck while the handler does well otherwise (stuck.go)
 //	retry      transient errors are tried again, each time from the context that the record came with
 //	detach     the work survives a shutdown: only the timeout ends it
 //	timeout
@@ -37,6 +38,9 @@ type Options struct {
 	Retries int
 	// RetryPause is about the first pause between attempts. 100 ms if 0.
 	RetryPause time.Duration
+	// StuckAfter is how long a record may fail while others are handled before it is parked in the poison queue, so that it
+	// does not hold up its partition. 60 s if 0.
+	StuckAfter time.Duration
 	// Marks makes the memory for repeats of the named handler. [NewMarks] of 100,000 events each if nil.
 	Marks func(handler string) Marks
 	// Observe is told of every delivery of a record once it is over. It must not block. May be nil.
@@ -52,6 +56,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.RetryPause == 0 {
 		o.RetryPause = 100 * time.Millisecond
+	}
+	if o.StuckAfter == 0 {
+		o.StuckAfter = time.Minute
 	}
 	if o.Marks == nil {
 		o.Marks = func(string) Marks { return NewMarks(100_000) }

@@ -1,0 +1,227 @@
+package router_test
+
+import (
+	"context"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+
+	"millrace/events"
+	"millrace/infra/pubsub/memory"
+	"millrace/infra/router"
+)
+
+// other is a user whose conversation with user 1 lies in another of four partitions than that with user 2.
+func other() int64 {
+	to := int64(3)
+	for events.Partition(events.Direct(1, to), 4) == events.Partition(events.Direct(1, 2), 4) {
+		to++
+	}
+	return to
+}
+
+// A record comes at once, one behind it, and another partition gets one every second for three minutes.
+func TestRecordIsParkedOnceItHasFailedForAMinuteWhileOthersWereHandled(t *testing.T) {
+	type work func(since time.Duration) error
+	well := func(time.Duration) error { return nil }
+	down := func(time.Duration) error { return errDown }
+	before := func(limit time.Duration, first, then work) work {
+		return func(since time.Duration) error {
+			if since < limit {
+				return first(since)
+			}
+			return then(since)
+		}
+	}
+	for name, test := range map[string]struct {
+		bad, others work
+		reason      string        // empty: it is not parked
+		earliest    time.Duration // of when the record behind is handled; 0: never
+	}{
+		"others are well":          {down, well, "stuck: store is down", time.Minute},
+		"others are well, in time": {func(time.Duration) error { return context.DeadlineExceeded }, well, "stuck: context deadline exceeded", time.Minute},
+		"nobody is well":           {down, down, "", 0},
+		"others were well while it had not failed for long": {down, before(50*time.Second, well, down), "", 0},
+		"others were not well until later":                  {down, before(100*time.Second, down, well), "stuck: store is down", 100 * time.Second},
+		"it is well before long":                            {before(50*time.Second, down, well), well, "", 50 * time.Second},
+		"nobody was well for long":                          {before(100*time.Second, down, well), before(100*time.Second, down, well), "", 100 * time.Second},
+		"it began to fail for the last time before others were well": {
+			before(100*time.Second, func(time.Duration) error {
+				<-time.After(4 * time.Second)
+				return errDown
+			}, well),
+			before(100*time.Second, down, well), "", 100 * time.Second,
+		},
+		"cancellation says nothing": {func(time.Duration) error { return context.Canceled }, well, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				bus := memory.NewBus(memory.Config{})
+				start := time.Now()
+				var behind journal[time.Duration]
+				var handled journal[string]
+				poisoned := 0
+				opts := router.Options{Retries: -1, Observe: func(o router.Observation) {
+					if o.Outcome == router.Poisoned {
+						poisoned++
+					}
+				}}
+				bad := publishEvent(t, bus, newMessage(2, "bad"))
+				publishEvent(t, bus, newMessage(2, "behind"))
+				run(t, bus, opts, handler(func(_ context.Context, r events.Record) error {
+					switch r.Message.ClientMsgID {
+					case "bad":
+						return test.bad(time.Since(start))
+					case "behind":
+						behind.add(time.Since(start))
+					default:
+						if err := test.others(time.Since(start)); err != nil {
+							return err
+						}
+						handled.add(r.Message.ClientMsgID)
+					}
+					return nil
+				}))
+				var want []string
+				for i := range 180 {
+					want = append(want, strconv.Itoa(i))
+					publishEvent(t, bus, newMessage(other(), want[i]))
+					<-time.After(time.Second)
+				}
+				if test.others(time.Since(start)) == nil {
+					require.Equal(t, want, handled.all())
+				}
+				if test.earliest == 0 {
+					require.Empty(t, behind.all(), "its partition waits")
+				} else {
+					require.Len(t, behind.all(), 1)
+					require.GreaterOrEqual(t, behind.all()[0], test.earliest)
+					require.Less(t, behind.all()[0], test.earliest+5*time.Second)
+				}
+				if test.reason == "" {
+					requireNothingPoisoned(t, bus)
+					require.Zero(t, poisoned)
+					return
+				}
+				require.Equal(t, 1, poisoned)
+				record := poisonQueue(t, bus, 1)[0]
+				require.Equal(t, test.reason, record.Metadata.Get(router.PoisonReasonHeader))
+				require.Equal(t, bad.String(), record.Metadata.Get(router.PoisonPositionHeader))
+				require.Equal(t, "test", record.Metadata.Get(router.PoisonHandlerHeader))
+			})
+		})
+	}
+}
+
+// What a record of a bundle fails on, the others of it show to be its own.
+func TestRecordOfABundleIsParkedWhenTheRestOfItIsHandled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		value, err := events.Encode(newMessage(2, "behind"))
+		require.NoError(t, err)
+		bus := pairs{memory.NewBus(memory.Config{}), message.NewMessage("", value)}
+		start := time.Now()
+		var settled journal[events.Position]
+		h := handler(func(context.Context, events.Record) error { return errDown })
+		h.HandleBatch = func(context.Context, []events.Record) []error { return []error{errDown, nil} }
+		h.Settled = func(p events.Position) { settled.add(p) }
+		bad := publishEvent(t, bus, newMessage(2, "bad"))
+		run(t, bus, quick(), h)
+		requireEventually(t, func() bool { return len(settled.all()) == 2 })
+		require.GreaterOrEqual(t, time.Since(start), time.Minute)
+		require.Equal(t, []events.Position{bad, {Partition: bad.Partition, Seq: bad.Seq + 1}}, settled.all())
+		require.Equal(t, bad.String(), poisonQueue(t, bus, 1)[0].Metadata.Get(router.PoisonPositionHeader))
+	})
+}
+
+// requireEventually waits for hours of a synctest bubble.
+func requireEventually(t *testing.T, condition func() bool) {
+	t.Helper()
+	require.Eventually(t, condition, time.Hour, time.Second)
+}
+
+func TestRecordIsNotParkedWhileItsPartitionIsTakenAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus(memory.Config{})
+		publishEvent(t, bus, newMessage(2, "bad"))
+		deliveries := 0
+		stop := run(t, bus, router.Options{Retries: -1, Timeout: time.Hour}, handler(func(_ context.Context, r events.Record) error {
+			if r.Message.ClientMsgID != "bad" {
+				return nil
+			}
+			deliveries++
+			<-time.After(50 * time.Second)
+			return errDown
+		}))
+		<-time.After(2 * time.Minute) // in the third delivery
+		publishEvent(t, bus, newMessage(other(), "good"))
+		<-time.After(time.Minute)
+		require.Equal(t, 4, deliveries, "this one began after another record had been handled")
+		stop()
+		requireNothingPoisoned(t, bus)
+	})
+}
+
+func TestReplayIsParkedAgainWithoutPatience(t *testing.T) {
+	for name, fails := range map[string]bool{"others are well": false, "nobody is well": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				bus := memory.NewBus(memory.Config{})
+				original := publishEvent(t, bus, newMessage(2, "a"), router.ReplayHandlerHeader, "nobody")
+				publishEvent(t, bus, newMessage(2, "a"),
+					router.ReplayHandlerHeader, "test", router.ReplayPositionHeader, original.String())
+				run(t, bus, quick(), handler(func(_ context.Context, r events.Record) error {
+					if fails || r.Message.ClientMsgID == "a" {
+						return errDown
+					}
+					return nil
+				}))
+				<-time.After(time.Second)
+				publishEvent(t, bus, newMessage(other(), "good"))
+				<-time.After(time.Second)
+				if fails {
+					requireNothingPoisoned(t, bus)
+					return
+				}
+				record := poisonQueue(t, bus, 1)[0]
+				require.Equal(t, original.String(), record.Metadata.Get(router.PoisonPositionHeader))
+				require.NotContains(t, record.Metadata, router.ReplayHandlerHeader)
+			})
+		})
+	}
+}
+
+// The poison queue that cannot be reached keeps the record where it is.
+func TestRecordThatCannotBeParkedComesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		full := true
+		bus := memory.NewBus(memory.Config{Fail: func(topic string, _ *message.Message) error {
+			if full && topic == events.PoisonTopic(events.TopicMessages) {
+				return errDown
+			}
+			return nil
+		}})
+		publishEvent(t, bus, newMessage(2, "bad"))
+		attempts := 0
+		run(t, bus, router.Options{}, handler(func(_ context.Context, r events.Record) error {
+			if r.Message.ClientMsgID == "bad" {
+				attempts++
+				return errDown
+			}
+			return nil
+		}))
+		<-time.After(2 * time.Minute)
+		publishEvent(t, bus, newMessage(other(), "good"))
+		<-time.After(time.Minute)
+		requireNothingPoisoned(t, bus)
+		full = false
+		<-time.After(time.Minute)
+		require.Equal(t, "stuck: store is down", poisonQueue(t, bus, 1)[0].Metadata.Get(router.PoisonReasonHeader))
+		then := attempts
+		<-time.After(time.Minute)
+		require.Equal(t, then, attempts)
+	})
+}
