@@ -66,10 +66,12 @@ func listen(ctx context.Context, url string, id int64) (*listener, error) {
 // dial makes a connection that the kernel does not read megabytes ahead for.
 func (l *listener) dial(ctx context.Context, kind, address string) (net.Conn, error) {
 	conn, err := l.network.dial(ctx, kind, address)
-	if err != nil {
-		return nil, err
+	if over, ok := conn.(*networkConn); ok {
+		if tcp, ok := over.Conn.(*net.TCPConn); ok {
+			err = tcp.SetReadBuffer(64 << 10)
+		}
 	}
-	return conn, conn.(*networkConn).Conn.(*net.TCPConn).SetReadBuffer(64 << 10)
+	return conn, err
 }
 
 // takeTook is how long what it was shown since the last call had taken.
