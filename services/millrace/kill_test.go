@@ -14,6 +14,7 @@ const killTraffic = 20 * time.Second
 // Every process is killed once. Afterwards nothing may be lost, doubled or out of order, and every process must stop in
 // order.
 func TestNothingIsLostDoubledOrDisorderedWhenEachProcessIsKilledOnce(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t)
 	ctx, cancel := context.WithTimeout(t.Context(), killTraffic+2*healing)
 	defer cancel()

@@ -36,6 +36,7 @@ func TestEndToEndPresenceIsAnsweredAndItsChangesArePushed(t *testing.T) {
 
 // A gateway that is killed takes its users with it, and brings them back with itself.
 func TestPresenceSpansGatewaysAndOutlivesNodes(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t)
 	a := join(t, c.gateways[0], alice, nil)
 	b := join(t, c.gateways[1], bob, nil)

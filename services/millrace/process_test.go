@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -265,8 +266,8 @@ func (p *process) halt() error {
 // firstPortEnv names the first of the 10,000 ports that processes get. Tests that run at the same time should have others.
 const firstPortEnv = "MILLRACE_TEST_FIRST_PORT"
 
-// freeAddresses finds loopback addresses nobody listens on, with ports below those that the system hands out to outgoing
-// connections: while a process is down nobody takes its address by chance.
+// freeAddresses finds loopback addresses nobody listens on. While a process is down nobody takes its address by chance: the
+// ports lie below those that the system hands out to outgoing connections, and each test has a hundred of its own.
 func freeAddresses(t *testing.T, n int) []string {
 	t.Helper()
 	first := 20000
@@ -275,10 +276,14 @@ func freeAddresses(t *testing.T, n int) []string {
 		first, err = strconv.Atoi(value)
 		require.NoError(t, err)
 	}
+	const block = 100
+	name := fnv.New32a()
+	_, _ = name.Write([]byte(t.Name())) // never fails
+	first += block * int(name.Sum32()%(10_000/block))
 	addresses := make([]string, 0, n)
 	for tries := 0; len(addresses) < n; tries++ {
 		require.Less(t, tries, 1000, "no free address")
-		address := fmt.Sprintf("127.0.0.1:%d", first+rand.N(10000))
+		address := fmt.Sprintf("127.0.0.1:%d", first+rand.N(block))
 		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
 		if err != nil {
 			continue

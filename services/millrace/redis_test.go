@@ -12,6 +12,7 @@ import (
 
 // Redis is killed, comes back having forgotten everything, and hangs; nobody notices.
 func TestRedisThatIsGoneOrHangsLosesDoublesAndDisordersNothing(t *testing.T) {
+	t.Parallel()
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
 		t.Skip("needs redis-server: apt-get install redis-server")

@@ -25,7 +25,7 @@ type guest struct {
 func TestReconnectStormBringsEveryClientBackComplete(t *testing.T) {
 	const before, during, after = 10, 50, 10
 	c := startCluster(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
 	defer cancel()
 
 	all := make([]*guest, events.MaxGroupMembers-1) // beside the owner
