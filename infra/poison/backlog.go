@@ -12,11 +12,7 @@ import (
 	"millrace/infra/pubsub"
 )
 
-const (
-	backlogInterval = time.Second
-	// backlogTimeout allows for a queue that is read for the first time, as a whole.
-	backlogTimeout = 30 * time.Second
-)
+const backlogInterval = time.Second
 
 // Backlog measures once a second how many entries of a queue were not replayed. It reads each record of the queue once and
 // remembers the ids of those entries.
@@ -58,8 +54,6 @@ func (b *Backlog) Run(ctx context.Context) error {
 }
 
 func (b *Backlog) measure(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, backlogTimeout)
-	defer cancel()
 	var replayed []string // applied last: partitions are read one after the other
 	read, err := b.queue.read(ctx, b.read, func(r pubsub.RawRecord, metadata message.Metadata) {
 		if id := metadata.Get(ReplayedHeader); id != "" {
