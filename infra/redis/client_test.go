@@ -59,6 +59,7 @@ func TestTLS(t *testing.T) {
 	}{
 		"trusted":                 {security.TLSFiles{CA: cert, Cert: cert, Key: key}, ""},
 		"a stranger for a server": {security.TLSFiles{CA: stranger, Cert: cert, Key: key}, "certificate signed by unknown authority"},
+		"unknown to the system":   {security.TLSFiles{Cert: cert, Key: key}, "certificate signed by unknown authority"},
 		"a stranger for a client": {security.TLSFiles{CA: cert, Cert: stranger, Key: strangerKey}, "tls: unknown certificate authority"},
 		"a client without any":    {security.TLSFiles{CA: cert}, "tls: certificate required"},
 	} {

@@ -19,10 +19,15 @@ type TLSFiles struct {
 // Named reports whether there is any.
 func (f TLSFiles) Named() bool { return f != TLSFiles{} }
 
-// Load reads the files.
+// Load reads the files, or the system's authorities, which would else take the time of the first connection.
 func (f TLSFiles) Load() (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if f.CA != "" {
+	var err error
+	if f.CA == "" {
+		if c.RootCAs, err = x509.SystemCertPool(); err != nil {
+			return nil, fmt.Errorf("certificate authorities of the system: %w", err)
+		}
+	} else {
 		pem, err := os.ReadFile(f.CA)
 		if err != nil {
 			return nil, fmt.Errorf("certificate authorities: %w", err)
