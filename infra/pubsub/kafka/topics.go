@@ -20,8 +20,9 @@ const topicPoll = 100 * time.Millisecond
 
 // EnsureTopics creates the topics that do not exist yet, waits until every partition can be used, and answers the id of
 // message-events, which changes when the topic is made anew. Several processes may do so at once. Brokers that cannot be
-// reached are waited for until the context ends; those that refuse the credentials, or are not to be trusted, are not. A topic with another number of partitions than configured is an error:
-// keys would move. Other replication than configured is logged.
+// reached are waited for until the context ends; those that refuse the credentials, or are not to be trusted, are not. A
+// topic with another number of partitions than configured is an error: keys would move. Other replication than configured
+// is logged.
 func EnsureTopics(ctx context.Context, c Config, log *slog.Logger) (topicID string, err error) {
 	c = c.withDefaults()
 	client, err := newClient(c)
