@@ -1,0 +1,250 @@
+package poison_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+
+	"millrace/events"
+	"millrace/infra/poison"
+	"millrace/infra/pubsub"
+	"millrace/infra/pubsub/memory"
+	"millrace/infra/router"
+)
+
+// retrying runs a retrier until the end of the test.
+func retrying(t *testing.T, r *poison.Retrier) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-ended)
+	})
+}
+
+// publishEvent publishes a message of user 1, or a change to one.
+func publishEvent(t *testing.T, bus pubsub.Bus, e *events.Event) events.Position {
+	t.Helper()
+	e.Timestamp = 1
+	value, err := events.Encode(e)
+	require.NoError(t, err)
+	return publish(t, bus, e.ConversationKey(), string(value))
+}
+
+func newMessage(to int64, content string) *events.Event {
+	conversation := events.Direct(1, to)
+	return &events.Event{Type: events.NewMessage, Message: &events.Message{
+		MessageID: events.MessageID(1, conversation, content), ClientMsgID: content, Conversation: conversation,
+		From: 1, To: to, Content: content, MessageType: 1, Timestamp: 1,
+	}}
+}
+
+// One message fails for ten minutes, while its conversation and another go on.
+func TestStuckRecordIsTriedAgainUntilItIsHandledInItsPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus(memory.Config{Partitions: 2})
+		other := int64(3)
+		for events.Partition(events.Direct(1, other), 2) == events.Partition(events.Direct(1, 2), 2) {
+			other++
+		}
+		var broken atomic.Bool
+		broken.Store(true)
+		var mu sync.Mutex
+		handled := map[int32][]string{} // by partition
+		h := events.Handler{Name: "w", Topic: events.TopicMessages, Group: "w-group", Handle: func(_ context.Context, r events.Record) error {
+			content := r.Content
+			if r.Message != nil {
+				content = r.Message.Content
+			}
+			if content == "trap" && broken.Load() {
+				return errors.New("down")
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			handled[r.Partition] = append(handled[r.Partition], fmt.Sprintf("%s at %d", content, r.Seq))
+			return nil
+		}}
+		log := slog.New(slog.DiscardHandler)
+		retrier := poison.NewRetrier(bus, []events.Handler{h}, time.Minute, log)
+		r, err := router.New(bus, retrier.Handlers(), router.Options{StuckAfter: time.Minute}, log)
+		require.NoError(t, err)
+		ended := make(chan error, 1)
+		go func() { ended <- r.Run(context.Background()) }()
+		<-r.Running()
+		t.Cleanup(func() {
+			require.NoError(t, r.Close())
+			require.NoError(t, <-ended)
+		})
+		retrying(t, retrier)
+
+		trap := newMessage(2, "trap")
+		at := publishEvent(t, bus, trap)
+		want := map[int32][]string{}
+		note := func(content string, pos events.Position) {
+			want[pos.Partition] = append(want[pos.Partition], fmt.Sprintf("%s at %d", content, pos.Seq))
+		}
+		for i := range 120 {
+			content := strconv.Itoa(i)
+			note(content, publishEvent(t, bus, newMessage(2, content)))
+			note(content, publishEvent(t, bus, newMessage(other, content)))
+			<-time.After(5 * time.Second)
+		}
+		edited := publishEvent(t, bus, &events.Event{
+			Type: events.MessageEdited, Conversation: events.Direct(1, 2), MessageID: trap.Message.MessageID, MessageSeq: at.Seq,
+			By: 1, Content: "edited",
+		})
+		note("edited", edited)
+		<-time.After(5 * time.Second)
+		require.Equal(t, want, handled, "in order, whatever becomes of the one")
+		q := poison.New(bus, events.TopicMessages)
+		require.Greater(t, len(entries(t, q)), 3, "it was tried again, and was stuck again")
+
+		broken.Store(false)
+		<-time.After(3 * time.Minute)
+		note("trap", at)
+		note("edited", edited)
+		require.Equal(t, want, handled, "once, at its original position, and then its edit")
+		for _, e := range entries(t, q) {
+			require.Equal(t, "stuck: down", e.Reason)
+			require.Equal(t, at.String(), e.Position)
+			require.True(t, e.Replayed)
+		}
+	})
+}
+
+// poisoned puts an entry into the queue, as the router would.
+func poisoned(t *testing.T, bus pubsub.Bus, handler string, to int64, reason string) events.Position {
+	t.Helper()
+	key := events.Direct(1, to)
+	pos := events.Position{Partition: events.Partition(key, 4), Seq: 1}
+	msg := message.NewMessage("", []byte(value(int(to), handler+" "+reason)))
+	for header, value := range map[string]string{
+		pubsub.KeyHeader: key, router.PoisonKeyHeader: key, router.PoisonTopicHeader: events.TopicMessages,
+		router.PoisonPositionHeader: pos.String(), router.PoisonHandlerHeader: handler, router.PoisonReasonHeader: reason,
+		router.PoisonTimeHeader: time.Now().UTC().Format(time.RFC3339),
+	} {
+		msg.Metadata.Set(header, value)
+	}
+	require.NoError(t, bus.Publisher().Publish(events.PoisonTopic(events.TopicMessages), msg))
+	return pos
+}
+
+// replays are the handlers and original positions of the replays in the log.
+func replays(t *testing.T, bus pubsub.Bus) []string {
+	t.Helper()
+	log := bus.Log(events.TopicMessages)
+	end, err := log.End(t.Context())
+	require.NoError(t, err)
+	var all []string
+	for partition := range log.Partitions() {
+		ranges := []events.Range{{Partition: partition, Through: end[partition]}}
+		require.NoError(t, log.Read(t.Context(), ranges, func(r pubsub.RawRecord) error {
+			m := r.Metadata()
+			all = append(all, m.Get(router.ReplayHandlerHeader)+" "+m.Get(router.ReplayPositionHeader))
+			return nil
+		}))
+	}
+	return all
+}
+
+func TestStuckRecordIsTriedAgainByTheOwnerOfItsPartitionAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus(memory.Config{})
+		var told []any
+		h := events.Handler{Name: "w", Topic: events.TopicMessages, Group: "w-group"}
+		h.Claimed = func(after events.Position) { told = append(told, after) }
+		h.Released = func(partition int32) { told = append(told, partition) }
+		log := slog.New(slog.DiscardHandler)
+		one := poison.NewRetrier(bus, []events.Handler{h}, time.Minute, log)
+		two := poison.NewRetrier(bus, []events.Handler{h}, time.Minute, log)
+		retrying(t, two)
+		first := poisoned(t, bus, "w", 2, "stuck: down")
+		to := int64(3)
+		for events.Partition(events.Direct(1, to), 4) == first.Partition {
+			to++
+		}
+		second := poisoned(t, bus, "w", to, "stuck: down")
+		poisoned(t, bus, "w", to, "panic: not stuck:")
+		poisoned(t, bus, "another", to, "stuck: down")
+		one.Handlers()[0].Claimed(first)
+		two.Handlers()[0].Claimed(second)
+		<-time.After(59 * time.Second)
+		require.Empty(t, replays(t, bus), "they have not waited for long enough")
+		<-time.After(10 * time.Minute)
+		require.Equal(t, []string{"w " + second.String()}, replays(t, bus))
+
+		// The partitions change hands, but not the work: the first process does not look.
+		one.Handlers()[0].Released(first.Partition)
+		two.Handlers()[0].Claimed(first)
+		two.Handlers()[0].Released(second.Partition)
+		poisoned(t, bus, "w", to, "stuck: down")
+		<-time.After(10 * time.Minute)
+		require.ElementsMatch(t, []string{"w " + first.String(), "w " + second.String()}, replays(t, bus))
+		require.Equal(t, []any{first, second, first.Partition, first, second.Partition}, told, "the handler's own hooks")
+	})
+}
+
+// countingBus counts how often a topic is read.
+type countingBus struct {
+	pubsub.Bus
+	reads *int
+}
+
+type countingLog struct {
+	pubsub.Log
+	reads *int
+}
+
+func (b countingBus) Log(topic string) pubsub.Log { return countingLog{b.Bus.Log(topic), b.reads} }
+
+func (l countingLog) Read(ctx context.Context, ranges []events.Range, visit func(pubsub.RawRecord) error) error {
+	*l.reads++
+	return l.Log.Read(ctx, ranges, visit)
+}
+
+func TestPoisonQueueIsReadOnlyWhenItHasChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reads := 0
+		bus := countingBus{memory.NewBus(memory.Config{Partitions: 1}), &reads}
+		h := events.Handler{Name: "w", Topic: events.TopicMessages, Group: "w-group"}
+		retrying(t, poison.NewRetrier(bus, []events.Handler{h}, time.Minute, slog.New(slog.DiscardHandler)))
+		for want := range 3 {
+			poisoned(t, bus, "w", 2, "stuck: down")
+			<-time.After(10 * time.Minute)
+			synctest.Wait()
+			require.Equal(t, want+1, reads)
+		}
+	})
+}
+
+// What one entry suffers from is no reason to keep others waiting.
+func TestStuckRecordThatCannotBeReplayedDoesNotHoldUpOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus(memory.Config{Fail: func(topic string, msg *message.Message) error {
+			if topic == events.TopicMessages && msg.Metadata.Get(pubsub.KeyHeader) == events.Direct(1, 2) {
+				return errors.New("too large")
+			}
+			return nil
+		}})
+		h := events.Handler{Name: "w", Topic: events.TopicMessages, Group: "w-group"}
+		r := poison.NewRetrier(bus, []events.Handler{h}, time.Minute, slog.New(slog.DiscardHandler))
+		for to := range int64(6) {
+			r.Handlers()[0].Claimed(poisoned(t, bus, "w", to+2, "stuck: down"))
+		}
+		retrying(t, r)
+		<-time.After(5 * time.Minute)
+		require.Len(t, replays(t, bus), 5)
+	})
+}
