@@ -19,6 +19,25 @@
     resourceFieldRef: { resource: limits.memory }
 {{- end }}
 
+{{- /* dict "name" "kafka" "tls" VALUES: where its files are. */}}
+{{- define "millrace.tlsEnv" -}}
+{{- range $name, $key := dict "CA" .tls.caKey "CERT" .tls.certKey "KEY" .tls.keyKey }}
+{{- if $key }}
+- name: MILLRACE_{{ upper $.name }}_TLS_{{ $name }}
+  value: /etc/millrace/{{ $.name }}/{{ $key }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Secrets whose files are mounted at /etc/millrace/NAME, by name, as YAML. */}}
+{{- define "millrace.files" -}}
+{{- range $name, $secret := dict "kafka" .Values.kafka.tls.existingSecret "mongodb" .Values.mongodb.filesSecret "redis" .Values.redis.tls.existingSecret }}
+{{- if $secret }}
+{{ $name }}: {{ quote $secret }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- /* Of the roles that work on the log and the store. */}}
 {{- define "millrace.backendEnv" -}}
 - name: MILLRACE_KAFKA_BROKERS
@@ -27,19 +46,8 @@
 {{- if .enabled }}
 - name: MILLRACE_KAFKA_TLS
   value: 'true'
-{{- with .caKey }}
-- name: MILLRACE_KAFKA_TLS_CA
-  value: {{ printf "/etc/millrace/kafka/%s" . | quote }}
 {{- end }}
-{{- with .certKey }}
-- name: MILLRACE_KAFKA_TLS_CERT
-  value: {{ printf "/etc/millrace/kafka/%s" . | quote }}
-{{- end }}
-{{- with .keyKey }}
-- name: MILLRACE_KAFKA_TLS_KEY
-  value: {{ printf "/etc/millrace/kafka/%s" . | quote }}
-{{- end }}
-{{- end }}
+{{- include "millrace.tlsEnv" (dict "name" "kafka" "tls" .) }}
 {{- end }}
 {{- with .Values.kafka.sasl }}
 {{- if .mechanism }}
@@ -63,6 +71,7 @@
 {{- if .existingSecret }}
 {{ include "millrace.secretEnv" (dict "name" "MILLRACE_REDIS_PASSWORD" "secret" .existingSecret "key" .key) }}
 {{- end }}
+{{- include "millrace.tlsEnv" (dict "name" "redis" "tls" .tls) }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -1,6 +1,6 @@
 {{- /*
 The pod of a component: dict "root" $ "component" NAME "set" SET "settings" VALUES "args" LIST "env" YAML "ports" DICT
-"backends" whether it works on the log and the store, "claim" of /data, "preStop" seconds to go on serving at first.
+"backends" true if it works on the log and the store, "claim" of /data, "preStop" seconds to go on serving at first.
 */}}
 {{- define "millrace.pod" -}}
 metadata:
@@ -76,21 +76,21 @@ spec:
         allowPrivilegeEscalation: false
         readOnlyRootFilesystem: true
         capabilities: { drop: [ALL] }
-      {{- $tls := and .backends .root.Values.kafka.tls.existingSecret }}
-      {{- if or $tls .claim }}
+      {{- $files := .backends | ternary (include "millrace.files" .root | fromYaml) dict }}
+      {{- if or $files .claim }}
       volumeMounts:
-        {{- if $tls }}
-        - { name: kafka-tls, mountPath: /etc/millrace/kafka, readOnly: true }
+        {{- range $name, $_ := $files }}
+        - { name: {{ $name }}, mountPath: /etc/millrace/{{ $name }}, readOnly: true }
         {{- end }}
         {{- if .claim }}
         - { name: data, mountPath: /data }
         {{- end }}
       {{- end }}
-  {{- if or $tls .claim }}
+  {{- if or $files .claim }}
   volumes:
-    {{- if $tls }}
-    - name: kafka-tls
-      secret: { secretName: {{ quote $tls }}, defaultMode: 0440 }
+    {{- range $name, $secret := $files }}
+    - name: {{ $name }}
+      secret: { secretName: {{ quote $secret }}, defaultMode: 0440 }
     {{- end }}
     {{- with .claim }}
     - name: data

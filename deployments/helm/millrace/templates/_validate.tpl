@@ -9,14 +9,19 @@
 {{- if eq (empty .tokens.existingSecret) (empty .tokens.jwksURL) }}
 {{- $faults = append $faults "one of tokens.existingSecret and tokens.jwksURL is required, not both" }}
 {{- end }}
-{{- with .kafka.tls }}
-{{- if and (not .enabled) (or .existingSecret .caKey .certKey .keyKey) }}
+{{- range $name, $tls := dict "kafka.tls" .kafka.tls "redis.tls" .redis.tls }}
+{{- with $tls }}
+{{- if ne (empty .certKey) (empty .keyKey) }}{{ $faults = append $faults (printf "%s.certKey and keyKey: name both or neither" $name) }}{{ end }}
+{{- if ne (empty .existingSecret) (and (empty .caKey) (empty .certKey)) }}
+{{- $faults = append $faults (printf "%s.existingSecret and the keys in it: name both or neither" $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and .kafka.tls.existingSecret (not .kafka.tls.enabled) }}
 {{- $faults = append $faults "kafka.tls.enabled must be true where its files are named" }}
 {{- end }}
-{{- if ne (empty .certKey) (empty .keyKey) }}{{ $faults = append $faults "kafka.tls.certKey and keyKey: name both or neither" }}{{ end }}
-{{- if ne (empty .existingSecret) (and (empty .caKey) (empty .certKey)) }}
-{{- $faults = append $faults "kafka.tls.existingSecret and the keys in it: name both or neither" }}
-{{- end }}
+{{- if and .redis.tls.existingSecret (not (hasPrefix "rediss://" .redis.addr)) }}
+{{- $faults = append $faults "redis.addr must begin with rediss:// where files for TLS are named" }}
 {{- end }}
 {{- if ne (empty .kafka.sasl.mechanism) (empty .kafka.sasl.existingSecret) }}
 {{- $faults = append $faults "kafka.sasl.mechanism and existingSecret: name both or neither" }}
