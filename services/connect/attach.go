@@ -9,6 +9,8 @@ import (
 
 // keepAttached keeps the gateway attached to the push node until the context ends or the node is gone.
 func (g *Gateway) keepAttached(ctx context.Context, node *node) {
+	g.apart.Add(1)
+	defer g.apart.Add(-1)
 	client := millracev1.NewPushServiceClient(node.conn)
 	node.keepTrying(ctx, func() error { return g.attach(ctx, node.name, client) },
 		func(err error) { g.log.Warn("not attached to push node", "node", node.name, "error", err) })
@@ -28,6 +30,8 @@ func (g *Gateway) attach(ctx context.Context, node string, client millracev1.Pus
 	}
 	s := g.hub.attach(node)
 	defer g.hub.detach(s)
+	g.apart.Add(-1)
+	defer g.apart.Add(1)
 	g.log.Info("attached to push node", "node", node)
 
 	received := make(chan error, 1)

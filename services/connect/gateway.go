@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -49,6 +50,7 @@ type Gateway struct {
 	upgrader websocket.Upgrader
 	messages *Lister
 	pushes   *Lister
+	apart    atomic.Int64 // push nodes that are known and not attached
 	nodes    *nodes
 	hub      *hub
 	pulse    *pulse
@@ -99,6 +101,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	wg.Go(func() { g.pushes.run(ctx, g.log, g.keepAttached) })
 	wg.Go(func() { g.pulse.run(ctx) })
 	wg.Go(func() { g.hub.run(ctx) })
+	wg.Go(func() { g.lookOut(ctx) })
 	wg.Wait()
 	return nil
 }

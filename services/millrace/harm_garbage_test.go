@@ -183,7 +183,7 @@ func TestHarmGarbage(t *testing.T) {
 	asBefore := func() bool {
 		n, g, h := gateway.metric(t, "millrace_connections"), gateway.metric(t, "go_goroutines"), gateway.heapInUse(t)
 		t.Logf("now: %.0f connections, %.0f goroutines, %.1f MB", n, g, h/1e6)
-		return n == connections && g <= goroutines+20 && h <= heap+8e6
+		return n == connections && g <= goroutines+20 && h <= heap+3e6
 	}
 	for deadline := time.Now().Add(healing); !asBefore(); wait(ctx, time.Second) {
 		require.True(t, time.Now().Before(deadline), "the gateway is not as before")

@@ -9,7 +9,8 @@ import (
 )
 
 // One gateway and one push node can reach each other no more while their connection stays open, and another gateway
-// hangs, which leaves its connections half open for the nodes. Both ends notice, and all is made good afterwards.
+// hangs, which leaves its connections half open for the nodes. Both ends notice; what the node that is cut off had to tell
+// is read from the log meanwhile, and all is made good afterwards.
 func TestHarmConnectionThatIsDeadButOpen(t *testing.T) {
 	needsHarm(t)
 	t.Parallel()
@@ -20,6 +21,10 @@ func TestHarmConnectionThatIsDeadButOpen(t *testing.T) {
 	crowd.goesOn("before")
 
 	gateway, hung := c.named("connect-1"), c.named("connect-2")
+	probes := make([]*probe, 8)
+	for i := range probes {
+		probes[i] = crowd.probe(ctx, int64(alice+500+i), c.gateways[0])
+	}
 	nodes := []*process{c.named("message-1"), c.named("message-2")}
 	ended := func() (n float64) {
 		for _, node := range nodes {
@@ -42,6 +47,11 @@ func TestHarmConnectionThatIsDeadButOpen(t *testing.T) {
 	// The stream that was cut, and those of the gateway that hangs.
 	eventuallyTrue(t, "the nodes have noticed", func() bool { return ended() >= before+3 })
 	crowd.goesOn("while they are apart")
+	for _, p := range probes { // some in partitions of the node that is cut off
+		require.NoError(t, p.next(ctx))
+		p.sees(t)
+	}
+	t.Log("all is shown while they are apart")
 	hung.signal(t, syscall.SIGCONT)
 	for _, heal := range heals {
 		require.NoError(t, heal())
@@ -50,6 +60,9 @@ func TestHarmConnectionThatIsDeadButOpen(t *testing.T) {
 		_, delivered := crowd.watches.of(watch)
 		return delivered > 0
 	})
+	for _, p := range probes {
+		p.end(ctx, t)
+	}
 	crowd.end(ctx)
 	c.stopAll()
 }

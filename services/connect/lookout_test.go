@@ -1,0 +1,31 @@
+package connect_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"millrace/services/connect"
+)
+
+// A push node that cannot be reached from this gateway holds all partitions, and nobody else tells of them.
+func TestHarmRecordsOfANodeThatIsCutOffAreReadFromTheLog(t *testing.T) {
+	w := newWorld(4)
+	near := w.newPushNode()
+	away, err := grpc.NewClient("passthrough:///away", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return nil, errors.New("cut off") }))
+	require.NoError(t, err)
+	r := start(t, connect.Config{}, []connect.Conn{serveMessages(t, &messageNode{w: w})}, []connect.Conn{servePushes(t, near), away})
+	c, _ := r.connect(1)
+	w.say(2, 1, "one")
+	c.pushed("one")
+	w.say(2, 1, "two")
+	w.say(2, 1, "three")
+	c.pushed("two")
+	c.pushed("three")
+}
