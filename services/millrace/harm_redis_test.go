@@ -11,8 +11,8 @@ import (
 )
 
 // Redis is killed, comes back having forgotten everything, and hangs; nobody notices.
-func TestRedisThatIsGoneOrHangsLosesDoublesAndDisordersNothing(t *testing.T) {
-	t.Parallel()
+func TestHarmRedisThatIsGoneOrHangsLosesDoublesAndDisordersNothing(t *testing.T) {
+	needsHarm(t)
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
 		t.Skip("needs redis-server: apt-get install redis-server")

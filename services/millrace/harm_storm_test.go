@@ -22,7 +22,8 @@ type guest struct {
 
 // A gateway with 2,000 clients is killed while a group of all of them is written to. When it is back so are they, each
 // with every message once and in order.
-func TestReconnectStormBringsEveryClientBackComplete(t *testing.T) {
+func TestHarmReconnectStormBringsEveryClientBackComplete(t *testing.T) {
+	needsHarm(t)
 	const before, during, after = 10, 50, 10
 	c := startCluster(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
