@@ -13,7 +13,7 @@ func Metrics(reg prometheus.Registerer, handlers []events.Handler) func(Observat
 	handler := []string{"handler"}
 	records := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "millrace_handler_records_total",
-		Help: "Deliveries of records to the handler by how they ended: handled, repeated, skipped, poisoned, or failed and to come again.",
+		Help: "Deliveries of records to the handler by how they ended: handled, repeated, skipped, poisoned (stuck ones too), or failed and to come again.",
 	}, []string{"handler", "outcome"})
 	retries := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "millrace_handler_retries_total", Help: "Further attempts at records that had failed.",

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strconv"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -223,19 +222,18 @@ func TestReplayIsParkedAgainWithoutPatience(t *testing.T) {
 // The poison queue that cannot be reached keeps the record where it is.
 func TestRecordThatCannotBeParkedComesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var full atomic.Bool
-		full.Store(true)
+		full := true
 		bus := memory.NewBus(memory.Config{Fail: func(topic string, _ *message.Message) error {
-			if full.Load() && topic == events.PoisonTopic(events.TopicMessages) {
+			if full && topic == events.PoisonTopic(events.TopicMessages) {
 				return errDown
 			}
 			return nil
 		}})
 		publishEvent(t, bus, newMessage(2, "bad"))
-		var attempts atomic.Int32
+		attempts := 0
 		run(t, bus, router.Options{}, handler(func(_ context.Context, r events.Record) error {
 			if r.Message.ClientMsgID == "bad" {
-				attempts.Add(1)
+				attempts++
 				return errDown
 			}
 			return nil
@@ -244,11 +242,11 @@ func TestRecordThatCannotBeParkedComesAgain(t *testing.T) {
 		publishEvent(t, bus, newMessage(other(), "good"))
 		<-time.After(time.Minute)
 		requireNothingPoisoned(t, bus)
-		full.Store(false)
+		full = false
 		<-time.After(time.Minute)
 		require.Equal(t, "stuck: store is down", poisonQueue(t, bus, 1)[0].Metadata.Get(router.PoisonReasonHeader))
-		then := attempts.Load()
+		then := attempts
 		<-time.After(time.Minute)
-		require.Equal(t, then, attempts.Load())
+		require.Equal(t, then, attempts)
 	})
 }

@@ -37,6 +37,9 @@ stored since stays in order. A misplaced record, which had no valid position, is
 conversation, as a new record for all handlers. What was replayed is listed with --replayed only, and is not replayed again;
 a record that fails again is a new entry.
 
+What is "stuck: …" failed for a minute while other records were handled, and was put aside so that they go on. It is
+replayed by itself, about every minute, until it is handled.
+
 Clients that are connected do not see a replay: they are past its position. What storage gets is in the history. Edits and
 recalls of a message that came while it was in the queue are replayed after it.`,
 		Args: cobra.NoArgs,

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,6 +43,7 @@ func TestStoresBehaveAlikeBehindTheWholeSystem(t *testing.T) {
 func useStore(t *testing.T, messages int) {
 	dir := t.TempDir()
 	chatOverStore(t, startDev(t, dir))
+	replayOverStore(t, dir)
 	sendTwice(t, dir, messages)
 }
 
@@ -92,6 +95,39 @@ func chatOverStore(t *testing.T, d *dev) {
 		require.Eventually(t, func() bool { return slices.Equal(list, heads(u)) }, patience, 10*time.Millisecond, "%v", list)
 	}
 	d.stop()
+}
+
+// replayOverStore has a message stored after the ones behind it, which does not move back how far the store is.
+func replayOverStore(t *testing.T, dir string) {
+	var set atomic.Bool
+	set.Store(true)
+	var log pubsub.Bus
+	var reader message.Store
+	d := startDevWith(t, dir, trapped(&set), fx.Populate(&log, &reader))
+	defer d.stop()
+	a := join(t, d.url(), alice, nil)
+	to := client.ToUser(3000)
+	a.sends(t, to, "one")
+	a.sends(t, to, trap)
+	conversation := a.sends(t, to, "two").Conversation
+	require.Equal(t, []string{"one", "two"}, contents(eventually(t, a, conversation, 2)))
+	require.Eventually(t, func() bool { return len(listPoison(t, d.brokers)) == 1 }, patience, 10*time.Millisecond)
+	awaitStored(t, log, reader)
+	before, err := reader.Stored(t.Context())
+	require.NoError(t, err)
+
+	set.Store(false)
+	said, err := run(t, "poison", "replay", "--reason=trapped", "--kafka-brokers="+strings.Join(d.brokers, ","))
+	require.NoError(t, err)
+	require.Contains(t, said, "1 records replayed: 1 to the handlers")
+	require.Equal(t, []string{"one", trap, "two"}, contents(eventually(t, a, conversation, 3)))
+	after, err := reader.Stored(t.Context())
+	require.NoError(t, err)
+	for partition, seq := range before {
+		require.GreaterOrEqual(t, after[partition], seq, "partition %d", partition)
+	}
+	a.sends(t, to, "three") // a replay itself is nowhere in the store, so only what follows takes it to the end of the log
+	awaitStored(t, log, reader)
 }
 
 // forgetful keeps no marks, so that nothing but the store can tell repeats.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
@@ -38,9 +39,16 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 			}
 			return audit.Config{Path: cfg.AuditFile}
 		}),
-		fx.Provide(newMarks, fx.Annotate(newRouter, fx.ParamTags(``, `group:"handlers"`)), fx.Annotate(newLags, fx.ParamTags(``, ``, `group:"handlers"`))),
+		fx.Provide(
+			newMarks, fx.Annotate(newRouterOptions, fx.ParamTags(`group:"handlers"`)),
+			fx.Annotate(newRetrier, fx.ParamTags(``, `group:"handlers"`)), newRouter,
+			fx.Annotate(newLags, fx.ParamTags(``, ``, `group:"handlers"`)),
+		),
 		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, r *router.Router) {
 			runs(lc, shutdown, log, "router", r.Run, func(context.Context) error { return r.Close() })
+		}),
+		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, r *poison.Retrier) {
+			runs(lc, shutdown, log, "retrier", r.Run, nil)
 		}),
 		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, lags []*telemetry.Lag) {
 			for _, lag := range lags {
@@ -85,10 +93,19 @@ func newMarks(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (marksOf, e
 	return func(handler string) router.Marks { return client.Marks(handler, router.NewMarks(ownMarks)) }, nil
 }
 
-func newRouter(
-	bus pubsub.Bus, handlers []events.Handler, marks marksOf, metrics prometheus.Registerer, log *slog.Logger,
-) (*router.Router, error) {
-	return router.New(bus, handlers, router.Options{Marks: marks, Observe: router.Metrics(metrics, handlers)}, log)
+// stuckAfter is how long a record may fail alone before it is parked, and then waits before it is tried again.
+const stuckAfter = time.Minute
+
+func newRouterOptions(handlers []events.Handler, marks marksOf, metrics prometheus.Registerer) router.Options {
+	return router.Options{Marks: marks, Observe: router.Metrics(metrics, handlers), StuckAfter: stuckAfter}
+}
+
+func newRetrier(bus pubsub.Bus, handlers []events.Handler, opts router.Options, log *slog.Logger) *poison.Retrier {
+	return poison.NewRetrier(bus, handlers, opts.StuckAfter, log)
+}
+
+func newRouter(bus pubsub.Bus, retrier *poison.Retrier, opts router.Options, log *slog.Logger) (*router.Router, error) {
+	return router.New(bus, retrier.Handlers(), opts, log)
 }
 
 // newLags measures how far the handlers are behind, by the topics that they read. A process that serves the message API

@@ -25,6 +25,13 @@ func positionTests() []test {
 			save(t, s, one)
 			requireStored(t, s, map[int32]int64{one.Partition: 12, other.Partition: 7})
 		}},
+		{"what is saved late at an old position is in its place and leaves the stored position", func(t *testing.T, s Store) {
+			first, late, last := at(10, direct(alice, bob, "first")), at(11, direct(alice, bob, "late")), at(12, direct(alice, bob, "last"))
+			save(t, s, first, last)
+			save(t, s, late)
+			requireStored(t, s, map[int32]int64{first.Partition: 12})
+			requireHistory(t, s, aliceBob, stored(first), stored(late), stored(last))
+		}},
 		{"records without an effect advance the position", func(t *testing.T, s Store) {
 			one := at(10, direct(alice, bob, "one"))
 			save(t, s, one, at(11, direct(alice, bob, "one")), at(12, edit(carol, one, "not hers")))
