@@ -49,6 +49,8 @@ func TestHarmConnectionThatIsDeadButOpen(t *testing.T) {
 	crowd.goesOn("while they are apart")
 	for _, p := range probes { // some in partitions of the node that is cut off
 		require.NoError(t, p.next(ctx))
+	}
+	for _, p := range probes {
 		p.sees(t)
 	}
 	t.Log("all is shown while they are apart")
