@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -266,8 +267,12 @@ func (p *process) halt() error {
 // firstPortEnv names the first of the 10,000 ports that processes get. Tests that run at the same time should have others.
 const firstPortEnv = "MILLRACE_TEST_FIRST_PORT"
 
+// foundAddresses are those that freeAddresses has answered.
+var foundAddresses sync.Map
+
 // freeAddresses finds loopback addresses nobody listens on. While a process is down nobody takes its address by chance: the
-// ports lie below those that the system hands out to outgoing connections, and each test has a hundred of its own.
+// ports lie below those that the system hands out to outgoing connections, each test has a hundred of its own, and none is
+// found twice: whoever was to listen on it may not do so yet.
 func freeAddresses(t *testing.T, n int) []string {
 	t.Helper()
 	first := 20000
@@ -284,6 +289,9 @@ func freeAddresses(t *testing.T, n int) []string {
 	for tries := 0; len(addresses) < n; tries++ {
 		require.Less(t, tries, 1000, "no free address")
 		address := fmt.Sprintf("127.0.0.1:%d", first+rand.N(block))
+		if _, again := foundAddresses.LoadOrStore(address, true); again {
+			continue
+		}
 		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
 		if err != nil {
 			continue
