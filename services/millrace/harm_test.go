@@ -97,7 +97,10 @@ func eventuallyTrue(t *testing.T, what string, holds func() bool) {
 // committed is up to where, as a seq, the group has acknowledged the partition.
 func (c *cluster) committed(ctx context.Context, group string, partition int32) int64 {
 	c.t.Helper()
-	admin, err := kgo.NewClient(kgo.SeedBrokers(c.processes[0].ready))
+	_, broker, ok := strings.Cut(strings.Join(c.processes[0].args, " "), "--embedded-kafka-addr=")
+	require.True(c.t, ok)
+	broker, _, _ = strings.Cut(broker, " ")
+	admin, err := kgo.NewClient(kgo.SeedBrokers(broker))
 	require.NoError(c.t, err)
 	defer admin.Close()
 	offsets, err := kadm.NewClient(admin).FetchOffsets(ctx, group)

@@ -267,7 +267,7 @@ func (p *process) halt() error {
 // firstPortEnv names the first of the 10,000 ports that processes get. Tests that run at the same time should have others.
 const firstPortEnv = "MILLRACE_TEST_FIRST_PORT"
 
-// foundAddresses are those that freeAddresses has answered.
+// foundAddresses are those that freeAddresses has answered to tests that still run.
 var foundAddresses sync.Map
 
 // freeAddresses finds loopback addresses nobody listens on. While a process is down nobody takes its address by chance: the
@@ -292,6 +292,7 @@ func freeAddresses(t *testing.T, n int) []string {
 		if _, again := foundAddresses.LoadOrStore(address, true); again {
 			continue
 		}
+		t.Cleanup(func() { foundAddresses.Delete(address) })
 		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
 		if err != nil {
 			continue
