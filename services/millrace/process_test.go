@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"hash/fnv"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -13,7 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -267,32 +265,25 @@ func (p *process) halt() error {
 // firstPortEnv names the first of the 10,000 ports that processes get. Tests that run at the same time should have others.
 const firstPortEnv = "MILLRACE_TEST_FIRST_PORT"
 
-// foundAddresses are those that freeAddresses has answered to tests that still run.
-var foundAddresses sync.Map
+// portsTried counts them, of all tests.
+var portsTried atomic.Int64
 
-// freeAddresses finds loopback addresses nobody listens on. While a process is down nobody takes its address by chance: the
-// ports lie below those that the system hands out to outgoing connections, each test has a hundred of its own, and none is
-// found twice: whoever was to listen on it may not do so yet.
+// freeAddresses finds loopback addresses nobody listens on. The ports lie below those that the system hands out to outgoing
+// connections, and none comes again soon: while a process is down, or is yet to listen, nobody takes its address by chance.
 func freeAddresses(t *testing.T, n int) []string {
 	t.Helper()
-	first := 20000
+	const ports = 10_000
+	first := int64(20_000)
 	if value := os.Getenv(firstPortEnv); value != "" {
 		var err error
-		first, err = strconv.Atoi(value)
+		first, err = strconv.ParseInt(value, 10, 32)
 		require.NoError(t, err)
 	}
-	const block = 100
-	name := fnv.New32a()
-	_, _ = name.Write([]byte(t.Name())) // never fails
-	first += block * int(name.Sum32()%(10_000/block))
+	start := int64(os.Getpid()) * 100
 	addresses := make([]string, 0, n)
 	for tries := 0; len(addresses) < n; tries++ {
-		require.Less(t, tries, 1000, "no free address")
-		address := fmt.Sprintf("127.0.0.1:%d", first+rand.N(block))
-		if _, again := foundAddresses.LoadOrStore(address, true); again {
-			continue
-		}
-		t.Cleanup(func() { foundAddresses.Delete(address) })
+		require.Less(t, tries, ports, "no free address")
+		address := fmt.Sprintf("127.0.0.1:%d", first+(start+portsTried.Add(1))%ports)
 		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
 		if err != nil {
 			continue
