@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -222,18 +223,19 @@ func TestReplayIsParkedAgainWithoutPatience(t *testing.T) {
 // The poison queue that cannot be reached keeps the record where it is.
 func TestRecordThatCannotBeParkedComesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		full := true
+		var full atomic.Bool
+		full.Store(true)
 		bus := memory.NewBus(memory.Config{Fail: func(topic string, _ *message.Message) error {
-			if full && topic == events.PoisonTopic(events.TopicMessages) {
+			if full.Load() && topic == events.PoisonTopic(events.TopicMessages) {
 				return errDown
 			}
 			return nil
 		}})
 		publishEvent(t, bus, newMessage(2, "bad"))
-		attempts := 0
+		var attempts atomic.Int32
 		run(t, bus, router.Options{}, handler(func(_ context.Context, r events.Record) error {
 			if r.Message.ClientMsgID == "bad" {
-				attempts++
+				attempts.Add(1)
 				return errDown
 			}
 			return nil
@@ -242,11 +244,11 @@ func TestRecordThatCannotBeParkedComesAgain(t *testing.T) {
 		publishEvent(t, bus, newMessage(other(), "good"))
 		<-time.After(time.Minute)
 		requireNothingPoisoned(t, bus)
-		full = false
+		full.Store(false)
 		<-time.After(time.Minute)
 		require.Equal(t, "stuck: store is down", poisonQueue(t, bus, 1)[0].Metadata.Get(router.PoisonReasonHeader))
-		then := attempts
+		then := attempts.Load()
 		<-time.After(time.Minute)
-		require.Equal(t, then, attempts)
+		require.Equal(t, then, attempts.Load())
 	})
 }
