@@ -59,14 +59,20 @@ func startDev(t *testing.T, dataDir string) *dev {
 // Millrace's topics there.
 const brokersEnv = "MILLRACE_TEST_KAFKA_BROKERS"
 
-// startDevWith is startDev with parts replaced. A data directory that is new begins with an empty log, also in brokers
-// that all tests share.
+// startDevWith is startDev with parts replaced.
 func startDevWith(t *testing.T, dataDir string, replaced ...fx.Option) *dev {
 	t.Helper()
-	cfg := parse(t, config.Dev,
-		"--data-dir="+dataDir, "--jwt-secret="+secret, "--admin-addr=", "--log-level=error", "--embedded-kafka-addr=127.0.0.1:0",
-		"--connect-addr=127.0.0.1:0", "--message-addr=127.0.0.1:0", "--kafka-brokers="+os.Getenv(brokersEnv),
-	)
+	return startDevAs(t, dataDir, nil, replaced...)
+}
+
+// startDevAs is startDevWith with more flags. A data directory that is new begins with an empty log, also in brokers that
+// all tests share.
+func startDevAs(t *testing.T, dataDir string, flags []string, replaced ...fx.Option) *dev {
+	t.Helper()
+	cfg := parse(t, config.Dev, append([]string{
+		"--data-dir=" + dataDir, "--jwt-secret=" + secret, "--admin-addr=", "--log-level=error", "--embedded-kafka-addr=127.0.0.1:0",
+		"--connect-addr=127.0.0.1:0", "--message-addr=127.0.0.1:0", "--kafka-brokers=" + os.Getenv(brokersEnv),
+	}, flags...)...)
 	if files, err := os.ReadDir(dataDir); err == nil && len(files) == 0 && len(cfg.KafkaBrokers) > 0 {
 		deleteTopics(t, cfg.KafkaBrokers)
 	}

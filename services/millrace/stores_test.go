@@ -27,24 +27,31 @@ const sentTwice, sentTwiceToFerret = 10_000, 2_000
 
 // TestStoresBehaveAlikeBehindTheWholeSystem runs the whole system over each store.
 func TestStoresBehaveAlikeBehindTheWholeSystem(t *testing.T) {
-	t.Setenv("MILLRACE_SEND_RATE", "1000000")
-	t.Run("SQLite", func(t *testing.T) { useStore(t, sentTwice) })
+	t.Parallel()
+	t.Run("SQLite", func(t *testing.T) { useStore(t, "", sentTwice) })
 	t.Run("MongoDB", func(t *testing.T) {
 		server := mongotest.Start(t)
-		t.Setenv("MILLRACE_MONGODB_URI", server.Database(t))
+		messages := sentTwice
 		if server.Ferret {
-			useStore(t, sentTwiceToFerret)
-		} else {
-			useStore(t, sentTwice)
+			messages = sentTwiceToFerret
 		}
+		useStore(t, server.Database(t), messages)
 	})
 }
 
-func useStore(t *testing.T, messages int) {
-	dir := t.TempDir()
-	chatOverStore(t, startDev(t, dir))
-	replayOverStore(t, dir)
-	sendTwice(t, dir, messages)
+// overStore is the whole system over MongoDB, or over SQLite if the URI is empty.
+type overStore struct{ dir, mongoDB string }
+
+func (o overStore) start(t *testing.T, replaced ...fx.Option) *dev {
+	t.Helper()
+	return startDevAs(t, o.dir, []string{"--mongodb-uri=" + o.mongoDB, "--send-rate=1000000"}, replaced...)
+}
+
+func useStore(t *testing.T, mongoDB string, messages int) {
+	system := overStore{t.TempDir(), mongoDB}
+	chatOverStore(t, system.start(t))
+	replayOverStore(t, system)
+	sendTwice(t, system, messages)
 }
 
 // chatOverStore edits, recalls, reads and has a group.
@@ -98,12 +105,12 @@ func chatOverStore(t *testing.T, d *dev) {
 }
 
 // replayOverStore has a message stored after the ones behind it, which does not move back how far the store is.
-func replayOverStore(t *testing.T, dir string) {
+func replayOverStore(t *testing.T, system overStore) {
 	var set atomic.Bool
 	set.Store(true)
 	var log pubsub.Bus
 	var reader message.Store
-	d := startDevWith(t, dir, trapped(&set), fx.Populate(&log, &reader))
+	d := system.start(t, trapped(&set), fx.Populate(&log, &reader))
 	defer d.stop()
 	a := join(t, d.url(), alice, nil)
 	to := client.ToUser(3000)
@@ -139,7 +146,7 @@ func (forgetful) Marked(_ context.Context, ids ...string) []events.Position {
 func (forgetful) Mark(context.Context, ...router.Mark) {}
 
 // sendTwice sends messages in forty conversations, and all of them again after a restart.
-func sendTwice(t *testing.T, dir string, messages int) {
+func sendTwice(t *testing.T, system overStore, messages int) {
 	const peers = 40
 	each := messages / peers
 	var first []string
@@ -147,7 +154,7 @@ func sendTwice(t *testing.T, dir string, messages int) {
 	var reader message.Store
 	forgetting := fx.Decorate(func(marksOf) marksOf { return func(string) router.Marks { return forgetful{} } })
 	for range 2 {
-		d := startDevWith(t, dir, fx.Populate(&log, &reader), forgetting)
+		d := system.start(t, fx.Populate(&log, &reader), forgetting)
 		a := join(t, d.url(), alice, nil)
 		var sent []string
 		for some := range slices.Chunk(numbered(0, each), 25) { // each lane a few at a time
@@ -176,7 +183,7 @@ func sendTwice(t *testing.T, dir string, messages int) {
 		d.stop()
 	}
 
-	d := startDevWith(t, dir, fx.Populate(&reader))
+	d := system.start(t, fx.Populate(&reader))
 	a := join(t, d.url(), alice, nil)
 	for peer := range int64(peers) {
 		conversation := events.Direct(alice, 2000+peer)
