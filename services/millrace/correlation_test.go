@@ -68,6 +68,7 @@ func (j *journal) followed(t *testing.T, id string, want map[string]string) {
 }
 
 func TestEndToEndOneIDLeadsFromTheSocketThroughEveryHandler(t *testing.T) {
+	besideOthers(t)
 	var set atomic.Bool
 	set.Store(true)
 	var log journal

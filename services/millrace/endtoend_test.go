@@ -22,6 +22,7 @@ const (
 )
 
 func TestEndToEndDirectChatReachesBothAndHistory(t *testing.T) {
+	besideOthers(t)
 	d := startDev(t, t.TempDir())
 	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)
 
@@ -41,6 +42,7 @@ func TestEndToEndDirectChatReachesBothAndHistory(t *testing.T) {
 }
 
 func TestEndToEndMessageToOneselfIsOnePush(t *testing.T) {
+	besideOthers(t)
 	d := startDev(t, t.TempDir())
 	a := join(t, d.url(), alice, nil)
 	a.sends(t, client.ToUser(alice), "note")
@@ -49,6 +51,7 @@ func TestEndToEndMessageToOneselfIsOnePush(t *testing.T) {
 }
 
 func TestEndToEndGroupSeesWhatLiesBetweenJoiningAndLeaving(t *testing.T) {
+	besideOthers(t)
 	d := startDev(t, t.TempDir())
 	a, b, c := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil), join(t, d.url(), carol, nil)
 	ctx := t.Context()
@@ -87,6 +90,7 @@ func TestEndToEndGroupSeesWhatLiesBetweenJoiningAndLeaving(t *testing.T) {
 }
 
 func TestEndToEndClientThatWasAwayGetsWhatItMissedOnceAndInOrder(t *testing.T) {
+	besideOthers(t)
 	d := startDev(t, t.TempDir())
 	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)
 	for _, content := range numbered(0, 10) {
@@ -105,6 +109,7 @@ func TestEndToEndClientThatWasAwayGetsWhatItMissedOnceAndInOrder(t *testing.T) {
 }
 
 func TestEndToEndTooMuchMissedIsSaid(t *testing.T) {
+	besideOthers(t)
 	d := startDev(t, t.TempDir())
 	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)
 	a.sends(t, client.ToUser(bob), "first")
@@ -125,6 +130,7 @@ func TestEndToEndTooMuchMissedIsSaid(t *testing.T) {
 }
 
 func TestEndToEndRepeatedSendIsOneMessageAlsoAfterARestart(t *testing.T) {
+	besideOthers(t)
 	dir := t.TempDir()
 	d := startDev(t, dir)
 	send := client.Send{Target: client.ToUser(bob), Content: "once", ClientMsgID: "c-1"}
@@ -157,6 +163,7 @@ func TestEndToEndRepeatedSendIsOneMessageAlsoAfterARestart(t *testing.T) {
 }
 
 func TestEndToEndHistorySurvivesARestartAndClientsResume(t *testing.T) {
+	besideOthers(t)
 	dir := t.TempDir()
 	d := startDev(t, dir)
 	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)
@@ -178,6 +185,7 @@ func TestEndToEndHistorySurvivesARestartAndClientsResume(t *testing.T) {
 }
 
 func TestEndToEndForeignProducersRecordIsStoredAndPushed(t *testing.T) {
+	besideOthers(t)
 	d := startDev(t, t.TempDir())
 	b := join(t, d.url(), bob, nil)
 	producer, err := kgo.NewClient(kgo.SeedBrokers(d.brokers...))
@@ -205,6 +213,7 @@ func TestEndToEndForeignProducersRecordIsStoredAndPushed(t *testing.T) {
 }
 
 func TestEndToEndRecordLooksToOtherConsumersAsByContract(t *testing.T) {
+	besideOthers(t)
 	d := startDev(t, t.TempDir())
 	sent := join(t, d.url(), alice, nil).sends(t, client.ToUser(bob), "hello <&>")
 

@@ -59,6 +59,14 @@ func startDev(t *testing.T, dataDir string) *dev {
 // Millrace's topics there.
 const brokersEnv = "MILLRACE_TEST_KAFKA_BROKERS"
 
+// besideOthers lets the test run beside others, unless they share the topics of given brokers.
+func besideOthers(t *testing.T) {
+	t.Helper()
+	if os.Getenv(brokersEnv) == "" {
+		t.Parallel()
+	}
+}
+
 // startDevWith is startDev with parts replaced.
 func startDevWith(t *testing.T, dataDir string, replaced ...fx.Option) *dev {
 	t.Helper()

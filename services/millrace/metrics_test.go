@@ -17,6 +17,7 @@ import (
 )
 
 func TestEndToEndMetricsTellWhatHappened(t *testing.T) {
+	besideOthers(t)
 	var reg *prometheus.Registry
 	d := startDevWith(t, t.TempDir(), fx.Populate(&reg))
 	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)

@@ -62,6 +62,7 @@ func listPoison(t *testing.T, brokers brokerAddrs, args ...string) []listed {
 }
 
 func TestEndToEndPoisonedMessageIsStoredInItsPlaceOnceItIsReplayed(t *testing.T) {
+	besideOthers(t)
 	var set atomic.Bool
 	set.Store(true)
 	var log pubsub.Bus
@@ -127,6 +128,7 @@ func TestEndToEndPoisonedMessageIsStoredInItsPlaceOnceItIsReplayed(t *testing.T)
 }
 
 func TestEndToEndMisplacedRecordIsSentHome(t *testing.T) {
+	besideOthers(t)
 	d := startDev(t, t.TempDir())
 	b := join(t, d.url(), bob, nil)
 	producer, err := kgo.NewClient(kgo.SeedBrokers(d.brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()))

@@ -18,6 +18,7 @@ func (u *user) online(t *testing.T, users ...int64) []int64 {
 }
 
 func TestEndToEndPresenceIsAnsweredAndItsChangesArePushed(t *testing.T) {
+	besideOthers(t)
 	d := startDev(t, t.TempDir())
 	a := join(t, d.url(), alice, nil)
 	require.Equal(t, []int64{alice}, a.online(t, carol, bob, alice, alice))

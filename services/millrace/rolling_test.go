@@ -14,6 +14,7 @@ import (
 // A client that repeats nothing by itself sends one message after the other while one of two message nodes stops in
 // order and comes back: it must not notice.
 func TestMessageNodeThatStopsInOrderRefusesNoSend(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()

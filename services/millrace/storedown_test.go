@@ -78,6 +78,7 @@ func switched(down *atomic.Bool) fx.Option {
 }
 
 func TestEndToEndWhileTheStoreIsDownMessagesAreAcceptedPushedAndResumed(t *testing.T) {
+	besideOthers(t)
 	var down atomic.Bool
 	d := startDevWith(t, t.TempDir(), switched(&down))
 	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)
@@ -108,6 +109,7 @@ func TestEndToEndWhileTheStoreIsDownMessagesAreAcceptedPushedAndResumed(t *testi
 }
 
 func TestEndToEndWhatTheStoreMustGiveFollowsOnceItIsBack(t *testing.T) {
+	besideOthers(t)
 	dir := t.TempDir()
 	d := startDev(t, dir)
 	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)

@@ -53,6 +53,7 @@ func ailing(set *atomic.Bool) fx.Option {
 }
 
 func TestEndToEndStuckMessageHoldsUpNobodyAndIsStoredInItsPlaceOnceItCanBe(t *testing.T) {
+	besideOthers(t)
 	var ails atomic.Bool
 	ails.Store(true)
 	d := startDevWith(t, t.TempDir(), ailing(&ails))

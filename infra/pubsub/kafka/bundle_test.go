@@ -71,6 +71,7 @@ func TestBundleIsWhatHasComeWhileTheOneBeforeWasHandled(t *testing.T) {
 }
 
 func TestOfABundleGivenBackOnlyTheRestComesAgain(t *testing.T) {
+	t.Parallel()
 	at := brokers(t)
 	topic := newTopic(t, at, 1)
 	bus := open(t, Config{Brokers: at})

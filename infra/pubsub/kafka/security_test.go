@@ -41,6 +41,7 @@ func secured(t *testing.T) (addr, certFile string) {
 }
 
 func TestTLSAndSASLForBothClients(t *testing.T) {
+	t.Parallel()
 	login, loginCert := secured(t)
 	mutual, cert, key := encrypted(t, tls.RequireAndVerifyClientCert)
 	for name, test := range map[string]struct {
@@ -94,6 +95,7 @@ func TestTLSAndSASLForBothClients(t *testing.T) {
 }
 
 func TestRefusedAccessIsAnErrorAtOnce(t *testing.T) {
+	t.Parallel()
 	login, loginCert := secured(t)
 	mutual, cert, _ := encrypted(t, tls.RequireAndVerifyClientCert)
 	stranger, strangerKey := securitytest.Certificate(t)

@@ -123,6 +123,7 @@ func contentOf(t *testing.T, db *DB) []any {
 }
 
 func TestAServerThatIsGoneIsATransientError(t *testing.T) {
+	t.Parallel()
 	server := mongotest.Start(t)
 	if !server.Ferret {
 		t.Skip("this stops the server, which is not ours")
@@ -143,6 +144,7 @@ func TestAServerThatIsGoneIsATransientError(t *testing.T) {
 }
 
 func TestACallWithoutDeadlineEndsAllTheSame(t *testing.T) {
+	t.Parallel()
 	server := mongotest.Start(t)
 	if !server.Ferret {
 		t.Skip("this stops the server, which is not ours")
