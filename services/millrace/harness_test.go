@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"os"
 	"slices"
 	"strconv"
@@ -36,6 +37,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(playMillrace) != "" {
 		main()
 		return
+	}
+	// They wait more than they work: for brokers that start, for members that join, for a pace. A -parallel given goes before.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
 	}
 	// Sarama counts with a library that keeps one goroutine for the life of the process.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
