@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -75,6 +76,11 @@ type Router struct {
 	consumers   []*consumer
 	subscribers []message.Subscriber
 	log         *slog.Logger
+
+	mu       sync.Mutex
+	started  bool
+	closed   bool
+	returned chan struct{} // closed when Run has
 }
 
 // New joins the handlers' consumer groups. Nothing is handled before Run. The router must be closed, also if never run.
@@ -85,7 +91,7 @@ func New(bus pubsub.Bus, handlers []events.Handler, opts Options, log *slog.Logg
 	if err != nil {
 		return nil, fmt.Errorf("new router: %w", err)
 	}
-	r := &Router{router: router, log: log}
+	r := &Router{router: router, log: log, returned: make(chan struct{})}
 	names := make(map[string]bool, len(handlers))
 	for _, h := range handlers {
 		if names[h.Name] {
@@ -107,13 +113,15 @@ func New(bus pubsub.Bus, handlers []events.Handler, opts Options, log *slog.Logg
 // Run handles records until the context is done or the router is closed; then it returns nil once those in hand are
 // finished or given back. It must be called at most once.
 func (r *Router) Run(ctx context.Context) error {
+	if !r.start() {
+		return nil
+	}
+	defer close(r.returned)
 	for _, c := range r.consumers {
 		if err := c.start(); err != nil {
 			return err
 		}
 	}
-	returned := make(chan struct{})
-	defer close(returned)
 	// Watermill itself does not heed the context while there are no handlers.
 	stop := context.AfterFunc(ctx, func() {
 		select {
@@ -121,7 +129,7 @@ func (r *Router) Run(ctx context.Context) error {
 			if err := r.router.Close(); err != nil {
 				r.log.Error("router did not close in order", "error", err)
 			}
-		case <-returned:
+		case <-r.returned:
 		}
 	})
 	defer stop()
@@ -129,6 +137,14 @@ func (r *Router) Run(ctx context.Context) error {
 		return fmt.Errorf("run router: %w", err)
 	}
 	return nil
+}
+
+// start reports whether the router may run: it was not closed before.
+func (r *Router) start() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.started = !r.closed
+	return r.started
 }
 
 // Running is closed once all handlers have subscribed.
@@ -150,6 +166,17 @@ func (r *Router) Ready() error {
 // Close ends Run and leaves the consumer groups. Records in hand have twice the timeout to finish; the others come again
 // to whoever reads the partition next.
 func (r *Router) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	started := r.started
+	r.mu.Unlock()
+	if started {
+		// Watermill cannot be stopped while it subscribes.
+		select {
+		case <-r.router.Running():
+		case <-r.returned:
+		}
+	}
 	select {
 	case <-r.router.Running():
 		return errors.Join(r.router.Close(), r.closeSubscribers())

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -230,4 +231,23 @@ func TestHandlersOfOneNameAreRefused(t *testing.T) {
 	bus := memory.NewBus(memory.Config{})
 	_, err := router.New(bus, []events.Handler{handler(nil), handler(nil)}, router.Options{}, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, `"test"`)
+}
+
+// However far it has come with subscribing.
+func TestRouterThatIsClosedWhileItStartsEndsInOrder(t *testing.T) {
+	for i := range 50 {
+		bus := memory.NewBus(memory.Config{})
+		work := func(context.Context, events.Record) error { return nil }
+		handlers := []events.Handler{handler(work), handler(work), handler(work)}
+		for n := range handlers {
+			handlers[n].Name, handlers[n].Group = fmt.Sprint("test-", n), fmt.Sprint("group-", n)
+		}
+		r, err := router.New(bus, handlers, quick(), slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		ended := make(chan error, 1)
+		go func() { ended <- r.Run(context.Background()) }()
+		<-time.After(time.Duration(i) * 20 * time.Microsecond) // a different moment each time; decides nothing
+		require.NoError(t, r.Close())
+		require.NoError(t, <-ended)
+	}
 }
