@@ -1,62 +1,29 @@
 package main
 
 import (
-	"context"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/fx"
 
-	"millrace/events"
 	"millrace/handlers/storage"
 	"millrace/infra/router"
 	"millrace/services/client"
 )
 
-// ailingStore fails to save one content while it is set. Whatever else is saved with it is saved.
-type ailingStore struct {
-	storeWriter
-	ails *atomic.Bool
-}
-
-func (s *ailingStore) SaveBatch(ctx context.Context, batch []events.Record) []error {
-	errs := make([]error, len(batch))
-	var rest []events.Record
-	var places []int
-	for i, r := range batch {
-		if s.ails.Load() && r.Message != nil && r.Message.Content == trap {
-			errs[i] = errDown
-			continue
-		}
-		rest, places = append(rest, r), append(places, i)
-	}
-	if len(rest) > 0 {
-		for i, err := range s.storeWriter.SaveBatch(ctx, rest) {
-			errs[places[i]] = err
-		}
-	}
-	return errs
-}
-
-// ailing puts it between, and makes parking quick.
-func ailing(set *atomic.Bool) fx.Option {
-	return fx.Decorate(
-		func(w storage.Store) storage.Store { return &ailingStore{w, set} },
+func TestEndToEndStuckMessageHoldsUpNobodyAndIsStoredInItsPlaceOnceItCanBe(t *testing.T) {
+	besideOthers(t)
+	var store ill
+	store.set(0, trap, false)
+	d := startDevWith(t, t.TempDir(), fx.Decorate(
+		func(w storage.Store) storage.Store { return &illStore{w, &store} },
 		func(o router.Options) router.Options {
 			o.StuckAfter, o.RetryPause = 100*time.Millisecond, time.Millisecond
 			return o
 		},
-	)
-}
-
-func TestEndToEndStuckMessageHoldsUpNobodyAndIsStoredInItsPlaceOnceItCanBe(t *testing.T) {
-	besideOthers(t)
-	var ails atomic.Bool
-	ails.Store(true)
-	d := startDevWith(t, t.TempDir(), ailing(&ails))
+	))
 	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)
 	a.sends(t, client.ToUser(bob), "one")
 	stuck := a.sends(t, client.ToUser(bob), trap)
@@ -78,7 +45,7 @@ func TestEndToEndStuckMessageHoldsUpNobodyAndIsStoredInItsPlaceOnceItCanBe(t *te
 	require.NoError(t, err)
 	require.Contains(t, shown, `poison_reason: "stuck: the store is down"`)
 
-	ails.Store(false)
+	store.set(0, "", false)
 	require.Equal(t, []string{"one", trap, "two"}, contents(eventually(t, b, stuck.Conversation, 3)))
 	require.Eventually(t, func() bool { return len(listPoison(t, d.brokers)) == 0 }, patience, 10*time.Millisecond)
 	a.sends(t, client.ToUser(bob), "three")
