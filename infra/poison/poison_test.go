@@ -68,15 +68,7 @@ func run(t *testing.T, bus pubsub.Bus, workers ...*worker) (settle func()) {
 	for i, w := range workers {
 		handlers[i] = w.Handler
 	}
-	r, err := router.New(bus, handlers, router.Options{RetryPause: time.Millisecond}, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	ended := make(chan error, 1)
-	go func() { ended <- r.Run(context.Background()) }()
-	<-r.Running()
-	t.Cleanup(func() {
-		require.NoError(t, r.Close())
-		require.NoError(t, <-ended)
-	})
+	runHandlers(t, bus, handlers, router.Options{RetryPause: time.Millisecond})
 	return func() {
 		t.Helper()
 		log := bus.Log(events.TopicMessages)
@@ -89,6 +81,20 @@ func run(t *testing.T, bus pubsub.Bus, workers ...*worker) (settle func()) {
 			}, patience, time.Millisecond)
 		}
 	}
+}
+
+// runHandlers runs them until the end of the test.
+func runHandlers(t *testing.T, bus pubsub.Bus, handlers []events.Handler, opts router.Options) {
+	t.Helper()
+	r, err := router.New(bus, handlers, opts, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(context.Background()) }()
+	<-r.Running()
+	t.Cleanup(func() {
+		require.NoError(t, r.Close())
+		require.NoError(t, <-ended)
+	})
 }
 
 func publish(t *testing.T, bus pubsub.Bus, key, value string) events.Position {

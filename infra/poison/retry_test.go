@@ -76,17 +76,8 @@ func TestStuckRecordIsTriedAgainUntilItIsHandledInItsPlace(t *testing.T) {
 			handled[r.Partition] = append(handled[r.Partition], fmt.Sprintf("%s at %d", content, r.Seq))
 			return nil
 		}}
-		log := slog.New(slog.DiscardHandler)
-		retrier := poison.NewRetrier(bus, []events.Handler{h}, time.Minute, log)
-		r, err := router.New(bus, retrier.Handlers(), router.Options{StuckAfter: time.Minute}, log)
-		require.NoError(t, err)
-		ended := make(chan error, 1)
-		go func() { ended <- r.Run(context.Background()) }()
-		<-r.Running()
-		t.Cleanup(func() {
-			require.NoError(t, r.Close())
-			require.NoError(t, <-ended)
-		})
+		retrier := poison.NewRetrier(bus, []events.Handler{h}, time.Minute, slog.New(slog.DiscardHandler))
+		runHandlers(t, bus, retrier.Handlers(), router.Options{StuckAfter: time.Minute})
 		retrying(t, retrier)
 
 		trap := newMessage(2, "trap")
