@@ -160,10 +160,18 @@ func (k *talker) change(ctx context.Context, i int, conversation, messageID stri
 	return nil
 }
 
-// insist repeats what is refused as unavailable. A message that was acknowledged exists: any other refusal is an error.
+// insist asks for it until it is done. A message that was acknowledged exists: any refusal but unavailable is an error.
 func (k *talker) insist(ctx context.Context, r client.Request) error {
-	for {
+	return insist(ctx, func() error {
 		_, err := k.client.Call(ctx, r)
+		return err
+	})
+}
+
+// insist tries again while the answer is that something is unavailable, as a client should.
+func insist(ctx context.Context, try func() error) error {
+	for {
+		err := try()
 		if !errors.Is(err, &client.Error{Code: client.Unavailable}) {
 			return err
 		}
@@ -219,7 +227,7 @@ func startCrowd(ctx context.Context, t *testing.T, gateways []string) *crowd {
 		users = append(users, c.talkers[i].id)
 	}
 	c.watches.users = users
-	group, err := c.talkers[0].client.Group(ctx, client.GroupCreate{Name: "all", Members: users})
+	group, err := (&user{Client: c.talkers[0].client}).Group(ctx, client.GroupCreate{Name: "all", Members: users})
 	require.NoError(t, err)
 	c.group, c.room = group.GroupID, events.Group(group.GroupID)
 	c.journal.Members(c.room, users...)

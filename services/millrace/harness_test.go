@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"flag"
 	"os"
 	"slices"
@@ -152,6 +153,21 @@ type user struct {
 	*client.Client
 	id   int64
 	seen chan client.Push
+}
+
+// Group is the client's, tried again while storing takes longer than the server waits for it.
+func (u *user) Group(ctx context.Context, r client.Request) (group client.Group, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if create, ok := r.(client.GroupCreate); ok {
+		create.ClientMsgID = rand.Text() // repeated, it is the same group
+		r = create
+	}
+	err = insist(ctx, func() (err error) {
+		group, err = u.Client.Group(ctx, r)
+		return err
+	})
+	return group, err
 }
 
 // join connects a user, from the cursor if there is one.
