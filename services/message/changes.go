@@ -13,7 +13,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// lookupWait is how long an edit or recall waits for its message to be stored.
+// lookupWait is how long an edit or recall waits for its message to be stored, and a page of history for what is to stand
+// in it.
 const lookupWait = time.Second
 
 // markRead answers once the mark is in the log; the store keeps the highest.
@@ -88,12 +89,7 @@ func (s *Service) ownMessage(
 	}
 	m, err := s.store.Message(ctx, conversation, id)
 	if errors.Is(err, store.ErrNotFound) {
-		ends, endErr := s.ends.get(ctx)
-		if endErr != nil {
-			return m, endErr
-		}
-		p := events.Partition(conversation, s.partitions)
-		if err := s.waitStored(ctx, events.Position{Partition: p, Seq: ends[p]}, lookupWait); err != nil {
+		if err := s.storedNow(ctx, conversation, lookupWait); err != nil {
 			return m, err
 		}
 		m, err = s.store.Message(ctx, conversation, id)

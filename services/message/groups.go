@@ -185,7 +185,7 @@ func (s *Service) changeGroup(
 		return nil, err
 	}
 	s.copyToGroups(ctx, e, by)
-	if err := s.waitStored(ctx, pos, storedWait); err != nil {
+	if err := s.waitStored(ctx, map[int32]int64{pos.Partition: pos.Seq}, storedWait); err != nil {
 		return nil, err
 	}
 	s.members.void(e.GroupID)

@@ -23,6 +23,7 @@ func (s *Service) history(ctx context.Context, r *millracev1.HistoryRequest) (*m
 	if err != nil {
 		return nil, err
 	}
+	s.soonStored(ctx, r.GetConversation())
 	visible, err := s.visible(ctx, r.GetUser(), r.GetConversation())
 	if err != nil {
 		return nil, err
@@ -48,6 +49,7 @@ func (s *Service) conversations(
 	if err != nil {
 		return nil, err
 	}
+	s.soonStored(ctx, "")
 	heads, err := s.store.Heads(ctx, r.GetUser(), limit)
 	if err != nil {
 		return nil, err

@@ -156,7 +156,7 @@ func TestConversationsTellTheLastMessageAndWhatIsUnread(t *testing.T) {
 	n.storing(t)
 	n.publish(t, said(2, 1, "a"), said(2, 1, "b"), said(1, 3, "c"))
 	last := n.publish(t, said(2, 1, "d"))[0]
-	require.NoError(t, n.service.waitStored(t.Context(), last, storedWait))
+	require.NoError(t, n.service.waitStored(t.Context(), map[int32]int64{last.Partition: last.Seq}, storedWait))
 	read := &millracev1.MarkReadRequest{User: 1, Conversation: "u:1:2", Seq: last.Seq}
 
 	unread := func() int32 {
@@ -175,4 +175,34 @@ func TestConversationsTellTheLastMessageAndWhatIsUnread(t *testing.T) {
 	require.Equal(t, int32(3), unread())
 	require.NoError(t, second(n.MarkRead(t.Context(), read)))
 	eventually(t, func() bool { return unread() == 0 })
+}
+
+// Storing begins some time after publishing.
+func TestHistoryHasWhatWasAcknowledgedBefore(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	n.storing(t)
+	for i := range 50 {
+		id := fmt.Sprint(i)
+		n.publish(t, said(1, 2, id))
+		page, err := n.History(t.Context(), &millracev1.HistoryRequest{User: 2, Conversation: "u:1:2", Limit: 1})
+		require.NoError(t, err)
+		require.Equal(t, []string{id}, texts(page.GetMessages()))
+		heads, err := n.Conversations(t.Context(), &millracev1.ConversationsRequest{User: 2})
+		require.NoError(t, err)
+		require.Equal(t, id, heads.GetConversations()[0].GetLast().GetContent())
+	}
+}
+
+// A record that goes to the poison queue is never stored: nobody waits for it.
+func TestHistoryDoesNotWaitForWhatIsPoison(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	n.storing(t)
+	n.publish(t, said(1, 2, "a"))
+	n.publishRaw(t, "u:1:2", "poison")
+	end := n.end(t)
+	eventually(t, func() bool {
+		committed, err := n.bus.Log(events.TopicMessages).Committed(t.Context(), storageGroup)
+		return err == nil && reaches(committed, end)
+	})
+	require.NoError(t, n.service.storedNow(t.Context(), "u:1:2", lookupWait))
 }

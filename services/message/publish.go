@@ -92,19 +92,3 @@ func (s *Service) publishEvent(
 	}
 	return pos, nil
 }
-
-// waitStored returns once everything up to the position is stored, or with an error after the time given.
-func (s *Service) waitStored(ctx context.Context, pos events.Position, atMost time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, atMost)
-	defer cancel()
-	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		stored, err := s.stored.get(ctx)
-		if err == nil && stored[pos.Partition] >= pos.Seq {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("position %s: %w", pos, errors.Join(errNotStored, err))
-		}
-		sleep(ctx, pause)
-	}
-}

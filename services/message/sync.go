@@ -31,12 +31,21 @@ func (s *Service) sync(ctx context.Context, r *millracev1.SyncRequest, send func
 	if err != nil {
 		return err
 	}
-	start := v.start(r, known && !v.catch.over)
+	recovered := known && !v.catch.over
+	answered := recovered
+	if !recovered && r.GetResume() && len(r.GetThrough()) == 0 {
+		if r, v, err = s.behindHistory(ctx, r, v); err != nil {
+			return err
+		}
+		answered = true
+	}
+	start := v.start(r, answered)
+	start.Recovered = recovered
 	err = send(&millracev1.SyncResponse{Kind: &millracev1.SyncResponse_Start{Start: start}})
 	if err != nil {
 		return err
 	}
-	if start.GetRecovered() {
+	if answered {
 		if err := v.sendDeliveries(r, start, send); err != nil {
 			return err
 		}
@@ -44,6 +53,33 @@ func (s *Service) sync(ctx context.Context, r *millracev1.SyncRequest, send func
 	return send(&millracev1.SyncResponse{Kind: &millracev1.SyncResponse_End{End: &millracev1.SyncEnd{
 		Memberships: v.memberships(), MembershipsKnown: v.complete(),
 	}}})
+}
+
+// behindHistory is for a user that has to reload by history: it answers a request and a view that begin where history ends.
+// That is the end of the log, unless storage is behind by more than a moment, and not by too much.
+func (s *Service) behindHistory(
+	ctx context.Context, r *millracev1.SyncRequest, v *view,
+) (*millracev1.SyncRequest, *view, error) {
+	end := make(map[int32]int64, len(v.end))
+	for p, seq := range v.end {
+		end[int32(p)] = seq
+	}
+	if v.stored != nil && s.waitStored(ctx, end, lookupWait) != nil {
+		stored, err := s.stored.get(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		again := &millracev1.SyncRequest{User: r.GetUser(), Cursor: stored, Resume: true, Handled: r.GetHandled()}
+		further, known, err := s.catchUp(ctx, again)
+		if err != nil {
+			return nil, nil, err
+		}
+		if known && !further.catch.over {
+			return again, further, nil
+		}
+	}
+	v.catch = catch{}
+	return &millracev1.SyncRequest{User: r.GetUser()}, v, nil
 }
 
 // memberships answers only what is sure; who can live with less calls Sync.

@@ -47,7 +47,7 @@ func (n *node) sync(t testing.TB, r *millracev1.SyncRequest) synced {
 		for _, span := range response.GetDeliveries().GetSpans() {
 			p := span.GetPartition()
 			if _, begun := reached[p]; !begun {
-				reached[p] = r.GetCursor()[p]
+				reached[p] = s.GetCursor()[p]
 			}
 			require.Equal(t, reached[p], span.GetAfter(), "spans of a partition meet")
 			reached[p] = span.GetThrough()
@@ -167,6 +167,7 @@ func TestSyncKeepsToTheStaysOfAGroup(t *testing.T) {
 func TestSyncDoesNotRecoverWithACursorOfAnotherLog(t *testing.T) {
 	n := newNode(t, memory.Config{})
 	n.publish(t, said(1, 2, "a"))
+	n.keepAll(t)
 	end := n.end(t)
 	p := events.Partition("u:1:2", 4)
 	for name, cursor := range map[string]map[int32]int64{
@@ -215,6 +216,25 @@ func TestSyncGivesUpWhenTooMuchWasMissed(t *testing.T) {
 			require.True(t, s.known)
 		})
 	}
+}
+
+// Who has to reload by history is given what history does not have yet.
+func TestSyncGoesOnWhereHistoryEndsWhenTooMuchWasMissed(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	p := events.Partition("u:1:2", 4)
+	cursor := n.end(t)
+	for i := range maxMissed {
+		n.publish(t, said(2, 1, fmt.Sprint(i)))
+	}
+	n.keepAll(t)
+	stored := n.end(t)
+	behind := n.publish(t, said(2, 1, "behind"), said(2, 1, "further behind"), said(2, 3, "not ours"))
+	s := n.resume(t, 1, cursor)
+	require.False(t, s.GetRecovered())
+	require.Equal(t, stored, s.GetCursor())
+	require.Equal(t, n.end(t), s.GetEnd())
+	require.Equal(t, map[int32][]int64{p: seqs(behind[:2])}, s.got)
+	require.True(t, s.known)
 }
 
 func TestSyncReachesAsFarAsPushNodesHadHandled(t *testing.T) {

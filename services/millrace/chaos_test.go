@@ -31,6 +31,7 @@ type chaosRun struct {
 	Accepted int            `json:"accepted"`
 	Changed  int            `json:"changed"`
 	Moved    int            `json:"members_moved"`
+	Reloaded int            `json:"reloaded"` // clients that had missed more than is resumed
 	Failed   bool           `json:"failed"`
 	Faults   []chaosOutcome `json:"faults"`
 }
@@ -76,7 +77,8 @@ func runChaos(t *testing.T, seed uint64) {
 
 	run := &chaosRun{Seed: seed, Log: *chaosLog}
 	defer func() {
-		run.Accepted, run.Changed, run.Moved, run.Failed = crowd.journal.AckedCount(), crowd.journal.AgreedCount(), crowd.moved, t.Failed()
+		run.Accepted, run.Changed, run.Failed = crowd.journal.AckedCount(), crowd.journal.AgreedCount(), t.Failed()
+		run.Moved, run.Reloaded = crowd.moved, crowd.reloads()
 		run.tell(t)
 	}()
 	faults := schedule(seed, broker, len(c.proxies), len(crowd.talkers))
@@ -126,8 +128,8 @@ func (r *chaosRun) tell(t *testing.T) {
 	if len(r.Faults) > 0 {
 		slowest = slices.MaxFunc(r.Faults, func(a, b chaosOutcome) int { return int(1000 * (a.AckedAfter - b.AckedAfter)) })
 	}
-	t.Logf("seed %d on %s: %d accepted, %d changed, %d members moved, %d faults; slowest: acknowledged again %.1f s after %s",
-		r.Seed, r.Log, r.Accepted, r.Changed, r.Moved, len(r.Faults), slowest.AckedAfter, slowest.fault)
+	t.Logf("seed %d on %s: %d accepted, %d changed, %d members moved, %d clients reloaded, %d faults; slowest: acknowledged again %.1f s after %s",
+		r.Seed, r.Log, r.Accepted, r.Changed, r.Moved, r.Reloaded, len(r.Faults), slowest.AckedAfter, slowest.fault)
 	if *chaosJSON == "" {
 		return
 	}

@@ -37,6 +37,9 @@ type talker struct {
 	watches *watches                    // that wait for its next message; may be nil
 	heard   func(client.Push)           // is told of every push, if set
 	left    atomic.Pointer[func(error)] // is told why a connection ended, if set
+	diary   diary
+	loaded  map[string]bool // messages that history told after too much was missed: they may still come as pushes
+	reloads atomic.Int64    // how often it was too much
 }
 
 func (k *talker) connect(ctx context.Context) (err error) {
@@ -45,12 +48,14 @@ func (k *talker) connect(ctx context.Context) (err error) {
 		URL: k.url, Token: token(k.id), NetDial: k.network.dial,
 		OnPush: k.note,
 		OnConnect: func(session client.Connected) {
+			k.diary.note("connected, recovered %t, complete %t", session.Recovered, session.Complete)
 			if !session.Recovered && again {
-				k.journal.Reported(fmt.Sprintf("user %d cannot resume", k.id))
+				k.reload(ctx)
 			}
 			again = true
 		},
-		OnDisconnect: func(err error, _ time.Duration) {
+		OnDisconnect: func(err error, retryIn time.Duration) {
+			k.diary.note("away, again in %s: %v", retryIn, err)
 			if left := k.left.Load(); left != nil {
 				(*left)(err)
 			}
@@ -71,6 +76,9 @@ func (k *talker) note(p client.Push) {
 	}
 	switch p.Type {
 	case events.NewMessage:
+		if k.loaded[p.Message.MessageID] {
+			return
+		}
 		k.journal.Shown(p.Conversation, k.id, seen(p.Seq, p.Message))
 		k.watches.shown(k.id, p.Message.ClientMsgID)
 	case events.MessageEdited:
@@ -183,22 +191,66 @@ func insist(ctx context.Context, try func() error) error {
 	}
 }
 
-// history journals a whole conversation as the server tells it.
-func (k *talker) history(ctx context.Context, conversation string) error {
-	var all []oracle.Message
-	after := int64(0)
-	for {
-		page, err := k.client.History(ctx, client.History{Conversation: conversation, AfterSeq: &after, Limit: 200})
+// reload loads all conversations as the protocol wants it of who has missed too much, over a connection of its own:
+// nothing newer is shown meanwhile. A gateway that is away is waited for.
+func (k *talker) reload(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := k.reloadOnce(ctx)
+		k.diary.note("reloaded: %v", err)
+		if err == nil {
+			k.reloads.Add(1)
+			return
+		}
+		wait(ctx, sendEvery)
+	}
+}
+
+func (k *talker) reloadOnce(ctx context.Context) error {
+	reader, err := client.Dial(ctx, client.Config{URL: k.url, Token: token(k.id)})
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	heads, err := reader.Conversations(ctx, 0)
+	if err != nil {
+		return err
+	}
+	k.loaded = make(map[string]bool)
+	for _, head := range heads {
+		all, err := wholeHistory(ctx, reader, head.Conversation)
 		if err != nil {
 			return err
+		}
+		for _, m := range all {
+			k.loaded[m.ID] = true
+		}
+		k.journal.Reloaded(head.Conversation, k.id, all)
+	}
+	return nil
+}
+
+// history journals a whole conversation as the server tells it.
+func (k *talker) history(ctx context.Context, conversation string) error {
+	all, err := wholeHistory(ctx, k.client, conversation)
+	if err == nil {
+		k.journal.History(conversation, all)
+	}
+	return err
+}
+
+func wholeHistory(ctx context.Context, c *client.Client, conversation string) (all []oracle.Message, err error) {
+	after := int64(0)
+	for {
+		page, err := c.History(ctx, client.History{Conversation: conversation, AfterSeq: &after, Limit: 200})
+		if err != nil {
+			return nil, err
 		}
 		for _, m := range page.Messages {
 			all = append(all, seen(m.Seq, &m.PushMessage))
 			after = m.Seq
 		}
 		if !page.More {
-			k.journal.History(conversation, all)
-			return nil
+			return all, nil
 		}
 	}
 }
@@ -280,8 +332,7 @@ func (c *crowd) end(ctx context.Context) {
 	for _, k := range c.talkers {
 		require.NoError(t, k.client.Close())
 	}
-	violations := c.journal.Check()
-	require.Empty(t, violations[:min(len(violations), 20)], "%d violations", len(violations))
+	c.judge("in the end")
 	t.Logf("%d messages and %d changes acknowledged, stored and shown once to everybody in one order", c.journal.AckedCount(), c.journal.AgreedCount())
 }
 
@@ -298,10 +349,33 @@ func (c *crowd) awaitWhole(ctx context.Context, what string) {
 		return len(c.journal.Check()) == 0
 	}, healing, 200*time.Millisecond, what)
 	if !whole {
-		violations := c.journal.Check()
-		require.Empty(c.t, violations[:min(len(violations), 20)], "%s: %d violations", what, len(violations))
+		c.judge(what)
 	}
 	c.t.Logf("%s: whole after %s", what, time.Since(begin).Round(time.Millisecond))
+}
+
+// reloads is how often somebody had missed more than is resumed.
+func (c *crowd) reloads() (n int) {
+	for _, k := range slices.Concat(c.talkers, c.guests) {
+		n += int(k.reloads.Load())
+	}
+	return n
+}
+
+// judge fails the test if a promise was broken: it tells how often each rule was, with an example, and how everybody fared.
+func (c *crowd) judge(what string) {
+	c.t.Helper()
+	violations := c.journal.Check()
+	if len(violations) == 0 {
+		return
+	}
+	for rule, broken := range oracle.ByRule(violations) {
+		c.t.Errorf("%s: %d times %s, such as: %s", what, len(broken), rule, broken[:min(len(broken), 5)])
+	}
+	for _, k := range slices.Concat(c.talkers, c.guests) {
+		c.t.Logf("user %d on %s: %s", k.id, k.url, &k.diary)
+	}
+	c.t.FailNow()
 }
 
 // welcomeGuests lets users join and leave the room by turns until the traffic ends; they are on both gateways.

@@ -159,7 +159,7 @@ func (c *cluster) killAll() {
 	}
 	for _, p := range c.processes {
 		log, _ := os.ReadFile(p.log)
-		c.t.Logf("the end of the log of %s:\n%s", p.name, log[max(0, len(log)-3000):])
+		c.t.Logf("the end of the log of %s:\n%s", p.name, log[max(0, len(log)-20_000):])
 	}
 }
 

@@ -88,11 +88,7 @@ func (c *conversation) checkChanges(stays map[int64][]stay, report report) {
 func (c *conversation) view(reader int64) map[string]Change {
 	view := make(map[string]Change, len(c.shown[reader]))
 	for _, m := range c.shown[reader] {
-		ended := Change{MessageID: m.ID, Content: m.Content, Recalled: m.Recalled}
-		if m.Recalled {
-			ended.Content = ""
-		}
-		view[m.ID] = ended
+		view[m.ID] = m.state()
 	}
 	for _, change := range c.changed[reader] {
 		if _, ok := view[change.MessageID]; ok {
@@ -100,6 +96,14 @@ func (c *conversation) view(reader int64) map[string]Change {
 		}
 	}
 	return view
+}
+
+// state is how the message looks, told as the change that made it so.
+func (m Message) state() Change {
+	if m.Recalled {
+		return Change{MessageID: m.ID, Recalled: true}
+	}
+	return Change{MessageID: m.ID, Content: m.Content}
 }
 
 // changesOf lists the positions of a message's changes, as the reader that was shown the most of them saw them.

@@ -31,6 +31,15 @@ type Violation struct {
 
 func (v Violation) String() string { return fmt.Sprintf("%s: %s: %s", v.Rule, v.Conversation, v.What) }
 
+// ByRule sorts violations by what they break.
+func ByRule(violations []Violation) map[Rule][]Violation {
+	sorted := make(map[Rule][]Violation)
+	for _, v := range violations {
+		sorted[v.Rule] = append(sorted[v.Rule], v)
+	}
+	return sorted
+}
+
 // Check lists what was broken, in a stable order; nothing if every promise held.
 func (j *Journal) Check() []Violation {
 	j.mu.Lock()

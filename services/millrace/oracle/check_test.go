@@ -110,6 +110,26 @@ func TestBrokenJournalIsFound(t *testing.T) {
 	}
 }
 
+// Whoever missed too much loads the history: what it shows by that counts as shown, and changed where it is.
+func TestReloadedHistoryIsShown(t *testing.T) {
+	j := good()
+	c := j.conversations[room]
+	edited, recalled := Change{MessageID: "id-a", Content: "is"}, Change{MessageID: "id-b", Recalled: true}
+	j.Asked(room, edited)
+	j.Asked(room, recalled)
+	j.Changed(room, 1, 40, edited)
+	j.Changed(room, 1, 50, recalled)
+	c.history[0].Content, c.history[1].Recalled = "is", true
+	c.shown[2] = c.shown[2][:1]
+	require.NotEmpty(t, j.Check())
+	j.Reloaded(room, 2, c.history)
+	require.Empty(t, j.Check())
+	j.Reloaded(room, 2, c.history)
+	require.Empty(t, j.Check(), "a second time nothing is new")
+	j.Reloaded(room, 2, []Message{{ID: "id-a", Seq: 10, Content: "was"}})
+	require.NotEmpty(t, j.Check())
+}
+
 // changing is a journal in which everything went well: user 3 joins at 15 and leaves at 35, message a is edited twice, b is
 // recalled, and c is edited after user 3 has left.
 func changing() *Journal {

@@ -72,6 +72,23 @@ func (j *Journal) Shown(name string, reader int64, m Message) {
 	j.with(name, func(c *conversation) { c.shown[reader] = append(c.shown[reader], m) })
 }
 
+// Reloaded notes a whole history that the reader's client showed because it had missed too much: what it had not shown yet
+// is shown by that, and what looks otherwise by then has changed.
+func (j *Journal) Reloaded(name string, reader int64, messages []Message) {
+	j.with(name, func(c *conversation) {
+		view := c.view(reader)
+		for _, m := range messages {
+			before, shown := view[m.ID]
+			switch now := m.state(); {
+			case !shown:
+				c.shown[reader] = append(c.shown[reader], m)
+			case now != before:
+				c.changed[reader] = append(c.changed[reader], now)
+			}
+		}
+	})
+}
+
 // History notes the whole history of a conversation, ascending, as it is in the end.
 func (j *Journal) History(name string, messages []Message) {
 	j.with(name, func(c *conversation) { c.history = messages })
