@@ -177,14 +177,17 @@ func (f *feed) owe(r events.Range) {
 
 // reconcile subscribes the session to exactly the groups that its user has at the end of what Sync answered, or that it
 // has seen it join since. Where that is not what it was subscribed to, it has to ask once more: something may have been
-// missed, or come too much. Where the groups are not known it is left with none, for it may have left any of them.
+// missed, or come too much. So may have been a stay that ended before the one it has seen begin. Where the groups are not
+// known it is left with none, for it may have left any of them.
 func (h *hub) reconcile(sub *subscriber, a *synced) (again bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	want := map[int64]struct{}{}
 	for _, m := range a.end.GetMemberships() {
 		want[m.GetGroupId()] = struct{}{}
-		again = h.enter(sub, m.GetGroupId(), stay{joined: m.GetJoinedSeq(), partition: unknownPartition}) || again
+		later := sub.groups[m.GetGroupId()].joined > m.GetJoinedSeq()
+		entered := h.enter(sub, m.GetGroupId(), stay{joined: m.GetJoinedSeq(), partition: unknownPartition})
+		again = again || later || entered
 	}
 	for group, s := range sub.groups {
 		if has(want, group) || s.partition != unknownPartition && s.joined > a.start.GetEnd()[s.partition] {

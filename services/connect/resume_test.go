@@ -149,6 +149,31 @@ func TestAGroupThatOnlySyncKnowsOfMissesNothing(t *testing.T) {
 	c.pushed("live")
 }
 
+// The hub has seen the user come back before the session learns that it had been a member.
+func TestWhoLeavesAndComesBackWhileConnectingMissesNothing(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	s.w.append(s.w.membership(events.GroupCreated, 7, 2, 1, 2))
+	witness, _ := s.connect(2)
+	s.message.stale = true
+	var once sync.Once
+	s.message.afterSync = func() {
+		once.Do(func() {
+			s.w.tell(2, 7, "before it left")
+			witness.pushed("before it left")
+			for _, move := range []events.Type{events.MemberLeft, events.MemberJoined} {
+				s.w.append(s.w.membership(move, 7, 1))
+				require.Equal(t, string(move), witness.read().Push.Type)
+			}
+		})
+	}
+	c, _ := s.connect(1)
+	c.pushed("before it left")
+	require.Equal(t, string(events.MemberLeft), c.read().Push.Type)
+	require.Equal(t, string(events.MemberJoined), c.read().Push.Type)
+	s.w.tell(2, 7, "live")
+	c.pushed("live")
+}
+
 func TestWhoJoinsSeesWhatFollowsAndWhoLeavesNothingMore(t *testing.T) {
 	s := startSimple(t, connect.Config{})
 	owner, _ := s.connect(1)

@@ -452,6 +452,9 @@ func (n *pushNode) Attach(stream millracev1.PushService_AttachServer) error {
 }
 
 func (n *pushNode) request(a *attachment, r *millracev1.AttachRequest) {
+	if _, ok := n.attached[a]; !ok {
+		return // its stream is broken
+	}
 	switch kind := r.GetKind().(type) {
 	case *millracev1.AttachRequest_Signal:
 		for a := range n.attached {
