@@ -1,5 +1,7 @@
 package oracle
 
+import "slices"
+
 // Change is an edit or a recall of a message.
 type Change struct {
 	MessageID string
@@ -52,9 +54,12 @@ func (c *conversation) checkChanges(stays map[int64][]stay, report report) {
 			latest[change.bare()] = max(latest[change.bare()], change.pos)
 		}
 	}
-	for _, change := range c.agreed {
-		if _, ok := latest[change]; !ok {
-			report(Lost, "a change of message %s was acknowledged and nobody was shown it", change.MessageID)
+	superseded := map[string]bool{}
+	for _, change := range slices.Backward(c.agreed) {
+		if _, ok := latest[change]; ok {
+			superseded[change.MessageID] = true
+		} else if !superseded[change.MessageID] {
+			report(Lost, "a change of message %s was acknowledged and nobody was shown it or a later one", change.MessageID)
 		}
 	}
 	last := map[string]Change{}

@@ -61,6 +61,22 @@ func TestChangeShownToWhoeverResumesIsTheLatest(t *testing.T) {
 	require.NotEmpty(t, j.Check())
 }
 
+// Where all were away, nobody was shown any but the latest change.
+func TestChangeThatOnlyALaterOneWasShownOfIsNotLost(t *testing.T) {
+	j := good()
+	was, is := Change{MessageID: "id-a", Content: "was"}, Change{MessageID: "id-a", Content: "is"}
+	for _, change := range []Change{was, is} {
+		j.Asked(room, change)
+		j.Agreed(room, change)
+	}
+	j.conversations[room].history[0].Content = "is"
+	require.NotEmpty(t, j.Check())
+	for _, reader := range []int64{1, 2} {
+		j.Changed(room, reader, 40, is)
+	}
+	require.Empty(t, j.Check())
+}
+
 func TestBrokenJournalIsFound(t *testing.T) {
 	for name, test := range map[string]struct {
 		rule   Rule
