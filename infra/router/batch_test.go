@@ -15,25 +15,28 @@ import (
 	"millrace/infra/router"
 )
 
-// pairs is a bus whose subscribers get each record together with a second one that stands for what waits behind it.
-type pairs struct {
+// bundles is a bus whose subscribers get each record together with others that stand for what waits behind it.
+type bundles struct {
 	*memory.Bus
-	behind *message.Message
+	behind []*message.Message
 }
 
-func (b pairs) Records(msg *message.Message) []*message.Message {
-	first, second := msg.Copy(), b.behind.Copy()
-	first.SetContext(msg.Context())
-	second.SetContext(context.WithValue(msg.Context(), behindKey{}, true))
-	return []*message.Message{first, second}
+func (b bundles) Records(msg *message.Message) []*message.Message {
+	var all []*message.Message
+	for i, m := range append([]*message.Message{msg}, b.behind...) {
+		m = m.Copy()
+		m.SetContext(context.WithValue(msg.Context(), placeKey{}, int64(i)))
+		all = append(all, m)
+	}
+	return all
 }
 
-type behindKey struct{}
+type placeKey struct{}
 
-func (b pairs) Position(msg *message.Message) (events.Position, error) {
+func (b bundles) Position(msg *message.Message) (events.Position, error) {
 	pos, err := b.Bus.Position(msg)
-	if msg.Context().Value(behindKey{}) != nil {
-		pos.Seq++
+	if place, ok := msg.Context().Value(placeKey{}).(int64); ok {
+		pos.Seq += place
 	}
 	return pos, err
 }
@@ -56,7 +59,7 @@ func TestBatchIsTriedFirstAndWhatFailsIsHandledAlone(t *testing.T) {
 		"too few answers":  {func([]events.Record) []error { return nil }, both},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bus := pairs{memory.NewBus(memory.Config{}), message.NewMessage("", behind)}
+			bus := bundles{memory.NewBus(memory.Config{}), []*message.Message{message.NewMessage("", behind)}}
 			var batches journal[[]string]
 			var alone, observed journal[string]
 			var settled journal[events.Position]
@@ -87,8 +90,50 @@ func TestBatchIsTriedFirstAndWhatFailsIsHandledAlone(t *testing.T) {
 	}
 }
 
+// A store that was too slow for a batch is given one again, before every single record of it was too much.
+func TestBatchOfWhichNothingWasHandledIsTriedAgain(t *testing.T) {
+	const records = 16
+	bus := bundles{Bus: memory.NewBus(memory.Config{})}
+	for i := 1; i < records; i++ {
+		behind, err := events.Encode(newMessage(2, strconv.Itoa(i)))
+		require.NoError(t, err)
+		bus.behind = append(bus.behind, message.NewMessage("", behind))
+	}
+	for failing, want := range [][]int{{16}, {16, 15}, {16, 15, 13}, {16, 15, 13, 9}, {16, 15, 13, 9}} {
+		var batches journal[int]
+		var alone journal[string]
+		var settled journal[events.Position]
+		h := handler(func(_ context.Context, r events.Record) error {
+			alone.add(r.Message.ClientMsgID)
+			return nil
+		})
+		h.HandleBatch = func(_ context.Context, records []events.Record) []error {
+			batches.add(len(records))
+			errs := make([]error, len(records))
+			if len(batches.all()) <= failing {
+				for i := range errs {
+					errs[i] = errDown
+				}
+			}
+			return errs
+		}
+		h.Settled = func(p events.Position) { settled.add(p) }
+		bus.Bus = memory.NewBus(memory.Config{})
+		publishEvent(t, bus, newMessage(2, "0"))
+		run(t, bus, quick(), h)
+		settled.wait(t, records)
+		requireAllCommitted(t, bus)
+		require.Equal(t, want, batches.all())
+		handledAlone := records
+		if failing < len(want) {
+			handledAlone -= want[failing]
+		}
+		require.Len(t, alone.all(), handledAlone)
+	}
+}
+
 func TestBatchLeavesOutWhatIsNotForTheHandler(t *testing.T) {
-	bus := pairs{memory.NewBus(memory.Config{}), message.NewMessage("", []byte("undecodable"))}
+	bus := bundles{memory.NewBus(memory.Config{}), []*message.Message{message.NewMessage("", []byte("undecodable"))}}
 	var batches journal[int]
 	h := handler(func(context.Context, events.Record) error { return nil })
 	h.HandleBatch = func(_ context.Context, records []events.Record) []error {
@@ -102,7 +147,7 @@ func TestBatchLeavesOutWhatIsNotForTheHandler(t *testing.T) {
 	require.Equal(t, "undecodable", string(poisonQueue(t, bus, 1)[0].Payload))
 }
 
-var _ pubsub.Bus = pairs{}
+var _ pubsub.Bus = bundles{}
 
 // The records of many conversations, of which some fail for a while and some for good, over a bus that makes bundles.
 func TestBatchesOverKafkaKeepOrderAndLoseNothing(t *testing.T) {

@@ -68,11 +68,18 @@ func newConsumer(bus pubsub.Bus, h events.Handler, opts Options, log *slog.Logge
 }
 
 // consume takes the records of a message in order. Where one fails, or the partition is being taken away, the message is
-// given back with what is left of it.
+// given back with what is left of it. A batch of which nothing could be handled, as of a store that is slow, is tried again
+// behind one record that was handled alone, then behind two, four and so on.
 func (c *consumer) consume(msg *message.Message) error {
 	records := c.bus.Records(msg)
-	ahead := c.handleBatch(records)
+	var ahead map[*message.Message]bool
+	batch, alone := 0, 1
 	for i, r := range records {
+		if i == batch {
+			if ahead = c.handleBatch(records[i:]); len(ahead) == 0 {
+				batch, alone = batch+alone, 2*alone
+			}
+		}
 		if i > 0 && takenAway(msg) || !ahead[r] && !c.deliver(r) {
 			// Nacked here and not by an error: Watermill would write a line of its own for that.
 			msg.Nack()

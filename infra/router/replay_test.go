@@ -76,7 +76,7 @@ func TestReplayStaysOutOfBatches(t *testing.T) {
 	replay := message.NewMessage("", value)
 	replay.Metadata.Set(router.ReplayHandlerHeader, "test")
 	replay.Metadata.Set(router.ReplayPositionHeader, first.String())
-	bus := pairs{log, replay}
+	bus := bundles{log, []*message.Message{replay}}
 	var batched, alone journal[string]
 	h := handler(func(_ context.Context, r events.Record) error {
 		alone.add(r.Message.ClientMsgID)

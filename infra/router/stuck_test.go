@@ -128,7 +128,7 @@ func TestRecordOfABundleIsParkedWhenTheRestOfItIsHandled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		value, err := events.Encode(newMessage(2, "behind"))
 		require.NoError(t, err)
-		bus := pairs{memory.NewBus(memory.Config{}), message.NewMessage("", value)}
+		bus := bundles{memory.NewBus(memory.Config{}), []*message.Message{message.NewMessage("", value)}}
 		start := time.Now()
 		var settled journal[events.Position]
 		h := handler(func(context.Context, events.Record) error { return errDown })
