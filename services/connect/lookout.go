@@ -4,28 +4,64 @@ import (
 	"context"
 	"time"
 
-	"millrace/events"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// lookoutEvery is how often the end of the log is asked for while some push node is not attached.
-const lookoutEvery = time.Second
+const (
+	// lookoutEvery is how often the end of the log is asked for.
+	lookoutEvery = time.Second
+	// stalledTurns is for how many of these turns nothing of a partition must have been delivered to take it for one of
+	// which nobody tells.
+	stalledTurns = 5
+)
 
-// lookOut sees to the partitions of a push node that is not attached but holds them all the same, as one does that is cut
-// off from this gateway alone: nobody else would tell of them. What the log had a turn ago and is not delivered by now is
-// read from it.
+// turn is what a look at the log told, by partition.
+type turn struct{ end, covered map[int32]int64 }
+
+// lookOut sees to partitions of which no push node tells this gateway: the one that holds them may be cut off from it
+// alone, or unknown to it. While some node that is known is not attached, what the log had a turn ago and is not delivered
+// by now is read from it. Else only partitions that have not moved for a while are: one that lags is not to be burdened.
 func (g *Gateway) lookOut(ctx context.Context) {
-	var before map[int32]int64
+	var turns []turn
 	for sleep(ctx, lookoutEvery) {
-		if g.apart.Load() == 0 {
-			before = nil
+		covered := g.hub.covered()
+		g.hub.reach(untold(turns, covered, g.apart.Load() > 0))
+		end, err := g.nodes.end(ctx)
+		if err != nil {
+			turns = nil
 			continue
 		}
-		g.hub.reach(before)
-		if end, err := g.nodes.end(ctx); err == nil {
-			before = end
+		turns = append(turns, turn{end, covered})
+		turns = turns[max(0, len(turns)-stalledTurns):]
+	}
+}
+
+// untold answers how far partitions go of which nobody seems to tell.
+func untold(turns []turn, covered map[int32]int64, apart bool) map[int32]int64 {
+	switch {
+	case apart && len(turns) > 0:
+		return turns[len(turns)-1].end
+	case len(turns) < stalledTurns:
+		return nil
+	}
+	stalled := map[int32]int64{}
+	for p, seq := range turns[0].end {
+		if covered[p] == turns[0].covered[p] {
+			stalled[p] = seq
 		}
 	}
+	return stalled
+}
+
+// covered tells up to where the partitions are delivered.
+func (h *hub) covered() map[int32]int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	covered := make(map[int32]int64, len(h.partitions))
+	for id, p := range h.partitions {
+		covered[id] = p.covered
+	}
+	return covered
 }
 
 // reach tells the hub how far the partitions go.
@@ -39,13 +75,15 @@ func (h *hub) reach(end map[int32]int64) {
 	}
 }
 
-// end asks for the end of the log, which Sync tells anybody: here a user who has nothing.
+// end asks for the end of the log.
 func (n *nodes) end(ctx context.Context) (map[int32]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
-	answer, err := n.syncOnce(ctx, &millracev1.SyncRequest{User: events.MaxID})
-	if err != nil {
-		return nil, err
-	}
-	return answer.start.GetEnd(), nil
+	var end map[int32]int64
+	err := n.call(ctx, func(ctx context.Context, c millracev1.MessageServiceClient) error {
+		answer, err := c.Ends(ctx, &millracev1.EndsRequest{})
+		end = answer.GetEnd()
+		return err
+	})
+	return end, err
 }

@@ -29,3 +29,17 @@ func TestHarmRecordsOfANodeThatIsCutOffAreReadFromTheLog(t *testing.T) {
 	c.pushed("two")
 	c.pushed("three")
 }
+
+// A push node that the gateway does not know holds all partitions, and lives.
+func TestHarmRecordsOfANodeThatIsUnknownAreReadFromTheLog(t *testing.T) {
+	w := newWorld(4)
+	near := w.newPushNode()
+	unknown := w.newPushNode(0, 1, 2, 3)
+	r := start(t, connect.Config{}, []connect.Conn{serveMessages(t, &messageNode{w: w})}, []connect.Conn{servePushes(t, near)})
+	c, _ := r.connect(1)
+	w.say(2, 1, "one")
+	w.say(2, 1, "two")
+	c.pushed("one")
+	c.pushed("two")
+	w.set(func(*world) { require.Len(t, unknown.holds, 4) })
+}

@@ -30,7 +30,6 @@ type world struct {
 	endsLag       int64 // records that the node that answers Sync has not heard of
 	readLimit     int64 // records that ReadLog reads at once
 	reads         int   // calls of ReadLog
-	syncs         int   // calls of Sync
 }
 
 func newWorld(partitions int32) *world {
@@ -234,7 +233,6 @@ func (n *messageNode) Sync(r *millracev1.SyncRequest, stream millracev1.MessageS
 func (w *world) sync(r *millracev1.SyncRequest) []*millracev1.SyncResponse {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.syncs++
 	ends := w.ends()
 	for p, seq := range r.GetHandled() {
 		if seq > ends[p] {
@@ -286,6 +284,12 @@ func (w *world) sync(r *millracev1.SyncRequest) []*millracev1.SyncResponse {
 		answer = append(answer, &millracev1.SyncResponse{Kind: &millracev1.SyncResponse_Deliveries{Deliveries: deliveries}})
 	}
 	return append(answer, &millracev1.SyncResponse{Kind: &millracev1.SyncResponse_End{End: end}})
+}
+
+func (n *messageNode) Ends(context.Context, *millracev1.EndsRequest) (*millracev1.EndsResponse, error) {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	return &millracev1.EndsResponse{End: n.w.ends()}, nil
 }
 
 func (n *messageNode) ReadLog(r *millracev1.ReadLogRequest, stream millracev1.MessageService_ReadLogServer) error {

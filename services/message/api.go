@@ -47,6 +47,12 @@ func (s *Service) Memberships(
 	return answer(s.memberships(ctx, r))
 }
 
+// Ends implements the call of the contract.
+func (s *Service) Ends(ctx context.Context, _ *millracev1.EndsRequest) (*millracev1.EndsResponse, error) {
+	end, err := s.ends.get(ctx)
+	return answer(&millracev1.EndsResponse{End: end}, err)
+}
+
 // CreateGroup implements the call of the contract.
 func (s *Service) CreateGroup(
 	ctx context.Context, r *millracev1.CreateGroupRequest,

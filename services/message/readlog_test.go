@@ -148,3 +148,13 @@ func TestReadLogDeliversNoRepeats(t *testing.T) {
 	bus.Trim(events.TopicMessages, events.Position{Seq: 2})
 	require.Equal(t, []int64{3, 4}, read(), "the first is gone")
 }
+
+func TestEndsTellsWhereTheLogEnds(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	n.publish(t, said(1, 2, "a"), said(1, 2, "b"))
+	r, err := n.Ends(t.Context(), &millracev1.EndsRequest{})
+	require.NoError(t, err)
+	require.Equal(t, n.end(t), r.GetEnd())
+	n.bus.endFails.Store(true)
+	requireCode(t, codes.Unavailable, second(n.Ends(t.Context(), &millracev1.EndsRequest{})))
+}

@@ -1825,6 +1825,87 @@ func (x *ReadLogResponse) GetSpan() *Span {
 	return nil
 }
 
+type EndsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndsRequest) Reset() {
+	*x = EndsRequest{}
+	mi := &file_millrace_v1_message_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndsRequest) ProtoMessage() {}
+
+func (x *EndsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndsRequest.ProtoReflect.Descriptor instead.
+func (*EndsRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{30}
+}
+
+type EndsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Per partition the position of the last record.
+	End           map[int32]int64 `protobuf:"bytes,1,rep,name=end,proto3" json:"end,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndsResponse) Reset() {
+	*x = EndsResponse{}
+	mi := &file_millrace_v1_message_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndsResponse) ProtoMessage() {}
+
+func (x *EndsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndsResponse.ProtoReflect.Descriptor instead.
+func (*EndsResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *EndsResponse) GetEnd() map[int32]int64 {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
 type Group struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	GroupId int64                  `protobuf:"varint,1,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
@@ -1838,7 +1919,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_millrace_v1_message_proto_msgTypes[30]
+	mi := &file_millrace_v1_message_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1850,7 +1931,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[30]
+	mi := &file_millrace_v1_message_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1863,7 +1944,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{30}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Group) GetGroupId() int64 {
@@ -1908,7 +1989,7 @@ type CreateGroupRequest struct {
 
 func (x *CreateGroupRequest) Reset() {
 	*x = CreateGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[31]
+	mi := &file_millrace_v1_message_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1920,7 +2001,7 @@ func (x *CreateGroupRequest) String() string {
 func (*CreateGroupRequest) ProtoMessage() {}
 
 func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[31]
+	mi := &file_millrace_v1_message_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1933,7 +2014,7 @@ func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupRequest.ProtoReflect.Descriptor instead.
 func (*CreateGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{31}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CreateGroupRequest) GetSender() *Sender {
@@ -1973,7 +2054,7 @@ type CreateGroupResponse struct {
 
 func (x *CreateGroupResponse) Reset() {
 	*x = CreateGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[32]
+	mi := &file_millrace_v1_message_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1985,7 +2066,7 @@ func (x *CreateGroupResponse) String() string {
 func (*CreateGroupResponse) ProtoMessage() {}
 
 func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[32]
+	mi := &file_millrace_v1_message_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1998,7 +2079,7 @@ func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupResponse.ProtoReflect.Descriptor instead.
 func (*CreateGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{32}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CreateGroupResponse) GetGroup() *Group {
@@ -2018,7 +2099,7 @@ type GetGroupRequest struct {
 
 func (x *GetGroupRequest) Reset() {
 	*x = GetGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[33]
+	mi := &file_millrace_v1_message_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2030,7 +2111,7 @@ func (x *GetGroupRequest) String() string {
 func (*GetGroupRequest) ProtoMessage() {}
 
 func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[33]
+	mi := &file_millrace_v1_message_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2043,7 +2124,7 @@ func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{33}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetGroupRequest) GetUser() int64 {
@@ -2069,7 +2150,7 @@ type GetGroupResponse struct {
 
 func (x *GetGroupResponse) Reset() {
 	*x = GetGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[34]
+	mi := &file_millrace_v1_message_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2081,7 +2162,7 @@ func (x *GetGroupResponse) String() string {
 func (*GetGroupResponse) ProtoMessage() {}
 
 func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[34]
+	mi := &file_millrace_v1_message_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2094,7 +2175,7 @@ func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupResponse.ProtoReflect.Descriptor instead.
 func (*GetGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{34}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetGroupResponse) GetGroup() *Group {
@@ -2114,7 +2195,7 @@ type JoinGroupRequest struct {
 
 func (x *JoinGroupRequest) Reset() {
 	*x = JoinGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[35]
+	mi := &file_millrace_v1_message_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2126,7 +2207,7 @@ func (x *JoinGroupRequest) String() string {
 func (*JoinGroupRequest) ProtoMessage() {}
 
 func (x *JoinGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[35]
+	mi := &file_millrace_v1_message_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2139,7 +2220,7 @@ func (x *JoinGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGroupRequest.ProtoReflect.Descriptor instead.
 func (*JoinGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{35}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *JoinGroupRequest) GetSender() *Sender {
@@ -2165,7 +2246,7 @@ type JoinGroupResponse struct {
 
 func (x *JoinGroupResponse) Reset() {
 	*x = JoinGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[36]
+	mi := &file_millrace_v1_message_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2177,7 +2258,7 @@ func (x *JoinGroupResponse) String() string {
 func (*JoinGroupResponse) ProtoMessage() {}
 
 func (x *JoinGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[36]
+	mi := &file_millrace_v1_message_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2190,7 +2271,7 @@ func (x *JoinGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGroupResponse.ProtoReflect.Descriptor instead.
 func (*JoinGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{36}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *JoinGroupResponse) GetGroup() *Group {
@@ -2210,7 +2291,7 @@ type LeaveGroupRequest struct {
 
 func (x *LeaveGroupRequest) Reset() {
 	*x = LeaveGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[37]
+	mi := &file_millrace_v1_message_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2222,7 +2303,7 @@ func (x *LeaveGroupRequest) String() string {
 func (*LeaveGroupRequest) ProtoMessage() {}
 
 func (x *LeaveGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[37]
+	mi := &file_millrace_v1_message_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2235,7 +2316,7 @@ func (x *LeaveGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveGroupRequest.ProtoReflect.Descriptor instead.
 func (*LeaveGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{37}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *LeaveGroupRequest) GetSender() *Sender {
@@ -2260,7 +2341,7 @@ type LeaveGroupResponse struct {
 
 func (x *LeaveGroupResponse) Reset() {
 	*x = LeaveGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[38]
+	mi := &file_millrace_v1_message_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2272,7 +2353,7 @@ func (x *LeaveGroupResponse) String() string {
 func (*LeaveGroupResponse) ProtoMessage() {}
 
 func (x *LeaveGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[38]
+	mi := &file_millrace_v1_message_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2285,7 +2366,7 @@ func (x *LeaveGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveGroupResponse.ProtoReflect.Descriptor instead.
 func (*LeaveGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{38}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{40}
 }
 
 type AddMemberRequest struct {
@@ -2299,7 +2380,7 @@ type AddMemberRequest struct {
 
 func (x *AddMemberRequest) Reset() {
 	*x = AddMemberRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[39]
+	mi := &file_millrace_v1_message_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2311,7 +2392,7 @@ func (x *AddMemberRequest) String() string {
 func (*AddMemberRequest) ProtoMessage() {}
 
 func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[39]
+	mi := &file_millrace_v1_message_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2324,7 +2405,7 @@ func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberRequest.ProtoReflect.Descriptor instead.
 func (*AddMemberRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{39}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AddMemberRequest) GetSender() *Sender {
@@ -2357,7 +2438,7 @@ type AddMemberResponse struct {
 
 func (x *AddMemberResponse) Reset() {
 	*x = AddMemberResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[40]
+	mi := &file_millrace_v1_message_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2369,7 +2450,7 @@ func (x *AddMemberResponse) String() string {
 func (*AddMemberResponse) ProtoMessage() {}
 
 func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[40]
+	mi := &file_millrace_v1_message_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2382,7 +2463,7 @@ func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberResponse.ProtoReflect.Descriptor instead.
 func (*AddMemberResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{40}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AddMemberResponse) GetGroup() *Group {
@@ -2403,7 +2484,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[41]
+	mi := &file_millrace_v1_message_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2415,7 +2496,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[41]
+	mi := &file_millrace_v1_message_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2428,7 +2509,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{41}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RemoveMemberRequest) GetSender() *Sender {
@@ -2461,7 +2542,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[42]
+	mi := &file_millrace_v1_message_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2473,7 +2554,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[42]
+	mi := &file_millrace_v1_message_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2486,7 +2567,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{42}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RemoveMemberResponse) GetGroup() *Group {
@@ -2643,7 +2724,13 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x05after\x18\x02 \x01(\x03R\x05after\x12\x18\n" +
 	"\athrough\x18\x03 \x01(\x03R\athrough\"8\n" +
 	"\x0fReadLogResponse\x12%\n" +
-	"\x04span\x18\x01 \x01(\v2\x11.millrace.v1.SpanR\x04span\"f\n" +
+	"\x04span\x18\x01 \x01(\v2\x11.millrace.v1.SpanR\x04span\"\r\n" +
+	"\vEndsRequest\"|\n" +
+	"\fEndsResponse\x124\n" +
+	"\x03end\x18\x01 \x03(\v2\".millrace.v1.EndsResponse.EndEntryR\x03end\x1a6\n" +
+	"\bEndEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"f\n" +
 	"\x05Group\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x03R\agroupId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -2681,7 +2768,8 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\bgroup_id\x18\x02 \x01(\x03R\agroupId\x12\x12\n" +
 	"\x04user\x18\x03 \x01(\x03R\x04user\"@\n" +
 	"\x14RemoveMemberResponse\x12(\n" +
-	"\x05group\x18\x01 \x01(\v2\x12.millrace.v1.GroupR\x05group2\xff\t\n" +
+	"\x05group\x18\x01 \x01(\v2\x12.millrace.v1.GroupR\x05group2\xbc\n" +
+	"\n" +
 	"\x0eMessageService\x12V\n" +
 	"\rSendWSMessage\x12!.millrace.v1.SendWSMessageRequest\x1a\".millrace.v1.SendWSMessageResponse\x12T\n" +
 	"\vSendBatches\x12\x1f.millrace.v1.SendBatchesRequest\x1a .millrace.v1.SendBatchesResponse(\x010\x01\x12D\n" +
@@ -2692,7 +2780,8 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\rRecallMessage\x12!.millrace.v1.RecallMessageRequest\x1a\".millrace.v1.RecallMessageResponse\x12P\n" +
 	"\vMemberships\x12\x1f.millrace.v1.MembershipsRequest\x1a .millrace.v1.MembershipsResponse\x12=\n" +
 	"\x04Sync\x12\x18.millrace.v1.SyncRequest\x1a\x19.millrace.v1.SyncResponse0\x01\x12F\n" +
-	"\aReadLog\x12\x1b.millrace.v1.ReadLogRequest\x1a\x1c.millrace.v1.ReadLogResponse0\x01\x12P\n" +
+	"\aReadLog\x12\x1b.millrace.v1.ReadLogRequest\x1a\x1c.millrace.v1.ReadLogResponse0\x01\x12;\n" +
+	"\x04Ends\x12\x18.millrace.v1.EndsRequest\x1a\x19.millrace.v1.EndsResponse\x12P\n" +
 	"\vCreateGroup\x12\x1f.millrace.v1.CreateGroupRequest\x1a .millrace.v1.CreateGroupResponse\x12G\n" +
 	"\bGetGroup\x12\x1c.millrace.v1.GetGroupRequest\x1a\x1d.millrace.v1.GetGroupResponse\x12J\n" +
 	"\tJoinGroup\x12\x1d.millrace.v1.JoinGroupRequest\x1a\x1e.millrace.v1.JoinGroupResponse\x12M\n" +
@@ -2713,7 +2802,7 @@ func file_millrace_v1_message_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_message_proto_rawDescData
 }
 
-var file_millrace_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_millrace_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_millrace_v1_message_proto_goTypes = []any{
 	(*Sender)(nil),                // 0: millrace.v1.Sender
 	(*SendWSMessageRequest)(nil),  // 1: millrace.v1.SendWSMessageRequest
@@ -2745,25 +2834,28 @@ var file_millrace_v1_message_proto_goTypes = []any{
 	(*SyncEnd)(nil),               // 27: millrace.v1.SyncEnd
 	(*ReadLogRequest)(nil),        // 28: millrace.v1.ReadLogRequest
 	(*ReadLogResponse)(nil),       // 29: millrace.v1.ReadLogResponse
-	(*Group)(nil),                 // 30: millrace.v1.Group
-	(*CreateGroupRequest)(nil),    // 31: millrace.v1.CreateGroupRequest
-	(*CreateGroupResponse)(nil),   // 32: millrace.v1.CreateGroupResponse
-	(*GetGroupRequest)(nil),       // 33: millrace.v1.GetGroupRequest
-	(*GetGroupResponse)(nil),      // 34: millrace.v1.GetGroupResponse
-	(*JoinGroupRequest)(nil),      // 35: millrace.v1.JoinGroupRequest
-	(*JoinGroupResponse)(nil),     // 36: millrace.v1.JoinGroupResponse
-	(*LeaveGroupRequest)(nil),     // 37: millrace.v1.LeaveGroupRequest
-	(*LeaveGroupResponse)(nil),    // 38: millrace.v1.LeaveGroupResponse
-	(*AddMemberRequest)(nil),      // 39: millrace.v1.AddMemberRequest
-	(*AddMemberResponse)(nil),     // 40: millrace.v1.AddMemberResponse
-	(*RemoveMemberRequest)(nil),   // 41: millrace.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),  // 42: millrace.v1.RemoveMemberResponse
-	nil,                           // 43: millrace.v1.SyncRequest.CursorEntry
-	nil,                           // 44: millrace.v1.SyncRequest.HandledEntry
-	nil,                           // 45: millrace.v1.SyncRequest.ThroughEntry
-	nil,                           // 46: millrace.v1.SyncStart.CursorEntry
-	nil,                           // 47: millrace.v1.SyncStart.EndEntry
-	(*Span)(nil),                  // 48: millrace.v1.Span
+	(*EndsRequest)(nil),           // 30: millrace.v1.EndsRequest
+	(*EndsResponse)(nil),          // 31: millrace.v1.EndsResponse
+	(*Group)(nil),                 // 32: millrace.v1.Group
+	(*CreateGroupRequest)(nil),    // 33: millrace.v1.CreateGroupRequest
+	(*CreateGroupResponse)(nil),   // 34: millrace.v1.CreateGroupResponse
+	(*GetGroupRequest)(nil),       // 35: millrace.v1.GetGroupRequest
+	(*GetGroupResponse)(nil),      // 36: millrace.v1.GetGroupResponse
+	(*JoinGroupRequest)(nil),      // 37: millrace.v1.JoinGroupRequest
+	(*JoinGroupResponse)(nil),     // 38: millrace.v1.JoinGroupResponse
+	(*LeaveGroupRequest)(nil),     // 39: millrace.v1.LeaveGroupRequest
+	(*LeaveGroupResponse)(nil),    // 40: millrace.v1.LeaveGroupResponse
+	(*AddMemberRequest)(nil),      // 41: millrace.v1.AddMemberRequest
+	(*AddMemberResponse)(nil),     // 42: millrace.v1.AddMemberResponse
+	(*RemoveMemberRequest)(nil),   // 43: millrace.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),  // 44: millrace.v1.RemoveMemberResponse
+	nil,                           // 45: millrace.v1.SyncRequest.CursorEntry
+	nil,                           // 46: millrace.v1.SyncRequest.HandledEntry
+	nil,                           // 47: millrace.v1.SyncRequest.ThroughEntry
+	nil,                           // 48: millrace.v1.SyncStart.CursorEntry
+	nil,                           // 49: millrace.v1.SyncStart.EndEntry
+	nil,                           // 50: millrace.v1.EndsResponse.EndEntry
+	(*Span)(nil),                  // 51: millrace.v1.Span
 }
 var file_millrace_v1_message_proto_depIdxs = []int32{
 	0,  // 0: millrace.v1.SendWSMessageRequest.sender:type_name -> millrace.v1.Sender
@@ -2776,64 +2868,67 @@ var file_millrace_v1_message_proto_depIdxs = []int32{
 	13, // 7: millrace.v1.ConversationsResponse.conversations:type_name -> millrace.v1.ConversationHead
 	8,  // 8: millrace.v1.ConversationHead.last:type_name -> millrace.v1.StoredMessage
 	22, // 9: millrace.v1.MembershipsResponse.memberships:type_name -> millrace.v1.Membership
-	43, // 10: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
-	44, // 11: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
-	45, // 12: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
+	45, // 10: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
+	46, // 11: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
+	47, // 12: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
 	25, // 13: millrace.v1.SyncResponse.start:type_name -> millrace.v1.SyncStart
 	26, // 14: millrace.v1.SyncResponse.deliveries:type_name -> millrace.v1.SyncDeliveries
 	27, // 15: millrace.v1.SyncResponse.end:type_name -> millrace.v1.SyncEnd
-	46, // 16: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
-	47, // 17: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
-	48, // 18: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
+	48, // 16: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
+	49, // 17: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
+	51, // 18: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
 	22, // 19: millrace.v1.SyncEnd.memberships:type_name -> millrace.v1.Membership
-	48, // 20: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
-	0,  // 21: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
-	30, // 22: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
-	30, // 23: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 24: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
-	30, // 25: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 26: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
-	0,  // 27: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
-	30, // 28: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
-	0,  // 29: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
-	30, // 30: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
-	1,  // 31: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
-	3,  // 32: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
-	9,  // 33: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
-	11, // 34: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
-	14, // 35: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
-	16, // 36: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
-	18, // 37: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
-	20, // 38: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
-	23, // 39: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
-	28, // 40: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
-	31, // 41: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
-	33, // 42: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
-	35, // 43: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
-	37, // 44: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
-	39, // 45: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
-	41, // 46: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
-	2,  // 47: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
-	5,  // 48: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
-	10, // 49: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
-	12, // 50: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
-	15, // 51: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
-	17, // 52: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
-	19, // 53: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
-	21, // 54: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
-	24, // 55: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
-	29, // 56: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
-	32, // 57: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
-	34, // 58: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
-	36, // 59: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
-	38, // 60: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
-	40, // 61: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
-	42, // 62: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
-	47, // [47:63] is the sub-list for method output_type
-	31, // [31:47] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	51, // 20: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
+	50, // 21: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
+	0,  // 22: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
+	32, // 23: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
+	32, // 24: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 25: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
+	32, // 26: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 27: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
+	0,  // 28: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
+	32, // 29: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
+	0,  // 30: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
+	32, // 31: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
+	1,  // 32: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
+	3,  // 33: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
+	9,  // 34: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
+	11, // 35: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
+	14, // 36: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
+	16, // 37: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
+	18, // 38: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
+	20, // 39: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
+	23, // 40: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
+	28, // 41: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
+	30, // 42: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
+	33, // 43: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
+	35, // 44: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
+	37, // 45: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
+	39, // 46: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
+	41, // 47: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
+	43, // 48: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
+	2,  // 49: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
+	5,  // 50: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
+	10, // 51: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
+	12, // 52: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
+	15, // 53: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
+	17, // 54: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
+	19, // 55: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
+	21, // 56: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
+	24, // 57: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
+	29, // 58: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
+	31, // 59: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
+	34, // 60: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
+	36, // 61: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
+	38, // 62: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
+	40, // 63: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
+	42, // 64: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
+	44, // 65: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
+	49, // [49:66] is the sub-list for method output_type
+	32, // [32:49] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_message_proto_init() }
@@ -2854,7 +2949,7 @@ func file_millrace_v1_message_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_message_proto_rawDesc), len(file_millrace_v1_message_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   48,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,6 +29,7 @@ const (
 	MessageService_Memberships_FullMethodName   = "/millrace.v1.MessageService/Memberships"
 	MessageService_Sync_FullMethodName          = "/millrace.v1.MessageService/Sync"
 	MessageService_ReadLog_FullMethodName       = "/millrace.v1.MessageService/ReadLog"
+	MessageService_Ends_FullMethodName          = "/millrace.v1.MessageService/Ends"
 	MessageService_CreateGroup_FullMethodName   = "/millrace.v1.MessageService/CreateGroup"
 	MessageService_GetGroup_FullMethodName      = "/millrace.v1.MessageService/GetGroup"
 	MessageService_JoinGroup_FullMethodName     = "/millrace.v1.MessageService/JoinGroup"
@@ -72,6 +73,8 @@ type MessageServiceClient interface {
 	// ReadLog answers the deliveries of all records of a partition in (after, through], in order; the last response's
 	// span reaches `through`. OUT_OF_RANGE: more records than the server reads at once, or the log no longer has them.
 	ReadLog(ctx context.Context, in *ReadLogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadLogResponse], error)
+	// Ends answers where the log ends.
+	Ends(ctx context.Context, in *EndsRequest, opts ...grpc.CallOption) (*EndsResponse, error)
 	// The group calls answer once the change is stored and holds; repeating one is safe.
 	CreateGroup(ctx context.Context, in *CreateGroupRequest, opts ...grpc.CallOption) (*CreateGroupResponse, error)
 	GetGroup(ctx context.Context, in *GetGroupRequest, opts ...grpc.CallOption) (*GetGroupResponse, error)
@@ -210,6 +213,16 @@ func (c *messageServiceClient) ReadLog(ctx context.Context, in *ReadLogRequest, 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type MessageService_ReadLogClient = grpc.ServerStreamingClient[ReadLogResponse]
 
+func (c *messageServiceClient) Ends(ctx context.Context, in *EndsRequest, opts ...grpc.CallOption) (*EndsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EndsResponse)
+	err := c.cc.Invoke(ctx, MessageService_Ends_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *messageServiceClient) CreateGroup(ctx context.Context, in *CreateGroupRequest, opts ...grpc.CallOption) (*CreateGroupResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateGroupResponse)
@@ -305,6 +318,8 @@ type MessageServiceServer interface {
 	// ReadLog answers the deliveries of all records of a partition in (after, through], in order; the last response's
 	// span reaches `through`. OUT_OF_RANGE: more records than the server reads at once, or the log no longer has them.
 	ReadLog(*ReadLogRequest, grpc.ServerStreamingServer[ReadLogResponse]) error
+	// Ends answers where the log ends.
+	Ends(context.Context, *EndsRequest) (*EndsResponse, error)
 	// The group calls answer once the change is stored and holds; repeating one is safe.
 	CreateGroup(context.Context, *CreateGroupRequest) (*CreateGroupResponse, error)
 	GetGroup(context.Context, *GetGroupRequest) (*GetGroupResponse, error)
@@ -351,6 +366,9 @@ func (UnimplementedMessageServiceServer) Sync(*SyncRequest, grpc.ServerStreaming
 }
 func (UnimplementedMessageServiceServer) ReadLog(*ReadLogRequest, grpc.ServerStreamingServer[ReadLogResponse]) error {
 	return status.Error(codes.Unimplemented, "method ReadLog not implemented")
+}
+func (UnimplementedMessageServiceServer) Ends(context.Context, *EndsRequest) (*EndsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Ends not implemented")
 }
 func (UnimplementedMessageServiceServer) CreateGroup(context.Context, *CreateGroupRequest) (*CreateGroupResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateGroup not implemented")
@@ -546,6 +564,24 @@ func _MessageService_ReadLog_Handler(srv interface{}, stream grpc.ServerStream) 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type MessageService_ReadLogServer = grpc.ServerStreamingServer[ReadLogResponse]
 
+func _MessageService_Ends_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EndsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).Ends(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_Ends_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).Ends(ctx, req.(*EndsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MessageService_CreateGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CreateGroupRequest)
 	if err := dec(in); err != nil {
@@ -688,6 +724,10 @@ var MessageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Memberships",
 			Handler:    _MessageService_Memberships_Handler,
+		},
+		{
+			MethodName: "Ends",
+			Handler:    _MessageService_Ends_Handler,
 		},
 		{
 			MethodName: "CreateGroup",
