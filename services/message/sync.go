@@ -60,16 +60,14 @@ func (s *Service) sync(ctx context.Context, r *millracev1.SyncRequest, send func
 func (s *Service) behindHistory(
 	ctx context.Context, r *millracev1.SyncRequest, v *view,
 ) (*millracev1.SyncRequest, *view, error) {
-	end := make(map[int32]int64, len(v.end))
-	for p, seq := range v.end {
-		end[int32(p)] = seq
-	}
-	if v.stored != nil && s.waitStored(ctx, end, lookupWait) != nil {
+	if v.stored != nil && s.waitStored(ctx, positions(v.end), lookupWait) != nil {
 		stored, err := s.stored.get(ctx)
 		if err != nil {
 			return nil, nil, err
 		}
-		again := &millracev1.SyncRequest{User: r.GetUser(), Cursor: stored, Resume: true, Handled: r.GetHandled()}
+		again := &millracev1.SyncRequest{
+			User: r.GetUser(), Cursor: positions(s.byPartition(stored)), Resume: true, Handled: r.GetHandled(),
+		}
 		further, known, err := s.catchUp(ctx, again)
 		if err != nil {
 			return nil, nil, err
@@ -80,6 +78,15 @@ func (s *Service) behindHistory(
 	}
 	v.catch = catch{}
 	return &millracev1.SyncRequest{User: r.GetUser()}, v, nil
+}
+
+// positions is the map of what stands by partition.
+func positions(byPartition []int64) map[int32]int64 {
+	all := make(map[int32]int64, len(byPartition))
+	for p, seq := range byPartition {
+		all[int32(p)] = seq
+	}
+	return all
 }
 
 // memberships answers only what is sure; who can live with less calls Sync.

@@ -228,12 +228,13 @@ func TestSyncGoesOnWhereHistoryEndsWhenTooMuchWasMissed(t *testing.T) {
 	}
 	n.keepAll(t)
 	stored := n.end(t)
-	behind := n.publish(t, said(2, 1, "behind"), said(2, 1, "further behind"), said(2, 3, "not ours"))
+	behind := n.publish(t, said(2, 1, "behind"), said(2, 1, "further behind"), said(1, 6, "the first of its partition"), said(2, 3, "not ours"))
 	s := n.resume(t, 1, cursor)
 	require.False(t, s.GetRecovered())
 	require.Equal(t, stored, s.GetCursor())
 	require.Equal(t, n.end(t), s.GetEnd())
-	require.Equal(t, map[int32][]int64{p: seqs(behind[:2])}, s.got)
+	require.NotEqual(t, p, behind[2].Partition)
+	require.Equal(t, map[int32][]int64{p: seqs(behind[:2]), behind[2].Partition: {behind[2].Seq}}, s.got)
 	require.True(t, s.known)
 }
 
