@@ -202,7 +202,7 @@ func TestHistoryDoesNotWaitForWhatIsPoison(t *testing.T) {
 	end := n.end(t)
 	eventually(t, func() bool {
 		committed, err := n.bus.Log(events.TopicMessages).Committed(t.Context(), storageGroup)
-		return err == nil && reaches(committed, end)
+		return err == nil && reached(end, committed)
 	})
 	require.NoError(t, n.service.storedNow(t.Context(), "u:1:2", lookupWait))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"millrace/events"
@@ -42,12 +43,12 @@ func (s *Service) waitStored(ctx context.Context, through map[int32]int64, atMos
 	defer cancel()
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, storedPause) {
 		stored, err := s.stored.get(ctx)
-		if err == nil && reaches(stored, through) {
+		if err == nil && reached(through, stored) {
 			return nil
 		}
 		if pause == storedPause {
 			// What went to the poison queue is passed over, but never stored.
-			if committed, err := s.committed.get(ctx); err == nil && reaches(committed, through) {
+			if committed, err := s.committed.get(ctx); err == nil && reached(through, stored, committed) {
 				return nil
 			}
 		}
@@ -58,9 +59,10 @@ func (s *Service) waitStored(ctx context.Context, through map[int32]int64, atMos
 	}
 }
 
-func reaches(positions, through map[int32]int64) bool {
+// reached reports whether one of these is as far in every partition.
+func reached(through map[int32]int64, positions ...map[int32]int64) bool {
 	for p, seq := range through {
-		if positions[p] < seq {
+		if !slices.ContainsFunc(positions, func(at map[int32]int64) bool { return at[p] >= seq }) {
 			return false
 		}
 	}
