@@ -79,6 +79,27 @@ func TestTooMuchMissedIsNotRecovered(t *testing.T) {
 	c.pushed("live")
 }
 
+func TestTooMuchMissedIsIncompleteUntilHistoryHasIt(t *testing.T) {
+	s := startSimple(t, connect.Config{Retry: 10 * time.Millisecond})
+	s.w.set(func(w *world) { w.resumeLimit, w.behind = 2, true })
+	_, connected := s.connect(1)
+	for i := range 3 {
+		s.w.say(2, 1, fmt.Sprint("missed ", i))
+	}
+	c, again := s.connect(1, cursorOf(t, connected.Cursor))
+	require.True(t, again.Recovered)
+	require.False(t, again.Complete)
+	require.Equal(t, connected.Cursor, again.Cursor)
+	s.w.say(2, 1, "live")
+	require.Empty(t, c.pushed("live").Pos)
+	s.w.set(func(w *world) { w.behind = false })
+	code, _ := c.closedWith()
+	require.Equal(t, 4008, code)
+	_, again = s.connect(1, cursorOf(t, again.Cursor))
+	require.False(t, again.Recovered)
+	require.True(t, again.Complete)
+}
+
 func TestTooManyBytesMissedAreNotRecovered(t *testing.T) {
 	s := startSimple(t, connect.Config{})
 	for i := range 100 {

@@ -27,6 +27,7 @@ type world struct {
 	storeDown     bool  // Sync cannot replay
 	groupsUnknown bool  // and does not know the groups
 	resumeLimit   int   // missed deliveries that Sync replays
+	behind        bool  // history does not have what is beyond that
 	endsLag       int64 // records that the node that answers Sync has not heard of
 	readLimit     int64 // records that ReadLog reads at once
 	reads         int   // calls of ReadLog
@@ -271,7 +272,15 @@ func (w *world) sync(r *millracev1.SyncRequest) []*millracev1.SyncResponse {
 		}
 		spans = append(spans, &millracev1.Span{Partition: p, After: after, Through: end})
 	}
-	if missed > w.resumeLimit {
+	switch {
+	case missed > w.resumeLimit && w.behind:
+		spans = nil
+		for p, after := range r.GetCursor() {
+			if through, ok := ends[p]; ok && after < through {
+				start.Incomplete = append(start.Incomplete, p)
+			}
+		}
+	case missed > w.resumeLimit:
 		start, spans = &millracev1.SyncStart{Cursor: ends, End: ends}, nil
 	}
 	end := &millracev1.SyncEnd{MembershipsKnown: !w.groupsUnknown}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -15,8 +16,12 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
+// historyWait is how long a user that has missed too much waits for storage to be whole.
+const historyWait = 2 * time.Second
+
 // Sync answers from the store up to the stored position and from the log after it. While the store is down it goes by the
-// groups that are remembered, and the log alone.
+// groups that are remembered, and the log alone. More than maxMissed is left to history; as long as storage is behind that
+// is all incomplete.
 func (s *Service) Sync(r *millracev1.SyncRequest, stream grpc.ServerStreamingServer[millracev1.SyncResponse]) error {
 	return statusOf(s.sync(stream.Context(), r, stream.Send))
 }
@@ -32,20 +37,17 @@ func (s *Service) sync(ctx context.Context, r *millracev1.SyncRequest, send func
 		return err
 	}
 	recovered := known && !v.catch.over
-	answered := recovered
-	if !recovered && r.GetResume() && len(r.GetThrough()) == 0 {
-		if r, v, err = s.behindHistory(ctx, r, v); err != nil {
-			return err
-		}
-		answered = true
+	if !recovered && r.GetResume() {
+		// The user has to reload by history, once that has all it missed.
+		behind := s.waitStored(ctx, v.wanted(r), historyWait) != nil
+		v.late = behind && known
 	}
-	start := v.start(r, answered)
-	start.Recovered = recovered
+	start := v.start(r, recovered || v.late)
 	err = send(&millracev1.SyncResponse{Kind: &millracev1.SyncResponse_Start{Start: start}})
 	if err != nil {
 		return err
 	}
-	if answered {
+	if start.GetRecovered() {
 		if err := v.sendDeliveries(r, start, send); err != nil {
 			return err
 		}
@@ -55,38 +57,15 @@ func (s *Service) sync(ctx context.Context, r *millracev1.SyncRequest, send func
 	}}})
 }
 
-// behindHistory is for a user that has to reload by history: it answers a request and a view that begin where history ends.
-// That is the end of the log, unless storage is behind by more than a moment, and not by too much.
-func (s *Service) behindHistory(
-	ctx context.Context, r *millracev1.SyncRequest, v *view,
-) (*millracev1.SyncRequest, *view, error) {
-	if v.stored != nil && s.waitStored(ctx, positions(v.end), lookupWait) != nil {
-		stored, err := s.stored.get(ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		again := &millracev1.SyncRequest{
-			User: r.GetUser(), Cursor: positions(s.byPartition(stored)), Resume: true, Handled: r.GetHandled(),
-		}
-		further, known, err := s.catchUp(ctx, again)
-		if err != nil {
-			return nil, nil, err
-		}
-		if known && !further.catch.over {
-			return again, further, nil
+// wanted tells up to where the request asks.
+func (v *view) wanted(r *millracev1.SyncRequest) map[int32]int64 {
+	through := make(map[int32]int64, len(v.until))
+	for p, seq := range v.until {
+		if asked(r, int32(p)) {
+			through[int32(p)] = seq
 		}
 	}
-	v.catch = catch{}
-	return &millracev1.SyncRequest{User: r.GetUser()}, v, nil
-}
-
-// positions is the map of what stands by partition.
-func positions(byPartition []int64) map[int32]int64 {
-	all := make(map[int32]int64, len(byPartition))
-	for p, seq := range byPartition {
-		all[int32(p)] = seq
-	}
-	return all
+	return through
 }
 
 // memberships answers only what is sure; who can live with less calls Sync.
@@ -164,7 +143,7 @@ func (v *view) start(r *millracev1.SyncRequest, recovered bool) *millracev1.Sync
 			continue
 		}
 		start.Cursor[p] = at
-		if at < v.until[p] && (v.asOf == nil || v.unread[p] || v.torn[p]) {
+		if at < v.until[p] && (v.late || v.asOf == nil || v.unread[p] || v.torn[p]) {
 			start.Incomplete = append(start.Incomplete, p)
 		}
 	}

@@ -188,54 +188,60 @@ func TestSyncDoesNotRecoverWithACursorOfAnotherLog(t *testing.T) {
 }
 
 func TestSyncGivesUpWhenTooMuchWasMissed(t *testing.T) {
-	for name, stored := range map[string]bool{"stored": true, "in the log": false} {
-		t.Run(name, func(t *testing.T) {
-			n := newNode(t, memory.Config{})
-			group := change(events.GroupCreated, 7, 1, 0, 1)
-			for i := range maxMissed {
-				n.publish(t, said(2, 1, fmt.Sprint(i)))
-			}
-			if stored {
-				n.keepAll(t)
-			}
-			p := events.Partition("u:1:2", 4)
-			s := n.resume(t, 1, map[int32]int64{p: 0})
-			require.True(t, s.GetRecovered())
-			require.Equal(t, maxMissed, s.count())
-
-			joined := n.publish(t, said(2, 1, "one more"), group)[1]
-			if stored {
-				n.keepAll(t)
-			}
-			s = n.resume(t, 1, map[int32]int64{p: 0})
-			require.False(t, s.GetRecovered())
-			require.Zero(t, s.count())
-			require.Equal(t, n.end(t), s.GetCursor())
-			require.Empty(t, s.GetIncomplete())
-			require.Equal(t, map[int64]int64{7: joined.Seq}, s.groups, "who missed too much still learns its groups")
-			require.True(t, s.known)
-		})
-	}
-}
-
-// Who has to reload by history is given what history does not have yet.
-func TestSyncGoesOnWhereHistoryEndsWhenTooMuchWasMissed(t *testing.T) {
 	n := newNode(t, memory.Config{})
-	p := events.Partition("u:1:2", 4)
-	cursor := n.end(t)
+	group := change(events.GroupCreated, 7, 1, 0, 1)
 	for i := range maxMissed {
 		n.publish(t, said(2, 1, fmt.Sprint(i)))
 	}
+	p := events.Partition("u:1:2", 4)
+	for _, stored := range []bool{false, true} {
+		if stored {
+			n.keepAll(t)
+		}
+		s := n.resume(t, 1, map[int32]int64{p: 0})
+		require.True(t, s.GetRecovered())
+		require.Equal(t, maxMissed, s.count())
+	}
+	joined := n.publish(t, said(2, 1, "one more"), group)[1]
 	n.keepAll(t)
-	stored := n.end(t)
-	behind := n.publish(t, said(2, 1, "behind"), said(2, 1, "further behind"), said(1, 6, "the first of its partition"), said(2, 3, "not ours"))
-	s := n.resume(t, 1, cursor)
+	s := n.resume(t, 1, map[int32]int64{p: 0})
 	require.False(t, s.GetRecovered())
-	require.Equal(t, stored, s.GetCursor())
-	require.Equal(t, n.end(t), s.GetEnd())
-	require.NotEqual(t, p, behind[2].Partition)
-	require.Equal(t, map[int32][]int64{p: seqs(behind[:2]), behind[2].Partition: {behind[2].Seq}}, s.got)
+	require.Zero(t, s.count())
+	require.Equal(t, n.end(t), s.GetCursor())
+	require.Empty(t, s.GetIncomplete())
+	require.Equal(t, map[int64]int64{7: joined.Seq}, s.groups, "who missed too much still learns its groups")
 	require.True(t, s.known)
+}
+
+// Who has to reload by history is told so when history is whole.
+func TestSyncIsIncompleteWhileTooMuchIsMissedAndHistoryIsNotWhole(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	p := events.Partition("u:1:2", 4)
+	cursor := n.end(t)
+	for i := range maxMissed + 1 {
+		n.publish(t, said(2, 1, fmt.Sprint(i)))
+	}
+	end := n.end(t)
+	n.keep(t, p, end[p]-1)
+	s := n.resume(t, 1, cursor)
+	require.True(t, s.GetRecovered())
+	require.Equal(t, []int32{p}, s.GetIncomplete())
+	require.Equal(t, cursor, s.GetCursor())
+	require.Equal(t, end, s.GetEnd())
+	require.Zero(t, s.count())
+	require.True(t, s.known)
+
+	owed := &millracev1.SyncRequest{User: 1, Resume: true, Cursor: cursor, Through: map[int32]int64{p: end[p]}}
+	s = n.sync(t, owed)
+	require.True(t, s.GetRecovered())
+	require.Equal(t, []int32{p}, s.GetIncomplete())
+
+	n.keepAll(t)
+	require.False(t, n.sync(t, owed).GetRecovered())
+	s = n.resume(t, 1, cursor)
+	require.False(t, s.GetRecovered())
+	require.Equal(t, end, s.GetCursor())
+	require.Empty(t, s.GetIncomplete())
 }
 
 func TestSyncReachesAsFarAsPushNodesHadHandled(t *testing.T) {

@@ -30,6 +30,7 @@ type view struct {
 	from, until []int64 // what is wanted: (from, until]
 	catch       catch
 
+	late      bool            // more is wanted than is given, and the store does not have it all yet
 	unread    []bool          // the log between asOf and end could not be read
 	torn      []bool          // a stay ended of which nothing was known
 	fresh     map[int32]int64 // by partition, the beginning of the last stay that a repeat from before may show in

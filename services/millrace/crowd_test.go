@@ -79,7 +79,9 @@ func (k *talker) note(p client.Push) {
 		if k.loaded[p.Message.MessageID] {
 			return
 		}
-		k.journal.Shown(p.Conversation, k.id, seen(p.Seq, p.Message))
+		m := seen(p.Seq, p.Message)
+		m.Ahead = p.Pos == ""
+		k.journal.Shown(p.Conversation, k.id, m)
 		k.watches.shown(k.id, p.Message.ClientMsgID)
 	case events.MessageEdited:
 		k.journal.Changed(p.Conversation, k.id, pos.Seq, oracle.Change{MessageID: p.MessageID, Content: p.Content})

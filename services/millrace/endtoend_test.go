@@ -123,6 +123,10 @@ func TestEndToEndTooMuchMissedIsSaid(t *testing.T) {
 		_, err := s.Wait()
 		require.NoError(t, err)
 	}
+	require.Eventually(t, func() bool { // till then something is said to be incomplete
+		newest, err := a.History(t.Context(), client.History{Conversation: events.Direct(alice, bob), Limit: 1})
+		return err == nil && contents(newest.Messages)[0] == "1000"
+	}, patience, 5*time.Millisecond)
 	back := join(t, d.url(), bob, b.Cursor())
 	require.False(t, back.Session().Recovered)
 	a.sends(t, client.ToUser(bob), "live")

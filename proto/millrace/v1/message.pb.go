@@ -1551,8 +1551,8 @@ func (*SyncResponse_End) isSyncResponse_Kind() {}
 
 type SyncStart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// False: too much was missed, or the cursor is unknown. What history has is not replayed; cursor is where it ends, which is
-	// the end of the log unless storage is behind.
+	// False: too much was missed, or the cursor is unknown; nothing is replayed and cursor is the end of the log. What was
+	// missed is in history: while it is not yet, `incomplete` has it instead.
 	Recovered bool `protobuf:"varint,1,opt,name=recovered,proto3" json:"recovered,omitempty"`
 	// The cursor the client continues with.
 	Cursor map[int32]int64 `protobuf:"bytes,2,rep,name=cursor,proto3" json:"cursor,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`

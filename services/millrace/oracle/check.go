@@ -154,14 +154,16 @@ func (c *conversation) checkReader(reader int64, stays []stay, report report) {
 			report(Lost, "message %s was shown to user %d and is not in the history", m.ID, reader)
 			continue
 		}
-		if i < latest && !seen[m.ID] {
+		if i < latest && !seen[m.ID] && !m.Ahead {
 			report(Disordered, "user %d was shown message %s after a later one", reader, m.ID)
 		}
 		if c.history[i].Seq != m.Seq {
 			report(Disordered, "message %s has seq %d for user %d and %d in the history", m.ID, m.Seq, reader, c.history[i].Seq)
 		}
 		seen[m.ID] = true
-		latest = max(latest, i)
+		if !m.Ahead {
+			latest = max(latest, i)
+		}
 	}
 	for _, m := range c.history {
 		for len(stays) > 0 && m.Seq >= stays[0].left {

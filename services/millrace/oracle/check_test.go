@@ -61,6 +61,16 @@ func TestChangeShownToWhoeverResumesIsTheLatest(t *testing.T) {
 	require.NotEmpty(t, j.Check())
 }
 
+// Who was told that something is missing sorts by seq.
+func TestMessageShownAheadOfOlderOnesIsInOrder(t *testing.T) {
+	j := good()
+	shown := j.conversations[room].shown[2]
+	shown[0], shown[2] = shown[2], shown[0]
+	require.NotEmpty(t, j.Check())
+	shown[0].Ahead, shown[1], shown[2] = true, shown[2], shown[1]
+	require.Empty(t, j.Check())
+}
+
 // Where all were away, nobody was shown any but the latest change.
 func TestChangeThatOnlyALaterOneWasShownOfIsNotLost(t *testing.T) {
 	j := good()

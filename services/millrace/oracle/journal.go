@@ -13,6 +13,8 @@ type Message struct {
 	Seq         int64
 	Content     string
 	Recalled    bool
+	// Ahead tells that it was shown while older ones could not be had yet, so that its place among those shown says nothing.
+	Ahead bool
 }
 
 // Journal collects what clients saw. Its methods are safe for concurrent use; entries of one client come in its order.
