@@ -156,6 +156,23 @@ func TestReloadedHistoryIsShown(t *testing.T) {
 	require.NotEmpty(t, j.Check())
 }
 
+// A change may come ahead of the message that it is of.
+func TestReloadedHistoryIsNewerThanWhatWasShownBefore(t *testing.T) {
+	j := good()
+	c := j.conversations[room]
+	was, is := Change{MessageID: "id-c", Content: "was"}, Change{MessageID: "id-c", Content: "is"}
+	for _, change := range []Change{was, is} {
+		j.Asked(room, change)
+		j.Changed(room, 1, 40, change)
+	}
+	j.conversations[room].changed[1][1].pos = 50
+	c.history[2].Content = "is"
+	c.shown[2] = c.shown[2][:2]
+	j.Changed(room, 2, 0, was)
+	j.Reloaded(room, 2, c.history)
+	require.Empty(t, j.Check())
+}
+
 // changing is a journal in which everything went well: user 3 joins at 15 and leaves at 35, message a is edited twice, b is
 // recalled, and c is edited after user 3 has left.
 func changing() *Journal {

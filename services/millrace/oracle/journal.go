@@ -78,13 +78,15 @@ func (j *Journal) Shown(name string, reader int64, m Message) {
 // is shown by that, and what looks otherwise by then has changed.
 func (j *Journal) Reloaded(name string, reader int64, messages []Message) {
 	j.with(name, func(c *conversation) {
+		shown := ids(c.shown[reader])
+		for _, m := range messages {
+			if shown[m.ID] == 0 {
+				c.shown[reader] = append(c.shown[reader], m)
+			}
+		}
 		view := c.view(reader)
 		for _, m := range messages {
-			before, shown := view[m.ID]
-			switch now := m.state(); {
-			case !shown:
-				c.shown[reader] = append(c.shown[reader], m)
-			case now != before:
+			if now := m.state(); now != view[m.ID] {
 				c.changed[reader] = append(c.changed[reader], now)
 			}
 		}
