@@ -60,6 +60,8 @@ func (c *cluster) killBetweenPublishAndAnswer(ctx context.Context, crowd *crowd,
 	require.NoError(c.t, <-answered)
 	require.NoError(c.t, p.untilWhole(ctx, conversation))
 	p.sees(c.t)
+	require.Empty(c.t, p.shown, "shown once, to its sender")
+	require.Empty(c.t, witness.shown, "and to the other")
 	witness.end(ctx, c.t)
 }
 
@@ -98,6 +100,7 @@ func (c *cluster) killAt(ctx context.Context, crowd *crowd, p *probe, group stri
 				c.named(name).kill()
 			}
 			c.bringBack(crowd, processes...)
+			eventuallyTrue(c.t, "the step has been taken again", func() bool { return c.committed(ctx, group, p.partition) >= seq })
 			return
 		}
 		for _, name := range processes {
