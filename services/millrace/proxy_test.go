@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/Shopify/toxiproxy/v2/toxics"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
@@ -14,6 +15,7 @@ import (
 // proxied puts a proxy before each address, for the gateway alone, and returns where they listen.
 func (c *cluster) proxied(gateway string, addresses []string) []string {
 	c.t.Helper()
+	toxics.Register("hole", new(hole))
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
 	free := freeAddresses(c.t, len(addresses))
 	for i, address := range addresses {
@@ -35,11 +37,33 @@ func slow(ctx context.Context, proxy *toxiproxy.Proxy) (heal func() error, err e
 }
 
 // swallow lets nothing more through the proxy in the direction, upstream to the node or downstream to the gateway, while
-// its connections stay open, until the function that it returns is called.
+// its connections stay open, also where the other end has closed, until the function that it returns is called.
 func swallow(ctx context.Context, proxy *toxiproxy.Proxy, direction string) (heal func() error, err error) {
-	toxic := fmt.Sprintf(`{"name":"swallow-%[1]s","type":"timeout","stream":"%[1]s","attributes":{"timeout":0}}`, direction)
+	toxic := fmt.Sprintf(`{"name":"swallow-%[1]s","type":"hole","stream":"%[1]s"}`, direction)
 	if _, err := proxy.Toxics.AddToxicJson(strings.NewReader(toxic)); err != nil {
 		return nil, err
 	}
 	return func() error { return proxy.Toxics.RemoveToxic(ctx, "swallow-"+direction) }, nil
 }
+
+// hole is a toxic in which all disappears, the end of the connection too: toxiproxy's own lets that through.
+type hole struct{}
+
+var _ toxics.CleanupToxic = (*hole)(nil)
+
+// Pipe implements toxics.Toxic.
+func (*hole) Pipe(stub *toxics.ToxicStub) {
+	for input := stub.Input; ; {
+		select {
+		case <-stub.Interrupt:
+			return
+		case chunk := <-input:
+			if chunk == nil {
+				input = nil
+			}
+		}
+	}
+}
+
+// Cleanup closes the connection, whose bytes are lost.
+func (*hole) Cleanup(stub *toxics.ToxicStub) { stub.Close() }
