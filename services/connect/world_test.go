@@ -169,7 +169,7 @@ func (n *messageNode) SendBatches(stream millracev1.MessageService_SendBatchesSe
 			return nil //nolint:nilerr // the gateway has gone
 		}
 		response := &millracev1.SendBatchesResponse{}
-		for _, b := range request.GetBatches() {
+		for _, b := range slices.Backward(request.GetBatches()) { // a node promises no order among batches
 			n.batches.Add(1)
 			if n.hold != nil {
 				<-n.hold
