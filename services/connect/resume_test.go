@@ -55,6 +55,41 @@ func TestHarmLogThatEndsLowerThanBeforeHidesNothing(t *testing.T) {
 	back.pushed("live")
 }
 
+// Message nodes are spared a storm: what a gateway asks them for sessions that connect is bounded, and all have their turn.
+func TestSessionsThatConnectAtOnceTakeTurns(t *testing.T) {
+	const sessions, atOnce = 100, 64
+	s := startSimple(t, connect.Config{ConnectTimeout: time.Minute, AnswerTimeout: 3 * time.Minute})
+	var mu sync.Mutex
+	asking, most := 0, 0
+	count := func(n int) int {
+		mu.Lock()
+		defer mu.Unlock()
+		asking += n
+		most = max(most, asking)
+		return asking
+	}
+	let := make(chan struct{})
+	s.message.beforeMemberships = func() {
+		count(1)
+		<-let
+		count(-1)
+	}
+	var clients []*client
+	for range sessions {
+		clients = append(clients, s.dial())
+	}
+	for i, c := range clients {
+		c.send(`{"id":1,"connect":{"token":"%d"}}`, i+1)
+	}
+	require.Eventually(t, func() bool { return count(0) >= atOnce }, patience, time.Millisecond)
+	close(let)
+	for _, c := range clients {
+		f := c.read()
+		require.NotNil(t, f.Connected, f.raw)
+	}
+	require.Equal(t, atOnce, most)
+}
+
 func TestWithoutACursorNothingIsReplayed(t *testing.T) {
 	s := startSimple(t, connect.Config{})
 	pos := s.w.say(2, 1, "before")

@@ -158,6 +158,8 @@ type messageNode struct {
 	batch func(*millracev1.SendBatch) *millracev1.SendBatchResult
 	// beforeSync, if set, runs when a Sync comes in, before it looks at the log; afterSync when it has.
 	beforeSync, afterSync func()
+	// beforeMemberships, if set, runs when a Memberships comes in.
+	beforeMemberships func()
 	// stale has Memberships answer nothing.
 	stale bool
 }
@@ -204,6 +206,9 @@ func (n *messageNode) accept(b *millracev1.SendBatch) *millracev1.SendBatchResul
 }
 
 func (n *messageNode) Memberships(_ context.Context, r *millracev1.MembershipsRequest) (*millracev1.MembershipsResponse, error) {
+	if n.beforeMemberships != nil {
+		n.beforeMemberships()
+	}
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
 	if n.w.groupsUnknown {
