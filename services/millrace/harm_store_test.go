@@ -22,6 +22,13 @@ type ill struct {
 	delay   time.Duration
 	refused string // content of the records that cannot be saved
 	down    bool
+	fails   int // calls while it was down
+}
+
+func (i *ill) failed() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.fails
 }
 
 func (i *ill) set(delay time.Duration, refused string, down bool) {
@@ -39,6 +46,9 @@ type illStore struct {
 func (s *illStore) SaveBatch(ctx context.Context, batch []events.Record) []error {
 	s.mu.Lock()
 	delay, refused, down := s.delay, s.refused, s.down
+	if down {
+		s.fails++
+	}
 	s.mu.Unlock()
 	wait(ctx, delay)
 	errs := make([]error, len(batch))
@@ -72,6 +82,7 @@ func (p pace) median() (answered, shown time.Duration) {
 // stored once it is well again.
 func TestHarmStoreSlowDownAndRefusingARecord(t *testing.T) {
 	const each = 50
+	const attempts = 5 // before a record is given back to come again
 	var store ill
 	d := startDevWith(t, t.TempDir(), fx.Decorate(func(w storage.Store) storage.Store { return &illStore{w, &store} }))
 	a, b, c := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil), join(t, d.url(), carol, nil)
@@ -120,6 +131,7 @@ func TestHarmStoreSlowDownAndRefusingARecord(t *testing.T) {
 			what, x, float64(x)/float64(answered), y, float64(y)/float64(shown))
 		if what == "down" {
 			require.Less(t, stored(b, events.Direct(alice, bob)), sent)
+			eventuallyTrue(t, "no retry helps", func() bool { return store.failed() > 2*attempts })
 		}
 		store.set(0, "", false)
 		drained(what)
