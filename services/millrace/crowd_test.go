@@ -243,7 +243,11 @@ func (k *talker) history(ctx context.Context, conversation string) error {
 func wholeHistory(ctx context.Context, c *client.Client, conversation string) (all []oracle.Message, err error) {
 	after := int64(0)
 	for {
-		page, err := c.History(ctx, client.History{Conversation: conversation, AfterSeq: &after, Limit: 200})
+		var page client.Page
+		err := insist(ctx, func() (err error) {
+			page, err = c.History(ctx, client.History{Conversation: conversation, AfterSeq: &after, Limit: 200})
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
