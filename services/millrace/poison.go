@@ -17,6 +17,9 @@ import (
 	"millrace/infra/pubsub/kafka"
 )
 
+// connectTimeout is how long the broker is waited for, by somebody who waits for the command.
+const connectTimeout = 5 * time.Second
+
 // poisonOptions say which entries of which queue a subcommand of poison is about.
 type poisonOptions struct {
 	cfg          config.Config
@@ -96,7 +99,9 @@ func (o *poisonOptions) read(cmd *cobra.Command) (queue *poison.Queue, entries [
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	bus, err := kafka.NewBus(ctx, c, slog.New(slog.DiscardHandler))
+	connecting, stop := context.WithTimeout(ctx, connectTimeout)
+	defer stop()
+	bus, err := kafka.NewBus(connecting, c, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, nil, nil, err
 	}

@@ -28,7 +28,8 @@ type Bus struct {
 
 var _ pubsub.Bus = (*Bus)(nil)
 
-// NewBus connects to the brokers. Topics must exist before they are used; see [EnsureTopics].
+// NewBus connects to the brokers, and waits for those that cannot be reached until the context ends. Topics must exist
+// before they are used; see [EnsureTopics].
 func NewBus(ctx context.Context, c Config, log *slog.Logger) (*Bus, error) {
 	c = c.withDefaults()
 	if len(c.Brokers) == 0 {
@@ -40,7 +41,7 @@ func NewBus(ctx context.Context, c Config, log *slog.Logger) (*Bus, error) {
 	}
 	admin := kadm.NewClient(client)
 	topics := &topics{admin: admin, known: make(map[string]*topic)}
-	if err := topics.loadAll(ctx, events.Topics()); err != nil {
+	if err := persist(ctx, func() error { return topics.loadAll(ctx, events.Topics()) }); err != nil {
 		client.Close()
 		return nil, fmt.Errorf("connect to Kafka at %v: %w", c.Brokers, err)
 	}

@@ -75,9 +75,7 @@ func create(ctx context.Context, admin *kadm.Client, c Config, partitions int32,
 		value := strconv.Itoa(c.MinISR)
 		configs[minISR] = &value
 	}
-	ticker := time.NewTicker(topicPoll)
-	defer ticker.Stop()
-	for {
+	err := persist(ctx, func() error {
 		responses, err := admin.CreateTopics(ctx, partitions, c.Replication, configs, topics...)
 		for _, r := range responses.Sorted() {
 			if r.Err == nil || errors.Is(r.Err, kerr.TopicAlreadyExists) {
@@ -85,16 +83,30 @@ func create(ctx context.Context, admin *kadm.Client, c Config, partitions int32,
 			}
 			err = fmt.Errorf("%w: %s", r.Err, r.ErrMessage)
 			if !mayPass(r.Err) {
-				return fmt.Errorf("create topic %s: %w", r.Topic, err)
+				return fmt.Errorf("%s: %w", r.Topic, err)
 			}
 		}
-		if err == nil {
-			return nil
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("create topics %v: %w", topics, err)
+	}
+	return nil
+}
+
+// persist tries until that succeeds or fails for good, or the context ends, and answers what failed last.
+func persist(ctx context.Context, try func() error) error {
+	ticker := time.NewTicker(topicPoll)
+	defer ticker.Stop()
+	for {
+		err := try()
+		if err == nil || !mayPass(err) {
+			return err
 		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return fmt.Errorf("create topics %v: %w", topics, err)
+			return err
 		}
 	}
 }
@@ -122,7 +134,11 @@ func warnOfReplication(ctx context.Context, admin *kadm.Client, c Config, topics
 	if c.MinISR == 0 {
 		return nil
 	}
-	configs, err := admin.DescribeTopicConfigs(ctx, topics.Names()...)
+	var configs kadm.ResourceConfigs
+	err := persist(ctx, func() (err error) {
+		configs, err = admin.DescribeTopicConfigs(ctx, topics.Names()...)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("look up topics: %w", err)
 	}
@@ -140,25 +156,20 @@ func warnOfReplication(ctx context.Context, admin *kadm.Client, c Config, topics
 // awaitTopics asks until every partition of the topics has a leader, which answers for it. Apache Kafka answers a creation
 // before that, and names leaders before they know.
 func awaitTopics(ctx context.Context, admin *kadm.Client, names ...string) (kadm.TopicDetails, error) {
-	ticker := time.NewTicker(topicPoll)
-	defer ticker.Stop()
-	for {
-		topics, err := admin.ListTopics(ctx, names...)
-		if err == nil {
-			err = ready(topics, names)
+	var topics kadm.TopicDetails
+	err := persist(ctx, func() (err error) {
+		if topics, err = admin.ListTopics(ctx, names...); err != nil {
+			return err
 		}
-		if err == nil {
-			err = answers(ctx, admin, names)
+		if err := ready(topics, names); err != nil {
+			return err
 		}
-		if err == nil {
-			return topics, nil
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for topics: %w: %w", ctx.Err(), err)
-		}
+		return answers(ctx, admin, names)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("wait for topics: %w", err)
 	}
+	return topics, nil
 }
 
 func ready(topics kadm.TopicDetails, names []string) error {

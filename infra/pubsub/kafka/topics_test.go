@@ -117,10 +117,23 @@ func TestTopicsWaitForABrokerThatIsNotThereYet(t *testing.T) {
 	_, err := EnsureTopics(expired(ctx), Config{Brokers: []string{address}}, logTo(t))
 	require.Error(t, err, "the wait ends with the context")
 
+	brief, end := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer end()
+	_, err = NewBus(brief, Config{Brokers: []string{address}}, logTo(t))
+	require.ErrorContains(t, err, "connect to Kafka at")
+	require.Error(t, brief.Err(), "it waits as long as it may")
+
 	var starting errgroup.Group
 	starting.Go(func() error {
 		_, err := EnsureTopics(ctx, Config{Brokers: []string{address}, Partitions: 2}, logTo(t))
 		return err
+	})
+	starting.Go(func() error {
+		bus, err := NewBus(ctx, Config{Brokers: []string{address}}, logTo(t))
+		if err != nil {
+			return err
+		}
+		return bus.Close()
 	})
 	later, err := broker.Start(broker.Config{Addr: address, DataDir: t.TempDir()})
 	require.NoError(t, err)
