@@ -16,8 +16,12 @@ import (
 	"millrace/infra/telemetry"
 )
 
-// drainTime is how long Close waits for the messages that are being handled, so that they need not come again.
-const drainTime = 3 * time.Second
+const (
+	// drainTime is how long Close waits for the messages that are being handled, so that they need not come again.
+	drainTime = 3 * time.Second
+	// reconnectPause is between attempts to reach brokers that are away.
+	reconnectPause = 500 * time.Millisecond
+)
 
 // Subscriber joins its consumer group once for every Subscribe.
 type Subscriber struct {
@@ -45,8 +49,9 @@ func (b *Bus) Subscriber(group string, c pubsub.Claims) (message.Subscriber, err
 	}, nil
 }
 
-// Subscribe delivers the topic's messages until the context is done or the subscriber is closed. Either waits for the
-// messages being handled, at most three seconds; what is not acknowledged by then comes again.
+// Subscribe delivers the topic's messages until the context is done or the subscriber is closed; brokers that are away it
+// waits for meanwhile. Either end waits for the messages being handled, at most three seconds; what is not acknowledged by
+// then comes again.
 func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,39 +65,55 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 		OverwriteSaramaConfig: consumerConfig(s.bus.config),
 		ConsumerGroup:         s.group,
 		NackResendSleep:       100 * time.Millisecond,
-		ReconnectRetrySleep:   500 * time.Millisecond,
+		ReconnectRetrySleep:   reconnectPause,
 		Tracer:                claims,
 	}, calm{telemetry.Watermill{Log: s.log}, &rate.Sometimes{Interval: faultInterval}})
 	if err != nil {
 		return nil, fmt.Errorf("subscriber of group %s: %w", s.group, err)
 	}
-	// Watermill drops what is in flight the moment its context is done.
-	innerCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	in, err := inner.Subscribe(innerCtx, topic)
-	if err != nil {
-		cancel()
-		return nil, fmt.Errorf("subscribe to %s: %w", topic, err)
-	}
-	s.running.Go(func() {
-		select {
-		case <-ctx.Done():
-		case <-s.closing:
-		}
-		claims.drain(drainTime)
-		cancel()
-		if err := inner.Close(); err != nil {
-			s.log.ErrorContext(ctx, "close subscriber", slog.Any("error", err))
-		}
-		claims.running.Wait()
-	})
 	out := make(chan *message.Message)
 	s.running.Go(func() {
 		defer close(out)
+		// Watermill drops what is in flight the moment its context is done.
+		innerCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		in := s.join(ctx, innerCtx, inner, topic)
+		s.running.Go(func() {
+			select {
+			case <-ctx.Done():
+			case <-s.closing:
+			}
+			claims.drain(drainTime)
+			cancel()
+			if err := inner.Close(); err != nil {
+				s.log.ErrorContext(ctx, "close subscriber", slog.Any("error", err))
+			}
+			claims.running.Wait()
+		})
 		for msg := range in {
 			claims.forward(ctx, innerCtx, topic, msg, out)
 		}
 	})
 	return out, nil
+}
+
+// join subscribes, however long the brokers are away. It answers no messages if that ends before.
+func (s *Subscriber) join(ctx, innerCtx context.Context, inner *kafka.Subscriber, topic string) <-chan *message.Message {
+	for {
+		in, err := inner.Subscribe(innerCtx, topic)
+		if err == nil {
+			return in
+		}
+		s.log.WarnContext(ctx, "cannot subscribe yet", slog.String("topic", topic), slog.Any("error", err))
+		select {
+		case <-time.After(reconnectPause):
+			continue
+		case <-ctx.Done():
+		case <-s.closing:
+		}
+		none := make(chan *message.Message)
+		close(none)
+		return none
+	}
 }
 
 // Close leaves the group and returns when every subscription has ended.

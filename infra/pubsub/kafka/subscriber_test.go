@@ -68,6 +68,27 @@ func TestASubscriberGoesOnAfterARestartOfTheBroker(t *testing.T) {
 	require.NoError(t, sub.Close())
 }
 
+func TestASubscriberWaitsForABrokerThatIsAway(t *testing.T) {
+	dir := t.TempDir()
+	b := embedded(t, dir)
+	addr := b.Addr()
+	_, err := admin(t, []string{addr}).CreateTopic(t.Context(), 1, -1, nil, "topic")
+	require.NoError(t, err)
+	bus := open(t, Config{Brokers: []string{addr}})
+	require.NoError(t, bus.Publisher().Publish("topic", numbered(0, 3)...))
+	require.NoError(t, b.Close())
+
+	_, in := subscribe(t.Context(), t, bus, "group", "topic")
+	given, none := subscribe(t.Context(), t, bus, "other", "topic")
+	require.NoError(t, given.Close(), "nobody has to wait for it")
+	_, open := <-none
+	require.False(t, open)
+	b, err = broker.Start(broker.Config{Addr: addr, DataDir: dir, Log: logTo(t)})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, b.Close()) })
+	require.Equal(t, []string{"0", "1", "2"}, consumed(t, in, "2"))
+}
+
 func TestAStaticMemberComesBackToItsPartitions(t *testing.T) {
 	at := brokers(t)
 	topic := newTopic(t, at, 4)
