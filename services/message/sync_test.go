@@ -215,6 +215,7 @@ func TestSyncGivesUpWhenTooMuchWasMissed(t *testing.T) {
 
 // Who has to reload by history is told so when history is whole.
 func TestSyncIsIncompleteWhileTooMuchIsMissedAndHistoryIsNotWhole(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, memory.Config{})
 	p := events.Partition("u:1:2", 4)
 	cursor := n.end(t)

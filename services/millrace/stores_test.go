@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,7 +23,7 @@ import (
 )
 
 // sentTwice is how many messages are.
-const sentTwice = 10_000
+var sentTwice = flag.Int("stores.messages", 2_000, "messages that are sent twice over each store")
 
 // TestStoresBehaveAlikeBehindTheWholeSystem runs the whole system over each store.
 func TestStoresBehaveAlikeBehindTheWholeSystem(t *testing.T) {
@@ -140,7 +141,7 @@ func (forgetful) Mark(context.Context, ...router.Mark) {}
 // sendTwice sends messages in twenty conversations, and all of them again after a restart.
 func sendTwice(t *testing.T, system overStore) {
 	const peers = 20
-	const each = sentTwice / peers
+	each := *sentTwice / peers
 	var first []string
 	var log pubsub.Bus
 	var reader message.Store
