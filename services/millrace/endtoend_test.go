@@ -125,7 +125,7 @@ func TestEndToEndTooMuchMissedIsSaid(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { // till then something is said to be incomplete
 		newest, err := a.History(t.Context(), client.History{Conversation: events.Direct(alice, bob), Limit: 1})
-		return err == nil && contents(newest.Messages)[0] == "1000"
+		return err == nil && slices.Equal([]string{"1000"}, contents(newest.Messages))
 	}, patience, 5*time.Millisecond)
 	back := join(t, d.url(), bob, b.Cursor())
 	require.False(t, back.Session().Recovered)
