@@ -81,6 +81,7 @@ func (p pace) median() (answered, shown time.Duration) {
 // Whatever is wrong with the store, sends are answered and messages shown as if nothing were, and what was not stored is
 // stored once it is well again.
 func TestHarmStoreSlowDownAndRefusingARecord(t *testing.T) {
+	besideOthers(t)
 	const each = 50
 	const attempts = 5 // before a record is given back to come again
 	var store ill
@@ -126,12 +127,17 @@ func TestHarmStoreSlowDownAndRefusingARecord(t *testing.T) {
 		"down": func() { store.set(0, "", true) },
 	} {
 		set()
+		begin := time.Now()
 		x, y := chat().median()
 		t.Logf("%s: answered in %s (%.1f times as long as before), shown in %s (%.1f)",
 			what, x, float64(x)/float64(answered), y, float64(y)/float64(shown))
 		if what == "down" {
 			require.Less(t, stored(b, events.Direct(alice, bob)), sent)
 			eventuallyTrue(t, "no retry helps", func() bool { return store.failed() > 2*attempts })
+			for *doHarm && time.Since(begin) < time.Minute {
+				chat()
+				wait(t.Context(), time.Second)
+			}
 		}
 		store.set(0, "", false)
 		drained(what)
