@@ -14,7 +14,7 @@ import (
 	"millrace/services/connect"
 )
 
-func cursorOf(t *testing.T, cursor map[int32]int64) string {
+func cursorOf(t testing.TB, cursor map[int32]int64) string {
 	data, err := json.Marshal(cursor)
 	require.NoError(t, err)
 	return `"cursor":` + string(data)
@@ -99,14 +99,21 @@ func TestWithoutACursorNothingIsReplayed(t *testing.T) {
 	c.pushed("live")
 }
 
+// misses has user 1 miss messages between two sessions, and answers the second with how both began.
+func (s *simple) misses(messages int) (c *client, first, second *connectedFrame) {
+	s.t.Helper()
+	_, first = s.connect(1)
+	for i := range messages {
+		s.w.say(2, 1, fmt.Sprint("missed ", i))
+	}
+	c, second = s.connect(1, cursorOf(s.t, first.Cursor))
+	return c, first, second
+}
+
 func TestTooMuchMissedIsNotRecovered(t *testing.T) {
 	s := startSimple(t, connect.Config{})
 	s.w.set(func(w *world) { w.resumeLimit = 2 })
-	_, connected := s.connect(1)
-	for i := range 3 {
-		s.w.say(2, 1, fmt.Sprint("missed ", i))
-	}
-	c, again := s.connect(1, cursorOf(t, connected.Cursor))
+	c, _, again := s.misses(3)
 	require.False(t, again.Recovered)
 	require.True(t, again.Complete)
 	s.w.set(func(w *world) { require.Equal(t, w.ends(), again.Cursor) })
@@ -117,11 +124,7 @@ func TestTooMuchMissedIsNotRecovered(t *testing.T) {
 func TestTooMuchMissedIsIncompleteUntilHistoryHasIt(t *testing.T) {
 	s := startSimple(t, connect.Config{Retry: 10 * time.Millisecond})
 	s.w.set(func(w *world) { w.resumeLimit, w.behind = 2, true })
-	_, connected := s.connect(1)
-	for i := range 3 {
-		s.w.say(2, 1, fmt.Sprint("missed ", i))
-	}
-	c, again := s.connect(1, cursorOf(t, connected.Cursor))
+	c, connected, again := s.misses(3)
 	require.True(t, again.Recovered)
 	require.False(t, again.Complete)
 	require.Equal(t, connected.Cursor, again.Cursor)
