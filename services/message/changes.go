@@ -13,10 +13,6 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// lookupWait is how long an edit or recall waits for its message to be stored, and a page of history for what is to stand
-// in it.
-const lookupWait = time.Second
-
 // markRead answers once the mark is in the log; the store keeps the highest.
 func (s *Service) markRead(ctx context.Context, r *millracev1.MarkReadRequest) error {
 	if err := s.partOf(ctx, r.GetUser(), r.GetConversation()); err != nil {
@@ -89,7 +85,7 @@ func (s *Service) ownMessage(
 	}
 	m, err := s.store.Message(ctx, conversation, id)
 	if errors.Is(err, store.ErrNotFound) {
-		if err := s.storedNow(ctx, conversation, lookupWait); err != nil {
+		if err := s.storedNow(ctx, conversation); err != nil {
 			return m, err
 		}
 		m, err = s.store.Message(ctx, conversation, id)

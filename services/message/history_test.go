@@ -204,5 +204,5 @@ func TestHistoryDoesNotWaitForWhatIsPoison(t *testing.T) {
 		committed, err := n.bus.Log(events.TopicMessages).Committed(t.Context(), storageGroup)
 		return err == nil && reached(end, committed)
 	})
-	require.NoError(t, n.service.storedNow(t.Context(), "u:1:2", lookupWait))
+	require.NoError(t, n.service.storedNow(t.Context(), "u:1:2"))
 }

@@ -10,13 +10,18 @@ import (
 	"millrace/events"
 )
 
-// storedPause is the longest pause between two looks at what is stored.
-const storedPause = 50 * time.Millisecond
+const (
+	// lookupWait is how long an edit or recall waits for its message to be stored, and a page of history for what is to
+	// stand in it.
+	lookupWait = time.Second
+	// storedPause is the longest pause between two looks at what is stored.
+	storedPause = 50 * time.Millisecond
+)
 
 // storedNow waits until storage is done with all that the log has by now, of the conversation's partition or, without
-// one, of all. It gives up with an error after the time given.
-func (s *Service) storedNow(ctx context.Context, conversation string, atMost time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, atMost)
+// one, of all. It gives up with an error after [lookupWait].
+func (s *Service) storedNow(ctx context.Context, conversation string) error {
+	ctx, cancel := context.WithTimeout(ctx, lookupWait)
 	defer cancel()
 	ends, err := s.ends.get(ctx)
 	if err != nil {
@@ -26,13 +31,13 @@ func (s *Service) storedNow(ctx context.Context, conversation string, atMost tim
 		p := events.Partition(conversation, s.partitions)
 		ends = map[int32]int64{p: ends[p]}
 	}
-	return s.waitStored(ctx, ends, atMost)
+	return s.waitStored(ctx, ends, lookupWait)
 }
 
 // soonStored has a reader wait a moment for storage, so that what it was told of just before is in what it reads. Where
 // storage is further behind, or not to be asked, the reader gets what there is.
 func (s *Service) soonStored(ctx context.Context, conversation string) {
-	if err := s.storedNow(ctx, conversation, lookupWait); err != nil {
+	if err := s.storedNow(ctx, conversation); err != nil {
 		s.log.DebugContext(ctx, "reading what storage has", "conversation", conversation, "error", err)
 	}
 }

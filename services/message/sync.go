@@ -131,19 +131,18 @@ func asked(r *millracev1.SyncRequest, p int32) bool {
 }
 
 func (v *view) start(r *millracev1.SyncRequest, recovered bool) *millracev1.SyncStart {
-	start := &millracev1.SyncStart{Recovered: recovered, Cursor: map[int32]int64{}, End: map[int32]int64{}}
-	for i := range v.end {
-		p := int32(i)
-		if !asked(r, p) {
-			continue
-		}
-		start.Cursor[p], start.End[p] = v.until[p], v.until[p]
+	end := v.wanted(r)
+	start := &millracev1.SyncStart{Recovered: recovered, Cursor: maps.Clone(end), End: end}
+	if !recovered || !r.GetResume() {
+		return start
+	}
+	for _, p := range slices.Sorted(maps.Keys(end)) {
 		at, own := r.GetCursor()[p]
-		if !recovered || !r.GetResume() || !own {
+		if !own {
 			continue
 		}
 		start.Cursor[p] = at
-		if at < v.until[p] && (v.late || v.asOf == nil || v.unread[p] || v.torn[p]) {
+		if at < end[p] && (v.late || v.asOf == nil || v.unread[p] || v.torn[p]) {
 			start.Incomplete = append(start.Incomplete, p)
 		}
 	}

@@ -47,7 +47,7 @@ func (n *node) sync(t testing.TB, r *millracev1.SyncRequest) synced {
 		for _, span := range response.GetDeliveries().GetSpans() {
 			p := span.GetPartition()
 			if _, begun := reached[p]; !begun {
-				reached[p] = s.GetCursor()[p]
+				reached[p] = r.GetCursor()[p]
 			}
 			require.Equal(t, reached[p], span.GetAfter(), "spans of a partition meet")
 			reached[p] = span.GetThrough()
