@@ -1,6 +1,8 @@
 package events
 
 import (
+	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -27,7 +29,7 @@ func TestForeignRecordIsCompletedTheSameByEveryConsumer(t *testing.T) {
 
 func TestForeignClientMsgIDGivesTheIDThatASendWouldHave(t *testing.T) {
 	e, err := Decode(TopicMessages, Position{}, []byte(
-		`{"type":"new_message","message":{"from":1,"to":2,"client_msg_id":"c1","content":"","message_type":1,"timestamp":5},"timestamp":5}`))
+		`{"type":"new_message","message":{"from":1,"to":2,"client_msg_id":"c1","content":"hi","message_type":1,"timestamp":5},"timestamp":5}`))
 	require.NoError(t, err)
 	require.Equal(t, MessageID(1, "u:1:2", "c1"), e.Message.MessageID)
 }
@@ -39,39 +41,84 @@ func TestUnknownTypeIsNoError(t *testing.T) {
 	require.NotEmpty(t, e.EventID)
 }
 
-func TestUndecodableIsInvalid(t *testing.T) {
-	message := func(m string) string { return `{"type":"new_message","timestamp":1,"message":{` + m + `}}` }
-	for name, data := range map[string]string{
-		"empty":                 "",
-		"no JSON":               "hello",
-		"array":                 `[1]`,
-		"no type":               `{"timestamp":1}`,
-		"no UTF-8":              "{\"type\":\"\xff\"}",
-		"no UTF-8, unknown":     "{\"type\":\"reaction_added\",\"x\":\"\xff\"}",
-		"type twice":            `{"type":"new_message","type":"message_read"}`,
-		"deep nesting":          strings.Repeat(`{"a":`, 20000),
-		"no message":            `{"type":"new_message","timestamp":1}`,
-		"from 0":                message(`"to":2,"message_type":1`),
-		"negative from":         message(`"from":-1,"to":2,"message_type":1`),
-		"from above 2^53-1":     message(`"from":9007199254740992,"to":2,"message_type":1`),
-		"from as text":          message(`"from":"1","to":2,"message_type":1`),
-		"neither to nor group":  message(`"from":1,"message_type":1`),
-		"both to and group":     message(`"from":1,"to":2,"group_id":3,"message_type":1`),
-		"no message_type":       message(`"from":1,"to":2`),
-		"another conversation":  message(`"from":1,"to":2,"message_type":1,"conversation":"u:1:3"`),
-		"long message_id":       message(`"from":1,"to":2,"message_type":1,"message_id":"` + strings.Repeat("x", 65) + `"`),
-		"too much content":      message(`"from":1,"to":2,"message_type":1,"content":"` + strings.Repeat("x", MaxContentBytes+1) + `"`),
-		"edit of nothing":       `{"type":"message_edited","conversation":"u:1:2","seq":1,"by":1,"timestamp":1}`,
-		"read by a stranger":    `{"type":"message_read","conversation":"u:1:2","user":3,"seq":1,"timestamp":1}`,
-		"group of another name": `{"type":"member_joined","conversation":"g:1","group_id":2,"user":3,"by":3,"timestamp":1}`,
-		"negative timestamp":    `{"type":"member_joined","conversation":"g:2","group_id":2,"user":3,"by":3,"timestamp":-1}`,
+func TestRecordThatBreaksARuleIsInvalidWithTheRuleAsReason(t *testing.T) {
+	const valid = `"type":"new_message","timestamp":1,`
+	message := func(m string) string {
+		return `{` + valid + `"message":{"content":"hi","message_type":1,` + m + `}}`
+	}
+	plain := func(m string) string { return `{` + valid + `"message":{"from":1,"to":2,` + m + `}}` }
+	change := func(kind, rest string) string {
+		return `{"type":"` + kind + `","conversation":"u:1:2","message_id":"m","by":1,"timestamp":1,` + rest + `}`
+	}
+	group := func(kind, rest string) string {
+		return `{"type":"` + kind + `","conversation":"g:2","group_id":2,"timestamp":1,` + rest + `}`
+	}
+	for name, test := range map[string]struct{ data, reason string }{
+		"empty":                 {"", ""},
+		"no JSON":               {"hello", ""},
+		"array":                 {`[1]`, ""},
+		"no type":               {`{"timestamp":1}`, "no type"},
+		"no UTF-8":              {"{\"type\":\"\xff\"}", "UTF-8"},
+		"no UTF-8, unknown":     {"{\"type\":\"reaction_added\",\"x\":\"\xff\"}", "UTF-8"},
+		"type twice":            {`{"type":"new_message","type":"message_read"}`, "duplicate"},
+		"deep nesting":          {strings.Repeat(`{"a":`, 20000), "depth"},
+		"no message":            {`{` + valid + `"by":1}`, "no message"},
+		"from 0":                {message(`"to":2`), "from 0"},
+		"negative from":         {message(`"from":-1,"to":2`), "from -1"},
+		"from above 2^53-1":     {message(`"from":9007199254740992,"to":2`), "from 9007199254740992"},
+		"from as text":          {message(`"from":"1","to":2`), "from"},
+		"neither to nor group":  {message(`"from":1`), "exactly one of to and group_id"},
+		"both to and group":     {message(`"from":1,"to":2,"group_id":3`), "exactly one of to and group_id"},
+		"another conversation":  {message(`"from":1,"to":2,"conversation":"u:1:3"`), `conversation "u:1:3", want "u:1:2"`},
+		"another's group":       {message(`"from":1,"group_id":2,"conversation":"g:3"`), `conversation "g:3", want "g:2"`},
+		"long message_id":       {message(`"from":1,"to":2,"message_id":"` + strings.Repeat("x", 65) + `"`), "event_id of 65 bytes"},
+		"recalled from birth":   {message(`"from":1,"to":2,"recalled":true`), "recalled in a new message"},
+		"no message_type":       {plain(`"content":"hi"`), "message_type 0"},
+		"negative message_type": {plain(`"content":"hi","message_type":-1`), "message_type -1"},
+		"message_type 7":        {plain(`"content":"hi","message_type":7`), "message_type 7: want 1 to 6, or 100 and above"},
+		"message_type 99":       {plain(`"content":"hi","message_type":99`), "message_type 99"},
+		"no content":            {plain(`"message_type":1`), "no content"},
+		"empty content":         {plain(`"message_type":1,"content":""`), "no content"},
+		"too much content":      {plain(`"message_type":1,"content":"` + strings.Repeat("x", MaxContentBytes+1) + `"`), "content of 32769 bytes"},
+		"sent in milliseconds": {
+			message(`"from":1,"to":2,"timestamp":1642678800000`),
+			"timestamp 1642678800000 lies after the year 9999: want Unix seconds, these look like milliseconds",
+		},
+		"event in milliseconds": {`{"type":"message_read","conversation":"u:1:2","user":1,"seq":1,"timestamp":1642678800000}`, "milliseconds"},
+		"a message in an edit":  {change("message_edited", `"seq":1,"content":"x","message":{}`), `a message in "message_edited"`},
+		"edit of nothing":       {`{"type":"message_edited","conversation":"u:1:2","seq":1,"by":1,"content":"x","timestamp":1}`, "message_id of 0 bytes"},
+		"edit to nothing":       {change("message_edited", `"seq":1`), "no content"},
+		"edit of the future":    {change("message_edited", `"seq":9,"content":"x"`), "seq 9 does not lie before the record's own, 9"},
+		"recall of the future":  {change("message_recalled", `"seq":10`), "seq 10 does not lie before"},
+		"recall with content":   {change("message_recalled", `"seq":1,"content":"x"`), "content in a recall"},
+		"read by a stranger":    {`{"type":"message_read","conversation":"u:1:2","user":3,"seq":1,"timestamp":1}`, "user 3"},
+		"group of another name": {`{"type":"member_joined","conversation":"g:1","group_id":2,"user":3,"by":3,"timestamp":1}`, `want "g:2"`},
+		"negative timestamp":    {`{"type":"member_joined","conversation":"g:2","group_id":2,"user":3,"by":3,"timestamp":-1}`, "timestamp -1"},
+		"group for another":     {group("group_created", `"user":3,"by":4,"members":[3]`), "by 4, want the owner, user 3"},
+		"owner outside":         {group("group_created", `"user":3,"by":3,"members":[4]`), "the owner, user 3, is not among the members"},
+		"a member twice":        {group("group_created", `"user":3,"by":3,"members":[3,3]`), "ascending"},
+		"dissolved by another":  {group("group_dissolved", `"user":3,"by":4`), "by 4, want the owner, user 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Decode(TopicMessages, Position{}, []byte(data))
-			require.Error(t, err)
+			_, err := Decode(TopicMessages, Position{Seq: 9}, []byte(test.data))
+			require.ErrorContains(t, err, test.reason)
 			require.True(t, IsPermanent(err))
 		})
 	}
+}
+
+func TestNamedAndOwnMessageTypesAreAccepted(t *testing.T) {
+	for _, kind := range []int32{1, 6, FirstOwnMessageType, math.MaxInt32} {
+		m := Message{MessageID: "m", Conversation: "u:1:2", From: 1, To: 2, Content: "hi", MessageType: kind}
+		_, err := Encode(&Event{Type: NewMessage, Message: &m})
+		require.NoError(t, err, kind)
+	}
+}
+
+func TestChangeReadInTheFirstEpochMayNameAMessageOfALaterOne(t *testing.T) {
+	change := fmt.Sprintf(`{"type":"message_recalled","conversation":"u:1:2","message_id":"m","by":1,"timestamp":1,"seq":%d}`, Seq(1, 3))
+	_, err := Decode(TopicMessages, Position{Seq: Seq(0, 5)}, []byte(change))
+	require.NoError(t, err)
 }
 
 func TestEncodeRefusesWhatDecodeWould(t *testing.T) {
@@ -89,7 +136,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add([]byte(`{"type":"new_message","message":{"from":1,"to":2,"content":"x","message_type":1,"timestamp":1},"timestamp":1}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		pos := Position{Partition: 1, Seq: 2}
+		pos := Position{Partition: 1, Seq: 1000}
 		e, err := Decode(TopicMessages, pos, data)
 		if err != nil {
 			require.True(t, IsPermanent(err), "%v", err)

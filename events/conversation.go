@@ -61,5 +61,3 @@ func (c Conversation) Channels() []string {
 	}
 	return []string{UserChannel(c.Low), UserChannel(c.High)}
 }
-
-func validID(id int64) bool { return id >= 1 && id <= MaxID }

@@ -29,6 +29,13 @@ const (
 	MaxGroupNameBytes = 256
 )
 
+// What a message's content is, as its message_type says: 1 text, 2 image, 3 file, 4 audio, 5 video, 6 location. The types
+// from FirstOwnMessageType on are an application's own; those between are not given out yet and refused.
+const (
+	lastNamedMessageType = 6
+	FirstOwnMessageType  = 100
+)
+
 // Event is one record of message-events. Which fields are set depends on the type:
 //
 //	new_message                   Message
@@ -69,6 +76,10 @@ type Message struct {
 	Content      string `json:"content"`
 	MessageType  int32  `json:"message_type"`
 	Timestamp    int64  `json:"timestamp"` // Unix seconds
+	// Authorized is what the producer of a group message sets once it has checked itself that the sender is a member, as
+	// message nodes do. They go by a membership that they read a moment ago, so the sender may have left just before the
+	// message's position: with Authorized it is enough that it was a member once, else it must be one at that position.
+	Authorized bool `json:"authorized,omitempty"`
 	// Recalled is set by the store alone, on a message that was withdrawn since; its content is gone.
 	Recalled bool `json:"recalled,omitempty"`
 }

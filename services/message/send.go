@@ -78,9 +78,10 @@ func compose(r *millracev1.SendWSMessageRequest) (*events.Message, *message.Mess
 	now := time.Now().Unix()
 	m := &events.Message{
 		ClientMsgID: r.GetClientMsgId(), From: r.GetSender().GetUser(), To: r.GetTo(), GroupID: r.GetGroupId(),
-		Content: r.GetContent(), MessageType: max(r.GetMessageType(), 0), Timestamp: now,
+		Content: r.GetContent(), MessageType: r.GetMessageType(), Timestamp: now,
+		Authorized: r.GetGroupId() != 0,
 	}
-	if r.GetMessageType() == 0 {
+	if m.MessageType == 0 {
 		m.MessageType = 1
 	}
 	if m.ClientMsgID == "" {
@@ -99,16 +100,15 @@ func compose(r *millracev1.SendWSMessageRequest) (*events.Message, *message.Mess
 	return m, record, err
 }
 
+// checkContent refuses what [events.ValidateContent] does, and gives content that is too long a code of its own.
 func checkContent(content string) error {
 	switch {
-	case content == "":
-		return refuse(codes.InvalidArgument, "no content")
 	case len(content) > events.MaxContentBytes:
 		return refuse(codes.OutOfRange, "content of %d bytes, more than %d", len(content), events.MaxContentBytes)
 	case !utf8.ValidString(content):
 		return refuse(codes.InvalidArgument, "content is not UTF-8")
 	}
-	return nil
+	return events.ValidateContent(content)
 }
 
 // authorize lets anybody write to a user, and to a group its members.

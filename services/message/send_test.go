@@ -3,6 +3,7 @@ package message
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -42,6 +43,7 @@ func TestSendIsRefusedWithTheCodeOfItsFault(t *testing.T) {
 		"no content":      {func(r *millracev1.SendWSMessageRequest) { r.Content = "" }, codes.InvalidArgument},
 		"too large":       {func(r *millracev1.SendWSMessageRequest) { r.Content = strings.Repeat("x", 32<<10+1) }, codes.OutOfRange},
 		"negative type":   {func(r *millracev1.SendWSMessageRequest) { r.MessageType = -1 }, codes.InvalidArgument},
+		"type not in use": {func(r *millracev1.SendWSMessageRequest) { r.MessageType = 7 }, codes.InvalidArgument},
 		"too long an id":  {func(r *millracev1.SendWSMessageRequest) { r.ClientMsgId = strings.Repeat("x", 65) }, codes.InvalidArgument},
 		"no member":       {func(r *millracev1.SendWSMessageRequest) { r.Sender.User, r.To, r.GroupId = 3, 0, group }, codes.PermissionDenied},
 		"unknown group":   {func(r *millracev1.SendWSMessageRequest) { r.To, r.GroupId = 0, 77 }, codes.NotFound},
@@ -59,6 +61,14 @@ func TestSendIsRefusedWithTheCodeOfItsFault(t *testing.T) {
 				require.Equal(t, before, n.end(t), "a refused message must not be published")
 			}
 		})
+	}
+}
+
+func TestRefusedMessageTypeIsNamedAsItWasGiven(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	for _, kind := range []int32{-1, 7, 99} {
+		_, err := n.SendWSMessage(t.Context(), &millracev1.SendWSMessageRequest{Sender: by(1), To: 2, Content: "x", MessageType: kind})
+		require.ErrorContains(t, err, fmt.Sprintf("message_type %d", kind))
 	}
 }
 

@@ -1,0 +1,169 @@
+package events
+
+import "slices"
+
+// The rules that a record can be held against by itself. Every consumer decodes by [Decode], so all of them refuse the same
+// records; what takes a look at the store as well is the storage handler's to refuse.
+
+func (e *Event) validate() error {
+	if err := validateTimestamp(e.Timestamp); err != nil {
+		return err
+	}
+	if len(e.EventID) > MaxClientMsgBytes {
+		return invalid("event_id of %d bytes", len(e.EventID))
+	}
+	if e.Type != NewMessage && e.Message != nil {
+		return invalid("a message in %.80q", e.Type)
+	}
+	switch e.Type {
+	case NewMessage:
+		if e.Message == nil {
+			return invalid("no message")
+		}
+		return e.Message.validate()
+	case MessageEdited, MessageRecalled:
+		return e.validateChange()
+	case MessageRead:
+		return e.validateRead()
+	case GroupCreated, MemberJoined, MemberLeft, GroupDissolved:
+		return e.validateGroup()
+	}
+	return invalid("unknown type %.80q", e.Type)
+}
+
+// validateAt checks that a change lies behind its message. Of another epoch than the position's nothing can be said here: a
+// reader that knows no store counts every record into the first one.
+func (e *Event) validateAt(pos Position) error {
+	change := e.Type == MessageEdited || e.Type == MessageRecalled
+	if change && e.MessageSeq >= pos.Seq && EpochStart(e.MessageSeq) == EpochStart(pos.Seq) {
+		return invalid("seq %d does not lie before the record's own, %d", e.MessageSeq, pos.Seq)
+	}
+	return nil
+}
+
+func (m *Message) validate() error {
+	conversation := Direct(m.From, m.To)
+	if m.GroupID != 0 {
+		conversation = Group(m.GroupID)
+	}
+	switch {
+	case !validID(m.From):
+		return invalid("from %d", m.From)
+	case (m.To == 0) == (m.GroupID == 0):
+		return invalid("want exactly one of to and group_id")
+	case m.To != 0 && !validID(m.To):
+		return invalid("to %d", m.To)
+	case m.GroupID != 0 && !validID(m.GroupID):
+		return invalid("group_id %d", m.GroupID)
+	case m.Conversation != conversation:
+		return invalid("conversation %.80q, want %q", m.Conversation, conversation)
+	case m.MessageID == "" || len(m.MessageID) > MaxClientMsgBytes:
+		return invalid("message_id of %d bytes", len(m.MessageID))
+	case len(m.ClientMsgID) > MaxClientMsgBytes:
+		return invalid("client_msg_id of %d bytes", len(m.ClientMsgID))
+	case m.MessageType < 1 || m.MessageType > lastNamedMessageType && m.MessageType < FirstOwnMessageType:
+		return invalid("message_type %d: want 1 to %d, or %d and above", m.MessageType, lastNamedMessageType, FirstOwnMessageType)
+	case m.Recalled:
+		return invalid("recalled in a new message")
+	}
+	if err := ValidateContent(m.Content); err != nil {
+		return err
+	}
+	return validateTimestamp(m.Timestamp)
+}
+
+// ValidateContent refuses, with an [InvalidError], what can be the content of no message and no edit: none at all, and more
+// than [MaxContentBytes].
+func ValidateContent(content string) error {
+	switch {
+	case content == "":
+		return invalid("no content")
+	case len(content) > MaxContentBytes:
+		return invalid("content of %d bytes, more than %d", len(content), MaxContentBytes)
+	}
+	return nil
+}
+
+func (e *Event) validateChange() error {
+	if _, err := ParseConversation(e.Conversation); err != nil {
+		return err
+	}
+	switch {
+	case e.MessageID == "" || len(e.MessageID) > MaxClientMsgBytes:
+		return invalid("message_id of %d bytes", len(e.MessageID))
+	case !validSeq(e.MessageSeq):
+		return invalid("seq %d", e.MessageSeq)
+	case !validID(e.By):
+		return invalid("by %d", e.By)
+	case e.Type == MessageRecalled && e.Content != "":
+		return invalid("content in a recall")
+	case e.Type == MessageEdited:
+		return ValidateContent(e.Content)
+	}
+	return nil
+}
+
+func (e *Event) validateRead() error {
+	c, err := ParseConversation(e.Conversation)
+	switch {
+	case err != nil:
+		return err
+	case !validID(e.User) || c.GroupID == 0 && !c.Has(e.User):
+		return invalid("user %d", e.User)
+	case !validSeq(e.MessageSeq):
+		return invalid("seq %d", e.MessageSeq)
+	}
+	return nil
+}
+
+func (e *Event) validateGroup() error {
+	switch {
+	case !validID(e.GroupID):
+		return invalid("group_id %d", e.GroupID)
+	case e.Conversation != Group(e.GroupID):
+		return invalid("conversation %.80q, want %q", e.Conversation, Group(e.GroupID))
+	case !validID(e.User):
+		return invalid("user %d", e.User)
+	case !validID(e.By):
+		return invalid("by %d", e.By)
+	case len(e.Name) > MaxGroupNameBytes:
+		return invalid("name of %d bytes", len(e.Name))
+	case len(e.Members) > MaxGroupMembers:
+		return invalid("%d members", len(e.Members))
+	case (e.Type == GroupCreated || e.Type == GroupDissolved) && e.By != e.User:
+		return invalid("by %d, want the owner, user %d", e.By, e.User)
+	}
+	if e.Type != GroupCreated {
+		return nil
+	}
+	for i, member := range e.Members {
+		if !validID(member) || i > 0 && member <= e.Members[i-1] {
+			return invalid("member %d: want users in ascending order", member)
+		}
+	}
+	if _, among := slices.BinarySearch(e.Members, e.User); !among {
+		return invalid("the owner, user %d, is not among the members", e.User)
+	}
+	return nil
+}
+
+// maxTimestamp is the last second of the year 9999.
+const maxTimestamp = 253_402_300_799
+
+func validateTimestamp(seconds int64) error {
+	switch {
+	case seconds < 0:
+		return invalid("timestamp %d", seconds)
+	case seconds > maxTimestamp:
+		hint := ""
+		if seconds <= 1000*maxTimestamp {
+			hint = ", these look like milliseconds"
+		}
+		return invalid("timestamp %d lies after the year 9999: want Unix seconds%s", seconds, hint)
+	}
+	return nil
+}
+
+func validID(id int64) bool { return id >= 1 && id <= MaxID }
+
+func validSeq(seq int64) bool { return seq >= 1 && seq <= MaxID }
