@@ -2,9 +2,13 @@ package connect
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
+	"io"
 	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"millrace/events"
 )
@@ -13,37 +17,71 @@ import (
 type request struct {
 	id   int64
 	verb string
-	body json.RawMessage
+	body jsontext.Value
 }
 
-// decodeFrame reads a client's frame. The request's id is set also beside a refusal, if the frame has one.
+// decodeFrame reads a client's frame. The request's id is set also beside a refusal, if the frame has one. Names of members
+// are compared exactly, and a name that occurs twice in an object is refused: whoever looks at a frame on its way must see
+// the same values as the gateway.
 func decodeFrame(data []byte) (request, *refusal) {
-	var r request
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(data, &members); err != nil || members == nil {
-		return r, refuse(codeInvalid, "want a JSON object")
+	r, refused := frameMembers(data, false)
+	if refused != nil && r.id == 0 {
+		// The id may stand behind what was refused.
+		r, _ = frameMembers(data, true)
+		return request{id: r.id}, refused
 	}
-	id, err := strconv.ParseInt(string(members["id"]), 10, 64)
-	if err != nil || id < 1 || id > events.MaxID {
-		return r, refuse(codeInvalid, "id: want an integer from 1 to 2^53-1")
+	return r, refused
+}
+
+// frameMembers takes the id and the verb out of a frame. With repeated names allowed it reads on where they occur, and the
+// first id counts.
+func frameMembers(data []byte, allowRepeated bool) (r request, refused *refusal) {
+	malformed := refuse(codeInvalid, "want a JSON object without repeated names")
+	d := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(allowRepeated), jsontext.AllowInvalidUTF8(true))
+	if d.PeekKind() != '{' {
+		return r, malformed
 	}
-	r.id = id
-	for name, body := range members {
+	if _, err := d.ReadToken(); err != nil {
+		return r, malformed
+	}
+	for d.PeekKind() == '"' {
+		token, err := d.ReadToken()
+		if err != nil {
+			return r, malformed
+		}
+		name := token.String()
+		value, err := d.ReadValue()
+		if err != nil {
+			return r, malformed
+		}
 		switch {
+		case name == "id":
+			if id, err := strconv.ParseInt(string(value), 10, 64); r.id == 0 && err == nil && id > 0 && id <= events.MaxID {
+				r.id = id
+			}
 		case !knownVerb(name):
 		case r.verb != "":
-			return r, refuse(codeInvalid, "want one verb, not both "+r.verb+" and "+name)
+			refused = refuse(codeInvalid, "want one verb, not both "+r.verb+" and "+name)
 		default:
-			r.verb, r.body = name, body
+			r.verb, r.body = name, value.Clone()
 		}
 	}
-	switch {
-	case r.verb == "":
-		return r, refuse(codeInvalid, "no known verb")
-	case !bytes.HasPrefix(r.body, []byte("{")):
-		return r, refuse(codeInvalid, r.verb+": want an object")
+	if _, err := d.ReadToken(); err != nil { // the closing brace
+		return r, malformed
 	}
-	return r, nil
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
+		return r, malformed
+	}
+	switch {
+	case refused != nil:
+	case r.id == 0:
+		refused = refuse(codeInvalid, "id: want an integer from 1 to 2^53-1")
+	case r.verb == "":
+		refused = refuse(codeInvalid, "no known verb")
+	case r.body.Kind() != '{':
+		refused = refuse(codeInvalid, r.verb+": want an object")
+	}
+	return r, refused
 }
 
 func knownVerb(name string) bool {
@@ -58,22 +96,61 @@ func knownVerb(name string) bool {
 // into decodes the verb's members.
 func (r request) into(body any) *refusal {
 	err := json.Unmarshal(r.body, body)
-	var wrong *json.UnmarshalTypeError
+	if err != nil {
+		if mended, ok := replaceInvalidText(r.body); ok {
+			err = json.Unmarshal(mended, body)
+		}
+	}
+	var wrong *json.SemanticError
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &wrong):
-		return refuse(codeInvalid, r.verb+": wrong type of "+wrong.Field)
+	case errors.As(err, &wrong) && wrong.JSONPointer != "":
+		return refuse(codeInvalid, r.verb+": wrong type of "+strings.ReplaceAll(string(wrong.JSONPointer[1:]), "/", "."))
 	}
 	return refuse(codeInvalid, r.verb+": malformed")
+}
+
+// replaceInvalidText puts U+FFFD in place of what is no Unicode, such as the escape of half a surrogate pair, in those of the
+// object's members that are text for people. Members that identify something stay as they are and are refused: two that
+// differ must not become the same. It reports whether there was anything to replace.
+func replaceInvalidText(object jsontext.Value) (jsontext.Value, bool) {
+	d := jsontext.NewDecoder(bytes.NewBuffer(object), jsontext.AllowInvalidUTF8(true))
+	if _, err := d.ReadToken(); err != nil { // the opening brace
+		return nil, false
+	}
+	var mended jsontext.Value
+	kept := 0 // up to where the object is in mended
+	for d.PeekKind() == '"' {
+		name, err := d.ReadToken()
+		if err != nil {
+			return nil, false
+		}
+		text := name.String() == "content" || name.String() == "name"
+		value, err := d.ReadValue()
+		if err != nil {
+			return nil, false
+		}
+		if !text || value.Kind() != '"' || value.IsValid() {
+			continue
+		}
+		end := int(d.InputOffset())
+		mended = append(mended, object[kept:end-len(value)]...)
+		unquoted, _ := jsontext.AppendUnquote(nil, value) // its error says that it has replaced something
+		if mended, err = jsontext.AppendQuote(mended, unquoted); err != nil {
+			return nil, false
+		}
+		kept = end
+	}
+	return append(mended, object[kept:]...), kept > 0
 }
 
 // The members of the verbs.
 type (
 	connectBody struct {
-		Token  string          `json:"token"`
-		Device string          `json:"device"`
-		Cursor map[int32]int64 `json:"cursor"`
+		Token  string       `json:"token"`
+		Device string       `json:"device"`
+		Cursor clientCursor `json:"cursor"`
 	}
 	refreshBody struct {
 		Token string `json:"token"`
@@ -142,12 +219,26 @@ func (b *sendBody) check() *refusal {
 	return nil
 }
 
-// checkCursor holds the client's cursor to what positions can be.
-func checkCursor(cursor map[int32]int64) *refusal {
-	for partition, seq := range cursor {
-		if partition < 0 || seq < 0 || seq > events.MaxID {
-			return refuse(codeInvalid, "cursor: want partitions and seqs from 0 to 2^53-1")
+// clientCursor is the cursor that a client connects with, nil if it gives none.
+type clientCursor map[int32]int64
+
+// UnmarshalJSONFrom refuses what is no object of sequence numbers by partition: a null, which would count as 0, too.
+func (c *clientCursor) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	var seqs map[int32]*int64
+	if d.PeekKind() != '{' {
+		return errBadCursor
+	}
+	if err := json.UnmarshalDecode(d, &seqs); err != nil {
+		return err
+	}
+	*c = make(clientCursor, len(seqs))
+	for partition, seq := range seqs {
+		if partition < 0 || seq == nil || *seq < 0 || *seq > events.MaxID {
+			return errBadCursor
 		}
+		(*c)[partition] = *seq
 	}
 	return nil
 }
+
+var errBadCursor = errors.New("want sequence numbers from 0 to 2^53-1 by partition")

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/stretchr/testify/require"
 
 	"millrace/events"
@@ -39,6 +40,83 @@ func FuzzDecodeFrame(f *testing.F) {
 		}
 		require.True(t, json.Valid(answer) && utf8.Valid(answer), "%s", answer)
 	})
+}
+
+// Whoever checks frames in front of the gateway must see the values that the gateway sees, so names are compared exactly and
+// none occurs twice.
+func TestNamesOfMembersAreComparedExactlyAndOccurOnce(t *testing.T) {
+	for frame, want := range map[string]sendBody{
+		`{"id":1,"send":{"to":2,"To":3,"tO":4,"content":"x"}}`:         {To: 2, Content: "x"},
+		`{"id":1,"ID":2,"send":{"to":2},"SEND":{"to":3},"x":{"to":4}}`: {To: 2},
+		"{\"id\":1,\"send\":{\"meſſage_type\":7,\"Content\":\"y\"}}":   {},
+		`{"id":1,"send":{"t\u006f":2}}`:                                {To: 2},
+	} {
+		r, refused := decodeFrame([]byte(frame))
+		require.Nil(t, refused, frame)
+		require.EqualValues(t, 1, r.id)
+		var b sendBody
+		require.Nil(t, r.into(&b), frame)
+		require.Equal(t, want, b, frame)
+	}
+	for _, frame := range []string{
+		`{"send":{"to":2},"send":{"to":3},"id":1}`, `{"send":{"to":2,"to":3},"id":1}`, `{"id":1,"x":1,"x":2,"ping":{}}`,
+		`{"id":1,"send":{"to":2,"t\u006f":3}}`, `{"id":1,"send":{"x":{"y":1,"y":2}}}`, `{"id":1,"Send":{"to":2}}`, `{"id":1,"ping":{},"send":{}}`,
+	} {
+		r, refused := decodeFrame([]byte(frame))
+		require.NotNil(t, refused, frame)
+		require.Equal(t, codeInvalid, refused.Code)
+		require.EqualValues(t, 1, r.id, frame)
+	}
+	r, refused := decodeFrame([]byte(`{"ID":1,"ping":{}}`))
+	require.NotNil(t, refused)
+	require.Zero(t, r.id)
+}
+
+// What identifies something is refused where it is no Unicode: replaced, different ids would become one.
+func TestInvalidUnicodeIsRefusedInIdsAndReplacedInText(t *testing.T) {
+	r, refused := decodeFrame([]byte(`{"id":1,"send":{"to":2,"content":"a\ud800b\udc00\ud83d\ude00","client_msg_id":"x"}}`))
+	require.Nil(t, refused)
+	var send sendBody
+	require.Nil(t, r.into(&send))
+	require.Equal(t, sendBody{To: 2, Content: "a\ufffdb\ufffd😀", ClientMsgID: "x"}, send)
+
+	for verb, bodies := range map[string]struct {
+		into  any
+		names []string
+	}{
+		"send":    {&sendBody{}, []string{"client_msg_id"}},
+		"connect": {&connectBody{}, []string{"token", "device"}},
+		"refresh": {&refreshBody{}, []string{"token"}},
+		"history": {&historyBody{}, []string{"conversation"}},
+		"edit":    {&messageBody{}, []string{"conversation", "message_id"}},
+	} {
+		for _, name := range bodies.names {
+			r, refused := decodeFrame([]byte(`{"id":1,"` + verb + `":{"content":"\ud800","` + name + `":"x\ud800"}}`))
+			require.Nil(t, refused)
+			refused = r.into(bodies.into)
+			require.NotNil(t, refused, verb+" "+name)
+			require.Equal(t, codeInvalid, refused.Code)
+		}
+	}
+}
+
+func TestACursorIsSequenceNumbersByPartition(t *testing.T) {
+	for cursor, want := range map[string]clientCursor{
+		`{}`: {}, `{"0":0,"12":345}`: {0: 0, 12: 345}, `{"63":9007199254740991}`: {63: 9007199254740991},
+	} {
+		var b connectBody
+		require.Nil(t, request{verb: "connect", body: jsontext.Value(`{"cursor":` + cursor + `}`)}.into(&b), cursor)
+		require.Equal(t, want, b.Cursor)
+	}
+	for _, cursor := range []string{
+		`null`, `[]`, `"x"`, `{"1":null}`, `{"012":1}`, `{"+1":1}`, `{" 1":1}`, `{"-1":1}`, `{"1":-1}`, `{"1":1.5}`, `{"1":"2"}`, `{"1":9007199254740992}`,
+		`{"1":1,"1":2}`, `{"2147483648":1}`, `{"":1}`,
+	} {
+		var b connectBody
+		refused := request{verb: "connect", body: jsontext.Value(`{"cursor":` + cursor + `}`)}.into(&b)
+		require.NotNil(t, refused, cursor)
+		require.Equal(t, codeInvalid, refused.Code)
+	}
 }
 
 func TestAPushLosesItsPositionAndNothingElse(t *testing.T) {

@@ -17,11 +17,8 @@ import (
 func (s *session) handleConnect(r request) {
 	var b connectBody
 	refused := r.into(&b)
-	switch {
-	case s.sub != nil:
+	if s.sub != nil {
 		refused = refuse(codeInvalid, "connected already")
-	case refused == nil:
-		refused = checkCursor(b.Cursor)
 	}
 	if refused != nil {
 		s.refuse(r.id, refused)
