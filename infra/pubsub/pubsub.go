@@ -57,13 +57,27 @@ type Claims struct {
 type Log interface {
 	// Partitions is how many the topic has.
 	Partitions() int32
-	// End answers the position of the last record of every partition, 0 for one that never had any.
+	// End returns for every partition the position of the last record that a reader can still be given, and the beginning of
+	// the epoch (0 in the first one) for a partition without any. What a reader is never given does not count: markers and
+	// aborted records of transactions, records behind an open one, and what retention has removed. So whoever has handled all
+	// that there is has reached End, and whoever has not, has not.
 	End(ctx context.Context) (map[int32]int64, error)
+	// Bounds returns how far the offsets of every partition go, whether or not readers are given what is there.
+	Bounds(ctx context.Context) (map[int32]Bounds, error)
 	// Committed answers for every partition the position up to which the group has acknowledged, 0 if it never has.
 	Committed(ctx context.Context, group string) (map[int32]int64, error)
 	// Read calls visit for every record in the ranges, ascending within each partition. ErrTrimmed: the log no longer
 	// has the beginning of a range. An error of visit ends it and is returned.
 	Read(ctx context.Context, ranges []events.Range, visit func(RawRecord) error) error
+}
+
+// Bounds are how far the offsets of a partition go.
+type Bounds struct {
+	// Stable is the position before the first record of the oldest transaction that is still open; without one, Written.
+	// Nothing up to here will change, and readers get nothing behind it.
+	Stable int64
+	// Written is the last position that is taken.
+	Written int64
 }
 
 // RawRecord is a record as it stands in the log.

@@ -19,6 +19,7 @@ func consumerConfig(c Config) *sarama.Config {
 	s.Net.DialTimeout = dialTimeout
 	s.Net.ReadTimeout = 10 * time.Second
 	s.Consumer.Return.Errors = true
+	s.Consumer.IsolationLevel = sarama.ReadCommitted // what a transaction aborted was never said, an open one may yet be aborted
 	s.Consumer.Retry.Backoff = 250 * time.Millisecond
 	s.Consumer.Offsets.Initial = sarama.OffsetOldest
 	s.Consumer.Offsets.AutoCommit.Interval = 200 * time.Millisecond

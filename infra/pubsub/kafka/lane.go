@@ -105,6 +105,7 @@ func (l *lane) settle(calls []*call, results kgo.ProduceResults) {
 			accepted[r.Record] = true
 		}
 	}
+	l.publisher.topics.published(results)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, c := range calls {

@@ -35,17 +35,23 @@ func (l *Log) Partitions() int32 {
 	return meta.partitions()
 }
 
-// End asks the partitions' leaders. A partition that has no record of the current epoch answers the last position before
-// it, which is 0 in epoch 0.
-func (l *Log) End(ctx context.Context) (map[int32]int64, error) {
-	offsets, err := l.bus.listOffsets(ctx, l.topic, latest)
+// Bounds asks the partitions' leaders.
+func (l *Log) Bounds(ctx context.Context) (map[int32]pubsub.Bounds, error) {
+	// In this order, so that no offset can be stable that is not written yet.
+	stable, err := l.bus.listOffsets(ctx, l.topic, latest, readCommitted)
 	if err != nil {
-		return nil, fmt.Errorf("end of %s: %w", l.topic, err)
+		return nil, fmt.Errorf("bounds of %s: %w", l.topic, err)
 	}
-	for p, next := range offsets {
-		offsets[p] = events.Seq(l.bus.config.Epoch, next-1)
+	written, err := l.bus.listOffsets(ctx, l.topic, latest, readUncommitted)
+	if err != nil {
+		return nil, fmt.Errorf("bounds of %s: %w", l.topic, err)
 	}
-	return offsets, nil
+	bounds := make(map[int32]pubsub.Bounds, len(stable))
+	epoch := l.bus.config.Epoch
+	for p := range stable {
+		bounds[p] = pubsub.Bounds{Stable: events.Seq(epoch, stable[p]-1), Written: events.Seq(epoch, written[p]-1)}
+	}
+	return bounds, nil
 }
 
 // Committed asks the group's coordinator.
@@ -71,14 +77,24 @@ func (l *Log) Committed(ctx context.Context, group string) (map[int32]int64, err
 	return positions, nil
 }
 
-// Kafka's names for the two ends of a partition in place of a timestamp.
+// Kafka's numbers for the two ends of a partition in place of a timestamp.
 const (
-	latest   = -1
-	earliest = -2
+	latest   int64 = -1
+	earliest int64 = -2
 )
 
-// listOffsets answers the first offset or the one after the last of every partition, or of the partitions given.
-func (b *Bus) listOffsets(ctx context.Context, topic string, at int64, partitions ...int32) (map[int32]int64, error) {
+// Kafka's numbers for what a reader is given. A committed read ends at the last stable offset, that of the first record
+// of the oldest transaction which is still open, and passes over records of aborted transactions.
+const (
+	readUncommitted int8 = 0
+	readCommitted   int8 = 1
+)
+
+// listOffsets returns the first offset that is kept (earliest) or the one at which a reader of this isolation would have
+// to wait (latest), of the partitions given or of all.
+func (b *Bus) listOffsets(
+	ctx context.Context, topic string, at int64, isolation int8, partitions ...int32,
+) (map[int32]int64, error) {
 	meta, err := b.topics.get(ctx, topic)
 	if err != nil {
 		return nil, err
@@ -96,6 +112,7 @@ func (b *Bus) listOffsets(ctx context.Context, topic string, at int64, partition
 		asked.Partitions = append(asked.Partitions, partition)
 	}
 	req := kmsg.NewPtrListOffsetsRequest()
+	req.IsolationLevel = isolation
 	req.Topics = append(req.Topics, asked)
 	resp, err := req.RequestWith(ctx, b.client)
 	if err != nil {
@@ -122,6 +139,6 @@ func (b *Bus) listOffsets(ctx context.Context, topic string, at int64, partition
 func (b *Bus) firstOffset(ctx context.Context, at place) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	offsets, err := b.listOffsets(ctx, at.topic, earliest, at.partition)
+	offsets, err := b.listOffsets(ctx, at.topic, earliest, readCommitted, at.partition)
 	return offsets[at.partition], err
 }

@@ -8,13 +8,16 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// topic is what is known of a topic: its id and the leader of every partition. The number of partitions never changes.
+// topic is what is known of a topic: its id, the leader of every partition and, as long as the id stays, where the last
+// records are. The number of partitions never changes.
 type topic struct {
 	name    string
 	id      kadm.TopicID
 	leaders []int32
+	tails   *tails
 }
 
 func (t *topic) partitions() int32 { return int32(len(t.leaders)) }
@@ -35,6 +38,29 @@ func (t *topics) get(ctx context.Context, name string) (*topic, error) {
 		return known, nil
 	}
 	return t.load(ctx, name)
+}
+
+// published notes what of a batch to one partition this process has published.
+func (t *topics) published(batch kgo.ProduceResults) {
+	at := place{batch[0].Record.Topic, batch[0].Record.Partition}
+	t.mu.Lock()
+	known, ok := t.known[at.topic]
+	t.mu.Unlock()
+	if !ok || at.partition >= known.partitions() {
+		return
+	}
+	var records span
+	for _, r := range batch {
+		switch {
+		case r.Err != nil || r.Record.Offset < 0:
+		case r.Record.Offset == records.to:
+			records.to++
+		default:
+			known.tails.publish(at.partition, records)
+			records = span{r.Record.Offset, r.Record.Offset + 1}
+		}
+	}
+	known.tails.publish(at.partition, records)
 }
 
 // load asks the brokers for a topic.
@@ -73,7 +99,13 @@ func (t *topics) loadAll(ctx context.Context, names []string) error {
 			}
 			leaders[p] = partition.Leader
 		}
-		t.known[name] = &topic{name: name, id: detail.ID, leaders: leaders}
+		loaded := &topic{name: name, id: detail.ID, leaders: leaders}
+		if before, ok := t.known[name]; ok && before.id == loaded.id && before.partitions() == loaded.partitions() {
+			loaded.tails = before.tails
+		} else {
+			loaded.tails = newTails(len(leaders))
+		}
+		t.known[name] = loaded
 	}
 	return nil
 }

@@ -30,31 +30,40 @@ const (
 )
 
 // Read fetches from the partitions' leaders, all ranges of a leader in one request, and keeps one answer at a time. A
-// range that begins in an older epoch of the topic is trimmed: its records went with the old topic.
+// range that begins in an older epoch of the topic is trimmed: its records went with the old topic. What lies behind an
+// open transaction is not there yet.
 func (l *Log) Read(ctx context.Context, ranges []events.Range, visit func(pubsub.RawRecord) error) error {
 	r := reader{log: l, visit: visit, cursors: make(map[int32]*cursor, len(ranges))}
 	if err := r.plan(ranges); err != nil {
 		return err
 	}
+	if err := r.run(ctx); err != nil {
+		return fmt.Errorf("read %s: %w", l.topic, err)
+	}
+	return nil
+}
+
+// run reads until nothing is left of the cursors.
+func (r *reader) run(ctx context.Context) error {
 	tries := 0
 	for len(r.cursors) > 0 {
 		progress, err := r.round(ctx)
 		if err != nil {
-			return fmt.Errorf("read %s: %w", l.topic, err)
+			return err
 		}
 		if progress {
 			tries = 0
 			continue
 		}
 		if tries++; tries == fetchTries {
-			return fmt.Errorf("read %s: no progress: %w", l.topic, r.trouble)
+			return fmt.Errorf("no progress: %w", r.trouble)
 		}
 		select {
 		case <-time.After(fetchPause):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if _, err := l.bus.topics.load(ctx, l.topic); err != nil {
+		if _, err := r.log.bus.topics.load(ctx, r.log.topic); err != nil {
 			return err
 		}
 	}
@@ -69,6 +78,8 @@ type reader struct {
 	visit   func(pubsub.RawRecord) error
 	cursors map[int32]*cursor
 	trouble error // why the last fetch brought nothing
+	// skip lets a range begin where the log does if it has lost its beginning, in place of failing.
+	skip bool
 }
 
 func (r *reader) plan(ranges []events.Range) error {
@@ -125,6 +136,7 @@ func (r *reader) fetch(ctx context.Context, meta *topic, leader int32, partition
 	}
 	req := kmsg.NewPtrFetchRequest()
 	req.MaxBytes = maxFetchBytes
+	req.IsolationLevel = readCommitted
 	req.Topics = append(req.Topics, asked)
 	kresp, err := r.log.bus.client.Broker(int(leader)).RetriableRequest(ctx, req)
 	if err != nil {
@@ -164,7 +176,9 @@ func (r *reader) partition(ctx context.Context, got *kmsg.FetchResponseTopicPart
 		return false, fmt.Errorf("fetch partition %d: %w", got.Partition, err)
 	}
 	fetched, next := kgo.ProcessFetchPartition(
-		kgo.ProcessFetchPartitionOpts{Topic: r.log.topic, Partition: got.Partition, Offset: c.next},
+		kgo.ProcessFetchPartitionOpts{
+			Topic: r.log.topic, Partition: got.Partition, Offset: c.next, IsolationLevel: kgo.ReadCommitted(),
+		},
 		got, kgo.DefaultDecompressor(), nil)
 	if fetched.Err != nil {
 		return false, fmt.Errorf("fetch partition %d at offset %d: %w", got.Partition, c.next, fetched.Err)
@@ -188,7 +202,7 @@ func (r *reader) partition(ctx context.Context, got *kmsg.FetchResponseTopicPart
 	r.trouble = errors.New("nothing came of what is before the end")
 	progress = next > c.next
 	c.next = next
-	if c.next > c.last || c.next >= got.HighWatermark {
+	if c.next > c.last || c.next >= got.LastStableOffset {
 		delete(r.cursors, got.Partition)
 		progress = true
 	}
@@ -215,8 +229,12 @@ func (r *reader) outOfRange(ctx context.Context, partition int32) error {
 	if err != nil {
 		return err
 	}
-	if next := r.cursors[partition].next; next < first {
-		return fmt.Errorf("partition %d begins at offset %d, not %d: %w", partition, first, next, pubsub.ErrTrimmed)
+	switch c := r.cursors[partition]; {
+	case c.next < first && r.skip && first <= c.last:
+		c.next = first
+		return nil
+	case c.next < first && !r.skip:
+		return fmt.Errorf("partition %d begins at offset %d, not %d: %w", partition, first, c.next, pubsub.ErrTrimmed)
 	}
 	delete(r.cursors, partition)
 	return nil

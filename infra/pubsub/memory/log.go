@@ -25,14 +25,28 @@ func (b *Bus) Log(topic string) pubsub.Log { return &Log{b, topic} }
 // Partitions is how many every topic has.
 func (l *Log) Partitions() int32 { return l.bus.config.Partitions }
 
-// End is the last position of every partition; without a record of this epoch, the last before it.
+// End is the position of the last record that every partition has, the beginning of the epoch where it has none.
 func (l *Log) End(ctx context.Context) (map[int32]int64, error) {
 	end := make(map[int32]int64)
 	for p, partition := range l.bus.topic(l.topic) {
-		_, next := partition.bounds()
+		first, next := partition.bounds()
+		if first == next {
+			next = 0
+		}
 		end[int32(p)] = l.bus.position(int32(p), next-1).Seq
 	}
 	return end, ctx.Err()
+}
+
+// Bounds are those of what was ever published: this log knows no transactions.
+func (l *Log) Bounds(ctx context.Context) (map[int32]pubsub.Bounds, error) {
+	bounds := make(map[int32]pubsub.Bounds)
+	for p, partition := range l.bus.topic(l.topic) {
+		_, next := partition.bounds()
+		last := l.bus.position(int32(p), next-1).Seq
+		bounds[int32(p)] = pubsub.Bounds{Stable: last, Written: last}
+	}
+	return bounds, ctx.Err()
 }
 
 // Committed is the last position of every partition that the group has acknowledged.
