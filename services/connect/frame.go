@@ -222,13 +222,11 @@ func (b *sendBody) check() *refusal {
 // clientCursor is the cursor that a client connects with, nil if it gives none.
 type clientCursor map[int32]int64
 
-// UnmarshalJSONFrom refuses what is no object of sequence numbers by partition: a null, which would count as 0, too.
+// UnmarshalJSONFrom reads an object of sequence numbers by partition, none of them null, which would count as 0. A null in
+// place of the object is no cursor, as for every optional member.
 func (c *clientCursor) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	var seqs map[int32]*int64
-	if d.PeekKind() != '{' {
-		return errBadCursor
-	}
-	if err := json.UnmarshalDecode(d, &seqs); err != nil {
+	if err := json.UnmarshalDecode(d, &seqs); err != nil || seqs == nil {
 		return err
 	}
 	*c = make(clientCursor, len(seqs))
