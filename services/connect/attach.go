@@ -5,15 +5,16 @@ import (
 	"fmt"
 
 	millracev1 "millrace/proto/millrace/v1"
+	"millrace/services/connect/cluster"
 )
 
 // keepAttached keeps the gateway attached to the push node until the context ends or the node is gone.
-func (g *Gateway) keepAttached(ctx context.Context, node *node) {
+func (g *Gateway) keepAttached(ctx context.Context, node *cluster.Node) {
 	g.apart.Add(1)
 	defer g.apart.Add(-1)
-	client := millracev1.NewPushServiceClient(node.conn)
-	node.keepTrying(ctx, func() error { return g.attach(ctx, node.name, client) },
-		func(err error) { g.log.Warn("not attached to push node", "node", node.name, "error", err) })
+	client := millracev1.NewPushServiceClient(node.Conn)
+	node.KeepTrying(ctx, func() error { return g.attach(ctx, node.Name, client) },
+		func(err error) { g.log.Warn("not attached to push node", "node", node.Name, "error", err) })
 }
 
 // attach runs one stream until it breaks.

@@ -8,6 +8,7 @@ import (
 
 	"millrace/events"
 	millracev1 "millrace/proto/millrace/v1"
+	"millrace/services/connect/cluster"
 )
 
 // feed brings a session what it missed and then lets it go live. It runs from connecting until nothing is missing, and
@@ -32,14 +33,14 @@ type feed struct {
 	begun bool
 }
 
-func newFeed(sub *subscriber, first *synced) *feed {
+func newFeed(sub *subscriber, first *cluster.Synced) *feed {
 	return &feed{
-		sub: sub, gw: sub.session.gw, reached: maps.Clone(first.start.GetCursor()), known: true, told: first.complete(),
+		sub: sub, gw: sub.session.gw, reached: maps.Clone(first.Start.GetCursor()), known: true, told: first.Complete(),
 	}
 }
 
 // feed starts the session's feed with what Sync answered.
-func (h *hub) feed(sub *subscriber, f *feed, answer *synced) {
+func (h *hub) feed(sub *subscriber, f *feed, answer *cluster.Synced) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	sub.feed, sub.feeding = f, true
@@ -69,7 +70,7 @@ func (h *hub) skip(sub *subscriber, partition int32, through int64) {
 }
 
 // run works until the session is live and nothing is owed, or ends.
-func (f *feed) run(ctx context.Context, answer *synced) {
+func (f *feed) run(ctx context.Context, answer *cluster.Synced) {
 	for ctx.Err() == nil {
 		if answer != nil {
 			if !f.give(ctx, answer) {
@@ -94,9 +95,9 @@ func (f *feed) run(ctx context.Context, answer *synced) {
 }
 
 // give writes what Sync answered and notes what it could not have.
-func (f *feed) give(ctx context.Context, a *synced) bool {
+func (f *feed) give(ctx context.Context, a *cluster.Synced) bool {
 	session := f.sub.session
-	if f.begun && !a.start.GetRecovered() {
+	if f.begun && !a.Start.GetRecovered() {
 		session.closeNow(closeSlow, "too much was missed: resume with the cursor")
 		return false
 	}
@@ -112,26 +113,26 @@ func (f *feed) give(ctx context.Context, a *synced) bool {
 }
 
 // dressAll takes the answer into the books and returns the pushes that have not been shown.
-func (f *feed) dressAll(a *synced) [][]byte {
+func (f *feed) dressAll(a *cluster.Synced) [][]byte {
 	hub := f.gw.hub
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
 	sub := f.sub
-	if a.end.GetMembershipsKnown() {
+	if a.End.GetMembershipsKnown() {
 		f.keepShown()
-		for _, p := range a.start.GetIncomplete() {
-			f.owe(events.Range{Partition: p, After: f.reached[p], Through: a.start.GetEnd()[p]})
+		for _, p := range a.Start.GetIncomplete() {
+			f.owe(events.Range{Partition: p, After: f.reached[p], Through: a.Start.GetEnd()[p]})
 		}
 	} else if f.known {
 		f.known, f.told, f.first = false, false, f.reached
 		sub.muteAll, sub.shown = true, map[events.Position]struct{}{}
 	}
 	var pushes [][]byte
-	for _, span := range a.spans {
+	for _, span := range a.Spans {
 		pushes = f.dressSpan(pushes, span)
 	}
-	f.reached = maps.Clone(a.start.GetEnd())
-	sub.given = maps.Clone(a.start.GetEnd())
+	f.reached = maps.Clone(a.Start.GetEnd())
+	sub.given = maps.Clone(a.Start.GetEnd())
 	return pushes
 }
 
@@ -179,25 +180,25 @@ func (f *feed) owe(r events.Range) {
 // has seen it join since. Where that is not what it was subscribed to, it has to ask once more: something may have been
 // missed, or come too much. So may have been a stay that ended before the one it has seen begin. Where the groups are not
 // known it is left with none, for it may have left any of them.
-func (h *hub) reconcile(sub *subscriber, a *synced) (again bool) {
+func (h *hub) reconcile(sub *subscriber, a *cluster.Synced) (again bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	want := map[int64]struct{}{}
-	for _, m := range a.end.GetMemberships() {
+	for _, m := range a.End.GetMemberships() {
 		want[m.GetGroupId()] = struct{}{}
 		later := sub.groups[m.GetGroupId()].joined > m.GetJoinedSeq()
 		entered := h.enter(sub, m.GetGroupId(), stay{joined: m.GetJoinedSeq(), partition: unknownPartition})
 		again = again || later || entered
 	}
 	for group, s := range sub.groups {
-		if has(want, group) || s.partition != unknownPartition && s.joined > a.start.GetEnd()[s.partition] {
+		if has(want, group) || s.partition != unknownPartition && s.joined > a.Start.GetEnd()[s.partition] {
 			continue
 		}
 		h.exit(sub, group)
 		sub.buffer = slices.DeleteFunc(sub.buffer, func(b buffered) bool { return b.group == group })
 		again = true
 	}
-	return again && a.end.GetMembershipsKnown()
+	return again && a.End.GetMembershipsKnown()
 }
 
 type feedState int
@@ -292,14 +293,14 @@ func (f *feed) complete() {
 }
 
 // ask asks for what was missed since, for as long as it takes: the session buffers meanwhile.
-func (f *feed) ask(ctx context.Context) *synced {
+func (f *feed) ask(ctx context.Context) *cluster.Synced {
 	answer, err := f.sync(ctx, f.question())
 	if err != nil {
 		f.sub.session.log.Warn("cannot resume a session in place", "user", f.sub.user, "error", err)
 		f.sub.session.close(closeSlow, "resume with the cursor")
 		return nil
 	}
-	f.gw.hub.learnt(answer.start.GetEnd())
+	f.gw.hub.learnt(answer.Start.GetEnd())
 	return answer
 }
 
@@ -318,17 +319,17 @@ func (f *feed) question() *millracev1.SyncRequest {
 	return &millracev1.SyncRequest{User: f.sub.user, Cursor: maps.Clone(cursor), Resume: true, Handled: handled}
 }
 
-func (f *feed) sync(ctx context.Context, request *millracev1.SyncRequest) (*synced, error) {
+func (f *feed) sync(ctx context.Context, request *millracev1.SyncRequest) (*cluster.Synced, error) {
 	if err := f.gw.retries.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
 	defer f.gw.retries.Release(1)
-	return f.gw.nodes.sync(ctx, request)
+	return f.gw.nodes.Sync(ctx, request)
 }
 
 // retry asks after a pause for what is owed. It returns an answer where the whole has to be gone through again.
-func (f *feed) retry(ctx context.Context) *synced {
-	timer := time.NewTimer(jitter(f.gw.cfg.Retry))
+func (f *feed) retry(ctx context.Context) *cluster.Synced {
+	timer := time.NewTimer(cluster.Jitter(f.gw.cfg.Retry))
 	defer timer.Stop()
 	select {
 	case <-f.sub.wake:
@@ -345,10 +346,10 @@ func (f *feed) retry(ctx context.Context) *synced {
 }
 
 // learnGroups starts anew once the user's groups can be had.
-func (f *feed) learnGroups(ctx context.Context) *synced {
+func (f *feed) learnGroups(ctx context.Context) *cluster.Synced {
 	asking, cancel := context.WithTimeout(ctx, f.gw.cfg.CallTimeout)
 	defer cancel()
-	groups, err := f.gw.nodes.memberships(asking, f.sub.user)
+	groups, err := f.gw.nodes.Memberships(asking, f.sub.user)
 	if err != nil {
 		return nil
 	}
@@ -378,11 +379,11 @@ func (f *feed) settle(ctx context.Context) {
 	switch {
 	case err != nil:
 		return
-	case !answer.start.GetRecovered():
+	case !answer.Start.GetRecovered():
 		session.closeNow(closeSlow, "too much was missed: resume with the cursor")
 		return
 	}
-	for _, span := range answer.spans {
+	for _, span := range answer.Spans {
 		for _, d := range span.GetDeliveries() {
 			if has(f.shown, events.Position{Partition: span.GetPartition(), Seq: d.GetSeq()}) {
 				continue
@@ -394,6 +395,6 @@ func (f *feed) settle(ctx context.Context) {
 		}
 	}
 	f.owed = slices.DeleteFunc(f.owed, func(r events.Range) bool {
-		return request.Through[r.Partition] == r.Through && !slices.Contains(answer.start.GetIncomplete(), r.Partition)
+		return request.Through[r.Partition] == r.Through && !slices.Contains(answer.Start.GetIncomplete(), r.Partition)
 	})
 }

@@ -1,7 +1,7 @@
 // Package connect is the WebSocket gateway: it keeps the connections of clients and touches neither the log nor the store.
 //
-// Sends go up: a session's reader decodes the frame, the lane of the conversation keeps the order, an uplink carries the
-// batches of all lanes to a message node, and its answer goes back through the session's outbox. Deliveries come down: push
+// Sends go up: a session's reader decodes the frame, the lane of the conversation keeps the order, an uplink (package
+// cluster) carries the batches of all lanes to a message node, and its answer goes back through the session's outbox. Deliveries come down: push
 // nodes send spans of the log's partitions, the hub makes sure that each follows on the one before (reading the log where
 // one is missing) and appends their deliveries to the outboxes of the sessions that subscribe. A connecting session is
 // given what it missed by its feed, while the hub buffers for it what is new.
@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"millrace/infra/auth"
+	"millrace/services/connect/cluster"
 )
 
 // Subprotocol is the WebSocket subprotocol that the gateway speaks.
@@ -48,10 +49,10 @@ type Gateway struct {
 	verifier Verifier
 	log      *slog.Logger
 	upgrader websocket.Upgrader
-	messages *Lister
-	pushes   *Lister
+	messages *cluster.Lister
+	pushes   *cluster.Lister
 	apart    atomic.Int64 // push nodes that are known and not attached
-	nodes    *nodes
+	nodes    *cluster.Nodes
 	hub      *hub
 	pulse    *pulse
 	rates    *rates
@@ -71,11 +72,11 @@ type Gateway struct {
 }
 
 // New makes a gateway that sends to the message nodes and attaches to the push nodes.
-func New(cfg Config, verifier Verifier, messages, pushes *Lister, log *slog.Logger) *Gateway {
+func New(cfg Config, verifier Verifier, messages, pushes *cluster.Lister, log *slog.Logger) *Gateway {
 	cfg = cfg.withDefaults()
 	g := &Gateway{
 		cfg: cfg, verifier: verifier, log: log, messages: messages, pushes: pushes,
-		nodes:    newNodes(log),
+		nodes:    cluster.NewNodes(log),
 		pulse:    &pulse{every: cfg.Ping},
 		rates:    &rates{perSecond: cfg.SendRate, users: map[int64]*userRate{}},
 		buffers:  sync.Pool{New: func() any { return new([]byte) }},
@@ -97,8 +98,8 @@ func New(cfg Config, verifier Verifier, messages, pushes *Lister, log *slog.Logg
 // it started has ended.
 func (g *Gateway) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	wg.Go(func() { g.messages.run(ctx, g.log, g.nodes.serve) })
-	wg.Go(func() { g.pushes.run(ctx, g.log, g.keepAttached) })
+	wg.Go(func() { g.messages.Run(ctx, g.log, g.nodes.Serve) })
+	wg.Go(func() { g.pushes.Run(ctx, g.log, g.keepAttached) })
 	wg.Go(func() { g.pulse.run(ctx) })
 	wg.Go(func() { g.hub.run(ctx) })
 	wg.Go(func() { g.lookOut(ctx) })

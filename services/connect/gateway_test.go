@@ -8,9 +8,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +26,7 @@ import (
 	"millrace/infra/auth"
 	millracev1 "millrace/proto/millrace/v1"
 	"millrace/services/connect"
+	"millrace/services/connect/cluster"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -47,7 +50,7 @@ func (tokens) Verify(_ context.Context, token string) (auth.Identity, error) {
 }
 
 // listen runs a gRPC server in memory and answers how to connect to it.
-func listen(t testing.TB, register func(*grpc.Server)) (dial func() (connect.Conn, error)) {
+func listen(t testing.TB, register func(*grpc.Server)) (dial func() (cluster.Conn, error)) {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer()
@@ -61,14 +64,14 @@ func listen(t testing.TB, register func(*grpc.Server)) (dial func() (connect.Con
 		server.Stop()
 		<-served
 	})
-	return func() (connect.Conn, error) {
+	return func() (cluster.Conn, error) {
 		return grpc.NewClient("passthrough:///node", grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
 	}
 }
 
 // serve runs a gRPC server in memory and answers a connection to it.
-func serve(t testing.TB, register func(*grpc.Server)) connect.Conn {
+func serve(t testing.TB, register func(*grpc.Server)) cluster.Conn {
 	t.Helper()
 	conn, err := listen(t, register)()
 	require.NoError(t, err)
@@ -76,11 +79,11 @@ func serve(t testing.TB, register func(*grpc.Server)) connect.Conn {
 	return conn
 }
 
-func serveMessages(t testing.TB, n millracev1.MessageServiceServer) connect.Conn {
+func serveMessages(t testing.TB, n millracev1.MessageServiceServer) cluster.Conn {
 	return serve(t, func(s *grpc.Server) { millracev1.RegisterMessageServiceServer(s, n) })
 }
 
-func servePushes(t testing.TB, n millracev1.PushServiceServer) connect.Conn {
+func servePushes(t testing.TB, n millracev1.PushServiceServer) cluster.Conn {
 	return serve(t, func(s *grpc.Server) { millracev1.RegisterPushServiceServer(s, n) })
 }
 
@@ -91,40 +94,61 @@ type rig struct {
 	url     string
 }
 
-func start(t testing.TB, cfg connect.Config, messages, pushes []connect.Conn) *rig {
+func start(t testing.TB, cfg connect.Config, messages, pushes []cluster.Conn) *rig {
 	t.Helper()
 	return startListed(t, cfg, static(messages), static(pushes))
 }
 
 // static lists nodes that stay.
-func static(conns []connect.Conn) *connect.Lister {
-	l := &connect.Lister{Resolver: net.DefaultResolver}
-	byAddress := map[string]connect.Conn{}
+func static(conns []cluster.Conn) *cluster.Lister {
+	l := &cluster.Lister{Resolver: net.DefaultResolver}
+	byAddress := map[string]cluster.Conn{}
 	for i, conn := range conns {
 		address := fmt.Sprintf("127.0.0.1:%d", i+1)
 		l.Names, byAddress[address] = append(l.Names, address), conn
 	}
-	l.Dial = func(_, address string) (connect.Conn, error) { return byAddress[address], nil }
+	l.Dial = func(_, address string) (cluster.Conn, error) { return byAddress[address], nil }
 	return l
 }
 
 // pushAddress is where the push node is that behindOneName serves.
 func pushAddress(i int) string { return fmt.Sprintf("10.0.0.%d", i+1) }
 
-// behindOneName serves push nodes that the resolver lists as "push".
-func behindOneName(t testing.TB, names *connect.FakeResolver, nodes ...*pushNode) *connect.Lister {
-	t.Helper()
-	dial := map[string]func() (connect.Conn, error){}
-	for i, n := range nodes {
-		dial[pushAddress(i)+":1"] = listen(t, func(s *grpc.Server) { millracev1.RegisterPushServiceServer(s, n) })
-	}
-	return &connect.Lister{
-		Names: []string{"push:1"}, Resolver: names, Every: 5 * time.Millisecond,
-		Dial: func(_, address string) (connect.Conn, error) { return dial[address]() },
+// fakeResolver is a DNS in which every host stands for the same addresses.
+type fakeResolver struct {
+	mu        sync.Mutex
+	addresses []netip.Addr
+}
+
+func (r *fakeResolver) set(addresses ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.addresses = nil
+	for _, address := range addresses {
+		r.addresses = append(r.addresses, netip.MustParseAddr(address))
 	}
 }
 
-func startListed(t testing.TB, cfg connect.Config, messages, pushes *connect.Lister) *rig {
+func (r *fakeResolver) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.addresses), nil
+}
+
+// behindOneName serves push nodes that the resolver lists as "push".
+func behindOneName(t testing.TB, names *fakeResolver, nodes ...*pushNode) *cluster.Lister {
+	t.Helper()
+	dial := map[string]func() (cluster.Conn, error){}
+	for i, n := range nodes {
+		dial[pushAddress(i)+":1"] = listen(t, func(s *grpc.Server) { millracev1.RegisterPushServiceServer(s, n) })
+	}
+	return &cluster.Lister{
+		Names: []string{"push:1"}, Resolver: names, Every: 5 * time.Millisecond,
+		Dial: func(_, address string) (cluster.Conn, error) { return dial[address]() },
+	}
+}
+
+func startListed(t testing.TB, cfg connect.Config, messages, pushes *cluster.Lister) *rig {
 	t.Helper()
 	g := connect.New(cfg, tokens{}, messages, pushes, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -153,7 +177,7 @@ type simple struct {
 func startSimple(t testing.TB, cfg connect.Config) *simple {
 	w := newWorld(4)
 	s := &simple{w: w, message: &messageNode{w: w}, push: w.newPushNode(0, 1, 2, 3)}
-	s.rig = start(t, cfg, []connect.Conn{serveMessages(t, s.message)}, []connect.Conn{servePushes(t, s.push)})
+	s.rig = start(t, cfg, []cluster.Conn{serveMessages(t, s.message)}, []cluster.Conn{servePushes(t, s.push)})
 	require.Eventually(t, func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -312,9 +336,9 @@ func TestAMessageGoesFromSocketToSocket(t *testing.T) {
 func TestPushNodesBehindOneNameComeAndGo(t *testing.T) {
 	w := newWorld(4)
 	pushes := []*pushNode{w.newPushNode(0, 1), w.newPushNode(2, 3), w.newPushNode()}
-	names := &connect.FakeResolver{}
-	names.Set("push", pushAddress(0), pushAddress(1))
-	r := startListed(t, connect.Config{}, static([]connect.Conn{serveMessages(t, &messageNode{w: w})}), behindOneName(t, names, pushes...))
+	names := &fakeResolver{}
+	names.set(pushAddress(0), pushAddress(1))
+	r := startListed(t, connect.Config{}, static([]cluster.Conn{serveMessages(t, &messageNode{w: w})}), behindOneName(t, names, pushes...))
 	attached := func(want ...int) {
 		t.Helper()
 		require.Eventually(t, func() bool {
@@ -337,12 +361,12 @@ func TestPushNodesBehindOneNameComeAndGo(t *testing.T) {
 	}
 	saySome()
 
-	names.Set("push", pushAddress(0), pushAddress(1), pushAddress(2))
+	names.set(pushAddress(0), pushAddress(1), pushAddress(2))
 	attached(1, 1, 1)
 	w.set(func(w *world) { pushes[2].take(1, int64(len(w.logs[1]))) })
 	saySome()
 
-	names.Set("push", pushAddress(0), pushAddress(2))
+	names.set(pushAddress(0), pushAddress(2))
 	saySome() // its stream runs on
 	w.set(func(w *world) {
 		pushes[1].breakStreams()

@@ -8,6 +8,7 @@ import (
 
 	"millrace/events"
 	millracev1 "millrace/proto/millrace/v1"
+	"millrace/services/connect/cluster"
 )
 
 // What a session's buffer holds at most, like its outbox.
@@ -41,7 +42,7 @@ type hub struct {
 // logReader reads the deliveries of all records of a partition in (after, through]. It calls visit for span after span,
 // and has reached through when it returns nil.
 type logReader interface {
-	readLog(ctx context.Context, partition int32, after, through int64, visit func(*millracev1.Span)) error
+	ReadLog(ctx context.Context, partition int32, after, through int64, visit func(*millracev1.Span)) error
 }
 
 // channel is what the gateway is interested in, as long as it has subscribers and a while longer.
@@ -164,7 +165,7 @@ func (h *hub) sweep() {
 
 // run sweeps until the context ends.
 func (h *hub) run(ctx context.Context) {
-	for sleep(ctx, h.keep/8+time.Millisecond) {
+	for cluster.Sleep(ctx, h.keep/8+time.Millisecond) {
 		h.sweep()
 	}
 }

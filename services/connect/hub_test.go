@@ -19,7 +19,7 @@ type logStub struct {
 	let        chan struct{}
 }
 
-func (l *logStub) readLog(ctx context.Context, p int32, after, through int64, visit func(*millracev1.Span)) error {
+func (l *logStub) ReadLog(ctx context.Context, p int32, after, through int64, visit func(*millracev1.Span)) error {
 	for ; after < through; after++ {
 		select {
 		case <-l.let:

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	millracev1 "millrace/proto/millrace/v1"
+	"millrace/services/connect/cluster"
 )
 
 // What goes into one batch of a lane at most.
@@ -155,18 +156,18 @@ func (l *lanes) dispatch(ln *lane, messages []*outgoing) {
 	if len(messages) == 0 {
 		return
 	}
-	b := &batch{deadline: messages[0].at.Add(l.session.gw.cfg.CallTimeout)}
+	b := &cluster.Batch{Deadline: messages[0].at.Add(l.session.gw.cfg.CallTimeout)}
 	for _, m := range messages {
-		b.messages = append(b.messages, m.send)
+		b.Messages = append(b.Messages, m.send)
 	}
-	b.done = func(results []*millracev1.SendResult, err error) {
-		if errors.Is(err, errUnsent) && time.Now().Before(b.deadline) {
+	b.Done = func(results []*millracev1.SendResult, err error) {
+		if errors.Is(err, cluster.ErrUnsent) && time.Now().Before(b.Deadline) {
 			l.dispatch(ln, messages)
 			return
 		}
 		l.settle(ln, messages, results)
 	}
-	l.session.gw.nodes.send(b)
+	l.session.gw.nodes.Send(b)
 }
 
 // verdict is what becomes of a send: accepted, or refused.

@@ -12,6 +12,7 @@ import (
 
 	millracev1 "millrace/proto/millrace/v1"
 	"millrace/services/connect"
+	"millrace/services/connect/cluster"
 )
 
 // script answers batches as the test says and keeps what was accepted.
@@ -195,12 +196,12 @@ func TestAnUnansweredBatchIsUnavailableInTime(t *testing.T) {
 }
 
 // cut ends the connection to the node.
-func cut(t *testing.T, node connect.Conn) { require.NoError(t, node.Close()) }
+func cut(t *testing.T, node cluster.Conn) { require.NoError(t, node.Close()) }
 
 func TestWithoutAMessageNodeSendsAreUnavailableInTime(t *testing.T) {
 	w := newWorld(2)
 	served := serveMessages(t, &messageNode{w: w})
-	r := start(t, connect.Config{CallTimeout: 300 * time.Millisecond, OrderHold: time.Millisecond}, []connect.Conn{served}, nil)
+	r := start(t, connect.Config{CallTimeout: 300 * time.Millisecond, OrderHold: time.Millisecond}, []cluster.Conn{served}, nil)
 	c, _ := r.connect(1)
 	c.sendAll("a")
 	require.Equal(t, []string{"sent"}, c.outcomes(1))
@@ -215,7 +216,7 @@ func TestSendsGoOnOverAnotherNode(t *testing.T) {
 	w := newWorld(2)
 	dead := serveMessages(t, &messageNode{w: w})
 	cut(t, dead)
-	r := start(t, connect.Config{}, []connect.Conn{dead, serveMessages(t, &messageNode{w: w}), dead}, nil)
+	r := start(t, connect.Config{}, []cluster.Conn{dead, serveMessages(t, &messageNode{w: w}), dead}, nil)
 	c, connected := r.connect(1)
 	require.True(t, connected.Complete)
 	for range 20 {

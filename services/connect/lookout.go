@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	millracev1 "millrace/proto/millrace/v1"
+	"millrace/services/connect/cluster"
 )
 
 const (
@@ -23,10 +23,10 @@ type turn struct{ end, covered map[int32]int64 }
 // by now is read from it. Else only partitions that have not moved for a while are: one that lags is not to be burdened.
 func (g *Gateway) lookOut(ctx context.Context) {
 	var turns []turn
-	for sleep(ctx, lookoutEvery) {
+	for cluster.Sleep(ctx, lookoutEvery) {
 		covered := g.hub.covered()
 		g.hub.reach(untold(turns, covered, g.apart.Load() > 0))
-		end, err := g.nodes.end(ctx)
+		end, err := g.nodes.Ends(ctx)
 		if err != nil {
 			turns = nil
 			continue
@@ -73,17 +73,4 @@ func (h *hub) reach(end map[int32]int64) {
 		p.reach = max(p.reach, seq)
 		h.fill(p)
 	}
-}
-
-// end asks for the end of the log.
-func (n *nodes) end(ctx context.Context) (map[int32]int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
-	defer cancel()
-	var end map[int32]int64
-	err := n.call(ctx, func(ctx context.Context, c millracev1.MessageServiceClient) error {
-		answer, err := c.Ends(ctx, &millracev1.EndsRequest{})
-		end = answer.GetEnd()
-		return err
-	})
-	return end, err
 }

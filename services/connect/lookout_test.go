@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"millrace/services/connect"
+	"millrace/services/connect/cluster"
 )
 
 // A push node that cannot be reached from this gateway holds all partitions, and nobody else tells of them.
@@ -21,7 +22,7 @@ func TestHarmRecordsOfANodeThatIsCutOffAreReadFromTheLog(t *testing.T) {
 	away, err := grpc.NewClient("passthrough:///away", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return nil, errors.New("cut off") }))
 	require.NoError(t, err)
-	r := start(t, connect.Config{}, []connect.Conn{serveMessages(t, &messageNode{w: w})}, []connect.Conn{servePushes(t, near), away})
+	r := start(t, connect.Config{}, []cluster.Conn{serveMessages(t, &messageNode{w: w})}, []cluster.Conn{servePushes(t, near), away})
 	c, _ := r.connect(1)
 	w.say(2, 1, "one")
 	c.pushed("one")
@@ -37,7 +38,7 @@ func TestHarmRecordsOfANodeThatIsUnknownAreReadFromTheLog(t *testing.T) {
 	w := newWorld(4)
 	near := w.newPushNode()
 	unknown := w.newPushNode(0, 1, 2, 3)
-	r := start(t, connect.Config{}, []connect.Conn{serveMessages(t, &messageNode{w: w})}, []connect.Conn{servePushes(t, near)})
+	r := start(t, connect.Config{}, []cluster.Conn{serveMessages(t, &messageNode{w: w})}, []cluster.Conn{servePushes(t, near)})
 	c, _ := r.connect(1)
 	w.say(2, 1, "one")
 	w.say(2, 1, "two")

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"millrace/infra/telemetry"
+	"millrace/services/connect/cluster"
 )
 
 // metrics is what the gateway counts and measures.
@@ -110,14 +111,14 @@ func (m *metrics) close(code int) {
 }
 
 // connect counts a session that was given the answer.
-func (m *metrics) connect(resumed bool, a *synced) {
+func (m *metrics) connect(resumed bool, a *cluster.Synced) {
 	result := "recovered"
 	switch {
 	case !resumed:
 		result = "new"
-	case !a.start.GetRecovered():
+	case !a.Start.GetRecovered():
 		result = "not_recovered"
-	case !a.complete():
+	case !a.Complete():
 		result = "incomplete"
 	}
 	m.connects.WithLabelValues(result).Inc()

@@ -17,6 +17,7 @@ import (
 	"millrace/events"
 	millracev1 "millrace/proto/millrace/v1"
 	"millrace/services/connect"
+	"millrace/services/connect/cluster"
 )
 
 // hardship is what a run of the world does to its gateway.
@@ -63,7 +64,7 @@ type trial struct {
 	rng    *rand.Rand
 	h      hardship
 	pushes [2]*pushNode
-	names  connect.FakeResolver
+	names  fakeResolver
 	listed [2]bool
 	luck   *rand.Rand                         // under the world's lock
 	late   map[*attachment][]*millracev1.Span // held back, to come on the same stream
@@ -76,7 +77,7 @@ func endure(t *testing.T, h hardship, rng *rand.Rand) {
 	w.readLimit = h.readLimit
 	tr := &trial{world: w, rng: rng, luck: rand.New(rand.NewPCG(rng.Uint64(), 3)), h: h, member: map[int64]map[int64]bool{}, late: map[*attachment][]*millracev1.Span{}}
 	tr.pushes = [2]*pushNode{w.newPushNode(0, 1), w.newPushNode(2)}
-	messages := static([]connect.Conn{serveMessages(t, &messageNode{w: w}), serveMessages(t, &messageNode{w: w})})
+	messages := static([]cluster.Conn{serveMessages(t, &messageNode{w: w}), serveMessages(t, &messageNode{w: w})})
 	for _, n := range tr.pushes {
 		n.fault = tr.fault
 	}
@@ -183,7 +184,7 @@ func (tr *trial) list(listed ...bool) {
 			addresses = append(addresses, pushAddress(i))
 		}
 	}
-	tr.names.Set("push", addresses...)
+	tr.names.set(addresses...)
 }
 
 // change creates the group, or has the user join or leave.

@@ -12,6 +12,7 @@ import (
 
 	"millrace/events"
 	"millrace/services/connect"
+	"millrace/services/connect/cluster"
 )
 
 func TestWhatClosesAConnection(t *testing.T) {
@@ -200,8 +201,8 @@ func TestRefreshExtendsTheSession(t *testing.T) {
 func TestTheNewestSessionOfADeviceStays(t *testing.T) {
 	w := newWorld(2)
 	push := w.newPushNode(0, 1)
-	messages := []connect.Conn{serveMessages(t, &messageNode{w: w})}
-	pushes := []connect.Conn{servePushes(t, push)}
+	messages := []cluster.Conn{serveMessages(t, &messageNode{w: w})}
+	pushes := []cluster.Conn{servePushes(t, push)}
 	here, there := start(t, connect.Config{}, messages, pushes), start(t, connect.Config{}, messages, pushes)
 	require.Eventually(t, func() bool {
 		w.mu.Lock()

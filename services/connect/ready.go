@@ -15,7 +15,7 @@ func (g *Gateway) Ready(context.Context) error {
 	if draining {
 		faults = append(faults, errors.New(goingAway))
 	}
-	if !g.nodes.answer() {
+	if !g.nodes.Answer() {
 		faults = append(faults, errors.New("no message node answers"))
 	}
 	if !g.hub.attached() {

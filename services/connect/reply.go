@@ -2,6 +2,7 @@ package connect
 
 import (
 	"encoding/json"
+	"errors"
 	"strconv"
 
 	"google.golang.org/grpc/codes"
@@ -36,6 +37,18 @@ type refusal struct {
 }
 
 func refuse(code, message string) *refusal { return &refusal{Code: code, Message: message} }
+
+// Error lets a refusal pass where errors do.
+func (r *refusal) Error() string { return r.Code + ": " + r.Message }
+
+// asRefusal is what the client is told of the error.
+func asRefusal(err error) *refusal {
+	var refused *refusal
+	if errors.As(err, &refused) {
+		return refused
+	}
+	return refusalOf(err)
+}
 
 // refusalOf maps a failed call to what the client is told. Only what is the client's own fault is told in the words of the
 // message service.

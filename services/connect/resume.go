@@ -9,6 +9,7 @@ import (
 
 	"millrace/infra/auth"
 	millracev1 "millrace/proto/millrace/v1"
+	"millrace/services/connect/cluster"
 )
 
 // handleConnect makes the connection a session of its user. The order of the steps is what leaves no gap: the session
@@ -63,7 +64,7 @@ func (s *session) verify(token string) (auth.Identity, error) {
 }
 
 // resume subscribes the session and learns what it missed.
-func (s *session) resume(sub *subscriber, cursor map[int32]int64) (*synced, error) {
+func (s *session) resume(sub *subscriber, cursor map[int32]int64) (*cluster.Synced, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.gw.cfg.AnswerTimeout)
 	defer cancel()
 	if err := s.gw.syncs.Acquire(ctx, 1); err != nil {
@@ -72,7 +73,7 @@ func (s *session) resume(sub *subscriber, cursor map[int32]int64) (*synced, erro
 	defer s.gw.syncs.Release(1)
 	hub := s.gw.hub
 	asking, enough := context.WithTimeout(ctx, s.gw.cfg.AnswerTimeout/3)
-	groups, err := s.gw.nodes.memberships(asking, sub.user)
+	groups, err := s.gw.nodes.Memberships(asking, sub.user)
 	enough()
 	if err != nil {
 		s.log.Info("groups unknown", "user", sub.user, "error", err) // Sync tells them, or that they are not known
@@ -82,7 +83,7 @@ func (s *session) resume(sub *subscriber, cursor map[int32]int64) (*synced, erro
 	if sub.device != "" {
 		hub.signal(sub.replacement())
 	}
-	answer, err := s.gw.nodes.sync(ctx, &millracev1.SyncRequest{
+	answer, err := s.gw.nodes.Sync(ctx, &millracev1.SyncRequest{
 		User: sub.user, Cursor: cursor, Resume: cursor != nil, Handled: hub.handled(),
 	})
 	if err != nil {
@@ -91,7 +92,7 @@ func (s *session) resume(sub *subscriber, cursor map[int32]int64) (*synced, erro
 		}
 		return nil, err
 	}
-	hub.learnt(answer.start.GetEnd())
+	hub.learnt(answer.Start.GetEnd())
 	return answer, nil
 }
 
@@ -104,18 +105,13 @@ type connectedBody struct {
 	PingSeconds int             `json:"ping_seconds"`
 }
 
-func (s *session) connected(a *synced) connectedBody {
-	cursor := a.start.GetCursor()
+func (s *session) connected(a *cluster.Synced) connectedBody {
+	cursor := a.Start.GetCursor()
 	if cursor == nil {
 		cursor = map[int32]int64{}
 	}
 	return connectedBody{
-		User: s.identity.User, Session: s.sub.id, Cursor: cursor, Recovered: a.start.GetRecovered(), Complete: a.complete(),
+		User: s.identity.User, Session: s.sub.id, Cursor: cursor, Recovered: a.Start.GetRecovered(), Complete: a.Complete(),
 		PingSeconds: int(s.gw.cfg.Ping / time.Second),
 	}
-}
-
-// complete reports whether the answer has everything up to its end.
-func (a *synced) complete() bool {
-	return len(a.start.GetIncomplete()) == 0 && a.end.GetMembershipsKnown()
 }

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	millracev1 "millrace/proto/millrace/v1"
+	"millrace/services/connect/cluster"
 )
 
 // What is held of a partition at most while a gap before it is being filled. Beyond it the held spans are dropped: they
@@ -140,14 +141,14 @@ func (h *hub) fill(p *partition) {
 }
 
 func (h *hub) fillFromLog(p *partition) {
-	pause := shortPause
+	pause := cluster.ShortPause
 	for {
 		after, through, gap := h.gap(p)
 		if !gap {
 			return
 		}
 		h.metrics.gaps.Inc()
-		err := h.reader.readLog(h.ctx, p.id, after, through, func(span *millracev1.Span) {
+		err := h.reader.ReadLog(h.ctx, p.id, after, through, func(span *millracev1.Span) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.advance(p, nil, span)
@@ -155,16 +156,16 @@ func (h *hub) fillFromLog(p *partition) {
 		})
 		switch {
 		case err == nil:
-			pause = shortPause
+			pause = cluster.ShortPause
 		case status.Code(err) == codes.OutOfRange:
 			h.log.Info("gap too long to read: sessions resume", "partition", p.id, "after", after, "through", through)
 			h.jump(p, through)
 		default:
 			h.log.Warn("cannot read the log", "partition", p.id, "after", after, "through", through, "error", err)
-			if !sleep(h.ctx, jitter(pause)) {
+			if !cluster.Sleep(h.ctx, cluster.Jitter(pause)) {
 				return
 			}
-			pause = min(2*pause, longPause)
+			pause = min(2*pause, cluster.LongPause)
 		}
 	}
 }

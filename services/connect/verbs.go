@@ -2,7 +2,6 @@ package connect
 
 import (
 	"context"
-	"math/rand/v2"
 
 	"google.golang.org/grpc/metadata"
 
@@ -54,7 +53,7 @@ func (s *session) call(r request) {
 		ctx = metadata.AppendToOutgoingContext(ctx, events.CorrelationHeader, s.correlation(r.id))
 		var name string
 		var value any
-		err := s.gw.nodes.call(ctx, func(ctx context.Context, c millracev1.MessageServiceClient) (err error) {
+		err := s.gw.nodes.Call(ctx, func(ctx context.Context, c millracev1.MessageServiceClient) (err error) {
 			name, value, err = s.ask(ctx, c, r)
 			return err
 		})
@@ -184,6 +183,3 @@ func (s *session) refresh(r request) {
 		s.answer(r.id, "ok", struct{}{})
 	}
 }
-
-// jitter spreads what many would do at the same time: from d to twice d.
-func jitter[D ~int64](d D) D { return d + D(rand.Int64N(int64(d)+1)) }

@@ -18,6 +18,7 @@ import (
 	"millrace/infra/config"
 	"millrace/infra/telemetry"
 	"millrace/services/connect"
+	nodes "millrace/services/connect/cluster"
 )
 
 const (
@@ -102,8 +103,8 @@ func newVerifier(ctx context.Context, cfg *config.Config) (connect.Verifier, err
 }
 
 // nodesAt are the nodes that the names, host:port each, stand for.
-func nodesAt(cfg *config.Config, names []string) *connect.Lister {
-	return &connect.Lister{Names: names, Resolver: net.DefaultResolver, Dial: func(name, address string) (connect.Conn, error) {
+func nodesAt(cfg *config.Config, names []string) *nodes.Lister {
+	return &nodes.Lister{Names: names, Resolver: net.DefaultResolver, Dial: func(name, address string) (nodes.Conn, error) {
 		return grpc.NewClient("passthrough:///"+address, append(dialOptions(cfg), grpc.WithAuthority(name))...)
 	}}
 }

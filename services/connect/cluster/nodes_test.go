@@ -1,4 +1,4 @@
-package connect
+package cluster
 
 import (
 	"context"
@@ -13,15 +13,15 @@ import (
 )
 
 func TestACallGoesOnOverAnotherNode(t *testing.T) {
-	n := newNodes(slog.New(slog.DiscardHandler))
+	n := NewNodes(slog.New(slog.DiscardHandler))
 	for range 2 {
-		n.list = append(n.list, newUplink(&node{}, n.unpark, n.log))
+		n.list = append(n.list, newUplink(&Node{}, n.unpark, n.log))
 	}
 	for code, want := range map[codes.Code]int{
 		codes.OK: 1, codes.NotFound: 1, codes.Unavailable: 2, codes.DeadlineExceeded: 2, codes.Canceled: 2,
 	} {
 		calls := 0
-		err := n.call(t.Context(), func(context.Context, millracev1.MessageServiceClient) error {
+		err := n.Call(t.Context(), func(context.Context, millracev1.MessageServiceClient) error {
 			calls++
 			return status.Error(code, "")
 		})
@@ -30,7 +30,7 @@ func TestACallGoesOnOverAnotherNode(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	calls := 0
-	err := n.call(ctx, func(ctx context.Context, _ millracev1.MessageServiceClient) error {
+	err := n.Call(ctx, func(ctx context.Context, _ millracev1.MessageServiceClient) error {
 		calls++
 		cancel()
 		return status.FromContextError(ctx.Err()).Err()

@@ -1,4 +1,4 @@
-package connect
+package cluster
 
 import (
 	"context"
@@ -16,16 +16,16 @@ import (
 	"google.golang.org/grpc"
 )
 
-// FakeResolver is a DNS of one's own.
-type FakeResolver struct {
+// fakeResolver is a DNS of one's own.
+type fakeResolver struct {
 	mu    sync.Mutex
 	hosts map[string][]netip.Addr
 	fault error
 	looks int
 }
 
-// Set has the host stand for the addresses.
-func (r *FakeResolver) Set(host string, addresses ...string) {
+// set has the host stand for the addresses.
+func (r *fakeResolver) set(host string, addresses ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.hosts == nil {
@@ -37,13 +37,13 @@ func (r *FakeResolver) Set(host string, addresses ...string) {
 	}
 }
 
-func (r *FakeResolver) fail(err error) {
+func (r *fakeResolver) fail(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.fault = err
 }
 
-func (r *FakeResolver) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
+func (r *fakeResolver) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.looks++
@@ -53,7 +53,7 @@ func (r *FakeResolver) LookupNetIP(_ context.Context, _, host string) ([]netip.A
 	return slices.Clone(r.hosts[host]), nil
 }
 
-func (r *FakeResolver) lookups() int {
+func (r *fakeResolver) lookups() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.looks
@@ -62,7 +62,7 @@ func (r *FakeResolver) lookups() int {
 // fleet is what a lister keeps: nodes whose streams run until the test breaks them. It runs in a bubble.
 type fleet struct {
 	t        *testing.T
-	resolver *FakeResolver
+	resolver *fakeResolver
 
 	mu      sync.Mutex
 	streams map[string]context.CancelFunc // by name and address, as dialed
@@ -86,7 +86,7 @@ func (c *fleetConn) Close() error {
 }
 
 // newFleet runs a lister of the names, which stand for what the resolver says.
-func newFleet(t *testing.T, resolver *FakeResolver, names ...string) *fleet {
+func newFleet(t *testing.T, resolver *fakeResolver, names ...string) *fleet {
 	f := &fleet{t: t, resolver: resolver, streams: map[string]context.CancelFunc{}, dialed: map[Conn]string{}}
 	l := &Lister{Names: names, Resolver: resolver, Every: time.Minute, Dial: func(name, address string) (Conn, error) {
 		f.mu.Lock()
@@ -99,7 +99,7 @@ func newFleet(t *testing.T, resolver *FakeResolver, names ...string) *fleet {
 	ran := make(chan struct{})
 	go func() {
 		defer close(ran)
-		l.run(ctx, slog.New(slog.DiscardHandler), f.serve)
+		l.Run(ctx, slog.New(slog.DiscardHandler), f.serve)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -109,10 +109,10 @@ func newFleet(t *testing.T, resolver *FakeResolver, names ...string) *fleet {
 	return f
 }
 
-func (f *fleet) serve(ctx context.Context, n *node) {
-	n.keepTrying(ctx, func() error {
+func (f *fleet) serve(ctx context.Context, n *Node) {
+	n.KeepTrying(ctx, func() error {
 		f.mu.Lock()
-		dialed := f.dialed[n.conn]
+		dialed := f.dialed[n.Conn]
 		down := f.down && dialed == first
 		stream, cancel := context.WithCancel(ctx)
 		defer cancel()
@@ -177,11 +177,11 @@ func (f *fleet) poll() {
 
 func TestANameStandsForAllItsAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &FakeResolver{}
-		r.Set("nodes", "10.0.0.1", "10.0.0.2")
+		r := &fakeResolver{}
+		r.set("nodes", "10.0.0.1", "10.0.0.2")
 		f := newFleet(t, r, "nodes:1")
 		f.wants(first, "nodes:1 10.0.0.2:1")
-		r.Set("nodes", "10.0.0.2", "10.0.0.1", "10.0.0.3")
+		r.set("nodes", "10.0.0.2", "10.0.0.1", "10.0.0.3")
 		f.wants(first, "nodes:1 10.0.0.2:1")
 		f.poll()
 		f.wants(first, "nodes:1 10.0.0.2:1", "nodes:1 10.0.0.3:1")
@@ -190,10 +190,10 @@ func TestANameStandsForAllItsAddresses(t *testing.T) {
 
 func TestANodeOfTwoNamesOrFamiliesIsOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &FakeResolver{}
-		r.Set("nodes", "fd00::1", "10.0.0.1", "::ffff:10.0.0.1")
-		r.Set("six", "fd00::2", "fd00::3")
-		r.Set("localhost", "127.0.0.1", "::1")
+		r := &fakeResolver{}
+		r.set("nodes", "fd00::1", "10.0.0.1", "::ffff:10.0.0.1")
+		r.set("six", "fd00::2", "fd00::3")
+		r.set("localhost", "127.0.0.1", "::1")
 		f := newFleet(t, r, "nodes:1", "nodes:1", "six:1", ":1")
 		f.wants(first, "six:1 [fd00::2]:1", "six:1 [fd00::3]:1", ":1 127.0.0.1:1")
 	})
@@ -201,11 +201,11 @@ func TestANodeOfTwoNamesOrFamiliesIsOne(t *testing.T) {
 
 func TestANodeWhoseAddressIsGoneLastsAsLongAsItsStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &FakeResolver{}
-		r.Set("nodes", "10.0.0.1", "10.0.0.2")
+		r := &fakeResolver{}
+		r.set("nodes", "10.0.0.1", "10.0.0.2")
 		f := newFleet(t, r, "nodes:1")
 		f.wants(first, "nodes:1 10.0.0.2:1")
-		r.Set("nodes", "10.0.0.2")
+		r.set("nodes", "10.0.0.2")
 		for range 3 {
 			f.poll()
 			f.wants(first, "nodes:1 10.0.0.2:1")
@@ -216,7 +216,7 @@ func TestANodeWhoseAddressIsGoneLastsAsLongAsItsStream(t *testing.T) {
 		f.poll()
 		f.wants("nodes:1 10.0.0.2:1")
 
-		r.Set("nodes", "10.0.0.1", "10.0.0.2")
+		r.set("nodes", "10.0.0.1", "10.0.0.2")
 		f.poll()
 		f.wants(first, "nodes:1 10.0.0.2:1")
 	})
@@ -224,28 +224,28 @@ func TestANodeWhoseAddressIsGoneLastsAsLongAsItsStream(t *testing.T) {
 
 func TestANodeThatIsListedAgainInTimeStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &FakeResolver{}
-		r.Set("nodes", "10.0.0.1")
+		r := &fakeResolver{}
+		r.set("nodes", "10.0.0.1")
 		f := newFleet(t, r, "nodes:1")
 		f.wants(first)
-		r.Set("nodes")
+		r.set("nodes")
 		f.poll()
-		r.Set("nodes", "10.0.0.1")
+		r.set("nodes", "10.0.0.1")
 		f.poll()
 		f.breaks()
 		f.up()
-		<-time.After(2 * longPause)
+		<-time.After(2 * LongPause)
 		f.wants(first)
 	})
 }
 
 func TestABrokenStreamHasTheNamesLookedUpAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &FakeResolver{}
-		r.Set("nodes", "10.0.0.1")
+		r := &fakeResolver{}
+		r.set("nodes", "10.0.0.1")
 		f := newFleet(t, r, "nodes:1")
 		f.wants(first)
-		r.Set("nodes", "10.0.0.2")
+		r.set("nodes", "10.0.0.2")
 		broken := time.Now()
 		f.breaks()
 		f.connects(first, "nodes:1 10.0.0.2:1")
@@ -257,8 +257,8 @@ func TestABrokenStreamHasTheNamesLookedUpAtOnce(t *testing.T) {
 
 func TestANodeThatIsDownIsTriedAgainWhileItIsListed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &FakeResolver{}
-		r.Set("nodes", "10.0.0.1")
+		r := &fakeResolver{}
+		r.set("nodes", "10.0.0.1")
 		f := newFleet(t, r, "nodes:1")
 		f.breaks()
 		f.poll()
@@ -266,15 +266,15 @@ func TestANodeThatIsDownIsTriedAgainWhileItIsListed(t *testing.T) {
 		require.Equal(t, 4, r.lookups(), "not at every attempt")
 		f.connects(first)
 		f.up()
-		<-time.After(2 * longPause)
+		<-time.After(2 * LongPause)
 		f.wants(first)
 	})
 }
 
 func TestWhereNothingCanBeLearntNodesStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &FakeResolver{}
-		r.Set("nodes", "10.0.0.1")
+		r := &fakeResolver{}
+		r.set("nodes", "10.0.0.1")
 		r.fail(errors.New("no such host"))
 		f := newFleet(t, r, "nodes:1")
 		f.wants()
@@ -286,7 +286,7 @@ func TestWhereNothingCanBeLearntNodesStay(t *testing.T) {
 			f.poll()
 			f.breaks()
 			f.up()
-			<-time.After(2 * longPause)
+			<-time.After(2 * LongPause)
 			f.wants(first)
 		}
 	})

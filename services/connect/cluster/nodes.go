@@ -1,8 +1,12 @@
-package connect
+// Package cluster is how a gateway reaches the other nodes. It knows nothing of sessions.
+//
+// A [Lister] finds the nodes of one kind behind their names and keeps a connection to each. [Nodes] are the message nodes:
+// batches of sends go to the healthiest of them over one stream per node, its uplink; every other call goes to one node
+// after another until one answers.
+package cluster
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -16,21 +20,22 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// nodes are the message nodes. All are alike; a call goes to one that answers.
-type nodes struct {
+// Nodes are the message nodes. All are alike; a call goes to one that answers.
+type Nodes struct {
 	log *slog.Logger
 
 	mu     sync.Mutex
 	list   []*uplink           // replaced, never changed
-	parked map[*batch]struct{} // no node had a stream when they came
+	parked map[*Batch]struct{} // no node had a stream when they came
 }
 
-func newNodes(log *slog.Logger) *nodes {
-	return &nodes{log: log, parked: map[*batch]struct{}{}}
+// NewNodes has no node until Serve is called.
+func NewNodes(log *slog.Logger) *Nodes {
+	return &Nodes{log: log, parked: map[*Batch]struct{}{}}
 }
 
-// serve has batches and calls go to the node until the context ends or it is gone.
-func (n *nodes) serve(ctx context.Context, node *node) {
+// Serve has batches and calls go to the node until the context ends or it is gone.
+func (n *Nodes) Serve(ctx context.Context, node *Node) {
 	u := newUplink(node, n.unpark, n.log)
 	n.mu.Lock()
 	n.list = append(slices.Clone(n.list), u)
@@ -41,19 +46,19 @@ func (n *nodes) serve(ctx context.Context, node *node) {
 	n.mu.Unlock()
 }
 
-func (n *nodes) all() []*uplink {
+func (n *Nodes) all() []*uplink {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.list
 }
 
-// answer reports whether there is a node with a stream.
-func (n *nodes) answer() bool {
+// Answer reports whether there is a node with a stream.
+func (n *Nodes) Answer() bool {
 	return slices.ContainsFunc(n.all(), func(u *uplink) bool { return u.health() > 0 })
 }
 
 // byHealth are the nodes, the healthiest first, equals in random order.
-func (n *nodes) byHealth() []*uplink {
+func (n *Nodes) byHealth() []*uplink {
 	list := n.all()
 	if len(list) == 1 {
 		return list
@@ -74,29 +79,29 @@ func (n *nodes) byHealth() []*uplink {
 	return sorted
 }
 
-// send hands the batch to the healthiest node. While there is none it waits, until its deadline: a node that is replaced
+// Send hands the batch to the healthiest node. While there is none it waits, until its deadline: a node that is replaced
 // is back in a moment.
-func (n *nodes) send(b *batch) {
+func (n *Nodes) Send(b *Batch) {
 	if n.add(b) {
 		return
 	}
 	n.mu.Lock()
 	n.parked[b] = struct{}{}
-	b.timer = time.AfterFunc(time.Until(b.deadline), func() {
+	b.timer = time.AfterFunc(time.Until(b.Deadline), func() {
 		if n.take(b) {
-			b.done(nil, errUnsent)
+			b.Done(nil, ErrUnsent)
 		}
 	})
 	n.mu.Unlock()
 	n.unpark() // a node may have come up meanwhile
 }
 
-func (n *nodes) add(b *batch) bool {
+func (n *Nodes) add(b *Batch) bool {
 	return slices.ContainsFunc(n.byHealth(), func(u *uplink) bool { return u.add(b) })
 }
 
 // take reports whether the batch was still parked; it is the caller's from then on.
-func (n *nodes) take(b *batch) bool {
+func (n *Nodes) take(b *Batch) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	_, parked := n.parked[b]
@@ -105,8 +110,8 @@ func (n *nodes) take(b *batch) bool {
 }
 
 // unpark hands over what waits, if there is a node now.
-func (n *nodes) unpark() {
-	if !n.answer() {
+func (n *Nodes) unpark() {
+	if !n.Answer() {
 		return
 	}
 	n.mu.Lock()
@@ -115,12 +120,12 @@ func (n *nodes) unpark() {
 	n.mu.Unlock()
 	for _, b := range waiting {
 		b.timer.Stop()
-		n.send(b)
+		n.Send(b)
 	}
 }
 
-// call makes a call that is safe to repeat to one node after the other, until one answers or the context ends.
-func (n *nodes) call(ctx context.Context, call func(context.Context, millracev1.MessageServiceClient) error) error {
+// Call makes a call that is safe to repeat to one node after the other, until one answers or the context ends.
+func (n *Nodes) Call(ctx context.Context, call func(context.Context, millracev1.MessageServiceClient) error) error {
 	err := status.Error(codes.Unavailable, "no message node")
 	for _, u := range n.byHealth() {
 		err = call(ctx, u.client)
@@ -135,28 +140,4 @@ func (n *nodes) call(ctx context.Context, call func(context.Context, millracev1.
 		}
 	}
 	return err
-}
-
-// Error lets a refusal pass where errors do.
-func (r *refusal) Error() string { return r.Code + ": " + r.Message }
-
-// asRefusal is what the client is told of the error.
-func asRefusal(err error) *refusal {
-	var refused *refusal
-	if errors.As(err, &refused) {
-		return refused
-	}
-	return refusalOf(err)
-}
-
-// sleep reports false if the context ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

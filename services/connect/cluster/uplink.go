@@ -1,4 +1,4 @@
-package connect
+package cluster
 
 import (
 	"context"
@@ -19,23 +19,21 @@ const (
 	// framePatience is for how long an unanswered frame holds back the ones behind it: batches of a partition that
 	// stalls must not stall the others.
 	framePatience = 10 * time.Millisecond
-
-	shortPause = 50 * time.Millisecond
-	longPause  = 2 * time.Second
 )
 
 var (
 	errUnknown = errors.New("outcome unknown")
-	errUnsent  = errors.New("not sent")
+	// ErrUnsent says that no node has been given the batch.
+	ErrUnsent  = errors.New("not sent")
 	errLeaving = errors.New("the node is going away")
 )
 
-// batch is a run of messages of one lane.
-type batch struct {
-	messages []*millracev1.SendWSMessageRequest
-	deadline time.Time
-	// done is called once: with one result for each message, or with errUnsent, or with errUnknown.
-	done func([]*millracev1.SendResult, error)
+// Batch is a run of messages of one lane.
+type Batch struct {
+	Messages []*millracev1.SendWSMessageRequest
+	Deadline time.Time
+	// Done is called once: with one result for each message, or with ErrUnsent, or with errUnknown.
+	Done func([]*millracev1.SendResult, error)
 
 	size  int
 	timer *time.Timer
@@ -50,7 +48,7 @@ type sentFrame struct {
 // uplink carries the batches of all lanes to one message node, over one stream. It collects what waits into one frame; at
 // most two frames are unanswered, so that under load frames grow instead of their number. No timer delays a batch.
 type uplink struct {
-	node   *node
+	node   *Node
 	client millracev1.MessageServiceClient
 	log    *slog.Logger
 	wake   chan struct{}
@@ -61,15 +59,15 @@ type uplink struct {
 	leaving    bool // the node takes no more on this stream, but answers what it has
 	suspect    bool // a batch ran out of time and nothing was answered since
 	queue      []uint64
-	unanswered map[uint64]*batch
+	unanswered map[uint64]*Batch
 	frames     []*sentFrame
 	lastID     uint64
 }
 
-func newUplink(node *node, ready func(), log *slog.Logger) *uplink {
+func newUplink(node *Node, ready func(), log *slog.Logger) *uplink {
 	return &uplink{
-		node: node, client: millracev1.NewMessageServiceClient(node.conn), log: log, wake: make(chan struct{}, 1), ready: ready,
-		unanswered: map[uint64]*batch{},
+		node: node, client: millracev1.NewMessageServiceClient(node.Conn), log: log, wake: make(chan struct{}, 1), ready: ready,
+		unanswered: map[uint64]*Batch{},
 	}
 }
 
@@ -87,9 +85,9 @@ func (u *uplink) health() int {
 }
 
 // add takes the batch, unless there is no stream.
-func (u *uplink) add(b *batch) bool {
+func (u *uplink) add(b *Batch) bool {
 	b.size, b.frame = 0, nil
-	for _, m := range b.messages {
+	for _, m := range b.Messages {
 		b.size += len(m.GetContent())
 	}
 	u.mu.Lock()
@@ -101,7 +99,7 @@ func (u *uplink) add(b *batch) bool {
 	id := u.lastID
 	u.unanswered[id] = b
 	u.queue = append(u.queue, id)
-	b.timer = time.AfterFunc(time.Until(b.deadline), func() { u.expire(id) })
+	b.timer = time.AfterFunc(time.Until(b.Deadline), func() { u.expire(id) })
 	u.mu.Unlock()
 	u.poke()
 	return true
@@ -124,17 +122,17 @@ func (u *uplink) expire(id uint64) {
 	}
 	u.mu.Unlock()
 	if b != nil {
-		b.done(nil, errUnknown)
+		b.Done(nil, errUnknown)
 	}
 }
 
 // run keeps a stream to the node until the context ends or the node is gone.
 func (u *uplink) run(ctx context.Context) {
-	u.node.keepTrying(ctx, func() error {
+	u.node.KeepTrying(ctx, func() error {
 		err := u.serve(ctx)
 		u.fail()
 		return err
-	}, func(err error) { u.log.Warn("no stream to message node", "node", u.node.name, "error", err) })
+	}, func(err error) { u.log.Warn("no stream to message node", "node", u.node.Name, "error", err) })
 }
 
 // serve runs one stream until it breaks.
@@ -185,7 +183,7 @@ func (u *uplink) receive(stream millracev1.MessageService_SendBatchesClient) err
 			u.mu.Unlock()
 			if b != nil {
 				b.timer.Stop()
-				b.done(result.GetResults(), nil)
+				b.Done(result.GetResults(), nil)
 			}
 		}
 		u.poke()
@@ -255,7 +253,7 @@ func (u *uplink) collect() (*millracev1.SendBatchesRequest, time.Duration) {
 			break
 		}
 		b.frame = frame
-		request.Batches = append(request.Batches, &millracev1.SendBatch{Id: u.queue[n], Messages: b.messages})
+		request.Batches = append(request.Batches, &millracev1.SendBatch{Id: u.queue[n], Messages: b.Messages})
 	}
 	u.queue = u.queue[n:]
 	if len(u.queue) == 0 {
@@ -272,7 +270,7 @@ func (u *uplink) collect() (*millracev1.SendBatchesRequest, time.Duration) {
 func (u *uplink) leave() {
 	u.mu.Lock()
 	u.up, u.leaving = false, true
-	var unsent []*batch
+	var unsent []*Batch
 	for _, id := range u.queue {
 		if b := u.unanswered[id]; b != nil {
 			unsent = append(unsent, b)
@@ -284,7 +282,7 @@ func (u *uplink) leave() {
 	u.poke()
 	for _, b := range unsent {
 		b.timer.Stop()
-		b.done(nil, errUnsent)
+		b.Done(nil, ErrUnsent)
 	}
 }
 
@@ -298,14 +296,14 @@ func (u *uplink) isLeaving() bool {
 func (u *uplink) fail() {
 	u.mu.Lock()
 	left := u.unanswered
-	u.up, u.queue, u.unanswered = false, nil, map[uint64]*batch{}
+	u.up, u.queue, u.unanswered = false, nil, map[uint64]*Batch{}
 	u.mu.Unlock()
 	for _, b := range left {
 		b.timer.Stop()
 		if b.frame == nil {
-			b.done(nil, errUnsent)
+			b.Done(nil, ErrUnsent)
 		} else {
-			b.done(nil, errUnknown)
+			b.Done(nil, errUnknown)
 		}
 	}
 }

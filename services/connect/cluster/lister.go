@@ -1,6 +1,7 @@
-package connect
+package cluster
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -44,23 +45,23 @@ type Lister struct {
 	again  chan struct{}
 	mu     sync.Mutex
 	looked map[string][]string // the addresses by name
-	nodes  map[string]*node    // by address
+	nodes  map[string]*Node    // by address
 }
 
-// node is a message or push node.
-type node struct {
-	name   string // for logs: its address
-	conn   Conn
+// Node is a message or push node.
+type Node struct {
+	Name   string // for logs: its address
+	Conn   Conn
 	lister *Lister
 	listed bool // under the lister's lock
 }
 
-// run keeps the nodes until the context ends. For each it calls serve, which must return when its context ends or the
-// node is gone ([node.keepTrying]). It returns when all that it started has ended.
-func (l *Lister) run(ctx context.Context, log *slog.Logger, serve func(context.Context, *node)) {
-	or(&l.Every, 2*time.Second)
+// Run keeps the nodes until the context ends. For each it calls serve, which must return when its context ends or the
+// node is gone ([Node.KeepTrying]). It returns when all that it started has ended.
+func (l *Lister) Run(ctx context.Context, log *slog.Logger, serve func(context.Context, *Node)) {
+	l.Every = cmp.Or(l.Every, 2*time.Second)
 	l.log, l.again = log, make(chan struct{}, 1)
-	l.looked, l.nodes = map[string][]string{}, map[string]*node{}
+	l.looked, l.nodes = map[string][]string{}, map[string]*Node{}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	failing := map[string]bool{}
@@ -78,7 +79,7 @@ func (l *Lister) run(ctx context.Context, log *slog.Logger, serve func(context.C
 			for _, n := range l.list(name, addresses) {
 				wg.Go(func() {
 					serve(ctx, n)
-					_ = n.conn.Close() // nothing is left to fail
+					_ = n.Conn.Close() // nothing is left to fail
 				})
 			}
 		}
@@ -119,7 +120,7 @@ func (l *Lister) lookup(ctx context.Context, name string) ([]string, error) {
 }
 
 // list notes what a name stands for now and answers the nodes that are new.
-func (l *Lister) list(name string, addresses []string) (fresh []*node) {
+func (l *Lister) list(name string, addresses []string) (fresh []*Node) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.looked[name] = addresses
@@ -135,7 +136,7 @@ func (l *Lister) list(name string, addresses []string) (fresh []*node) {
 					l.log.Error("cannot dial a node", "node", address, "error", err)
 					continue
 				}
-				n = &node{name: address, conn: conn, lister: l}
+				n = &Node{Name: address, Conn: conn, lister: l}
 				l.nodes[address] = n
 				fresh = append(fresh, n)
 			}
@@ -154,20 +155,20 @@ func (l *Lister) look() {
 }
 
 // gone reports whether the node, which has no stream, is listed no more. It is forgotten then.
-func (n *node) gone() bool {
+func (n *Node) gone() bool {
 	l := n.lister
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !n.listed {
-		delete(l.nodes, n.name)
+		delete(l.nodes, n.Name)
 	}
 	return !n.listed
 }
 
-// keepTrying calls serve, which runs until something breaks, again and again until the context ends or the node is gone,
+// KeepTrying calls serve, which runs until something breaks, again and again until the context ends or the node is gone,
 // with growing pauses while it fails at once. Of several failures in a row it reports the first.
-func (n *node) keepTrying(ctx context.Context, serve func() error, failed func(error)) {
-	pause := shortPause
+func (n *Node) KeepTrying(ctx context.Context, serve func() error, failed func(error)) {
+	pause := ShortPause
 	for again := false; ctx.Err() == nil; again = true {
 		started := time.Now()
 		err := serve()
@@ -175,18 +176,18 @@ func (n *node) keepTrying(ctx context.Context, serve func() error, failed func(e
 		case ctx.Err() != nil:
 			return
 		case n.gone():
-			n.lister.log.Info("node has left", "node", n.name, "error", err)
+			n.lister.log.Info("node has left", "node", n.Name, "error", err)
 			return
-		case time.Since(started) > longPause:
-			pause, again = shortPause, false
+		case time.Since(started) > LongPause:
+			pause, again = ShortPause, false
 		}
 		if !again {
 			failed(err)
 			n.lister.look()
 		}
-		if !sleep(ctx, jitter(pause)) {
+		if !Sleep(ctx, Jitter(pause)) {
 			return
 		}
-		pause = min(2*pause, longPause)
+		pause = min(2*pause, LongPause)
 	}
 }

@@ -1,4 +1,4 @@
-package connect
+package cluster
 
 import (
 	"context"
@@ -21,30 +21,35 @@ const (
 	readLogTimeout = 10 * time.Second
 )
 
-// synced is a complete answer of Sync.
-type synced struct {
-	start *millracev1.SyncStart
-	spans []*millracev1.Span
-	end   *millracev1.SyncEnd
+// Synced is a complete answer of Sync.
+type Synced struct {
+	Start *millracev1.SyncStart
+	Spans []*millracev1.Span
+	End   *millracev1.SyncEnd
 }
 
-// sync asks one node after the other what a user has missed, until one answers completely or the context ends. The answer
+// Complete reports whether the answer has everything up to its end.
+func (a *Synced) Complete() bool {
+	return len(a.Start.GetIncomplete()) == 0 && a.End.GetMembershipsKnown()
+}
+
+// Sync asks one node after the other what a user has missed, until one answers completely or the context ends. The answer
 // is collected before any of it is used: only its end tells whether the user's groups were known.
-func (n *nodes) sync(ctx context.Context, request *millracev1.SyncRequest) (*synced, error) {
-	for pause := shortPause; ; pause = min(2*pause, longPause) {
+func (n *Nodes) Sync(ctx context.Context, request *millracev1.SyncRequest) (*Synced, error) {
+	for pause := ShortPause; ; pause = min(2*pause, LongPause) {
 		answer, err := n.syncOnce(ctx, request)
 		if err == nil || !transient(err) {
 			return answer, err
 		}
-		if !sleep(ctx, jitter(pause)) {
+		if !Sleep(ctx, Jitter(pause)) {
 			return nil, err
 		}
 	}
 }
 
-func (n *nodes) syncOnce(ctx context.Context, request *millracev1.SyncRequest) (*synced, error) {
-	var answer *synced
-	err := n.call(ctx, func(ctx context.Context, c millracev1.MessageServiceClient) error {
+func (n *Nodes) syncOnce(ctx context.Context, request *millracev1.SyncRequest) (*Synced, error) {
+	var answer *Synced
+	err := n.Call(ctx, func(ctx context.Context, c millracev1.MessageServiceClient) error {
 		ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 		defer cancel()
 		stream, err := c.Sync(ctx, request)
@@ -57,12 +62,12 @@ func (n *nodes) syncOnce(ctx context.Context, request *millracev1.SyncRequest) (
 	return answer, err
 }
 
-func collect(stream millracev1.MessageService_SyncClient) (*synced, error) {
-	a := &synced{}
+func collect(stream millracev1.MessageService_SyncClient) (*Synced, error) {
+	a := &Synced{}
 	for size := 0; ; {
 		response, err := stream.Recv()
 		switch {
-		case errors.Is(err, io.EOF) && a.start != nil && a.end != nil:
+		case errors.Is(err, io.EOF) && a.Start != nil && a.End != nil:
 			return a, nil
 		case errors.Is(err, io.EOF):
 			return nil, status.Error(codes.Unavailable, "incomplete answer")
@@ -71,28 +76,28 @@ func collect(stream millracev1.MessageService_SyncClient) (*synced, error) {
 		}
 		switch kind := response.GetKind().(type) {
 		case *millracev1.SyncResponse_Start:
-			a.start = kind.Start
+			a.Start = kind.Start
 		case *millracev1.SyncResponse_End:
-			a.end = kind.End
+			a.End = kind.End
 		case *millracev1.SyncResponse_Deliveries:
 			for _, span := range kind.Deliveries.GetSpans() {
 				for _, d := range span.GetDeliveries() {
 					size += len(d.GetPush())
 				}
 			}
-			a.spans = append(a.spans, kind.Deliveries.GetSpans()...)
-			if size > maxMissedBytes && a.start != nil {
-				a.start = &millracev1.SyncStart{Cursor: a.start.GetEnd(), End: a.start.GetEnd()}
-				a.spans = nil
+			a.Spans = append(a.Spans, kind.Deliveries.GetSpans()...)
+			if size > maxMissedBytes && a.Start != nil {
+				a.Start = &millracev1.SyncStart{Cursor: a.Start.GetEnd(), End: a.Start.GetEnd()}
+				a.Spans = nil
 			}
 		}
 	}
 }
 
-// memberships asks for the user's groups.
-func (n *nodes) memberships(ctx context.Context, user int64) ([]*millracev1.Membership, error) {
+// Memberships asks for the user's groups.
+func (n *Nodes) Memberships(ctx context.Context, user int64) ([]*millracev1.Membership, error) {
 	var groups []*millracev1.Membership
-	err := n.call(ctx, func(ctx context.Context, c millracev1.MessageServiceClient) error {
+	err := n.Call(ctx, func(ctx context.Context, c millracev1.MessageServiceClient) error {
 		answer, err := c.Memberships(ctx, &millracev1.MembershipsRequest{User: user})
 		groups = answer.GetMemberships()
 		return err
@@ -100,9 +105,10 @@ func (n *nodes) memberships(ctx context.Context, user int64) ([]*millracev1.Memb
 	return groups, err
 }
 
-// readLog implements logReader over the first node that answers.
-func (n *nodes) readLog(ctx context.Context, partition int32, after, through int64, visit func(*millracev1.Span)) error {
-	return n.call(ctx, func(ctx context.Context, c millracev1.MessageServiceClient) error {
+// ReadLog reads the deliveries of all records of a partition in (after, through]. It calls visit for span after span, and has
+// reached through when it returns nil.
+func (n *Nodes) ReadLog(ctx context.Context, partition int32, after, through int64, visit func(*millracev1.Span)) error {
+	return n.Call(ctx, func(ctx context.Context, c millracev1.MessageServiceClient) error {
 		ctx, cancel := context.WithTimeout(ctx, readLogTimeout)
 		defer cancel()
 		stream, err := c.ReadLog(ctx, &millracev1.ReadLogRequest{Partition: partition, After: after, Through: through})
@@ -126,7 +132,18 @@ func (n *nodes) readLog(ctx context.Context, partition int32, after, through int
 	})
 }
 
-var _ logReader = (*nodes)(nil)
+// Ends asks for the ends of the log.
+func (n *Nodes) Ends(ctx context.Context) (map[int32]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
+	var end map[int32]int64
+	err := n.Call(ctx, func(ctx context.Context, c millracev1.MessageServiceClient) error {
+		answer, err := c.Ends(ctx, &millracev1.EndsRequest{})
+		end = answer.GetEnd()
+		return err
+	})
+	return end, err
+}
 
 // transient reports whether the same call may succeed later.
 func transient(err error) bool {
