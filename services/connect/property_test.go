@@ -254,12 +254,15 @@ func (r *reader) session(ctx context.Context) error {
 		return err
 	}
 	_ = response.Body.Close()
-	var cursor []byte
+	var cursor string
 	r.w.set(func(*world) {
-		cursor, _ = json.Marshal(r.cursor)
+		if r.cursor != nil {
+			encoded, _ := json.Marshal(r.cursor)
+			cursor = `,"cursor":` + string(encoded)
+		}
 		r.seen = map[events.Position]bool{}
 	})
-	connect := fmt.Sprintf(`{"id":1,"connect":{"token":"%d","cursor":%s}}`, r.user, cursor)
+	connect := fmt.Sprintf(`{"id":1,"connect":{"token":"%d"%s}}`, r.user, cursor)
 	if err := conn.WriteMessage(websocket.TextMessage, []byte(connect)); err != nil {
 		return err
 	}
