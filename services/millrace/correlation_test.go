@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -16,10 +17,26 @@ import (
 	"millrace/events"
 	"millrace/infra/telemetry"
 	"millrace/services/client"
+	"millrace/services/millrace/proof"
 )
 
 // journal is what a logger has written.
-type journal struct{ screen }
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(b)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
 
 // logLine is what the test looks at.
 type logLine struct {
@@ -41,7 +58,7 @@ func (j *journal) lines(t *testing.T) []logLine {
 // answered waits for the gateway's line about the last request of the verb, and answers the request's id.
 func (j *journal) answered(t *testing.T, verb string) (id string) {
 	t.Helper()
-	await(t, func() bool {
+	proof.Await(t, func() bool {
 		for _, line := range j.lines(t) {
 			if line.Msg == "request answered" && line.Verb == verb {
 				require.Equal(t, "ok", line.Result)
@@ -56,7 +73,7 @@ func (j *journal) answered(t *testing.T, verb string) (id string) {
 // followed waits until every handler has told what became of the record that the request has caused.
 func (j *journal) followed(t *testing.T, id string, want map[string]string) {
 	t.Helper()
-	await(t, func() bool {
+	proof.Await(t, func() bool {
 		got := map[string]string{}
 		for _, line := range j.lines(t) {
 			if line.Handler != "" && line.Outcome != "" && line.Correlation == id {
@@ -75,17 +92,17 @@ func TestEndToEndOneIDLeadsFromTheSocketThroughEveryHandler(t *testing.T) {
 	d := startDevWith(t, t.TempDir(), trapped(&set), fx.Decorate(func(*slog.Logger) *slog.Logger {
 		return telemetry.NewLogger(&log, slog.LevelDebug, "json")
 	}))
-	a := join(t, d.url(), alice, nil)
+	a := proof.Join(t, d.url(), proof.Alice, nil)
 
-	a.sends(t, client.ToUser(bob), "private words")
-	a.sends(t, client.ToUser(bob), trap)
+	a.Sends(t, client.ToUser(proof.Bob), "private words")
+	a.Sends(t, client.ToUser(proof.Bob), trap)
 	send := log.answered(t, "send")
 	log.followed(t, send, map[string]string{"storage": "poisoned", "push": "handled", "audit": "handled"})
 	require.True(t, slices.Contains(log.lines(t), logLine{
 		Level: "ERROR", Msg: "record poisoned", Handler: "storage", Correlation: send,
 	}), "also where nobody debugs")
 
-	_, err := a.Group(t.Context(), client.GroupCreate{Name: "a name", Members: []int64{bob}})
+	_, err := a.Group(t.Context(), client.GroupCreate{Name: "a name", Members: []int64{proof.Bob}})
 	require.NoError(t, err)
 	create := log.answered(t, "group_create")
 	log.followed(t, create, map[string]string{"storage": "handled", "push": "handled", "audit": "handled"})
@@ -101,10 +118,10 @@ func TestEndToEndOneIDLeadsFromTheSocketThroughEveryHandler(t *testing.T) {
 
 	require.NoError(t, a.Close())
 	d.stop()
-	signed, err := token(alice)(t.Context())
+	signed, err := proof.Token(proof.Alice)(t.Context())
 	require.NoError(t, err)
 	require.Contains(t, log.String(), `"user":1001`)
-	for _, private := range []string{"private words", secret, signed, "a name"} {
+	for _, private := range []string{"private words", proof.Secret, signed, "a name"} {
 		require.NotContains(t, log.String(), private)
 	}
 }

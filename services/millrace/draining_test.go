@@ -2,15 +2,16 @@ package main
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/fx"
 
 	"millrace/infra/config"
+	"millrace/services/millrace/proof"
 )
 
 // A load balancer and Kubernetes must hear that a process leaves before it takes no more.
@@ -18,14 +19,14 @@ func TestEveryRoleSaysThatItDrainsBeforeAnythingStops(t *testing.T) {
 	d := startDev(t, t.TempDir())
 	log, node := "--kafka-brokers="+d.brokers[0], d.grpc.Addr()
 	for role, args := range map[config.Role][]string{
-		config.Dev:     {"--embedded-kafka-addr=127.0.0.1:0", "--connect-addr=127.0.0.1:0", "--message-addr=127.0.0.1:0", "--jwt-secret=" + secret},
+		config.Dev:     {"--embedded-kafka-addr=127.0.0.1:0", "--connect-addr=127.0.0.1:0", "--message-addr=127.0.0.1:0", "--jwt-secret=" + proof.Secret},
 		config.Broker:  {"--embedded-kafka-addr=127.0.0.1:0"},
 		config.Message: {"--message-addr=127.0.0.1:0", log},
 		config.Worker:  {"--handlers=audit", log},
-		config.Connect: {"--connect-addr=127.0.0.1:0", "--message-addrs=" + node, "--jwt-secret=" + secret},
+		config.Connect: {"--connect-addr=127.0.0.1:0", "--message-addrs=" + node, "--jwt-secret=" + proof.Secret},
 	} {
 		t.Run(string(role), func(t *testing.T) {
-			admin := freeAddresses(t, 1)[0]
+			admin := proof.FreeAddresses(t, 1)[0]
 			args = append(args, "--admin-addr="+admin, "--log-level=error")
 			if role != config.Connect {
 				args = append(args, "--data-dir="+filepath.Join(t.TempDir(), "data"))
@@ -40,34 +41,18 @@ func TestEveryRoleSaysThatItDrainsBeforeAnythingStops(t *testing.T) {
 			ended := make(chan error, 1)
 			go func() {
 				ended <- runApp(ctx, options, fx.Invoke(func(lc fx.Lifecycle) {
-					lc.Append(fx.StopHook(func() { code, why = asks(t, readyURL(admin)) })) // the first to be stopped
+					lc.Append(fx.StopHook(func() { code, why = proof.Asks(t, "http://"+admin+"/readyz") })) // the first to be stopped
 				}))
 			}()
-			p := &process{name: string(role), ready: readyURL(admin)}
-			p.awaitReady(t)
+			ready := "http://" + admin + "/readyz"
+			require.Eventually(t, func() bool {
+				code, _ := proof.Asks(t, ready)
+				return code == http.StatusOK
+			}, proof.Patience, 20*time.Millisecond)
 			stop()
 			require.NoError(t, <-ended)
 			require.Equal(t, http.StatusServiceUnavailable, code)
 			require.Contains(t, why, "draining")
 		})
 	}
-}
-
-// asks answers the status and body, 0 if there is no answer. It is for any goroutine.
-func asks(t *testing.T, url string) (int, string) {
-	request, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return 0, err.Error()
-	}
-	request.Close = true
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return 0, err.Error()
-	}
-	return response.StatusCode, string(body)
 }

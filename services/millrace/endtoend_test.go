@@ -13,30 +13,25 @@ import (
 
 	"millrace/events"
 	"millrace/services/client"
-)
-
-const (
-	alice = 1001
-	bob   = 1002
-	carol = 1003
+	"millrace/services/millrace/proof"
 )
 
 func TestEndToEndDirectChatReachesBothAndHistory(t *testing.T) {
 	besideOthers(t)
 	d := startDev(t, t.TempDir())
-	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)
+	a, b := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil)
 
-	sent := a.sends(t, client.ToUser(bob), "hello")
+	sent := a.Sends(t, client.ToUser(proof.Bob), "hello")
 	require.Equal(t, "u:1001:1002", sent.Conversation)
-	for _, u := range []*user{a, b} {
-		push := u.sees(t, "new_message")
+	for _, u := range []*proof.User{a, b} {
+		push := u.Sees(t, "new_message")
 		require.Equal(t, sent.MessageID, push.Message.MessageID)
 		require.Equal(t, "hello", push.Message.Content)
-		require.EqualValues(t, alice, push.Message.From)
+		require.EqualValues(t, proof.Alice, push.Message.From)
 		require.Positive(t, push.Seq)
 	}
-	b.sends(t, client.ToUser(alice), "hi")
-	require.Equal(t, "hi", a.sees(t, "new_message").Message.Content)
+	b.Sends(t, client.ToUser(proof.Alice), "hi")
+	require.Equal(t, "hi", a.Sees(t, "new_message").Message.Content)
 
 	require.Equal(t, []string{"hello", "hi"}, contents(eventually(t, a, sent.Conversation, 2)))
 }
@@ -44,46 +39,46 @@ func TestEndToEndDirectChatReachesBothAndHistory(t *testing.T) {
 func TestEndToEndMessageToOneselfIsOnePush(t *testing.T) {
 	besideOthers(t)
 	d := startDev(t, t.TempDir())
-	a := join(t, d.url(), alice, nil)
-	a.sends(t, client.ToUser(alice), "note")
-	a.sends(t, client.ToUser(alice), "another")
-	require.Equal(t, []string{"note", "another"}, a.reads(t, 2))
+	a := proof.Join(t, d.url(), proof.Alice, nil)
+	a.Sends(t, client.ToUser(proof.Alice), "note")
+	a.Sends(t, client.ToUser(proof.Alice), "another")
+	require.Equal(t, []string{"note", "another"}, a.Reads(t, 2))
 }
 
 func TestEndToEndGroupSeesWhatLiesBetweenJoiningAndLeaving(t *testing.T) {
 	besideOthers(t)
 	d := startDev(t, t.TempDir())
-	a, b, c := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil), join(t, d.url(), carol, nil)
+	a, b, c := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil), proof.Join(t, d.url(), proof.Carol, nil)
 	ctx := t.Context()
 
-	group, err := a.Group(ctx, client.GroupCreate{Name: "friends", Members: []int64{bob}})
+	group, err := a.Group(ctx, client.GroupCreate{Name: "friends", Members: []int64{proof.Bob}})
 	require.NoError(t, err)
-	require.Equal(t, []int64{alice, bob}, group.Members)
+	require.Equal(t, []int64{proof.Alice, proof.Bob}, group.Members)
 	to := client.ToGroup(group.GroupID)
-	require.Equal(t, group.GroupID, b.sees(t, "group_created").GroupID)
+	require.Equal(t, group.GroupID, b.Sees(t, "group_created").GroupID)
 
-	a.sends(t, to, "before")
+	a.Sends(t, to, "before")
 	_, err = c.Send(ctx, client.Send{Target: to, Content: "let me in"})
 	require.ErrorIs(t, err, &client.Error{Code: client.PermissionDenied})
 
-	_, err = a.Group(ctx, client.GroupAdd{GroupID: group.GroupID, User: carol})
+	_, err = a.Group(ctx, client.GroupAdd{GroupID: group.GroupID, User: proof.Carol})
 	require.NoError(t, err)
-	c.sends(t, to, "thanks")
-	_, err = a.Group(ctx, client.GroupRemove{GroupID: group.GroupID, User: carol})
+	c.Sends(t, to, "thanks")
+	_, err = a.Group(ctx, client.GroupRemove{GroupID: group.GroupID, User: proof.Carol})
 	require.NoError(t, err)
 	_, err = c.Send(ctx, client.Send{Target: to, Content: "again"})
 	require.ErrorIs(t, err, &client.Error{Code: client.PermissionDenied})
-	b.sends(t, to, "after")
+	b.Sends(t, to, "after")
 
 	all := []string{"before", "thanks", "after"}
-	require.Equal(t, all, a.reads(t, 3))
-	require.Equal(t, all, b.reads(t, 3))
-	require.EqualValues(t, carol, c.sees(t, "member_joined").User)
-	require.Equal(t, []string{"thanks"}, c.reads(t, 1))
-	require.EqualValues(t, carol, c.sees(t, "member_left").User)
+	require.Equal(t, all, a.Reads(t, 3))
+	require.Equal(t, all, b.Reads(t, 3))
+	require.EqualValues(t, proof.Carol, c.Sees(t, "member_joined").User)
+	require.Equal(t, []string{"thanks"}, c.Reads(t, 1))
+	require.EqualValues(t, proof.Carol, c.Sees(t, "member_left").User)
 	// What comes next for carol comes after all that was sent to the group.
-	b.sends(t, client.ToUser(carol), "sorry")
-	require.Equal(t, []string{"sorry"}, c.reads(t, 1))
+	b.Sends(t, client.ToUser(proof.Carol), "sorry")
+	require.Equal(t, []string{"sorry"}, c.Reads(t, 1))
 
 	require.Equal(t, all, contents(eventually(t, b, events.Group(group.GroupID), 3)))
 	require.Equal(t, []string{"thanks"}, contents(eventually(t, c, events.Group(group.GroupID), 1)))
@@ -92,76 +87,76 @@ func TestEndToEndGroupSeesWhatLiesBetweenJoiningAndLeaving(t *testing.T) {
 func TestEndToEndClientThatWasAwayGetsWhatItMissedOnceAndInOrder(t *testing.T) {
 	besideOthers(t)
 	d := startDev(t, t.TempDir())
-	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)
-	for _, content := range numbered(0, 10) {
-		a.sends(t, client.ToUser(bob), content)
+	a, b := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil)
+	for _, content := range proof.Numbered(0, 10) {
+		a.Sends(t, client.ToUser(proof.Bob), content)
 	}
-	require.Equal(t, numbered(0, 10), b.reads(t, 10))
+	require.Equal(t, proof.Numbered(0, 10), b.Reads(t, 10))
 	require.NoError(t, b.Close())
-	for _, content := range numbered(10, 60) {
-		a.sends(t, client.ToUser(bob), content)
+	for _, content := range proof.Numbered(10, 60) {
+		a.Sends(t, client.ToUser(proof.Bob), content)
 	}
-	back := join(t, d.url(), bob, b.Cursor())
+	back := proof.Join(t, d.url(), proof.Bob, b.Cursor())
 	require.True(t, back.Session().Recovered)
 	require.True(t, back.Session().Complete)
-	a.sends(t, client.ToUser(bob), "60")
-	require.Equal(t, numbered(10, 61), back.reads(t, 51))
+	a.Sends(t, client.ToUser(proof.Bob), "60")
+	require.Equal(t, proof.Numbered(10, 61), back.Reads(t, 51))
 }
 
 func TestEndToEndTooMuchMissedIsSaid(t *testing.T) {
 	besideOthers(t)
 	d := startDev(t, t.TempDir())
-	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)
-	a.sends(t, client.ToUser(bob), "first")
-	require.Equal(t, []string{"first"}, b.reads(t, 1))
+	a, b := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil)
+	a.Sends(t, client.ToUser(proof.Bob), "first")
+	require.Equal(t, []string{"first"}, b.Reads(t, 1))
 	require.NoError(t, b.Close())
 	var sending []*client.Sending
-	for _, content := range numbered(0, 1001) {
-		sending = append(sending, a.Post(t.Context(), client.Send{Target: client.ToUser(bob), Content: content}))
+	for _, content := range proof.Numbered(0, 1001) {
+		sending = append(sending, a.Post(t.Context(), client.Send{Target: client.ToUser(proof.Bob), Content: content}))
 	}
 	for _, s := range sending {
 		_, err := s.Wait()
 		require.NoError(t, err)
 	}
 	require.Eventually(t, func() bool { // till then something is said to be incomplete
-		newest, err := a.History(t.Context(), client.History{Conversation: events.Direct(alice, bob), Limit: 1})
+		newest, err := a.History(t.Context(), client.History{Conversation: events.Direct(proof.Alice, proof.Bob), Limit: 1})
 		return err == nil && slices.Equal([]string{"1000"}, contents(newest.Messages))
-	}, patience, 5*time.Millisecond)
-	back := join(t, d.url(), bob, b.Cursor())
+	}, proof.Patience, 5*time.Millisecond)
+	back := proof.Join(t, d.url(), proof.Bob, b.Cursor())
 	require.False(t, back.Session().Recovered)
-	a.sends(t, client.ToUser(bob), "live")
-	require.Equal(t, []string{"live"}, back.reads(t, 1))
+	a.Sends(t, client.ToUser(proof.Bob), "live")
+	require.Equal(t, []string{"live"}, back.Reads(t, 1))
 }
 
 func TestEndToEndRepeatedSendIsOneMessageAlsoAfterARestart(t *testing.T) {
 	besideOthers(t)
 	dir := t.TempDir()
 	d := startDev(t, dir)
-	send := client.Send{Target: client.ToUser(bob), Content: "once", ClientMsgID: "c-1"}
+	send := client.Send{Target: client.ToUser(proof.Bob), Content: "once", ClientMsgID: "c-1"}
 	var ids []string
-	repeat := func(u *user) {
+	repeat := func(u *proof.User) {
 		sent, err := u.Send(t.Context(), send)
 		require.NoError(t, err)
 		ids = append(ids, sent.MessageID)
 	}
-	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)
+	a, b := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil)
 	repeat(a)
 	repeat(a)
-	require.Equal(t, "once", b.sees(t, "new_message").Message.Content)
+	require.Equal(t, "once", b.Sees(t, "new_message").Message.Content)
 	require.NoError(t, a.Close())
 	require.NoError(t, b.Close())
 	d.stop()
 
 	d = startDev(t, dir)
-	a, b = join(t, d.url(), alice, nil), join(t, d.url(), bob, b.Cursor())
+	a, b = proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, b.Cursor())
 	repeat(a)
-	a.sends(t, client.ToUser(bob), "next")
+	a.Sends(t, client.ToUser(proof.Bob), "next")
 	require.Len(t, slices.Compact(ids), 1)
 	require.Equal(t, []string{"once", "next"}, contents(eventually(t, a, "u:1001:1002", 2)))
 	// The marks were lost with the process: the repeat may be pushed once more, under its id, for the client to hide.
-	push := b.sees(t, "new_message")
+	push := b.Sees(t, "new_message")
 	for push.Message.MessageID == ids[0] {
-		push = b.sees(t, "new_message")
+		push = b.Sees(t, "new_message")
 	}
 	require.Equal(t, "next", push.Message.Content)
 }
@@ -170,28 +165,28 @@ func TestEndToEndHistorySurvivesARestartAndClientsResume(t *testing.T) {
 	besideOthers(t)
 	dir := t.TempDir()
 	d := startDev(t, dir)
-	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)
-	for _, content := range numbered(0, 20) {
-		a.sends(t, client.ToUser(bob), content)
+	a, b := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil)
+	for _, content := range proof.Numbered(0, 20) {
+		a.Sends(t, client.ToUser(proof.Bob), content)
 	}
-	require.Equal(t, numbered(0, 20), b.reads(t, 20))
+	require.Equal(t, proof.Numbered(0, 20), b.Reads(t, 20))
 	require.NoError(t, b.Close())
-	for _, content := range numbered(20, 30) {
-		a.sends(t, client.ToUser(bob), content)
+	for _, content := range proof.Numbered(20, 30) {
+		a.Sends(t, client.ToUser(proof.Bob), content)
 	}
 	require.NoError(t, a.Close())
 	d.stop()
 
 	d = startDev(t, dir)
-	back := join(t, d.url(), bob, b.Cursor())
-	require.Equal(t, numbered(20, 30), back.reads(t, 10))
-	require.Equal(t, numbered(0, 30), contents(eventually(t, back, "u:1001:1002", 30)))
+	back := proof.Join(t, d.url(), proof.Bob, b.Cursor())
+	require.Equal(t, proof.Numbered(20, 30), back.Reads(t, 10))
+	require.Equal(t, proof.Numbered(0, 30), contents(eventually(t, back, "u:1001:1002", 30)))
 }
 
 func TestEndToEndForeignProducersRecordIsStoredAndPushed(t *testing.T) {
 	besideOthers(t)
 	d := startDev(t, t.TempDir())
-	b := join(t, d.url(), bob, nil)
+	b := proof.Join(t, d.url(), proof.Bob, nil)
 	producer, err := kgo.NewClient(kgo.SeedBrokers(d.brokers...))
 	require.NoError(t, err)
 	defer producer.Close()
@@ -206,7 +201,7 @@ func TestEndToEndForeignProducersRecordIsStoredAndPushed(t *testing.T) {
 	produce("u:1001:1002", message("from outside"))
 	produce("u:1001:1002", message("from outside"))
 
-	require.Equal(t, []string{"from outside", "from outside"}, b.reads(t, 2), "two records without ids are two messages")
+	require.Equal(t, []string{"from outside", "from outside"}, b.Reads(t, 2), "two records without ids are two messages")
 	stored := eventually(t, b, "u:1001:1002", 2)
 	require.NotEqual(t, stored[0].MessageID, stored[1].MessageID)
 
@@ -219,7 +214,7 @@ func TestEndToEndForeignProducersRecordIsStoredAndPushed(t *testing.T) {
 func TestEndToEndRecordLooksToOtherConsumersAsByContract(t *testing.T) {
 	besideOthers(t)
 	d := startDev(t, t.TempDir())
-	sent := join(t, d.url(), alice, nil).sends(t, client.ToUser(bob), "hello <&>")
+	sent := proof.Join(t, d.url(), proof.Alice, nil).Sends(t, client.ToUser(proof.Bob), "hello <&>")
 
 	record := consume(t, d.brokers, events.TopicMessages, 1)[0]
 	require.Equal(t, "u:1001:1002", string(record.Key))
@@ -236,7 +231,7 @@ func TestEndToEndRecordLooksToOtherConsumersAsByContract(t *testing.T) {
 }
 
 // eventually reads the history until it has n messages: storing runs behind sending.
-func eventually(t *testing.T, u *user, conversation string, n int) []client.Message {
+func eventually(t *testing.T, u *proof.User, conversation string, n int) []client.Message {
 	t.Helper()
 	var page client.Page
 	require.Eventually(t, func() bool {
@@ -244,7 +239,7 @@ func eventually(t *testing.T, u *user, conversation string, n int) []client.Mess
 		page, err = u.History(t.Context(), client.History{Conversation: conversation, Limit: 200})
 		require.NoError(t, err)
 		return len(page.Messages) >= n
-	}, patience, 5*time.Millisecond)
+	}, proof.Patience, 5*time.Millisecond)
 	require.Len(t, page.Messages, n)
 	return page.Messages
 }
@@ -263,7 +258,7 @@ func consume(t *testing.T, brokers []string, topic string, n int) []*kgo.Record 
 	consumer, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topic))
 	require.NoError(t, err)
 	defer consumer.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), proof.Patience)
 	defer cancel()
 	var records []*kgo.Record
 	for len(records) < n {

@@ -15,6 +15,7 @@ import (
 	"millrace/infra/config"
 	"millrace/infra/pubsub"
 	"millrace/services/client"
+	"millrace/services/millrace/proof"
 )
 
 // clockOff is how far the clock of one message node is ahead.
@@ -46,7 +47,7 @@ func (p fastPublisher) Publish(topic string, messages ...*message.Message) error
 
 // The clocks of two message nodes are an hour apart. A crowd chats, edits and recalls over both: nothing is out of order.
 func TestHarmClockOfOneNodeAnHourOff(t *testing.T) {
-	needsHarm(t)
+	proof.NeedsHarm(t)
 	dir := t.TempDir()
 	d := startDev(t, dir)
 	var fast *grpcServer
@@ -54,15 +55,15 @@ func TestHarmClockOfOneNodeAnHourOff(t *testing.T) {
 		fx.Decorate(func(b pubsub.Bus) pubsub.Bus { return fastBus{b} }), fx.Populate(&fast),
 	), "--data-dir="+dir, "--kafka-brokers="+strings.Join(d.brokers, ","), "--message-addr=127.0.0.1:0")
 	var gateway *gatewayServer
-	stopGateway := startInside(t, config.Connect, fx.Populate(&gateway), "--jwt-secret="+secret,
+	stopGateway := startInside(t, config.Connect, fx.Populate(&gateway), "--jwt-secret="+proof.Secret,
 		"--connect-addr=127.0.0.1:0", "--message-addrs="+d.grpc.Addr()+","+fast.Addr())
-	ctx, cancel := context.WithTimeout(t.Context(), 4*healing)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*proof.Healing)
 	defer cancel()
 	url := "ws://" + gateway.Addr() + "/ws"
-	crowd := startCrowd(ctx, t, []string{url, url})
-	crowd.goesOn("with clocks an hour apart")
+	crowd := proof.StartCrowd(ctx, t, []string{url, url})
+	crowd.GoesOn("with clocks an hour apart")
 
-	page, err := crowd.talkers[0].client.History(ctx, client.History{Conversation: crowd.room, Limit: 200})
+	page, err := crowd.Talkers[0].Client.History(ctx, client.History{Conversation: crowd.Room, Limit: 200})
 	require.NoError(t, err)
 	ahead, back := 0, 0
 	for i, m := range page.Messages {
@@ -78,7 +79,7 @@ func TestHarmClockOfOneNodeAnHourOff(t *testing.T) {
 	require.Positive(t, ahead, "messages of the node whose clock is ahead")
 	require.Positive(t, back, "messages after them of the other one")
 	t.Logf("of %d messages %d are of the node whose clock is ahead; %d times one of the other follows", len(page.Messages), ahead, back)
-	crowd.end(ctx)
+	crowd.End(ctx)
 	stopGateway()
 	stopFast()
 	d.stop()

@@ -16,6 +16,7 @@ import (
 	"millrace/events"
 	"millrace/handlers/storage"
 	"millrace/services/client"
+	"millrace/services/millrace/proof"
 )
 
 // bookkeeper counts how often each trapped content was saved.
@@ -56,7 +57,7 @@ func (s trapping) SaveBatch(ctx context.Context, batch []events.Record) []error 
 // All of these are in the poison queue with their reasons, the others are stored and shown, and after the fix a replay
 // handles each once, in its place.
 func TestHarmPoisonOneInAThousand(t *testing.T) {
-	needsHarm(t)
+	proof.NeedsHarm(t)
 	const thousands, peers = 8, 20
 	t.Setenv("MILLRACE_SEND_RATE", "1000000")
 	var set atomic.Bool
@@ -66,7 +67,7 @@ func TestHarmPoisonOneInAThousand(t *testing.T) {
 	d := startDevWith(t, t.TempDir(), fx.Decorate(func(w storage.Store) storage.Store {
 		return trapping{bookkeeper{w, &mu, saves}, &set}
 	}))
-	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)
+	a, b := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil)
 	producer, err := kgo.NewClient(kgo.SeedBrokers(d.brokers...))
 	require.NoError(t, err)
 	defer producer.Close()
@@ -76,14 +77,14 @@ func TestHarmPoisonOneInAThousand(t *testing.T) {
 	}
 
 	// Bob is one of the peers; all that is wrong happens in his conversation.
-	conversation := events.Direct(alice, bob)
+	conversation := events.Direct(proof.Alice, proof.Bob)
 	var toBob []string
 	want := map[string]int{}
 	for n := range thousands {
 		var sending []*client.Sending
 		for i := range 997 {
-			to, content := bob+int64(i%peers), fmt.Sprint(n*1000+i)
-			if to == bob {
+			to, content := proof.Bob+int64(i%peers), fmt.Sprint(n*1000+i)
+			if to == proof.Bob {
 				if i == 500 {
 					content = fmt.Sprint(trap, " ", n)
 					want[content] = 1
@@ -103,7 +104,7 @@ func TestHarmPoisonOneInAThousand(t *testing.T) {
 			require.NoError(t, err)
 		}
 	}
-	require.Equal(t, toBob, b.reads(t, len(toBob)), "storage's trouble is not push's")
+	require.Equal(t, toBob, b.Reads(t, len(toBob)), "storage's trouble is not push's")
 	sound := len(toBob) - thousands
 	history := func() (all []string) {
 		after := int64(0)
@@ -117,7 +118,7 @@ func TestHarmPoisonOneInAThousand(t *testing.T) {
 		}
 		return all
 	}
-	eventuallyTrue(t, "the neighbours of what is poisoned are stored", func() bool { return len(history()) == sound })
+	proof.EventuallyTrue(t, "the neighbours of what is poisoned are stored", func() bool { return len(history()) == sound })
 
 	reasons := func() map[string]int {
 		n := map[string]int{}
@@ -140,7 +141,7 @@ func TestHarmPoisonOneInAThousand(t *testing.T) {
 		wanted[handler+" wrong type"], wanted[handler+" no JSON"] = thousands, thousands
 	}
 	last := map[string]int{}
-	eventuallyTrue(t, "all that is wrong is in the poison queue", func() bool {
+	proof.EventuallyTrue(t, "all that is wrong is in the poison queue", func() bool {
 		last = reasons()
 		return maps.Equal(wanted, last)
 	})
@@ -151,7 +152,7 @@ func TestHarmPoisonOneInAThousand(t *testing.T) {
 	said, err := run(t, "poison", "replay", "--reason=trapped", brokers)
 	require.NoError(t, err)
 	require.Contains(t, said, fmt.Sprintf("%d records replayed: %[1]d to the handlers", thousands))
-	eventuallyTrue(t, "what was trapped is stored", func() bool { return len(history()) == len(toBob) })
+	proof.EventuallyTrue(t, "what was trapped is stored", func() bool { return len(history()) == len(toBob) })
 	require.Equal(t, toBob, history(), "in its place")
 	said, err = run(t, "poison", "replay", "--reason=trapped", brokers)
 	require.NoError(t, err)

@@ -14,6 +14,7 @@ import (
 	"millrace/handlers/storage"
 	"millrace/infra/config"
 	"millrace/services/client"
+	"millrace/services/millrace/proof"
 )
 
 const (
@@ -52,32 +53,32 @@ func startStorer(t *testing.T, d *dev, dataDir string, store *ill) (saved *atomi
 // Members of the storage group join and leave every two seconds while a crowd chats and one record cannot be saved by
 // anybody: nothing is lost, doubled or out of order, and that record is stored once it can be.
 func TestHarmRebalanceWhileAHandlerRefuses(t *testing.T) {
-	needsHarm(t)
+	proof.NeedsHarm(t)
 	t.Setenv("MILLRACE_HANDLERS", "push,audit")
 	dir := t.TempDir()
 	d := startDev(t, dir)
 	var store ill
 	_, stopHome := startStorer(t, d, dir, &store)
-	ctx, cancel := context.WithTimeout(t.Context(), 4*healing)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*proof.Healing)
 	defer cancel()
-	crowd := startCrowd(ctx, t, []string{d.url(), d.url()})
-	p := crowd.probe(ctx, alice+500, d.url())
+	crowd := proof.StartCrowd(ctx, t, []string{d.url(), d.url()})
+	p := crowd.Probe(ctx, proof.Alice+500, d.url())
 	store.set(0, "refused", false)
-	require.NoError(t, p.say(ctx, client.ToUser(p.id), "refused"))
-	crowd.goesOn("before")
+	require.NoError(t, p.Say(ctx, client.ToUser(p.ID), "refused"))
+	crowd.GoesOn("before")
 
 	for range moves / 2 {
 		saved, leave := startStorer(t, d, dir, &store)
-		wait(ctx, movesEvery)
-		eventuallyTrue(t, "the new member has saved records", func() bool { return saved.Load() >= 10 })
+		proof.Wait(ctx, movesEvery)
+		proof.EventuallyTrue(t, "the new member has saved records", func() bool { return saved.Load() >= 10 })
 		leave()
-		wait(ctx, movesEvery)
+		proof.Wait(ctx, movesEvery)
 	}
-	require.NoError(t, p.history(ctx, p.conversation))
-	require.Equal(t, 1, crowd.journal.MissingIn(p.conversation), "what is refused is not stored")
+	require.NoError(t, p.History(ctx, p.Conversation))
+	require.Equal(t, 1, crowd.Journal.MissingIn(p.Conversation), "what is refused is not stored")
 	store.set(0, "", false)
-	p.end(ctx, t)
-	crowd.end(ctx)
+	p.End(ctx, t)
+	crowd.End(ctx)
 	stopHome()
 	d.stop()
 }

@@ -14,6 +14,7 @@ import (
 	"millrace/events"
 	"millrace/handlers/storage"
 	"millrace/services/client"
+	"millrace/services/millrace/proof"
 )
 
 // ill is what is wrong with a store.
@@ -50,7 +51,7 @@ func (s *illStore) SaveBatch(ctx context.Context, batch []events.Record) []error
 		s.fails++
 	}
 	s.mu.Unlock()
-	wait(ctx, delay)
+	proof.Wait(ctx, delay)
 	errs := make([]error, len(batch))
 	var some []events.Record
 	var at []int
@@ -86,21 +87,21 @@ func TestHarmStoreSlowDownAndRefusingARecord(t *testing.T) {
 	const attempts = 5 // before a record is given back to come again
 	var store ill
 	d := startDevWith(t, t.TempDir(), fx.Decorate(func(w storage.Store) storage.Store { return &illStore{w, &store} }))
-	a, b, c := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil), join(t, d.url(), carol, nil)
+	a, b, c := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil), proof.Join(t, d.url(), proof.Carol, nil)
 	sent := 0
 	chat := func() (p pace) {
 		for range each {
 			content := fmt.Sprint(sent)
 			sent++
 			begin := time.Now()
-			a.sends(t, client.ToUser(bob), content)
+			a.Sends(t, client.ToUser(proof.Bob), content)
 			p.answered = append(p.answered, time.Since(begin))
-			require.Equal(t, []string{content}, b.reads(t, 1))
+			require.Equal(t, []string{content}, b.Reads(t, 1))
 			p.shown = append(p.shown, time.Since(begin))
 		}
 		return p
 	}
-	stored := func(u *user, conversation string) int {
+	stored := func(u *proof.User, conversation string) int {
 		after, n := int64(0), 0
 		for {
 			page, err := u.History(t.Context(), client.History{Conversation: conversation, AfterSeq: &after, Limit: 200})
@@ -115,8 +116,8 @@ func TestHarmStoreSlowDownAndRefusingARecord(t *testing.T) {
 	}
 	drained := func(what string) {
 		t.Helper()
-		eventuallyTrue(t, "the backlog of a store that was "+what+" is stored", func() bool {
-			return stored(b, events.Direct(alice, bob)) == sent
+		proof.EventuallyTrue(t, "the backlog of a store that was "+what+" is stored", func() bool {
+			return stored(b, events.Direct(proof.Alice, proof.Bob)) == sent
 		})
 	}
 	chat() // warms up
@@ -132,11 +133,11 @@ func TestHarmStoreSlowDownAndRefusingARecord(t *testing.T) {
 		t.Logf("%s: answered in %s (%.1f times as long as before), shown in %s (%.1f)",
 			what, x, float64(x)/float64(answered), y, float64(y)/float64(shown))
 		if what == "down" {
-			require.Less(t, stored(b, events.Direct(alice, bob)), sent)
-			eventuallyTrue(t, "no retry helps", func() bool { return store.failed() > 2*attempts })
-			for *doHarm && time.Since(begin) < time.Minute {
+			require.Less(t, stored(b, events.Direct(proof.Alice, proof.Bob)), sent)
+			proof.EventuallyTrue(t, "no retry helps", func() bool { return store.failed() > 2*attempts })
+			for *proof.DoHarm && time.Since(begin) < time.Minute {
 				chat()
-				wait(t.Context(), time.Second)
+				proof.Wait(t.Context(), time.Second)
 			}
 		}
 		store.set(0, "", false)
@@ -144,17 +145,17 @@ func TestHarmStoreSlowDownAndRefusingARecord(t *testing.T) {
 	}
 
 	store.set(0, "refused", false)
-	a.sends(t, client.ToUser(bob), "refused")
+	a.Sends(t, client.ToUser(proof.Bob), "refused")
 	sent++
-	require.Equal(t, []string{"refused"}, b.reads(t, 1))
+	require.Equal(t, []string{"refused"}, b.Reads(t, 1))
 	x, y := chat().median()
 	t.Logf("refusing a record: answered in %s (%.1f), shown in %s (%.1f)", x, float64(x)/float64(answered), y, float64(y)/float64(shown))
-	for _, content := range numbered(0, 20) {
-		a.sends(t, client.ToUser(carol), content)
+	for _, content := range proof.Numbered(0, 20) {
+		a.Sends(t, client.ToUser(proof.Carol), content)
 	}
-	require.Equal(t, numbered(0, 20), c.reads(t, 20))
-	require.Equal(t, numbered(0, 20), contents(eventually(t, c, events.Direct(alice, carol), 20)), "other conversations are stored")
-	require.Less(t, stored(b, events.Direct(alice, bob)), sent)
+	require.Equal(t, proof.Numbered(0, 20), c.Reads(t, 20))
+	require.Equal(t, proof.Numbered(0, 20), contents(eventually(t, c, events.Direct(proof.Alice, proof.Carol), 20)), "other conversations are stored")
+	require.Less(t, stored(b, events.Direct(proof.Alice, proof.Bob)), sent)
 	store.set(0, "", false)
 	drained("refusing a record")
 	require.Empty(t, listPoison(t, d.brokers), "what fails for a while is not poisoned")

@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"flag"
 	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -19,36 +17,18 @@ import (
 	"go.uber.org/goleak"
 
 	"millrace/events"
-	"millrace/infra/auth"
 	"millrace/infra/config"
-	"millrace/services/client"
+	"millrace/services/millrace/proof"
 )
 
-// playMillrace makes the test binary run as millrace itself, so that tests can start and kill real processes.
-const playMillrace = "MILLRACE_TEST_PLAY"
-
-// secret signs the tokens of all tests.
-const secret = "a-secret-for-tests-of-at-least-32-bytes"
-
-// patience is for what must happen, however slow the machine: a broker of Apache Kafka that was killed checks hundreds of
-// logs before it answers.
-const patience = 2 * time.Minute
-
 func TestMain(m *testing.M) {
-	if os.Getenv(playMillrace) != "" {
-		main()
-		return
-	}
 	// They wait more than they work: for brokers that start, for members that join, for a pace. A -parallel given goes before.
 	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m,
 		// Sarama counts with a library that keeps one goroutine for the life of the process.
-		goleak.IgnoreAnyFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"),
-		// toxiproxy leaves behind what waits to write to a connection that broke.
-		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run"),
-		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).read"))
+		goleak.IgnoreAnyFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
 }
 
 // dev is a dev process inside the test.
@@ -88,7 +68,7 @@ func startDevWith(t *testing.T, dataDir string, replaced ...fx.Option) *dev {
 func startDevAs(t *testing.T, dataDir string, flags []string, replaced ...fx.Option) *dev {
 	t.Helper()
 	cfg := parse(t, config.Dev, append([]string{
-		"--data-dir=" + dataDir, "--jwt-secret=" + secret, "--admin-addr=", "--log-level=error", "--embedded-kafka-addr=127.0.0.1:0",
+		"--data-dir=" + dataDir, "--jwt-secret=" + proof.Secret, "--admin-addr=", "--log-level=error", "--embedded-kafka-addr=127.0.0.1:0",
 		"--connect-addr=127.0.0.1:0", "--message-addr=127.0.0.1:0", "--kafka-brokers=" + os.Getenv(brokersEnv),
 	}, flags...)...)
 	if files, err := os.ReadDir(dataDir); err == nil && len(files) == 0 && len(cfg.KafkaBrokers) > 0 {
@@ -113,14 +93,14 @@ func deleteTopics(t *testing.T, brokers []string) {
 	require.NoError(t, err)
 	defer client.Close()
 	admin := kadm.NewClient(client)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), proof.Patience)
 	defer cancel()
 	_, err = admin.DeleteTopics(ctx, events.Topics()...)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		left, err := admin.ListTopics(ctx)
 		return err == nil && !slices.ContainsFunc(events.Topics(), left.Has)
-	}, patience, 10*time.Millisecond)
+	}, proof.Patience, 10*time.Millisecond)
 }
 
 func parse(t *testing.T, role config.Role, args ...string) *config.Config {
@@ -146,99 +126,13 @@ func roleNamed(t *testing.T, name config.Role) role {
 
 func (d *dev) url() string { return "ws://" + d.gateway.Addr() + "/ws" }
 
-func token(user int64) func(context.Context) (string, error) {
-	return func(context.Context) (string, error) {
-		return auth.Sign(secret, auth.Identity{User: user, Expires: time.Now().Add(time.Hour)})
-	}
-}
-
-// user is a client with what it was shown.
-type user struct {
-	*client.Client
-	id   int64
-	seen chan client.Push
-}
-
-// Group is the client's, tried again while storing takes longer than the server waits for it.
-func (u *user) Group(ctx context.Context, r client.Request) (group client.Group, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	if create, ok := r.(client.GroupCreate); ok {
-		create.ClientMsgID = rand.Text() // repeated, it is the same group
-		r = create
-	}
-	err = insist(ctx, func() (err error) {
-		group, err = u.Client.Group(ctx, r)
-		return err
-	})
-	return group, err
-}
-
-// join connects a user, from the cursor if there is one.
-func join(t *testing.T, url string, id int64, cursor client.Cursor) *user {
+// startInside runs a role in this process until stop is called.
+func startInside(t *testing.T, name config.Role, with fx.Option, flags ...string) (stop func()) {
 	t.Helper()
-	u := &user{id: id, seen: make(chan client.Push, 100_000)}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	var err error
-	u.Client, err = client.Dial(ctx, client.Config{
-		URL: url, Token: token(id), Cursor: cursor,
-		OnPush:      func(p client.Push) { u.seen <- p },
-		OnViolation: func(what string) { t.Errorf("user %d: %s", id, what) },
-	})
+	cfg := parse(t, name, append([]string{"--admin-addr=", "--log-level=error"}, flags...)...)
+	options, err := roleNamed(t, name).appOptions(cfg)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = u.Client.Close() }) // may be closed already
-	return u
-}
-
-// sends returns when the message was accepted.
-func (u *user) sends(t *testing.T, to client.Target, content string) client.Sent {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	sent, err := u.Send(ctx, client.Send{Target: to, Content: content})
+	app, err := startApp(t.Context(), options, with)
 	require.NoError(t, err)
-	return sent
-}
-
-// sees waits for the next push of the type, which must be the next push but for those of other types.
-func (u *user) sees(t *testing.T, kind string) client.Push {
-	t.Helper()
-	timeout := time.After(patience)
-	for {
-		select {
-		case p := <-u.seen:
-			if string(p.Type) == kind {
-				return p
-			}
-		case <-timeout:
-			require.FailNow(t, "not seen", "user %d waits for %s", u.id, kind)
-		}
-	}
-}
-
-// reads waits for the next messages and answers their contents.
-func (u *user) reads(t *testing.T, n int) []string {
-	t.Helper()
-	contents := make([]string, 0, n)
-	for range n {
-		contents = append(contents, u.sees(t, "new_message").Message.Content)
-	}
-	return contents
-}
-
-func numbered(from, to int) []string {
-	var all []string
-	for i := from; i < to; i++ {
-		all = append(all, strconv.Itoa(i))
-	}
-	return all
-}
-
-// await asks in the test's own goroutine, where the question may fail.
-func await(t *testing.T, is func() bool, what string) {
-	t.Helper()
-	for begin := time.Now(); !is(); wait(t.Context(), 100*time.Millisecond) {
-		require.Less(t, time.Since(begin), patience, what)
-	}
+	return func() { require.NoError(t, stopApp(context.WithoutCancel(t.Context()), app)) }
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"millrace/infra/redis"
+	"millrace/services/millrace/bench"
+	"millrace/services/millrace/chat"
 )
 
 // version is set by the linker.
@@ -58,7 +60,7 @@ Try it:
 		root.AddCommand(newRoleCommand(r))
 	}
 	for _, tool := range []*cobra.Command{
-		newClientCommand(), newBenchCommand(), newTokenCommand(), newPoisonCommand(), newHealthyCommand(),
+		chat.NewCommand(), bench.NewCommand(), newTokenCommand(), newPoisonCommand(), newHealthyCommand(),
 	} {
 		tool.GroupID = groupTools
 		root.AddCommand(tool)

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"io"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -14,15 +12,16 @@ import (
 
 	"millrace/infra/telemetry"
 	"millrace/services/client"
+	"millrace/services/millrace/proof"
 )
 
 func TestEndToEndMetricsTellWhatHappened(t *testing.T) {
 	besideOthers(t)
 	var reg *prometheus.Registry
 	d := startDevWith(t, t.TempDir(), fx.Populate(&reg))
-	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)
-	a.sends(t, client.ToUser(bob), "hello")
-	require.Equal(t, []string{"hello"}, b.reads(t, 1))
+	a, b := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil)
+	a.Sends(t, client.ToUser(proof.Bob), "hello")
+	require.Equal(t, []string{"hello"}, b.Reads(t, 1))
 	_ = eventually(t, a, "u:1001:1002", 1)
 	_, err := a.Send(t.Context(), client.Send{Target: client.ToGroup(77), Content: "nobody there"})
 	require.Error(t, err)
@@ -47,7 +46,7 @@ func TestEndToEndMetricsTellWhatHappened(t *testing.T) {
 	}
 	admin := serveMetrics(t, reg)
 	require.Eventually(t, func() bool {
-		text := scrape(t, admin)
+		text := proof.Scrape(t, admin)
 		for _, line := range want {
 			if !strings.Contains(text, "\n"+line) {
 				t.Logf("not there yet: %s", line)
@@ -55,7 +54,7 @@ func TestEndToEndMetricsTellWhatHappened(t *testing.T) {
 			}
 		}
 		return true
-	}, patience, 200*time.Millisecond)
+	}, proof.Patience, 200*time.Millisecond)
 	problems, err := testutil.GatherAndLint(reg)
 	require.NoError(t, err)
 	require.Empty(t, problems)
@@ -68,18 +67,4 @@ func serveMetrics(t *testing.T, reg *prometheus.Registry) string {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, admin.Close()) })
 	return "http://" + admin.Addr() + "/metrics"
-}
-
-func scrape(t *testing.T, url string) string {
-	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
-	require.NoError(t, err)
-	request.Close = true
-	response, err := http.DefaultClient.Do(request)
-	require.NoError(t, err)
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, response.StatusCode)
-	return string(body)
 }

@@ -19,6 +19,7 @@ import (
 	"millrace/handlers/storage"
 	"millrace/infra/pubsub"
 	"millrace/services/client"
+	"millrace/services/millrace/proof"
 )
 
 // trappedStore panics at one content while it is set.
@@ -67,15 +68,15 @@ func TestEndToEndPoisonedMessageIsStoredInItsPlaceOnceItIsReplayed(t *testing.T)
 	set.Store(true)
 	var log pubsub.Bus
 	d := startDevWith(t, t.TempDir(), trapped(&set), fx.Populate(&log))
-	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)
-	a.sends(t, client.ToUser(bob), "one")
-	require.Equal(t, []string{"one"}, b.reads(t, 1))
+	a, b := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil)
+	a.Sends(t, client.ToUser(proof.Bob), "one")
+	require.Equal(t, []string{"one"}, b.Reads(t, 1))
 	before := b.Cursor()
-	kept := a.sends(t, client.ToUser(bob), trap)
-	gone := a.sends(t, client.ToUser(bob), trap)
-	last := a.sends(t, client.ToUser(bob), "two")
-	keptSeq, goneSeq := b.sees(t, "new_message").Seq, b.sees(t, "new_message").Seq
-	require.Equal(t, []string{"two"}, b.reads(t, 1), "storage's trouble is not push's")
+	kept := a.Sends(t, client.ToUser(proof.Bob), trap)
+	gone := a.Sends(t, client.ToUser(proof.Bob), trap)
+	last := a.Sends(t, client.ToUser(proof.Bob), "two")
+	keptSeq, goneSeq := b.Sees(t, "new_message").Seq, b.Sees(t, "new_message").Seq
+	require.Equal(t, []string{"two"}, b.Reads(t, 1), "storage's trouble is not push's")
 	require.Equal(t, []string{"one", "two"}, contents(eventually(t, b, last.Conversation, 2)))
 
 	// The gateway refuses both while storage has neither message; another producer does not.
@@ -83,7 +84,7 @@ func TestEndToEndPoisonedMessageIsStoredInItsPlaceOnceItIsReplayed(t *testing.T)
 		{Type: events.MessageEdited, MessageID: kept.MessageID, MessageSeq: keptSeq, Content: "edited"},
 		{Type: events.MessageRecalled, MessageID: gone.MessageID, MessageSeq: goneSeq},
 	} {
-		change.Conversation, change.By, change.Timestamp = last.Conversation, alice, last.Timestamp
+		change.Conversation, change.By, change.Timestamp = last.Conversation, proof.Alice, last.Timestamp
 		value, err := events.Encode(change)
 		require.NoError(t, err)
 		msg := message.NewMessage("", value)
@@ -92,7 +93,7 @@ func TestEndToEndPoisonedMessageIsStoredInItsPlaceOnceItIsReplayed(t *testing.T)
 	}
 
 	storages := func() []listed { return listPoison(t, d.brokers, "--handler=storage", "--since=1h") }
-	require.Eventually(t, func() bool { return len(storages()) == 2 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(storages()) == 2 }, proof.Patience, 10*time.Millisecond)
 	entry := storages()[0]
 	require.Contains(t, entry.Reason, "trapped")
 	require.Equal(t, last.Conversation, entry.Key)
@@ -113,7 +114,7 @@ func TestEndToEndPoisonedMessageIsStoredInItsPlaceOnceItIsReplayed(t *testing.T)
 	require.Eventually(t, func() bool {
 		history := contents(eventually(t, b, last.Conversation, 4))
 		return slices.Equal([]string{"one", "edited", "", "two"}, history)
-	}, patience, 10*time.Millisecond)
+	}, proof.Patience, 10*time.Millisecond)
 	require.Empty(t, storages())
 	require.Len(t, listPoison(t, d.brokers, "--replayed"), 2)
 	said, err = run(t, "poison", "replay", "--all", brokers)
@@ -122,36 +123,36 @@ func TestEndToEndPoisonedMessageIsStoredInItsPlaceOnceItIsReplayed(t *testing.T)
 
 	// Who comes back reads over the replay, and is shown the message once, where it was.
 	require.NoError(t, b.Close())
-	back := join(t, d.url(), bob, before)
-	a.sends(t, client.ToUser(bob), "three")
-	require.Equal(t, []string{"edited", "", "two", "three"}, back.reads(t, 4))
+	back := proof.Join(t, d.url(), proof.Bob, before)
+	a.Sends(t, client.ToUser(proof.Bob), "three")
+	require.Equal(t, []string{"edited", "", "two", "three"}, back.Reads(t, 4))
 }
 
 func TestEndToEndMisplacedRecordIsSentHome(t *testing.T) {
 	besideOthers(t)
 	d := startDev(t, t.TempDir())
-	b := join(t, d.url(), bob, nil)
+	b := proof.Join(t, d.url(), proof.Bob, nil)
 	producer, err := kgo.NewClient(kgo.SeedBrokers(d.brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	require.NoError(t, err)
 	defer producer.Close()
-	conversation := events.Direct(alice, bob)
+	conversation := events.Direct(proof.Alice, proof.Bob)
 	wrong := (events.Partition(conversation, events.DefaultPartitions) + 1) % events.DefaultPartitions
 	value := []byte(`{"type":"new_message","message":{"from":1001,"to":1002,"content":"lost","message_type":1},"timestamp":1642678800}`)
 	require.NoError(t, producer.ProduceSync(t.Context(), &kgo.Record{
 		Topic: events.TopicMessages, Partition: wrong, Key: []byte(conversation), Value: value,
 	}).FirstErr())
 	handlers := 3 // storage, push and audit
-	require.Eventually(t, func() bool { return len(listPoison(t, d.brokers)) == handlers }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(listPoison(t, d.brokers)) == handlers }, proof.Patience, 10*time.Millisecond)
 
 	said, err := run(t, "poison", "replay", "--reason=misplaced", "--kafka-brokers="+strings.Join(d.brokers, ","))
 	require.NoError(t, err)
 	require.Contains(t, said, "1 records replayed: 0 to the handlers that failed on them, 1 misplaced ones sent home")
-	require.Equal(t, []string{"lost"}, b.reads(t, 1))
+	require.Equal(t, []string{"lost"}, b.Reads(t, 1))
 	require.Equal(t, []string{"lost"}, contents(eventually(t, b, conversation, 1)))
 	require.Empty(t, listPoison(t, d.brokers))
 
 	require.NoError(t, producer.ProduceSync(t.Context(), &kgo.Record{Topic: events.TopicMessages, Value: []byte("garbage")}).FirstErr())
-	require.Eventually(t, func() bool { return len(listPoison(t, d.brokers)) == handlers }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(listPoison(t, d.brokers)) == handlers }, proof.Patience, 10*time.Millisecond)
 	said, err = run(t, "poison", "discard", "--handler=push", "--kafka-brokers="+strings.Join(d.brokers, ","))
 	require.NoError(t, err)
 	require.Contains(t, said, "1 records discarded")

@@ -9,14 +9,15 @@ import (
 	"go.uber.org/fx"
 
 	"millrace/infra/config"
+	"millrace/services/millrace/proof"
 )
 
 func TestEveryRoleIsWiredCompletely(t *testing.T) {
 	for role, args := range map[config.Role][]string{
-		config.Dev:     {"--jwt-secret=" + secret},
+		config.Dev:     {"--jwt-secret=" + proof.Secret},
 		config.Broker:  nil,
 		config.Message: {"--kafka-brokers=127.0.0.1:1"},
-		config.Connect: {"--jwt-secret=" + secret},
+		config.Connect: {"--jwt-secret=" + proof.Secret},
 		config.Worker:  {"--kafka-brokers=127.0.0.1:1", "--handlers=audit,push,storage"},
 	} {
 		t.Run(string(role), func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"millrace/infra/store"
 	"millrace/services/client"
 	"millrace/services/message"
+	"millrace/services/millrace/proof"
 )
 
 type (
@@ -81,42 +82,42 @@ func TestEndToEndWhileTheStoreIsDownMessagesAreAcceptedPushedAndResumed(t *testi
 	besideOthers(t)
 	var down atomic.Bool
 	d := startDevWith(t, t.TempDir(), switched(&down))
-	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)
-	group, err := a.Group(t.Context(), client.GroupCreate{Name: "g", Members: []int64{bob}})
+	a, b := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil)
+	group, err := a.Group(t.Context(), client.GroupCreate{Name: "g", Members: []int64{proof.Bob}})
 	require.NoError(t, err)
 	toGroup := client.ToGroup(group.GroupID)
-	a.sends(t, toGroup, "up")
-	require.Equal(t, []string{"up"}, b.reads(t, 1))
+	a.Sends(t, toGroup, "up")
+	require.Equal(t, []string{"up"}, b.Reads(t, 1))
 
 	down.Store(true)
-	for _, content := range numbered(0, 20) {
-		a.sends(t, client.ToUser(bob), content)
+	for _, content := range proof.Numbered(0, 20) {
+		a.Sends(t, client.ToUser(proof.Bob), content)
 	}
-	require.Equal(t, numbered(0, 20), b.reads(t, 20))
-	a.sends(t, toGroup, "still a member")
-	require.Equal(t, []string{"still a member"}, b.reads(t, 1))
+	require.Equal(t, proof.Numbered(0, 20), b.Reads(t, 20))
+	a.Sends(t, toGroup, "still a member")
+	require.Equal(t, []string{"still a member"}, b.Reads(t, 1))
 
 	require.NoError(t, b.Close())
-	for _, content := range numbered(20, 30) {
-		a.sends(t, client.ToUser(bob), content)
+	for _, content := range proof.Numbered(20, 30) {
+		a.Sends(t, client.ToUser(proof.Bob), content)
 	}
-	back := join(t, d.url(), bob, b.Cursor())
+	back := proof.Join(t, d.url(), proof.Bob, b.Cursor())
 	require.True(t, back.Session().Complete, "a short absence is made good from the log")
-	require.Equal(t, numbered(20, 30), back.reads(t, 10))
+	require.Equal(t, proof.Numbered(20, 30), back.Reads(t, 10))
 
 	down.Store(false)
-	require.Equal(t, numbered(0, 30), contents(eventually(t, back, "u:1001:1002", 30)))
+	require.Equal(t, proof.Numbered(0, 30), contents(eventually(t, back, "u:1001:1002", 30)))
 }
 
 func TestEndToEndWhatTheStoreMustGiveFollowsOnceItIsBack(t *testing.T) {
 	besideOthers(t)
 	dir := t.TempDir()
 	d := startDev(t, dir)
-	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)
-	a.sends(t, client.ToUser(bob), "known")
-	require.Equal(t, []string{"known"}, b.reads(t, 1))
+	a, b := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil)
+	a.Sends(t, client.ToUser(proof.Bob), "known")
+	require.Equal(t, []string{"known"}, b.Reads(t, 1))
 	require.NoError(t, b.Close())
-	a.sends(t, client.ToUser(bob), "missed")
+	a.Sends(t, client.ToUser(proof.Bob), "missed")
 	require.NoError(t, a.Close())
 	d.stop()
 
@@ -124,19 +125,19 @@ func TestEndToEndWhatTheStoreMustGiveFollowsOnceItIsBack(t *testing.T) {
 	var down atomic.Bool
 	down.Store(true)
 	d = startDevWith(t, dir, switched(&down))
-	back := join(t, d.url(), bob, b.Cursor())
+	back := proof.Join(t, d.url(), proof.Bob, b.Cursor())
 	require.False(t, back.Session().Complete)
 	require.True(t, back.Session().Recovered)
-	join(t, d.url(), alice, nil).sends(t, client.ToUser(bob), "live")
-	live := back.sees(t, "new_message")
+	proof.Join(t, d.url(), proof.Alice, nil).Sends(t, client.ToUser(proof.Bob), "live")
+	live := back.Sees(t, "new_message")
 	require.Equal(t, "live", live.Message.Content)
 	require.Empty(t, live.Pos, "a cursor must not skip what is missing")
 
 	down.Store(false)
-	missed := back.sees(t, "new_message")
+	missed := back.Sees(t, "new_message")
 	require.Equal(t, "missed", missed.Message.Content)
 	require.Less(t, missed.Seq, live.Seq)
-	complete := back.sees(t, "complete")
+	complete := back.Sees(t, "complete")
 	position, err := events.ParsePosition(missed.Pos)
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, complete.Cursor[position.Partition], live.Seq)

@@ -20,6 +20,7 @@ import (
 	"millrace/infra/store/mongo/mongotest"
 	"millrace/services/client"
 	"millrace/services/message"
+	"millrace/services/millrace/proof"
 )
 
 // sentTwice is how many messages are.
@@ -50,32 +51,32 @@ func useStore(t *testing.T, mongoDB string) {
 // chatOverStore edits, recalls, reads and has a group.
 func chatOverStore(t *testing.T, d *dev) {
 	ctx := t.Context()
-	a, b, c := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil), join(t, d.url(), carol, nil)
-	one, two := a.sends(t, client.ToUser(bob), "one"), a.sends(t, client.ToUser(bob), "two")
-	b.sends(t, client.ToUser(alice), "three")
+	a, b, c := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil), proof.Join(t, d.url(), proof.Carol, nil)
+	one, two := a.Sends(t, client.ToUser(proof.Bob), "one"), a.Sends(t, client.ToUser(proof.Bob), "two")
+	b.Sends(t, client.ToUser(proof.Alice), "three")
 	last := eventually(t, a, one.Conversation, 3)[2]
 	require.NoError(t, a.Do(ctx, client.Edit{Conversation: one.Conversation, MessageID: one.MessageID, Content: "uno"}))
 	require.NoError(t, a.Do(ctx, client.Recall{Conversation: two.Conversation, MessageID: two.MessageID}))
 	require.NoError(t, a.Do(ctx, client.Read{Conversation: one.Conversation, Seq: last.Seq}))
 	require.Eventually(t, func() bool {
 		return slices.Equal([]string{"uno", "", "three"}, contents(eventually(t, b, one.Conversation, 3)))
-	}, patience, 10*time.Millisecond)
+	}, proof.Patience, 10*time.Millisecond)
 
-	group, err := a.Group(ctx, client.GroupCreate{Name: "friends", Members: []int64{bob}})
+	group, err := a.Group(ctx, client.GroupCreate{Name: "friends", Members: []int64{proof.Bob}})
 	require.NoError(t, err)
 	to := client.ToGroup(group.GroupID)
-	a.sends(t, to, "before")
-	_, err = a.Group(ctx, client.GroupAdd{GroupID: group.GroupID, User: carol})
+	a.Sends(t, to, "before")
+	_, err = a.Group(ctx, client.GroupAdd{GroupID: group.GroupID, User: proof.Carol})
 	require.NoError(t, err)
-	c.sends(t, to, "with carol")
-	_, err = a.Group(ctx, client.GroupRemove{GroupID: group.GroupID, User: carol})
+	c.Sends(t, to, "with carol")
+	_, err = a.Group(ctx, client.GroupRemove{GroupID: group.GroupID, User: proof.Carol})
 	require.NoError(t, err)
-	b.sends(t, to, "after")
+	b.Sends(t, to, "after")
 	room := events.Group(group.GroupID)
 	require.Equal(t, []string{"before", "with carol", "after"}, contents(eventually(t, b, room, 3)))
 	require.Equal(t, []string{"with carol"}, contents(eventually(t, c, room, 1)))
 
-	heads := func(u *user) []string {
+	heads := func(u *proof.User) []string {
 		all, err := u.Conversations(ctx, 10)
 		require.NoError(t, err)
 		var said []string
@@ -86,13 +87,13 @@ func chatOverStore(t *testing.T, d *dev) {
 		return said
 	}
 	direct := one.Conversation
-	want := map[*user][]string{
+	want := map[*proof.User][]string{
 		a: {room + ` "after", 2 unread`, direct + ` "three", 0 unread`},
 		b: {room + ` "after", 2 unread`, direct + ` "three", 1 unread`},
 		c: nil,
 	}
 	for u, list := range want {
-		require.Eventually(t, func() bool { return slices.Equal(list, heads(u)) }, patience, 10*time.Millisecond, "%v", list)
+		require.Eventually(t, func() bool { return slices.Equal(list, heads(u)) }, proof.Patience, 10*time.Millisecond, "%v", list)
 	}
 	d.stop()
 }
@@ -105,13 +106,13 @@ func replayOverStore(t *testing.T, system overStore) {
 	var reader message.Store
 	d := system.start(t, trapped(&set), fx.Populate(&log, &reader))
 	defer d.stop()
-	a := join(t, d.url(), alice, nil)
+	a := proof.Join(t, d.url(), proof.Alice, nil)
 	to := client.ToUser(3000)
-	a.sends(t, to, "one")
-	a.sends(t, to, trap)
-	conversation := a.sends(t, to, "two").Conversation
+	a.Sends(t, to, "one")
+	a.Sends(t, to, trap)
+	conversation := a.Sends(t, to, "two").Conversation
 	require.Equal(t, []string{"one", "two"}, contents(eventually(t, a, conversation, 2)))
-	require.Eventually(t, func() bool { return len(listPoison(t, d.brokers)) == 1 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(listPoison(t, d.brokers)) == 1 }, proof.Patience, 10*time.Millisecond)
 	awaitStored(t, log, reader)
 	before, err := reader.Stored(t.Context())
 	require.NoError(t, err)
@@ -126,7 +127,7 @@ func replayOverStore(t *testing.T, system overStore) {
 	for partition, seq := range before {
 		require.GreaterOrEqual(t, after[partition], seq, "partition %d", partition)
 	}
-	a.sends(t, to, "three") // a replay itself is nowhere in the store, so only what follows takes it to the end of the log
+	a.Sends(t, to, "three") // a replay itself is nowhere in the store, so only what follows takes it to the end of the log
 	awaitStored(t, log, reader)
 }
 
@@ -148,9 +149,9 @@ func sendTwice(t *testing.T, system overStore) {
 	forgetting := fx.Decorate(func(marksOf) marksOf { return func(string) router.Marks { return forgetful{} } })
 	for range 2 {
 		d := system.start(t, fx.Populate(&log, &reader), forgetting)
-		a := join(t, d.url(), alice, nil)
+		a := proof.Join(t, d.url(), proof.Alice, nil)
 		var sent []string
-		for some := range slices.Chunk(numbered(0, each), 25) { // each lane a few at a time
+		for some := range slices.Chunk(proof.Numbered(0, each), 25) { // each lane a few at a time
 			var sending []*client.Sending
 			for _, content := range some {
 				for peer := range int64(peers) {
@@ -170,16 +171,16 @@ func sendTwice(t *testing.T, system overStore) {
 		}
 		require.Equal(t, first, sent)
 		for peer := range int64(peers) {
-			a.sends(t, client.ToUser(2000+peer), "the end")
+			a.Sends(t, client.ToUser(2000+peer), "the end")
 		}
 		awaitStored(t, log, reader)
 		d.stop()
 	}
 
 	d := system.start(t, fx.Populate(&reader))
-	a := join(t, d.url(), alice, nil)
+	a := proof.Join(t, d.url(), proof.Alice, nil)
 	for peer := range int64(peers) {
-		conversation := events.Direct(alice, 2000+peer)
+		conversation := events.Direct(proof.Alice, 2000+peer)
 		messages, more, err := reader.History(t.Context(), conversation, store.Page{Limit: 2 * each})
 		require.NoError(t, err)
 		require.False(t, more)
@@ -189,7 +190,7 @@ func sendTwice(t *testing.T, system overStore) {
 			got, seqs = append(got, m.Content), append(seqs, m.Seq)
 		}
 		// The repeats lie between the two ends: each message is where it was first.
-		want := append(numbered(0, each), "the end", "the end")
+		want := append(proof.Numbered(0, each), "the end", "the end")
 		require.Equal(t, want, got)
 		require.IsIncreasing(t, seqs)
 		if peer == 0 {
@@ -217,5 +218,5 @@ func awaitStored(t *testing.T, log pubsub.Bus, reader message.Store) {
 			}
 		}
 		return true
-	}, 3*patience, 20*time.Millisecond)
+	}, 3*proof.Patience, 20*time.Millisecond)
 }

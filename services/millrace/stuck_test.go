@@ -11,6 +11,7 @@ import (
 	"millrace/handlers/storage"
 	"millrace/infra/router"
 	"millrace/services/client"
+	"millrace/services/millrace/proof"
 )
 
 func TestEndToEndStuckMessageHoldsUpNobodyAndIsStoredInItsPlaceOnceItCanBe(t *testing.T) {
@@ -24,17 +25,17 @@ func TestEndToEndStuckMessageHoldsUpNobodyAndIsStoredInItsPlaceOnceItCanBe(t *te
 			return o
 		},
 	))
-	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)
-	a.sends(t, client.ToUser(bob), "one")
-	stuck := a.sends(t, client.ToUser(bob), trap)
-	a.sends(t, client.ToUser(bob), "two")
-	require.Equal(t, []string{"one", trap, "two"}, b.reads(t, 3), "storage's trouble is not push's")
+	a, b := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil)
+	a.Sends(t, client.ToUser(proof.Bob), "one")
+	stuck := a.Sends(t, client.ToUser(proof.Bob), trap)
+	a.Sends(t, client.ToUser(proof.Bob), "two")
+	require.Equal(t, []string{"one", trap, "two"}, b.Reads(t, 3), "storage's trouble is not push's")
 	brokers := "--kafka-brokers=" + strings.Join(d.brokers, ",")
 	// It is parked since others are stored, here in another conversation.
 	require.Eventually(t, func() bool {
-		a.sends(t, client.ToUser(carol), "elsewhere")
+		a.Sends(t, client.ToUser(proof.Carol), "elsewhere")
 		return len(listPoison(t, d.brokers, "--replayed")) >= 2
-	}, patience, 50*time.Millisecond, "parked, tried again and parked anew")
+	}, proof.Patience, 50*time.Millisecond, "parked, tried again and parked anew")
 	require.Equal(t, []string{"one", "two"}, contents(eventually(t, b, stuck.Conversation, 2)))
 	for _, e := range listPoison(t, d.brokers, "--replayed") {
 		require.Equal(t, "storage", e.Handler)
@@ -47,7 +48,7 @@ func TestEndToEndStuckMessageHoldsUpNobodyAndIsStoredInItsPlaceOnceItCanBe(t *te
 
 	store.set(0, "", false)
 	require.Equal(t, []string{"one", trap, "two"}, contents(eventually(t, b, stuck.Conversation, 3)))
-	require.Eventually(t, func() bool { return len(listPoison(t, d.brokers)) == 0 }, patience, 10*time.Millisecond)
-	a.sends(t, client.ToUser(bob), "three")
-	require.Equal(t, []string{"three"}, b.reads(t, 1), "what was tried again is not shown again")
+	require.Eventually(t, func() bool { return len(listPoison(t, d.brokers)) == 0 }, proof.Patience, 10*time.Millisecond)
+	a.Sends(t, client.ToUser(proof.Bob), "three")
+	require.Equal(t, []string{"three"}, b.Reads(t, 1), "what was tried again is not shown again")
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/infra/auth"
+	"millrace/services/millrace/proof"
 )
 
 func run(t *testing.T, args ...string) (string, error) {
@@ -23,10 +24,10 @@ func run(t *testing.T, args ...string) (string, error) {
 }
 
 func TestTokenIsSignedWithTheSecretThatIsSet(t *testing.T) {
-	t.Setenv("MILLRACE_JWT_SECRET", secret)
+	t.Setenv("MILLRACE_JWT_SECRET", proof.Secret)
 	out, err := run(t, "token", "--user=1001", "--region=eu")
 	require.NoError(t, err)
-	id, err := auth.NewSecretVerifier(secret).Verify(t.Context(), strings.TrimSpace(out))
+	id, err := auth.NewSecretVerifier(proof.Secret).Verify(t.Context(), strings.TrimSpace(out))
 	require.NoError(t, err)
 	require.EqualValues(t, 1001, id.User)
 	require.Equal(t, "eu", id.Region)
@@ -48,9 +49,9 @@ func TestTokenIsSignedWithTheSecretThatDevDrew(t *testing.T) {
 
 func TestTokenSaysWhatIsWrong(t *testing.T) {
 	for want, args := range map[string][]string{
-		"required flag":          {"token", "--jwt-secret=" + secret},
-		"a user id is from 1 to": {"token", "--user=0", "--jwt-secret=" + secret},
-		"expired already":        {"token", "--user=1", "--ttl=-1s", "--jwt-secret=" + secret},
+		"required flag":          {"token", "--jwt-secret=" + proof.Secret},
+		"a user id is from 1 to": {"token", "--user=0", "--jwt-secret=" + proof.Secret},
+		"expired already":        {"token", "--user=1", "--ttl=-1s", "--jwt-secret=" + proof.Secret},
 		"MILLRACE_JWT_SECRET":    {"token", "--user=1", "--data-dir=" + t.TempDir()},
 		"wants at least 32":      {"token", "--user=1", "--jwt-secret=short"},
 	} {
@@ -65,7 +66,7 @@ func TestDevTokenIsGivenToAnybodyForAnyUser(t *testing.T) {
 		`{"user":1001,"x":"` + strings.Repeat("x", maxDevTokenRequest) + `"}`: http.StatusBadRequest,
 	} {
 		recorder := httptest.NewRecorder()
-		serveDevToken(secret)(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/dev/token", strings.NewReader(body)))
+		serveDevToken(proof.Secret)(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/dev/token", strings.NewReader(body)))
 		require.Equal(t, code, recorder.Code, body)
 	}
 }

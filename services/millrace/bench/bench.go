@@ -1,0 +1,181 @@
+// Package bench is the load generator: it measures a running server through real WebSockets, and checks that the server
+// loses, doubles and reorders nothing.
+package bench
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"millrace/events"
+	"millrace/infra/auth"
+	"millrace/services/client"
+)
+
+type benchOptions struct {
+	url         string
+	secret      string
+	mode        string
+	firstUser   int64
+	pairs       int
+	window      int
+	size        int
+	duration    time.Duration
+	count       int
+	serialCount int
+	patience    time.Duration
+	json        bool
+}
+
+const (
+	modeSerial = "serial"
+	modeLoad   = "load"
+	modeBoth   = "both"
+	// untimedSerial messages warm up the connection before latencies count.
+	untimedSerial = 100
+	// tokenLife is how long the tokens hold that are signed here.
+	tokenLife = 24 * time.Hour
+)
+
+// NewCommand returns the command that measures and checks a running server.
+func NewCommand() *cobra.Command {
+	var o benchOptions
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure a running server, and check that it loses nothing",
+		Long: `Measure a running server through real WebSockets, and check that nothing is lost, doubled or out of order: every message
+accepted must be pushed to both users once and be in the history once, in one order. Anything else is printed and exits 1.
+
+  serial  one pair, one message in flight: the next one is sent when the last one was accepted and has arrived
+  load    many pairs, each with a number of messages in flight (sent and not yet accepted)
+
+accepted/s and delivered/s run from the first send to the last answer or push. stored/s runs until the last message can be read
+from history, which is asked every 20 ms once all are accepted; afterwards the whole history is read back and compared.
+
+Tokens are signed with --token-secret or MILLRACE_JWT_SECRET; without it they are asked from the server, which only
+"millrace dev" answers.`,
+		Example: "  millrace bench --mode=load --duration=30s --json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.check(); err != nil {
+				return err
+			}
+			report, err := o.run(cmd.Context(), cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			if err := report.print(cmd.OutOrStdout(), o.json); err != nil {
+				return err
+			}
+			if report.Violations > 0 {
+				return fmt.Errorf("%w: %d violations", errBroken, report.Violations)
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.url, "url", "ws://127.0.0.1:8080/ws", "where the gateway is")
+	f.StringVar(&o.secret, "token-secret", os.Getenv("MILLRACE_JWT_SECRET"), "secret to sign tokens with; MILLRACE_JWT_SECRET")
+	f.StringVar(&o.mode, "mode", modeBoth, "serial, load or both")
+	f.Int64Var(&o.firstUser, "first-user", 9_000_001, "id of the first user; the others follow")
+	f.IntVar(&o.pairs, "pairs", 50, "load: pairs of users")
+	f.IntVar(&o.window, "in-flight", 16, "load: messages of a pair in flight, at most 200")
+	f.IntVar(&o.size, "size", 100, "bytes of content")
+	f.DurationVar(&o.duration, "duration", 10*time.Second, "load: how long to send")
+	f.IntVar(&o.count, "count", 0, "load: messages of each pair, in place of a duration")
+	f.IntVar(&o.serialCount, "serial-count", 3000, "serial: messages")
+	f.DurationVar(&o.patience, "patience", 15*time.Second, "give up when nothing has moved for so long")
+	f.BoolVar(&o.json, "json", false, "print the result as JSON")
+	f.Lookup("token-secret").DefValue = "" // help must not print the secret
+	return cmd
+}
+
+// errBroken is the verdict on a server that broke a promise.
+var errBroken = errors.New("the server broke its promises")
+
+func (o benchOptions) check() error {
+	var errs []error
+	if o.mode != modeSerial && o.mode != modeLoad && o.mode != modeBoth {
+		errs = append(errs, fmt.Errorf("--mode=%s: want serial, load or both", o.mode))
+	}
+	if o.pairs < 1 || o.pairs > 10_000 {
+		errs = append(errs, fmt.Errorf("--pairs=%d: want 1 to 10000", o.pairs))
+	}
+	if o.window < 1 || o.window > maxPage {
+		errs = append(errs, fmt.Errorf("--in-flight=%d: want 1 to %d", o.window, maxPage))
+	}
+	if o.size < minBenchSize || o.size > events.MaxContentBytes {
+		errs = append(errs, fmt.Errorf("--size=%d: want %d to %d", o.size, minBenchSize, events.MaxContentBytes))
+	}
+	if o.count < 0 || o.serialCount < 1 || o.count == 0 && o.duration <= 0 || o.patience <= 0 {
+		errs = append(errs, errors.New("--count, --serial-count, --duration, --patience: want more than 0"))
+	}
+	if last := o.firstUser + 2*int64(o.pairs) + 1; o.firstUser < 1 || last > events.MaxID {
+		errs = append(errs, fmt.Errorf("--first-user=%d: ids are from 1 to %d", o.firstUser, int64(events.MaxID)))
+	}
+	return errors.Join(errs...)
+}
+
+func (o benchOptions) tokens() client.TokenSource {
+	source := client.TokenSource{URL: o.url}
+	if o.secret != "" {
+		source.Sign = func(user int64) (string, error) {
+			return auth.Sign(o.secret, auth.Identity{User: user, Expires: time.Now().Add(tokenLife)})
+		}
+	}
+	return source
+}
+
+// run runs the modes one after the other, stopping at the first that finds the server broken.
+func (o benchOptions) run(ctx context.Context, progress io.Writer) (benchReport, error) {
+	// A part of the name, so that messages of earlier runs are not taken for ours.
+	id := strings.ToLower(rand.Text()[:10])
+	serial := &benchRun{
+		name: modeSerial, first: o.firstUser, pairs: 1, window: 1, count: o.serialCount,
+		untimed: min(untimedSerial, o.serialCount/2), lockstep: true,
+	}
+	load := &benchRun{
+		name: modeLoad, first: o.firstUser + 2, pairs: o.pairs, window: o.window, count: o.count, duration: o.duration,
+	}
+	if load.count > 0 {
+		load.duration = 0
+	} else {
+		load.count = maxLoadCount
+	}
+	report := benchReport{URL: o.url, Run: id}
+	for _, r := range []*benchRun{serial, load} {
+		if o.mode != modeBoth && o.mode != r.name {
+			continue
+		}
+		r.options, r.id, r.progress = o, id, progress
+		result, err := r.run(ctx)
+		if err != nil {
+			return report, fmt.Errorf("%s: %w", r.name, err)
+		}
+		report.Results = append(report.Results, result)
+		if report.Violations += len(result.Violations); report.Violations > 0 {
+			break
+		}
+	}
+	return report, nil
+}
+
+// maxLoadCount bounds what one pair sends in a duration.
+const maxLoadCount = 1 << 30
+
+func (b benchReport) print(w io.Writer, asJSON bool) error {
+	if !asJSON {
+		return b.table(w)
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(b)
+}

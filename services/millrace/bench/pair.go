@@ -1,0 +1,282 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"millrace/events"
+	"millrace/services/client"
+)
+
+const (
+	// A refused message is repeated after a pause that grows from the one to the other.
+	minBenchPause = 5 * time.Millisecond
+	maxBenchPause = 100 * time.Millisecond
+)
+
+// benchPair is a user that sends and one that receives. Each has one goroutine, which owns what it records; the counters
+// are for whoever watches.
+type benchPair struct {
+	wire     *wire
+	from, to *benchPeer
+	start    time.Time
+	window   int32 // a message is sent once the one so many before it is accepted
+	count    int32 // messages to send
+	untimed  int32 // the first so many do not count for the latencies
+	stop     *atomic.Bool
+	lockstep chan struct{} // if not nil: a message is sent once the one before it has arrived
+	patience time.Duration
+
+	acked, echoed, delivered atomic.Int64
+	stored                   atomic.Int64 // signs that storing goes on
+
+	sent    chan struct{} // closed when nothing more will be sent and everything is answered
+	answers chan client.Frame
+	asked   int64
+	ending  atomic.Bool
+	ended   chan struct{}
+	loops   sync.WaitGroup
+
+	// Of the sending goroutine.
+	next     int32
+	lowest   int32 // everything before it is accepted
+	accepted []bool
+	flying   int32
+	refused  []int32 // to be repeated once nothing is in flight
+	pauses   int
+	refusals int
+	frame    []byte
+	sentAt   []int64 // in nanoseconds since the start, by index
+	ack      *hdrhistogram.Histogram
+	lastAck  time.Duration
+	atSender []sighting
+	sendErr  error
+
+	// Of the receiving goroutine.
+	delivery     *hdrhistogram.Histogram
+	lastDelivery time.Duration
+	atPeer       []sighting
+	receiveErr   error
+}
+
+// newLatencies records microseconds up to a minute with three digits.
+func newLatencies() *hdrhistogram.Histogram { return hdrhistogram.New(1, 60_000_000, 3) }
+
+func (p *benchPair) run() {
+	p.ack, p.delivery = newLatencies(), newLatencies()
+	p.sent, p.ended, p.answers = make(chan struct{}), make(chan struct{}), make(chan client.Frame)
+	p.loops.Go(func() {
+		if err := p.receive(); !p.ending.Load() {
+			p.receiveErr = fmt.Errorf("user %d: %w", p.to.user, err)
+		}
+	})
+	p.loops.Go(func() {
+		if err := p.sendAll(); !p.ending.Load() {
+			p.sendErr = fmt.Errorf("user %d: %w", p.from.user, err)
+		}
+	})
+}
+
+// end cuts both connections and waits for their goroutines.
+func (p *benchPair) end() {
+	p.ending.Store(true)
+	close(p.ended)
+	p.from.leave()
+	p.to.leave()
+	p.loops.Wait()
+}
+
+func (p *benchPair) receive() error {
+	for {
+		text, err := p.to.next()
+		if err != nil {
+			return err
+		}
+		s, at, ok, err := p.wire.pushed(text)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		now := time.Since(p.start)
+		p.atPeer = append(p.atPeer, s)
+		if s.index >= p.untimed {
+			_ = p.delivery.RecordValue((int64(now) - at) / 1000) // above a minute: the patience has ended the run
+		}
+		p.lastDelivery = now
+		p.delivered.Add(1)
+		if p.lockstep != nil {
+			select {
+			case p.lockstep <- struct{}{}:
+			default: // a second delivery of the same message: the check tells
+			}
+		}
+	}
+}
+
+// sendAll sends until the count is reached or it is stopped, and reads until the connection ends.
+func (p *benchPair) sendAll() error {
+	done := false
+	for {
+		if !done {
+			if err := p.fill(); err != nil {
+				return err
+			}
+			if done = p.flying == 0 && len(p.refused) == 0; done {
+				close(p.sent)
+			}
+		}
+		text, err := p.from.next()
+		if err != nil {
+			return err
+		}
+		if index, ok := p.wire.answered(text); ok {
+			if err := p.onAck(index); err != nil {
+				return err
+			}
+			continue
+		}
+		s, _, ok, err := p.wire.pushed(text)
+		switch {
+		case err != nil:
+			return err
+		case ok:
+			p.atSender = append(p.atSender, s)
+			p.echoed.Add(1)
+		default:
+			if err := p.onOther(text); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// fill writes as many messages as the window allows; they go out with the next read.
+func (p *benchPair) fill() error {
+	if len(p.refused) > 0 {
+		if p.flying > 0 {
+			return nil
+		}
+		time.Sleep(min(minBenchPause<<min(p.pauses, 10), maxBenchPause))
+		p.pauses++
+		repeat := p.refused
+		p.refused = nil
+		slices.Sort(repeat)
+		for _, index := range repeat {
+			if err := p.post(index); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for p.next < p.count && p.next-p.lowest < p.window && !p.stop.Load() {
+		p.accepted = append(p.accepted, false)
+		p.sentAt = append(p.sentAt, int64(time.Since(p.start)))
+		p.next++
+		if err := p.post(p.next - 1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *benchPair) post(index int32) error {
+	p.flying++
+	p.frame = p.wire.message(p.frame[:0], index, p.sentAt[index])
+	return p.from.write(p.frame)
+}
+
+func (p *benchPair) onAck(index int32) error {
+	if index >= p.next || p.accepted[index] {
+		return fmt.Errorf("an answer to message %d, which awaits none", index)
+	}
+	p.lastAck = time.Since(p.start)
+	if index >= p.untimed {
+		_ = p.ack.RecordValue((int64(p.lastAck) - p.sentAt[index]) / 1000)
+	}
+	p.flying--
+	p.pauses = 0
+	p.accepted[index] = true
+	for p.lowest < p.next && p.accepted[p.lowest] {
+		p.lowest++
+	}
+	p.acked.Add(1)
+	if p.lockstep == nil {
+		return nil
+	}
+	select {
+	case <-p.lockstep:
+		return nil
+	case <-time.After(p.patience):
+		return fmt.Errorf("message %d was accepted but has not arrived within %v", index, p.patience)
+	}
+}
+
+// onOther handles refusals and pages of history, and lets other pushes pass.
+func (p *benchPair) onOther(text []byte) error {
+	f, err := client.Decode(slices.Clone(text))
+	switch {
+	case err != nil:
+		return err
+	case f.ID >= historyFrame:
+		select {
+		case p.answers <- f:
+		case <-p.ended:
+		}
+		return nil
+	case f.Sent != nil && f.ID >= firstSend:
+		return p.onAck(int32(f.ID - firstSend))
+	case f.Error == nil:
+		return nil
+	case f.Error.Code != client.Unavailable && f.Error.Code != client.RateLimited:
+		return fmt.Errorf("message %d was refused: %w", f.ID-firstSend, f.Error)
+	}
+	index := int32(f.ID - firstSend)
+	if f.ID < firstSend || index >= p.next || p.accepted[index] {
+		return fmt.Errorf("a refusal of message %d, which awaits no answer: %w", index, f.Error)
+	}
+	p.flying--
+	p.refusals++
+	p.refused = append(p.refused, index)
+	return nil
+}
+
+// ask asks for a page of the pair's history. It may be called once sent is closed, by one goroutine at a time.
+func (p *benchPair) ask(ctx context.Context, h client.History) (client.Page, error) {
+	h.Conversation = events.Direct(p.from.user, p.to.user)
+	p.asked++
+	id := historyFrame + p.asked
+	text, err := client.Encode(id, h)
+	if err != nil {
+		return client.Page{}, err
+	}
+	if err := p.from.write(text); err != nil {
+		return client.Page{}, err
+	}
+	if err := p.from.cork.flush(); err != nil {
+		return client.Page{}, err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return client.Page{}, context.Cause(ctx)
+		case f := <-p.answers:
+			switch {
+			case f.ID != id: // came too late for the one who asked
+			case f.Error != nil:
+				return client.Page{}, f.Error
+			case f.Messages == nil:
+				return client.Page{}, fmt.Errorf("history: unexpected answer %.200q", f.Raw)
+			default:
+				return *f.Messages, nil
+			}
+		}
+	}
+}

@@ -1,0 +1,140 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"millrace/services/client"
+)
+
+// cork gathers what is written until its owner is about to read: answers to all frames of one read go out in one write.
+type cork struct {
+	net.Conn
+	mu  sync.Mutex
+	out []byte
+}
+
+func (c *cork) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out = append(c.out, b...)
+	return len(b), nil
+}
+
+func (c *cork) Read(b []byte) (int, error) {
+	if err := c.flush(); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(b)
+}
+
+func (c *cork) flush() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.out) == 0 {
+		return nil
+	}
+	_, err := c.Conn.Write(c.out)
+	c.out = c.out[:0]
+	return err
+}
+
+// benchPeer is one user's connection, as cheap as it can be made: the load shares its cores with the server.
+type benchPeer struct {
+	user int64
+	ws   *websocket.Conn
+	cork *cork
+	buf  bytes.Buffer
+}
+
+func dialBenchPeer(ctx context.Context, url string, user int64, token func(context.Context) (string, error)) (*benchPeer, error) {
+	secret, err := token(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("token of user %d: %w", user, err)
+	}
+	p := &benchPeer{user: user}
+	var tcp net.Dialer
+	d := websocket.Dialer{
+		HandshakeTimeout: 10 * time.Second, Subprotocols: []string{client.Subprotocol}, ReadBufferSize: 16 << 10,
+		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := tcp.DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			p.cork = &cork{Conn: conn}
+			return p.cork, nil
+		},
+	}
+	if p.ws, _, err = d.DialContext(ctx, url, nil); err != nil {
+		return nil, fmt.Errorf("open %s: %w", url, err)
+	}
+	stop := context.AfterFunc(ctx, p.cut)
+	defer stop()
+	if err := p.connect(secret); err != nil {
+		p.cut()
+		return nil, fmt.Errorf("connect user %d: %w", user, err)
+	}
+	return p, nil
+}
+
+func (p *benchPeer) connect(token string) error {
+	text, err := client.Encode(connectFrame, client.Connect{Token: token})
+	if err != nil {
+		return err
+	}
+	if err := p.write(text); err != nil {
+		return err
+	}
+	if text, err = p.next(); err != nil {
+		return err
+	}
+	f, err := client.Decode(text)
+	switch {
+	case err != nil:
+		return err
+	case f.Error != nil:
+		return f.Error
+	case f.Connected == nil:
+		return fmt.Errorf("unexpected answer %.200q", text)
+	case f.Connected.User != p.user:
+		return fmt.Errorf("the token is of user %d", f.Connected.User)
+	}
+	return nil
+}
+
+// write sends a frame with the next flush or read.
+func (p *benchPeer) write(text []byte) error { return p.ws.WriteMessage(websocket.TextMessage, text) }
+
+// next returns the next frame, valid until the next call.
+func (p *benchPeer) next() ([]byte, error) {
+	kind, r, err := p.ws.NextReader()
+	if err != nil {
+		return nil, err
+	}
+	if kind != websocket.TextMessage {
+		return nil, errors.New("binary message")
+	}
+	p.buf.Reset()
+	if _, err := p.buf.ReadFrom(r); err != nil {
+		return nil, err
+	}
+	return p.buf.Bytes(), nil
+}
+
+// leave says goodbye, if the connection still takes it, and ends it.
+func (p *benchPeer) leave() {
+	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
+	if p.ws.WriteControl(websocket.CloseMessage, bye, time.Now().Add(time.Second)) == nil {
+		_ = p.cork.flush()
+	}
+	p.cut()
+}
+
+func (p *benchPeer) cut() { _ = p.ws.Close() }

@@ -1,0 +1,59 @@
+package chat
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"millrace/events"
+	"millrace/services/client"
+)
+
+// printer writes whole lines, one at a time: messages on out, what happens around them on status.
+type printer struct {
+	mu          sync.Mutex
+	out, status io.Writer
+	me          int64 // guarded by the view that prints messages
+}
+
+// message prints a message; elsewhere names its conversation if that is not the one the user is in.
+func (p *printer) message(m events.PushMessage, elsewhere string) {
+	if elsewhere != "" {
+		elsewhere = "[" + elsewhere + "] "
+	}
+	own := ""
+	if m.From == p.me {
+		own = " (you)"
+	}
+	at := time.Unix(m.Timestamp, 0).Format(time.TimeOnly)
+	if m.Recalled {
+		p.line(p.out, "%s* a message was recalled", elsewhere)
+		return
+	}
+	p.line(p.out, "%s%s %d%s: %s%s", elsewhere, at, m.From, own, kindOf(m.MessageType), m.Content)
+}
+
+// note prints something that is not a message.
+func (p *printer) note(format string, args ...any) { p.line(p.out, "* "+format, args...) }
+
+// state prints how the client itself is doing.
+func (p *printer) state(format string, args ...any) { p.line(p.status, "-- "+format, args...) }
+
+func (p *printer) line(w io.Writer, format string, args ...any) {
+	text := client.Sanitise(fmt.Sprintf(format, args...))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, _ = fmt.Fprintln(w, text) // nobody is left to tell when the terminal is gone
+}
+
+func kindOf(messageType int32) string {
+	names := []string{2: "image", 3: "file", 4: "audio", 5: "video", 6: "location"}
+	switch {
+	case messageType <= 1:
+		return ""
+	case int(messageType) < len(names):
+		return "[" + names[messageType] + "] "
+	}
+	return fmt.Sprintf("[type %d] ", messageType)
+}

@@ -1,0 +1,149 @@
+package chat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"millrace/events"
+	"millrace/services/client"
+)
+
+const chatHelp = `/to USER                    chat with a user
+/history [N]                show the N newest messages (20)
+/group create NAME USER...  create a group and chat in it
+/group join ID              chat in a group, joining it if need be
+/group add|remove USER      change the members of this group; its owner may
+/group info                 show this group
+/group leave                leave this group
+/quit                       end; so does the end of the input`
+
+var errUsage = errors.New("not understood; /help lists the commands")
+
+// command runs a line that begins with a slash.
+func (h *chat) command(ctx context.Context, line string) (quit bool, err error) {
+	words := strings.Fields(line)
+	switch args := words[1:]; words[0] {
+	case "/quit":
+		return true, nil
+	case "/help":
+		for text := range strings.Lines(chatHelp) {
+			h.print.state("%s", strings.TrimSpace(text))
+		}
+		return false, nil
+	case "/history":
+		n := historyAtStart
+		if len(args) == 1 {
+			n, err = strconv.Atoi(args[0])
+		}
+		if err != nil || n < 1 || n > 200 || len(args) > 1 {
+			return false, errors.New("/history [N]: N is from 1 to 200")
+		}
+		return false, h.showHistory(ctx, n)
+	case "/to":
+		if len(args) != 1 {
+			return false, errUsage
+		}
+		user, err := parseID(args[0])
+		if err != nil {
+			return false, err
+		}
+		return false, h.enter(ctx, client.ToUser(user))
+	case "/group":
+		return false, h.groupCommand(ctx, args)
+	}
+	return false, errUsage
+}
+
+func (h *chat) groupCommand(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return errUsage
+	}
+	verb, args := args[0], args[1:]
+	if verb == "create" {
+		if len(args) == 0 {
+			return errors.New("/group create NAME USER…")
+		}
+		members, err := parseIDs(args[1:])
+		if err != nil {
+			return err
+		}
+		g, err := h.client.Group(ctx, client.GroupCreate{Name: args[0], Members: members})
+		if err != nil {
+			return err
+		}
+		h.print.note("group %d %s is there: /group join %d, or --group=%d", g.GroupID, g.Name, g.GroupID, g.GroupID)
+		return h.enter(ctx, client.ToGroup(g.GroupID))
+	}
+	ids, err := parseIDs(args)
+	if err != nil {
+		return err
+	}
+	if verb == "join" && len(ids) == 1 {
+		if _, err := h.client.Group(ctx, client.GroupJoin{GroupID: ids[0]}); err != nil {
+			return err
+		}
+		return h.enter(ctx, client.ToGroup(ids[0]))
+	}
+	group := h.view.target().GroupID
+	if group == 0 {
+		return errors.New("you are in no group: /group join ID")
+	}
+	var request client.Request
+	switch {
+	case verb == "add" && len(ids) == 1:
+		request = client.GroupAdd{GroupID: group, User: ids[0]}
+	case verb == "remove" && len(ids) == 1:
+		request = client.GroupRemove{GroupID: group, User: ids[0]}
+	case verb == "info" && len(ids) == 0:
+		request = client.GroupInfo{GroupID: group}
+	case verb == "leave" && len(ids) == 0:
+		request = client.GroupLeave{GroupID: group}
+	default:
+		return errUsage
+	}
+	g, err := h.client.Group(ctx, request)
+	switch {
+	case err != nil:
+		return err
+	case verb == "leave":
+		h.view.enter(client.Target{})
+		h.view.release()
+		h.print.note("you have left group %d", group)
+	case g.GroupID != 0:
+		slices.Sort(g.Members)
+		h.print.note("group %d %s, owner %d, members %v", g.GroupID, g.Name, g.Owner, g.Members)
+	default:
+		h.print.note("done")
+	}
+	return nil
+}
+
+// enter moves to another conversation and shows where it stands.
+func (h *chat) enter(ctx context.Context, to client.Target) error {
+	h.view.enter(to)
+	defer h.view.release()
+	return h.showHistory(ctx, historyAtStart)
+}
+
+func parseIDs(words []string) ([]int64, error) {
+	ids := make([]int64, len(words))
+	for i, w := range words {
+		var err error
+		if ids[i], err = parseID(w); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
+}
+
+func parseID(word string) (int64, error) {
+	id, err := strconv.ParseInt(word, 10, 64)
+	if err != nil || id < 1 || id > events.MaxID {
+		return 0, fmt.Errorf("%q is no id", word)
+	}
+	return id, nil
+}

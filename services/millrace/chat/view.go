@@ -1,0 +1,183 @@
+package chat
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"millrace/events"
+	"millrace/services/client"
+)
+
+const maxShown = 10_000
+
+// view is what the user sees: the conversation it is in, and what of it has been shown. While a page of history is on
+// its way, pushes are held back, so that older messages come before newer ones.
+type view struct {
+	print *printer
+
+	mu     sync.Mutex
+	to     client.Target
+	held   []client.Push
+	hold   bool
+	newest int64 // the highest seq shown of the conversation
+	marked int64 // up to which it has been marked as read
+	shown  *simplelru.LRU[string, struct{}]
+}
+
+func newView(p *printer) *view {
+	shown, _ := simplelru.NewLRU[string, struct{}](maxShown, nil) // fails only for a size below 1
+	return &view{print: p, shown: shown}
+}
+
+func (v *view) target() client.Target {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.to
+}
+
+// is tells who the user is.
+func (v *view) is(user int64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.print.me = user
+}
+
+// enter moves to another conversation and holds back what comes until release.
+func (v *view) enter(to client.Target) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.to, v.newest, v.marked, v.hold = to, 0, 0, true
+}
+
+func (v *view) conversation() string {
+	switch {
+	case v.to.GroupID != 0:
+		return events.Group(v.to.GroupID)
+	case v.to.To != 0:
+		return events.Direct(v.print.me, v.to.To)
+	}
+	return ""
+}
+
+// page shows messages of history, those after a seq.
+func (v *view) page(messages []client.Message, after int64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, m := range messages {
+		if m.Seq > after {
+			v.show(m.PushMessage, m.Seq, "")
+		}
+	}
+}
+
+// release shows what was held back and is not shown yet.
+func (v *view) release() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	held := v.held
+	v.held, v.hold = nil, false
+	for _, p := range held {
+		v.shownPush(p)
+	}
+}
+
+func (v *view) push(p client.Push) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.hold {
+		v.held = append(v.held, p)
+		return
+	}
+	v.shownPush(p)
+}
+
+func (v *view) shownPush(p client.Push) {
+	elsewhere := p.Conversation
+	if elsewhere == v.conversation() {
+		elsewhere = ""
+	}
+	switch p.Type {
+	case events.NewMessage:
+		if p.Message != nil && !v.shown.Contains(p.Message.MessageID) {
+			v.show(*p.Message, p.Seq, elsewhere)
+		}
+	case events.MessageEdited:
+		v.print.note("a message was edited: %s", p.Content)
+	case events.MessageRecalled:
+		v.print.note("a message was recalled")
+	case events.GroupCreated:
+		v.print.note("%d created group %d", p.By, p.GroupID)
+	case events.MemberJoined:
+		v.print.note("%d joined group %d", p.User, p.GroupID)
+	case events.MemberLeft:
+		v.print.note("%d left group %d", p.User, p.GroupID)
+	case events.GroupDissolved:
+		v.print.note("group %d is no more", p.GroupID)
+	case client.TypeUserOnline:
+		v.print.note("%d is online", p.User)
+	case client.TypeUserOffline:
+		v.print.note("%d is offline", p.User)
+	case client.TypeSystemNotice:
+		v.print.note("notice: %s", p.Content)
+	case client.TypeComplete:
+		v.print.state("nothing is missing any more")
+	}
+}
+
+func (v *view) show(m events.PushMessage, seq int64, elsewhere string) {
+	v.shown.Add(m.MessageID, struct{}{})
+	if elsewhere == "" {
+		v.newest = max(v.newest, seq)
+	}
+	v.print.message(m, elsewhere)
+}
+
+// unmarked returns the read mark that is due, if one is.
+func (v *view) unmarked() (client.Read, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.newest <= v.marked {
+		return client.Read{}, false
+	}
+	v.marked = v.newest
+	return client.Read{Conversation: v.conversation(), Seq: v.newest}, true
+}
+
+// showHistory shows the newest messages of the conversation.
+func (h *chat) showHistory(ctx context.Context, limit int) error {
+	h.view.mu.Lock()
+	conversation := h.view.conversation()
+	h.view.mu.Unlock()
+	page, err := h.client.History(ctx, client.History{Conversation: conversation, Limit: limit})
+	if err != nil {
+		return err
+	}
+	h.view.page(page.Messages, 0)
+	return nil
+}
+
+// catchUp shows from history what was missed after the newest message shown.
+func (h *chat) catchUp(ctx context.Context) error {
+	h.view.mu.Lock()
+	after, conversation := h.view.newest, h.view.conversation()
+	h.view.hold = true
+	h.view.mu.Unlock()
+	defer h.view.release()
+	if after == 0 || conversation == "" {
+		return nil
+	}
+	for {
+		page, err := h.client.History(ctx, client.History{Conversation: conversation, AfterSeq: &after, Limit: 200})
+		if err != nil {
+			return err
+		}
+		h.view.page(page.Messages, after)
+		if !page.More || len(page.Messages) == 0 {
+			return nil
+		}
+		after = slices.MaxFunc(page.Messages, func(a, b client.Message) int { return int(a.Seq - b.Seq) }).Seq
+	}
+}

@@ -1,0 +1,91 @@
+package proof
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	// chaosTraffic is for how long clients send in a run; every fault is over before.
+	chaosTraffic = 24 * time.Second
+	// chaosEvery is the mean time between the beginnings of two faults.
+	chaosEvery = 1200 * time.Millisecond
+)
+
+// harm is a kind of fault.
+type harm string
+
+const (
+	killed   harm = "kill -9"       // a process, started again after the duration
+	frozen   harm = "SIGSTOP"       // a process, until SIGCONT
+	renewed  harm = "restart"       // a process that is asked to stop, and started again at once
+	joined   harm = "joins, leaves" // one more storage worker
+	cutOff   harm = "cut off"       // a gateway from a message node
+	slowed   harm = "slow"          // what a message node tells a gateway
+	dropped  harm = "client cut"    // and cut once more in the middle of what it missed
+	stalled  harm = "slow reader"   // a client that reads nothing
+	garbled  harm = "garbage"       // frames and bytes that are none, on sockets of their own
+	repeated harm = "sent twice"    // one message over both gateways at once, again and again
+)
+
+// fault is one step of a schedule: from a time after the beginning of the traffic, for a duration, to a process, a proxy
+// or a client.
+type fault struct {
+	At     time.Duration `json:"at"`
+	For    time.Duration `json:"for"`
+	Harm   harm          `json:"harm"`
+	Target string        `json:"target"`
+	index  int           // of the proxy, of the client, or among the faults
+	bytes  int           // after which a client is cut again
+}
+
+func (f fault) String() string {
+	return fmt.Sprintf("%6.1f s  %s %s for %.1f s", f.At.Seconds(), f.Harm, f.Target, f.For.Seconds())
+}
+
+// schedule draws the faults of a run. Several may hold at a time, but one process has one at a time.
+func schedule(seed uint64, broker string, proxies, clients int) []fault {
+	random := rand.New(rand.NewPCG(seed, 0))
+	between := func(least, most time.Duration) time.Duration {
+		return least + time.Duration(random.Int64N(int64(most-least))).Truncate(time.Millisecond)
+	}
+	processes := []string{"message-1", "message-2", "connect-1", "connect-2", "storage-1", "storage-2", "worker", broker}
+	busy := map[string]time.Duration{}
+	var faults []fault
+	for at := between(time.Second, 2*time.Second); ; at += between(chaosEvery/2, chaosEvery*3/2) {
+		f := fault{At: at, For: between(time.Second, 6*time.Second)}
+		if at+f.For > chaosTraffic-2*time.Second {
+			return faults
+		}
+		switch draw := random.IntN(100); {
+		case draw < 55:
+			f.Harm = []harm{killed, killed, frozen, renewed}[random.IntN(4)]
+			f.Target = processes[random.IntN(len(processes))]
+			switch f.Harm {
+			case killed:
+				f.For = between(0, 3*time.Second)
+			case renewed:
+				f.For = 0
+			}
+		case draw < 60:
+			f.Harm, f.Target = joined, "storage-3"
+		case draw < 75:
+			f.Harm, f.index = []harm{cutOff, slowed}[random.IntN(2)], random.IntN(proxies)
+			f.Target = fmt.Sprintf("proxy %d", f.index)
+		case draw < 92:
+			f.Harm, f.index = []harm{dropped, stalled}[random.IntN(2)], random.IntN(clients)
+			f.Target, f.bytes = fmt.Sprintf("client %d", f.index), 1+random.IntN(6000)
+		case draw < 96:
+			f.Harm, f.Target = garbled, "gateways"
+		default:
+			f.Harm, f.Target, f.index = repeated, "gateways", len(faults)
+		}
+		if busy[f.Target] > at {
+			continue
+		}
+		// A process that starts is ready after a moment, Apache Kafka after some seconds.
+		busy[f.Target] = at + f.For + 4*time.Second
+		faults = append(faults, f)
+	}
+}

@@ -1,0 +1,143 @@
+package proof
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+)
+
+// How task chaos runs TestChaos.
+var (
+	chaosSeeds = flag.Int("chaos.seeds", 0, "runs of chaos, each with the next seed")
+	chaosFirst = flag.Uint64("chaos.first", 0, "the first seed; 0: drawn")
+	chaosLog   = flag.String("chaos.log", "kfake", "broker: kfake or kafka")
+	chaosJSON  = flag.String("chaos.json", "", "file that gets a line of JSON per run")
+)
+
+// chaosRun is what a run came to.
+type chaosRun struct {
+	Seed     uint64         `json:"seed"`
+	Log      string         `json:"log"`
+	Accepted int            `json:"accepted"`
+	Changed  int            `json:"changed"`
+	Moved    int            `json:"members_moved"`
+	Reloaded int            `json:"reloaded"` // clients that had missed more than is resumed
+	Failed   bool           `json:"failed"`
+	Faults   []chaosOutcome `json:"faults"`
+}
+
+// chaosOutcome is how long after a fault began everybody had a message acknowledged and was shown one that was sent after
+// its beginning, in seconds; 0: not within the traffic.
+type chaosOutcome struct {
+	fault
+	AckedAfter     float64 `json:"acked_after"`
+	DeliveredAfter float64 `json:"delivered_after"`
+}
+
+// Processes, networks and clients fail as the seed says while clients send, edit, recall, join and leave; in the end
+// nothing may be lost, doubled, out of order, or different for anybody. The same seed gives the same faults.
+func TestChaos(t *testing.T) {
+	if *chaosSeeds == 0 {
+		t.Skip("takes 40 s a seed: task chaos runs it")
+	}
+	first := *chaosFirst
+	if first == 0 {
+		first = uint64(time.Now().UnixNano()) % 1_000_000
+	}
+	for seed := first; seed < first+uint64(*chaosSeeds); seed++ {
+		t.Run(fmt.Sprintf("%s/seed=%d", *chaosLog, seed), func(t *testing.T) { runChaos(t, seed) })
+	}
+}
+
+func runChaos(t *testing.T, seed uint64) {
+	var c *cluster
+	broker := "broker"
+	if *chaosLog == "kafka" {
+		broker = "kafka-1"
+		c = startSplitOnKafka(t)
+	} else {
+		c = startSplitCluster(t)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), chaosTraffic+5*Healing)
+	defer cancel()
+	crowd := StartCrowd(ctx, t, c.gateways)
+	traffic, quiet := context.WithCancel(ctx)
+	defer quiet()
+	crowd.welcomeGuests(ctx, c.gateways, traffic.Done())
+
+	run := &chaosRun{Seed: seed, Log: *chaosLog}
+	defer func() {
+		run.Accepted, run.Changed, run.Failed = crowd.Journal.AckedCount(), crowd.Journal.AgreedCount(), t.Failed()
+		run.Moved, run.Reloaded = crowd.moved, crowd.reloads()
+		run.tell(t)
+	}()
+	faults := schedule(seed, broker, len(c.proxies), len(crowd.Talkers))
+	require.NoError(t, run.suffer(ctx, t, &chaos{c, crowd}, faults))
+	quiet()
+	crowd.End(ctx)
+	require.Greater(t, crowd.Journal.AckedCount(), 500)
+	c.stopAll()
+}
+
+// suffer goes through the schedule and returns when the traffic is to end and everything is healed.
+func (r *chaosRun) suffer(ctx context.Context, t *testing.T, c *chaos, faults []fault) error {
+	var inflicted errgroup.Group
+	var mu sync.Mutex
+	var measured []*watch
+	begin := time.Now()
+	for _, f := range faults {
+		Wait(ctx, f.At-time.Since(begin))
+		t.Log(f)
+		mu.Lock()
+		measured = append(measured, c.crowd.watches.start())
+		mu.Unlock()
+		inflicted.Go(func() error {
+			if err := c.inflict(ctx, f); err != nil {
+				return fmt.Errorf("%s: %w", f, err)
+			}
+			return nil
+		})
+	}
+	err := inflicted.Wait()
+	for _, p := range c.cluster.processes {
+		if p.name != newcomer {
+			p.awaitReady(t)
+		}
+	}
+	Wait(ctx, chaosTraffic-time.Since(begin))
+	for i, f := range faults {
+		acked, delivered := c.crowd.watches.of(measured[i])
+		r.Faults = append(r.Faults, chaosOutcome{f, acked.Seconds(), delivered.Seconds()})
+	}
+	return err
+}
+
+// tell reports the run, for people and as a line of JSON.
+func (r *chaosRun) tell(t *testing.T) {
+	slowest := chaosOutcome{}
+	if len(r.Faults) > 0 {
+		slowest = slices.MaxFunc(r.Faults, func(a, b chaosOutcome) int { return int(1000 * (a.AckedAfter - b.AckedAfter)) })
+	}
+	t.Logf("seed %d on %s: %d accepted, %d changed, %d members moved, %d clients reloaded, %d faults; slowest: acknowledged again %.1f s after %s",
+		r.Seed, r.Log, r.Accepted, r.Changed, r.Moved, r.Reloaded, len(r.Faults), slowest.AckedAfter, slowest.fault)
+	if *chaosJSON == "" {
+		return
+	}
+	line, err := json.Marshal(r)
+	require.NoError(t, err)
+	file, err := os.OpenFile(*chaosJSON, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	require.NoError(t, err)
+	_, err = file.Write(append(line, '\n'))
+	assert.NoError(t, err)
+	assert.NoError(t, file.Close())
+}

@@ -1,0 +1,154 @@
+package proof
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
+)
+
+// cluster is the system as separate processes over one data directory: brokers, two message nodes, two gateways and a
+// worker that runs the audit handler.
+type cluster struct {
+	t         *testing.T
+	dataDir   string
+	processes []*process // brokers first
+	brokers   int        // how many of them are brokers
+	log       []string   // where these are
+	gateways  []string   // URLs
+
+	// split gives storing to two workers of their own, and puts a proxy between each gateway and each message node.
+	split   bool
+	proxies []*toxiproxy.Proxy
+}
+
+// startCluster starts everything on one embedded broker.
+func startCluster(t *testing.T) *cluster {
+	t.Helper()
+	c := &cluster{t: t, dataDir: t.TempDir()}
+	c.startEmbedded()
+	return c
+}
+
+func (c *cluster) startEmbedded(flags ...string) {
+	c.t.Helper()
+	free := FreeAddresses(c.t, 2)
+	c.addEmbedded(free[0], free[1])
+	c.startOn(c.t, free[:1], flags...)
+}
+
+func (c *cluster) addEmbedded(address, admin string) {
+	c.add("broker", readyURL(admin), "broker", "--data-dir="+c.dataDir, "--embedded-kafka-addr="+address, "--admin-addr="+admin)
+}
+
+// newcomer is a storage worker that is not started with the others.
+const newcomer = "storage-3"
+
+// startSplitCluster starts everything on one embedded broker, with storage workers and proxies.
+func startSplitCluster(t *testing.T) *cluster {
+	t.Helper()
+	c := &cluster{t: t, dataDir: t.TempDir(), split: true}
+	c.startEmbedded()
+	return c
+}
+
+// startOn starts the brokers, which were added, and everything else on them. Flags are for those that create topics, and
+// win over the usual ones.
+func (c *cluster) startOn(t *testing.T, brokers []string, flags ...string) {
+	t.Helper()
+	t.Cleanup(c.killAll)
+	c.startAll(t, c.processes)
+	c.brokers, c.log = len(c.processes), brokers
+	free := FreeAddresses(t, 12)
+	messages := free[:2]
+	flags = append([]string{"--data-dir=" + c.dataDir, "--kafka-brokers=" + strings.Join(brokers, ",")}, flags...)
+	handlers := []string{"--handlers=storage,push"}
+	if c.split {
+		handlers = []string{"--handlers=push"}
+	}
+	for i, address := range messages {
+		admin := free[2+i]
+		c.add(fmt.Sprintf("message-%d", i+1), readyURL(admin), slices.Concat(
+			[]string{"message", "--message-addr=" + address, "--admin-addr=" + admin}, handlers, flags)...)
+	}
+	if c.split {
+		for i, admin := range free[9:11] {
+			c.add(fmt.Sprintf("storage-%d", i+1), readyURL(admin),
+				append([]string{"worker", "--handlers=storage", "--admin-addr=" + admin}, flags...)...)
+		}
+	}
+	for i, address := range free[4:6] {
+		admin := free[6+i]
+		reached := messages
+		if c.split {
+			reached = c.proxied(fmt.Sprintf("connect-%d", i+1), messages)
+		}
+		c.add(fmt.Sprintf("connect-%d", i+1), readyURL(admin), "connect", "--jwt-secret="+Secret,
+			"--connect-addr="+address, "--message-addrs="+strings.Join(reached, ","), "--admin-addr="+admin)
+		c.gateways = append(c.gateways, "ws://"+address+"/ws")
+	}
+	c.add("worker", readyURL(free[8]), append([]string{"worker", "--handlers=audit", "--admin-addr=" + free[8]}, flags...)...)
+	c.startAll(t, c.processes[c.brokers:])
+	if c.split {
+		c.add(newcomer, readyURL(free[11]), append([]string{"worker", "--handlers=storage", "--admin-addr=" + free[11]}, flags...)...)
+	}
+}
+
+// startAll starts processes and waits until they are ready.
+func (c *cluster) startAll(t *testing.T, processes []*process) {
+	t.Helper()
+	for _, p := range processes {
+		p.start(t)
+	}
+	for _, p := range processes {
+		p.awaitReady(t)
+	}
+}
+
+func (c *cluster) add(name, ready string, args ...string) {
+	c.processes = append(c.processes, &process{
+		name: name, ready: ready, args: append(args, "--log-level=warn"), log: filepath.Join(c.dataDir, name+".log"),
+	})
+}
+
+func (c *cluster) named(name string) *process {
+	for _, p := range c.processes {
+		if p.name == name {
+			return p
+		}
+	}
+	c.t.Fatalf("no process %s", name)
+	return nil
+}
+
+func (c *cluster) killAll() {
+	for _, p := range c.processes {
+		p.kill()
+	}
+	if !c.t.Failed() {
+		return
+	}
+	for _, p := range c.processes {
+		log, _ := os.ReadFile(p.log)
+		c.t.Logf("the end of the log of %s:\n%s", p.name, log[max(0, len(log)-20_000):])
+	}
+}
+
+// stopAll stops the processes like Ctrl-C does, gateways first and the broker last. Of several brokers the last ones could
+// not leave in order for want of a quorum.
+func (c *cluster) stopAll() {
+	names := []string{"connect-1", "connect-2", "worker", "message-1", "message-2"}
+	if c.split {
+		names = append(names, "storage-1", "storage-2")
+	}
+	for _, name := range names {
+		c.named(name).stop(c.t)
+	}
+	if c.brokers == 1 {
+		c.processes[0].stop(c.t)
+	}
+}

@@ -1,0 +1,38 @@
+package proof
+
+import (
+	"context"
+	"flag"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// DoHarm is how task test:harm runs the tests that do one kind of harm each and take more than some seconds. The oracle or
+// a count decides; times are only told.
+var DoHarm = flag.Bool("harm", false, "run the tests that do harm for longer")
+
+// NeedsHarm skips the test unless the flag -harm is set.
+func NeedsHarm(t *testing.T) {
+	t.Helper()
+	if !*DoHarm {
+		t.Skip("takes longer: task test:harm runs it")
+	}
+}
+
+// EventuallyTrue waits until something holds, and tells how long it took.
+func EventuallyTrue(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	begin := time.Now()
+	require.Eventually(t, holds, Healing, 10*time.Millisecond, what)
+	t.Logf("%s after %s", what, time.Since(begin).Round(time.Millisecond))
+}
+
+// Wait returns after the duration or when the context ends.
+func Wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}

@@ -1,0 +1,125 @@
+package proof
+
+import (
+	"context"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/events"
+	"millrace/infra/store/sqlite"
+	"millrace/services/client"
+)
+
+// Processes are killed at the points at which a crash could lose or double: after a record was published and before that
+// was answered, after it was stored and before that was acknowledged, after it was delivered and before that was. Each is
+// frozen to see that it is there, and killed only then.
+func TestHarmKilledBetweenOneStepAndTheNext(t *testing.T) {
+	NeedsHarm(t)
+	t.Parallel()
+	c := startSplitCluster(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*Healing)
+	defer cancel()
+	crowd := StartCrowd(ctx, t, c.gateways)
+	p := crowd.Probe(ctx, Alice+500, c.gateways[0])
+	crowd.GoesOn("before")
+
+	c.killBetweenPublishAndAnswer(ctx, crowd, p)
+	c.killBetweenStoreAndCommit(ctx, crowd, p)
+	c.killBetweenDeliverAndAck(ctx, crowd, p)
+	p.End(ctx, t)
+	crowd.End(ctx)
+	c.stopAll()
+}
+
+// The answers to the probe's gateway are held back until another client has been shown what was sent.
+func (c *cluster) killBetweenPublishAndAnswer(ctx context.Context, crowd *Crowd, p *Probe) {
+	c.t.Helper()
+	witness := crowd.Probe(ctx, p.ID+1, c.gateways[1])
+	conversation := events.Direct(p.ID, witness.ID)
+	crowd.Journal.Members(conversation, p.ID, witness.ID)
+	var heals []func() error
+	for _, proxy := range c.proxies[:2] {
+		heal, err := swallow(ctx, proxy, "downstream")
+		require.NoError(c.t, err)
+		heals = append(heals, heal)
+	}
+	answered := make(chan error, 1)
+	go func() { answered <- p.Say(ctx, client.ToUser(witness.ID), "held back") }()
+	witness.sees(c.t)
+	require.Empty(c.t, answered, "the answer was not held back")
+	c.named("message-1").kill()
+	c.named("message-2").kill()
+	for _, heal := range heals {
+		require.NoError(c.t, heal())
+	}
+	c.bringBack(crowd, "message-1", "message-2")
+	require.NoError(c.t, <-answered)
+	require.NoError(c.t, p.untilWhole(ctx, conversation))
+	p.sees(c.t)
+	require.Empty(c.t, p.shown, "shown once, to its sender")
+	require.Empty(c.t, witness.shown, "and to the other")
+	witness.End(ctx, c.t)
+}
+
+func (c *cluster) killBetweenStoreAndCommit(ctx context.Context, crowd *Crowd, p *Probe) {
+	c.t.Helper()
+	db, err := sqlite.Open(ctx, filepath.Join(c.dataDir, "millrace.db"))
+	require.NoError(c.t, err)
+	defer func() { require.NoError(c.t, db.Close()) }()
+	c.killAt(ctx, crowd, p, "storage-consumer-group", []string{"storage-1", "storage-2"}, func(seq int64) {
+		require.Eventually(c.t, func() bool {
+			stored, err := db.Stored(ctx)
+			return err == nil && stored[p.partition] >= seq
+		}, Healing, time.Millisecond)
+	})
+}
+
+func (c *cluster) killBetweenDeliverAndAck(ctx context.Context, crowd *Crowd, p *Probe) {
+	c.t.Helper()
+	c.killAt(ctx, crowd, p, "push-consumer-group", []string{"message-1", "message-2"}, func(int64) {})
+}
+
+// killAt has the probe send until the processes are caught, after the step and before the group has acknowledged it.
+func (c *cluster) killAt(ctx context.Context, crowd *Crowd, p *Probe, group string, processes []string, step func(seq int64)) {
+	c.t.Helper()
+	for tries := 1; ; tries++ {
+		require.Less(c.t, tries, 100, "never caught before it acknowledged")
+		require.NoError(c.t, p.next(ctx))
+		seq := p.sees(c.t).Seq
+		step(seq)
+		for _, name := range processes {
+			c.named(name).signal(c.t, syscall.SIGSTOP)
+		}
+		if at := c.committed(ctx, group, p.partition); at < seq {
+			c.t.Logf("%s is at %d, the step at %d, try %d", group, at, seq, tries)
+			for _, name := range processes {
+				c.named(name).kill()
+			}
+			c.bringBack(crowd, processes...)
+			EventuallyTrue(c.t, "the step has been taken again", func() bool { return c.committed(ctx, group, p.partition) >= seq })
+			return
+		}
+		for _, name := range processes {
+			c.named(name).signal(c.t, syscall.SIGCONT)
+		}
+	}
+}
+
+// bringBack starts processes that were killed and waits until the crowd is served as before.
+func (c *cluster) bringBack(crowd *Crowd, processes ...string) {
+	c.t.Helper()
+	watch := crowd.watches.start()
+	for _, name := range processes {
+		c.named(name).start(c.t)
+	}
+	require.Eventually(c.t, func() bool {
+		acked, delivered := crowd.watches.of(watch)
+		return acked > 0 && delivered > 0
+	}, Healing, 10*time.Millisecond)
+	acked, delivered := crowd.watches.of(watch)
+	c.t.Logf("%v killed: everybody was answered again after %s and shown again after %s", processes, acked, delivered)
+}

@@ -1,0 +1,77 @@
+package proof
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"millrace/events"
+)
+
+// metric is the sum of a metric's values in the process, over all labels that contain each of the parts.
+func (p *process) metric(t *testing.T, name string, parts ...string) float64 {
+	t.Helper()
+	sum := 0.0
+	for line := range strings.Lines(Scrape(t, strings.Replace(p.ready, "/readyz", "/metrics", 1))) {
+		labels, value, ok := strings.Cut(strings.TrimSpace(line), " ")
+		rest, named := strings.CutPrefix(labels, name)
+		if !ok || !named || rest != "" && rest[0] != '{' {
+			continue
+		}
+		for _, part := range parts {
+			named = named && strings.Contains(rest, part)
+		}
+		if named {
+			n, err := strconv.ParseFloat(value, 64)
+			require.NoError(t, err)
+			sum += n
+		}
+	}
+	return sum
+}
+
+// heapInUse is how many bytes the process holds of objects that are in use, after collecting garbage.
+func (p *process) heapInUse(t *testing.T) float64 {
+	t.Helper()
+	Scrape(t, strings.Replace(p.ready, "/readyz", "/debug/pprof/heap?gc=1", 1))
+	return p.metric(t, "go_memstats_heap_alloc_bytes")
+}
+
+// count is how often the process has logged the text since it was started first.
+func (p *process) count(t *testing.T, text string) int {
+	t.Helper()
+	log, err := os.ReadFile(p.log)
+	require.NoError(t, err)
+	return bytes.Count(log, []byte(text))
+}
+
+func (p *process) signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(s))
+}
+
+// committed is up to where, as a seq, the group has acknowledged the partition.
+func (c *cluster) committed(ctx context.Context, group string, partition int32) int64 {
+	c.t.Helper()
+	_, broker, ok := strings.Cut(strings.Join(c.processes[0].args, " "), "--embedded-kafka-addr=")
+	require.True(c.t, ok)
+	broker, _, _ = strings.Cut(broker, " ")
+	admin, err := kgo.NewClient(kgo.SeedBrokers(broker))
+	require.NoError(c.t, err)
+	defer admin.Close()
+	offsets, err := kadm.NewClient(admin).FetchOffsets(ctx, group)
+	require.NoError(c.t, err)
+	at, ok := offsets.Lookup(events.TopicMessages, partition)
+	if !ok {
+		return 0
+	}
+	return at.At
+}

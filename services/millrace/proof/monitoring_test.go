@@ -1,0 +1,148 @@
+package proof
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"millrace/events"
+	"millrace/services/client"
+)
+
+// garbage is how many records are produced that nobody can decode.
+const garbage = 200
+
+// A real Prometheus looks at real processes: every panel shows something, and every alert fires when its cause is there,
+// not before, and ends with it.
+func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
+	c := startCluster(t)
+	m := startMonitor(t, prometheusPath(t), c)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*Healing)
+	defer cancel()
+	crowd := StartCrowd(ctx, t, c.gateways)
+	crowd.GoesOn("watched")
+	a := Join(t, c.gateways[0], Alice+100, nil)
+	a.Sends(t, client.ToUser(Bob+100), "hello")
+	require.NoError(t, a.Close())
+	m.awaitPanels(t)
+
+	alerts := []struct{ name, where string }{
+		{"MillraceTargetDown", `job="worker"`},
+		{"MillraceConsumerLag", `group="audit-consumer-group"`},
+		{"MillracePoisoned", `topic="message-events"`},
+		{"MillraceHandlerFailing", `handler="storage"`},
+		{"MillracePublishErrors", `topic="message-events"`},
+		{"MillraceBrokerAway", `job="message"`},
+	}
+	rules := m.alertRules(t)
+	require.Len(t, rules, len(alerts), "every alert has a cause below")
+	for _, alert := range alerts {
+		require.Contains(t, rules, alert.name)
+		require.Empty(t, rules[alert.name])
+	}
+	require.Empty(t, m.query(t, `count_over_time(ALERTS{alertstate="firing"}[1h])`), "nothing has gone wrong yet")
+
+	worker, broker := c.named("worker"), c.named("broker")
+	worker.stop(t)
+	produceUndecodable(t, c.log, garbage)
+	for _, alert := range alerts[:4] {
+		m.awaitFired(t, alert.name, alert.where)
+	}
+	require.Empty(t, m.query(t, `count_over_time(ALERTS{alertname=~"MillracePublishErrors|MillraceBrokerAway"}[1h])`), "the broker is there")
+	broker.stop(t)
+	for _, alert := range alerts[4:] {
+		m.awaitFired(t, alert.name, alert.where)
+	}
+
+	broker.start(t)
+	worker.start(t)
+	crowd.End(ctx)
+	handlers := 3 // storage, push and audit
+	Await(t, func() bool {
+		return m.shows(t, fmt.Sprintf("max(millrace_poison_backlog_records) >= %d", handlers*garbage)) &&
+			m.shows(t, "max(millrace_consumer_lag_records) == 0")
+	}, "everything is handled or poisoned")
+	path, err := built.path()
+	require.NoError(t, err)
+	said, err := exec.CommandContext(ctx, path, "poison", "discard", "--all", "--kafka-brokers="+strings.Join(c.log, ",")).CombinedOutput()
+	t.Logf("%s", said)
+	require.NoError(t, err)
+	Await(t, func() bool { return !m.shows(t, `ALERTS{alertstate="firing"}`) }, "all is over")
+	c.stopAll()
+}
+
+// panels are the expressions of all Grafana dashboards by where they are shown.
+func panels(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(deployed, "grafana/dashboards/*.json"))
+	require.NoError(t, err)
+	exprs := map[string]string{}
+	for _, file := range files {
+		var dashboard struct {
+			Title  string
+			Panels []struct {
+				ID      int
+				Title   string
+				Targets []struct{ RefID, Expr string }
+			}
+		}
+		require.NoError(t, json.Unmarshal([]byte(readDeployed(t, "grafana/dashboards/"+filepath.Base(file))), &dashboard))
+		for _, panel := range dashboard.Panels {
+			for _, target := range panel.Targets {
+				require.NotContains(t, target.Expr, "$", "nobody has put a value in the place of the variable")
+				exprs[fmt.Sprintf("%s / %d %s / %s", dashboard.Title, panel.ID, panel.Title, target.RefID)] = target.Expr
+			}
+		}
+	}
+	require.NotEmpty(t, exprs)
+	return exprs
+}
+
+// shows reports whether the expression has a number to show.
+func (m *monitor) shows(t *testing.T, expr string) bool {
+	t.Helper()
+	return slices.ContainsFunc(m.query(t, expr), func(s sample) bool { return s.Value[1] != "NaN" })
+}
+
+// awaitPanels waits until every expression of every panel shows something.
+func (m *monitor) awaitPanels(t *testing.T) {
+	t.Helper()
+	empty := panels(t)
+	for begin := time.Now(); len(empty) > 0 && time.Since(begin) < Healing; Wait(t.Context(), 100*time.Millisecond) {
+		maps.DeleteFunc(empty, func(_, expr string) bool { return m.shows(t, expr) })
+	}
+	for where, expr := range empty {
+		t.Errorf("%s shows nothing: %s", where, expr)
+	}
+	require.Empty(t, empty)
+}
+
+// awaitFired waits until the alert has been firing, be it over again.
+func (m *monitor) awaitFired(t *testing.T, alert, where string) {
+	t.Helper()
+	begin := time.Now()
+	expr := fmt.Sprintf(`count_over_time(ALERTS{alertstate="firing",alertname=%q,%s}[1h])`, alert, where)
+	Await(t, func() bool { return m.shows(t, expr) }, alert+" fires")
+	t.Logf("%s fired after %s", alert, time.Since(begin).Round(time.Millisecond))
+}
+
+func produceUndecodable(t *testing.T, brokers []string, n int) {
+	t.Helper()
+	producer, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
+	require.NoError(t, err)
+	defer producer.Close()
+	for range n {
+		record := &kgo.Record{Topic: events.TopicMessages, Value: []byte("undecodable")}
+		require.NoError(t, producer.ProduceSync(t.Context(), record).FirstErr())
+	}
+}

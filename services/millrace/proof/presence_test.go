@@ -1,0 +1,35 @@
+package proof
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A gateway that is killed takes its users with it, and brings them back with itself.
+func TestPresenceSpansGatewaysAndOutlivesNodes(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t)
+	a := Join(t, c.gateways[0], Alice, nil)
+	b := Join(t, c.gateways[1], Bob, nil)
+	require.Eventually(t, func() bool { // both gateways are attached to the same node by then
+		return slices.Equal([]int64{Bob}, a.Online(t, Bob, Carol))
+	}, Patience, 10*time.Millisecond)
+
+	message := c.named("message-1")
+	message.kill()
+	message.start(t)
+	message.awaitReady(t)
+	require.Equal(t, []int64{Bob}, a.Online(t, Bob, Carol), "one of the push nodes was away")
+
+	gateway := c.named("connect-2")
+	gateway.kill()
+	require.EqualValues(t, Bob, a.Sees(t, "user_offline").User)
+	gateway.start(t)
+	require.EqualValues(t, Bob, a.Sees(t, "user_online").User)
+	require.NoError(t, a.Close())
+	require.NoError(t, b.Close())
+	c.stopAll()
+}

@@ -1,0 +1,59 @@
+package proof
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/events"
+	"millrace/services/client"
+)
+
+// Probe is a client of the crowd that sends to itself, one message at a time.
+type Probe struct {
+	*talker
+	Conversation string
+	partition    int32
+	shown        chan client.Push
+	sends        int
+}
+
+// Probe connects a user of its own, whom the journal follows like the crowd.
+func (c *Crowd) Probe(ctx context.Context, id int64, url string) *Probe {
+	c.t.Helper()
+	p := &Probe{talker: &talker{ID: id, url: url, journal: c.Journal}, shown: make(chan client.Push, 1000)}
+	p.Conversation = events.Direct(id, id)
+	p.partition = events.Partition(p.Conversation, events.DefaultPartitions)
+	p.heard = func(push client.Push) { p.shown <- push }
+	c.Journal.Members(p.Conversation, id)
+	require.NoError(c.t, p.connect(ctx))
+	return p
+}
+
+// next says one more message.
+func (p *Probe) next(ctx context.Context) error {
+	p.sends++
+	return p.Say(ctx, client.ToUser(p.ID), fmt.Sprintf("%d-%d", p.ID, p.sends))
+}
+
+// sees is the next push that the probe is shown.
+func (p *Probe) sees(t *testing.T) client.Push {
+	t.Helper()
+	select {
+	case push := <-p.shown:
+		return push
+	case <-time.After(Healing):
+		require.FailNow(t, "not seen", "probe %d", p.ID)
+		return client.Push{}
+	}
+}
+
+// End waits until the probe's conversation is whole and leaves.
+func (p *Probe) End(ctx context.Context, t *testing.T) {
+	t.Helper()
+	require.NoError(t, p.untilWhole(ctx, p.Conversation))
+	require.NoError(t, p.Client.Close())
+}

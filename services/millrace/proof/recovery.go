@@ -1,0 +1,83 @@
+package proof
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// watches measure after a fault how long it takes until everybody had a message acknowledged, and was shown one, that was
+// sent after the fault. Methods of a nil pointer do nothing.
+type watches struct {
+	users []int64
+
+	mu   sync.Mutex
+	at   map[string]time.Time // when the messages were sent, by client_msg_id
+	open []*watch
+}
+
+// watch is the measurement of one fault.
+type watch struct {
+	begin     time.Time
+	unacked   map[int64]bool
+	unshown   map[int64]bool
+	acked     time.Duration // 0: not yet
+	delivered time.Duration
+}
+
+// start measures from now on.
+func (w *watches) start() *watch {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := &watch{begin: time.Now(), unacked: map[int64]bool{}, unshown: map[int64]bool{}}
+	for _, user := range w.users {
+		m.unacked[user], m.unshown[user] = true, true
+	}
+	w.open = append(w.open, m)
+	return m
+}
+
+// of is what was measured so far; 0: not yet.
+func (w *watches) of(m *watch) (acked, delivered time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return m.acked, m.delivered
+}
+
+func (w *watches) sent(id string) {
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.at == nil {
+		w.at = map[string]time.Time{}
+	}
+	w.at[id] = time.Now()
+}
+
+func (w *watches) acked(user int64, id string) {
+	w.tick(user, id, func(m *watch) (map[int64]bool, *time.Duration) { return m.unacked, &m.acked })
+}
+
+func (w *watches) shown(user int64, id string) {
+	w.tick(user, id, func(m *watch) (map[int64]bool, *time.Duration) { return m.unshown, &m.delivered })
+}
+
+func (w *watches) tick(user int64, id string, part func(*watch) (map[int64]bool, *time.Duration)) {
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range w.open {
+		waiting, took := part(m)
+		if !waiting[user] || w.at[id].Before(m.begin) {
+			continue
+		}
+		if delete(waiting, user); len(waiting) == 0 {
+			*took = time.Since(m.begin)
+		}
+	}
+	w.open = slices.DeleteFunc(w.open, func(m *watch) bool { return m.acked > 0 && m.delivered > 0 })
+}

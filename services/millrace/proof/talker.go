@@ -1,0 +1,263 @@
+package proof
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"millrace/events"
+	"millrace/services/client"
+	"millrace/services/millrace/proof/oracle"
+)
+
+// talker is a client that sends and journals all it sees.
+type talker struct {
+	ID      int64
+	url     string
+	journal *oracle.Journal
+	Client  *client.Client
+	network network                     // what its connections run over
+	watches *watches                    // that wait for its next message; may be nil
+	heard   func(client.Push)           // is told of every push, if set
+	left    atomic.Pointer[func(error)] // is told why a connection ended, if set
+	diary   diary
+	loaded  map[string]bool // messages that history told after too much was missed: they may still come as pushes
+	reloads atomic.Int64    // how often it was too much
+}
+
+func (k *talker) connect(ctx context.Context) (err error) {
+	again := false
+	k.Client, err = client.Dial(ctx, client.Config{
+		URL: k.url, Token: Token(k.ID), NetDial: k.network.dial,
+		OnPush: k.note,
+		OnConnect: func(session client.Connected) {
+			k.diary.note("connected, recovered %t, complete %t", session.Recovered, session.Complete)
+			if !session.Recovered && again {
+				k.reload(ctx)
+			}
+			again = true
+		},
+		OnDisconnect: func(err error, retryIn time.Duration) {
+			k.diary.note("away, again in %s: %v", retryIn, err)
+			if left := k.left.Load(); left != nil {
+				(*left)(err)
+			}
+		},
+		OnViolation: func(what string) { k.journal.Reported(fmt.Sprintf("user %d: %s", k.ID, what)) },
+	})
+	return err
+}
+
+// note journals a push that says something about a conversation.
+func (k *talker) note(p client.Push) {
+	if k.heard != nil {
+		defer k.heard(p)
+	}
+	pos, err := events.ParsePosition(p.Pos)
+	if err != nil && p.Pos != "" {
+		k.journal.Reported(err.Error())
+	}
+	switch p.Type {
+	case events.NewMessage:
+		if k.loaded[p.Message.MessageID] {
+			return
+		}
+		m := seen(p.Seq, p.Message)
+		m.Ahead = p.Pos == ""
+		k.journal.Shown(p.Conversation, k.ID, m)
+		k.watches.shown(k.ID, p.Message.ClientMsgID)
+	case events.MessageEdited:
+		k.journal.Changed(p.Conversation, k.ID, pos.Seq, oracle.Change{MessageID: p.MessageID, Content: p.Content})
+	case events.MessageRecalled:
+		k.journal.Changed(p.Conversation, k.ID, pos.Seq, oracle.Change{MessageID: p.MessageID, Recalled: true})
+	case events.MemberJoined:
+		k.journal.Joined(events.Group(p.GroupID), pos.Seq, p.User)
+	case events.MemberLeft:
+		k.journal.Left(events.Group(p.GroupID), pos.Seq, p.User)
+	}
+}
+
+func seen(seq int64, m *events.PushMessage) oracle.Message {
+	return oracle.Message{
+		ID: m.MessageID, ClientMsgID: m.ClientMsgID, From: m.From, Seq: seq, Content: m.Content, Recalled: m.Recalled,
+	}
+}
+
+// talk sends by turns to the targets until the time is over, and returns when all is answered.
+func (k *talker) talk(ctx context.Context, targets []client.Target, until <-chan struct{}) error {
+	var answers errgroup.Group
+	ticker := time.NewTicker(sendEvery)
+	defer ticker.Stop()
+	for i := 0; ; i++ {
+		select {
+		case <-ticker.C:
+		case <-until:
+			return answers.Wait()
+		}
+		target := targets[i%len(targets)]
+		conversation := events.Direct(k.ID, target.To)
+		if target.GroupID != 0 {
+			conversation = events.Group(target.GroupID)
+		}
+		id := fmt.Sprintf("%d-%d", k.ID, i)
+		k.journal.Sent(conversation, k.ID, id)
+		k.watches.sent(id)
+		sending := k.Client.Post(ctx, client.Send{Target: target, Content: id, ClientMsgID: id})
+		answers.Go(func() error {
+			sent, err := sending.Wait()
+			if err != nil {
+				return fmt.Errorf("send %s: %w", id, err)
+			}
+			k.journal.Acked(conversation, k.ID, id, sent.MessageID)
+			k.watches.acked(k.ID, id)
+			return k.change(ctx, i, conversation, sent.MessageID)
+		})
+	}
+}
+
+// Say sends one message and journals it.
+func (k *talker) Say(ctx context.Context, target client.Target, id string) error {
+	conversation := events.Direct(k.ID, target.To)
+	if target.GroupID != 0 {
+		conversation = events.Group(target.GroupID)
+	}
+	k.journal.Sent(conversation, k.ID, id)
+	sent, err := k.Client.Send(ctx, client.Send{Target: target, Content: id, ClientMsgID: id})
+	if err != nil {
+		return fmt.Errorf("send %s: %w", id, err)
+	}
+	k.journal.Acked(conversation, k.ID, id, sent.MessageID)
+	return nil
+}
+
+// change edits some messages, some twice, and recalls others, each change after the one before it was acknowledged.
+func (k *talker) change(ctx context.Context, i int, conversation, messageID string) error {
+	var changes []oracle.Change
+	for edit := range [20]int{3: 1, 5: 2, 7: 1}[i%20] {
+		changes = append(changes, oracle.Change{MessageID: messageID, Content: fmt.Sprintf("%d-%d changed %d", k.ID, i, edit)})
+	}
+	if i%20 == 7 || i%20 == 12 {
+		changes = append(changes, oracle.Change{MessageID: messageID, Recalled: true})
+	}
+	for _, change := range changes {
+		k.journal.Asked(conversation, change)
+		var request client.Request = client.Edit{Conversation: conversation, MessageID: messageID, Content: change.Content}
+		if change.Recalled {
+			request = client.Recall{Conversation: conversation, MessageID: messageID}
+		}
+		if err := k.insist(ctx, request); err != nil {
+			return fmt.Errorf("change %s: %w", messageID, err)
+		}
+		k.journal.Agreed(conversation, change)
+	}
+	return nil
+}
+
+// insist asks for it until it is done. A message that was acknowledged exists: any refusal but unavailable is an error.
+func (k *talker) insist(ctx context.Context, r client.Request) error {
+	return insist(ctx, func() error {
+		_, err := k.Client.Call(ctx, r)
+		return err
+	})
+}
+
+// insist tries again while the answer is that something is unavailable, as a client should.
+func insist(ctx context.Context, try func() error) error {
+	for {
+		err := try()
+		if !errors.Is(err, &client.Error{Code: client.Unavailable}) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(sendEvery):
+		}
+	}
+}
+
+// reload loads all conversations as the protocol wants it of who has missed too much, over a connection of its own:
+// nothing newer is shown meanwhile. A gateway that is away is waited for.
+func (k *talker) reload(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := k.reloadOnce(ctx)
+		k.diary.note("reloaded: %v", err)
+		if err == nil {
+			k.reloads.Add(1)
+			return
+		}
+		Wait(ctx, sendEvery)
+	}
+}
+
+func (k *talker) reloadOnce(ctx context.Context) error {
+	reader, err := client.Dial(ctx, client.Config{URL: k.url, Token: Token(k.ID)})
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	heads, err := reader.Conversations(ctx, 0)
+	if err != nil {
+		return err
+	}
+	k.loaded = make(map[string]bool)
+	for _, head := range heads {
+		all, err := wholeHistory(ctx, reader, head.Conversation)
+		if err != nil {
+			return err
+		}
+		for _, m := range all {
+			k.loaded[m.ID] = true
+		}
+		k.journal.Reloaded(head.Conversation, k.ID, all)
+	}
+	return nil
+}
+
+// History journals a whole conversation as the server tells it.
+func (k *talker) History(ctx context.Context, conversation string) error {
+	all, err := wholeHistory(ctx, k.Client, conversation)
+	if err == nil {
+		k.journal.History(conversation, all)
+	}
+	return err
+}
+
+func wholeHistory(ctx context.Context, c *client.Client, conversation string) (all []oracle.Message, err error) {
+	after := int64(0)
+	for {
+		var page client.Page
+		err := insist(ctx, func() (err error) {
+			page, err = c.History(ctx, client.History{Conversation: conversation, AfterSeq: &after, Limit: 200})
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range page.Messages {
+			all = append(all, seen(m.Seq, &m.PushMessage))
+			after = m.Seq
+		}
+		if !page.More {
+			return all, nil
+		}
+	}
+}
+
+// untilWhole journals a conversation's history until it has all that was acknowledged and all of that was shown.
+func (k *talker) untilWhole(ctx context.Context, conversation string) error {
+	for ctx.Err() == nil {
+		if err := k.History(ctx, conversation); err != nil {
+			return err
+		}
+		if k.journal.MissingIn(conversation) == 0 {
+			return nil
+		}
+		Wait(ctx, sendEvery)
+	}
+	return fmt.Errorf("%s is not whole: %w", conversation, ctx.Err())
+}

@@ -1,0 +1,135 @@
+package proof
+
+import (
+	"context"
+	"crypto/rand"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/infra/auth"
+	"millrace/services/client"
+)
+
+// Secret signs the tokens of all tests.
+const Secret = "a-secret-for-tests-of-at-least-32-bytes"
+
+// Patience is for what must happen, however slow the machine: a broker of Apache Kafka that was killed checks hundreds of
+// logs before it answers.
+const Patience = 2 * time.Minute
+
+// Token returns the function that a client asks for tokens of the user, signed with Secret.
+func Token(user int64) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) {
+		return auth.Sign(Secret, auth.Identity{User: user, Expires: time.Now().Add(time.Hour)})
+	}
+}
+
+// User is a client with what it was shown.
+type User struct {
+	*client.Client
+	id   int64
+	seen chan client.Push
+}
+
+// Group is the client's, tried again while storing takes longer than the server waits for it.
+func (u *User) Group(ctx context.Context, r client.Request) (group client.Group, err error) {
+	ctx, cancel := context.WithTimeout(ctx, Patience)
+	defer cancel()
+	if create, ok := r.(client.GroupCreate); ok {
+		create.ClientMsgID = rand.Text() // repeated, it is the same group
+		r = create
+	}
+	err = insist(ctx, func() (err error) {
+		group, err = u.Client.Group(ctx, r)
+		return err
+	})
+	return group, err
+}
+
+// Join connects a user, from the cursor if there is one.
+func Join(t *testing.T, url string, id int64, cursor client.Cursor) *User {
+	t.Helper()
+	u := &User{id: id, seen: make(chan client.Push, 100_000)}
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
+	defer cancel()
+	var err error
+	u.Client, err = client.Dial(ctx, client.Config{
+		URL: url, Token: Token(id), Cursor: cursor,
+		OnPush:      func(p client.Push) { u.seen <- p },
+		OnViolation: func(what string) { t.Errorf("user %d: %s", id, what) },
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = u.Client.Close() }) // may be closed already
+	return u
+}
+
+// Sends returns when the message was accepted.
+func (u *User) Sends(t *testing.T, to client.Target, content string) client.Sent {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
+	defer cancel()
+	sent, err := u.Send(ctx, client.Send{Target: to, Content: content})
+	require.NoError(t, err)
+	return sent
+}
+
+// Sees waits for the next push of the type, which must be the next push but for those of other types.
+func (u *User) Sees(t *testing.T, kind string) client.Push {
+	t.Helper()
+	timeout := time.After(Patience)
+	for {
+		select {
+		case p := <-u.seen:
+			if string(p.Type) == kind {
+				return p
+			}
+		case <-timeout:
+			require.FailNow(t, "not seen", "user %d waits for %s", u.id, kind)
+		}
+	}
+}
+
+// Reads waits for the next messages and answers their contents.
+func (u *User) Reads(t *testing.T, n int) []string {
+	t.Helper()
+	contents := make([]string, 0, n)
+	for range n {
+		contents = append(contents, u.Sees(t, "new_message").Message.Content)
+	}
+	return contents
+}
+
+// Numbered returns the numbers from the first up to before the last, in decimal.
+func Numbered(from, to int) []string {
+	var all []string
+	for i := from; i < to; i++ {
+		all = append(all, strconv.Itoa(i))
+	}
+	return all
+}
+
+// Await asks in the test's own goroutine, where the question may fail.
+func Await(t *testing.T, is func() bool, what string) {
+	t.Helper()
+	for begin := time.Now(); !is(); Wait(t.Context(), 100*time.Millisecond) {
+		require.Less(t, time.Since(begin), Patience, what)
+	}
+}
+
+// Online returns who of the users is online.
+func (u *User) Online(t *testing.T, users ...int64) []int64 {
+	t.Helper()
+	online, err := u.Presence(t.Context(), users...)
+	require.NoError(t, err)
+	return online
+}
+
+// Alice, Bob and Carol are users.
+const (
+	Alice = 1001
+	Bob   = 1002
+	Carol = 1003
+)
