@@ -10,7 +10,7 @@ import (
 
 // Encode writes the event as it stands on the topic.
 func Encode(e *Event) ([]byte, error) {
-	if err := e.validate(); err != nil {
+	if err := e.Validate(); err != nil {
 		return nil, err
 	}
 	onTopic := *e
@@ -54,7 +54,7 @@ func Decode(topic string, pos Position, data []byte) (Event, error) {
 	if !e.Type.Known() {
 		return e, nil
 	}
-	if err := e.validate(); err != nil {
+	if err := e.Validate(); err != nil {
 		return e, err
 	}
 	return e, e.validateAt(pos)

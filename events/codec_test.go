@@ -94,6 +94,8 @@ func TestRecordThatBreaksARuleIsInvalidWithTheRuleAsReason(t *testing.T) {
 		"read by a stranger":    {`{"type":"message_read","conversation":"u:1:2","user":3,"seq":1,"timestamp":1}`, "user 3"},
 		"group of another name": {`{"type":"member_joined","conversation":"g:1","group_id":2,"user":3,"by":3,"timestamp":1}`, `want "g:2"`},
 		"negative timestamp":    {`{"type":"member_joined","conversation":"g:2","group_id":2,"user":3,"by":3,"timestamp":-1}`, "timestamp -1"},
+		"join of no kind":       {group("group_created", `"user":3,"by":3,"members":[3],"join":"closed"`), `join "closed", want "open" or nothing`},
+		"long client_msg_id":    {group("group_created", `"user":3,"by":3,"members":[3],"client_msg_id":"`+strings.Repeat("x", 65)+`"`), "client_msg_id of 65 bytes"},
 		"group for another":     {group("group_created", `"user":3,"by":4,"members":[3]`), "by 4, want the owner, user 3"},
 		"owner outside":         {group("group_created", `"user":3,"by":3,"members":[4]`), "the owner, user 3, is not among the members"},
 		"a member twice":        {group("group_created", `"user":3,"by":3,"members":[3,3]`), "ascending"},

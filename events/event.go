@@ -25,7 +25,7 @@ const (
 	MaxID             = 1<<53 - 1 // users, groups, seq and timestamps: what a JSON number holds exactly
 	MaxContentBytes   = 32 << 10
 	MaxClientMsgBytes = 64
-	MaxGroupMembers   = 2000
+	MaxGroupMembers   = 10_000
 	MaxGroupNameBytes = 256
 )
 
@@ -36,13 +36,16 @@ const (
 	FirstOwnMessageType  = 100
 )
 
+// JoinOpen is the Join of a group that anybody may enter.
+const JoinOpen = "open"
+
 // Event is one record of message-events. Which fields are set depends on the type:
 //
 //	new_message                   Message
 //	message_edited                Conversation, MessageID, MessageSeq, By, Content
 //	message_recalled              Conversation, MessageID, MessageSeq, By
 //	message_read                  Conversation, User, MessageSeq
-//	group_created                 Conversation, GroupID, User (the owner), By, Name, Members
+//	group_created                 Conversation, GroupID, User (the owner), By, Name, Members, Join, ClientMsgID
 //	member_joined, member_left    Conversation, GroupID, User, By
 //	group_dissolved               Conversation, GroupID, User (the owner), By
 type Event struct {
@@ -59,7 +62,9 @@ type Event struct {
 	User         int64   `json:"user,omitempty"`
 	By           int64   `json:"by,omitempty"`
 	Name         string  `json:"name,omitempty"`
-	Members      []int64 `json:"members,omitempty"` // ascending, the owner among them
+	Members      []int64 `json:"members,omitempty"`       // ascending, the owner among them
+	Join         string  `json:"join,omitempty"`          // who may enter a group by itself: anybody if [JoinOpen], else who left it by itself
+	ClientMsgID  string  `json:"client_msg_id,omitempty"` // what the owner of a new group calls it by when it repeats the creation
 
 	Timestamp int64 `json:"timestamp"` // Unix seconds
 }

@@ -47,7 +47,7 @@ func samples() map[string]Event {
 		},
 		"group_created": {
 			Type: GroupCreated, EventID: "e5", Conversation: Group(group), GroupID: group, User: alice, By: alice, Name: "friends",
-			Members: []int64{alice, bob}, Timestamp: when,
+			Members: []int64{alice, bob}, Join: JoinOpen, ClientMsgID: "c1", Timestamp: when,
 		},
 		"member_joined": {
 			Type: MemberJoined, EventID: "e6", Conversation: Group(group), GroupID: group, User: bob, By: alice, Timestamp: when,

@@ -13,12 +13,6 @@ func MessageID(from int64, conversation, clientMsgID string) string {
 	return hash("message", strconv.FormatInt(from, 10), conversation, clientMsgID)
 }
 
-// GroupID is the id of the group that a user creates with the client_msg_id. It cannot be guessed without that.
-func GroupID(owner int64, clientMsgID string) int64 {
-	sum := sha256.Sum256([]byte("group\x00" + strconv.FormatInt(owner, 10) + "\x00" + clientMsgID))
-	return int64(binary.BigEndian.Uint64(sum[:8])%MaxID) + 1
-}
-
 // EventID is the id of an event other than a message, made from what tells it from all others of its type.
 func EventID(t Type, parts ...string) string {
 	return hash(append([]string{string(t)}, parts...)...)

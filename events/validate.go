@@ -5,7 +5,8 @@ import "slices"
 // The rules that a record can be held against by itself. Every consumer decodes by [Decode], so all of them refuse the same
 // records; what takes a look at the store as well is the storage handler's to refuse.
 
-func (e *Event) validate() error {
+// Validate returns an [InvalidError] for an event that no topic may carry.
+func (e *Event) Validate() error {
 	if err := validateTimestamp(e.Timestamp); err != nil {
 		return err
 	}
@@ -132,6 +133,10 @@ func (e *Event) validateGroup() error {
 		return invalid("%d members", len(e.Members))
 	case (e.Type == GroupCreated || e.Type == GroupDissolved) && e.By != e.User:
 		return invalid("by %d, want the owner, user %d", e.By, e.User)
+	case e.Join != "" && e.Join != JoinOpen:
+		return invalid("join %.80q, want %q or nothing", e.Join, JoinOpen)
+	case len(e.ClientMsgID) > MaxClientMsgBytes:
+		return invalid("client_msg_id of %d bytes", len(e.ClientMsgID))
 	}
 	if e.Type != GroupCreated {
 		return nil

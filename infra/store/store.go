@@ -40,12 +40,13 @@ type Head struct {
 	ReadSeq int64
 }
 
-// Group is a group as it is now.
+// Group is a group as it is now, without its members.
 type Group struct {
-	ID      int64
-	Name    string
-	Owner   int64
-	Members []int64 // ascending
+	ID    int64
+	Name  string
+	Owner int64
+	// Open groups let in anybody who knows their id.
+	Open bool
 	// Dissolved groups have no members and take no more messages.
 	Dissolved bool
 }
@@ -56,4 +57,6 @@ type Membership struct {
 	User    int64
 	Joined  int64
 	Left    int64 // 0: still a member
+	// Removed is set where the stay was ended by somebody else: the owner removed the user or dissolved the group.
+	Removed bool
 }

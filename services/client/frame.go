@@ -97,6 +97,7 @@ type Group struct {
 	Name    string  `json:"name"`
 	Owner   int64   `json:"owner"`
 	Members []int64 `json:"members"`
+	Join    string  `json:"join"` // [events.JoinOpen]: anybody may enter; empty: whom the owner adds
 }
 
 // Error is a refusal by the server. Codes are compared with errors.Is: errors.Is(err, &Error{Code: Unavailable}).

@@ -73,17 +73,19 @@ type (
 	Presence struct {
 		Users []int64 `json:"users"`
 	}
-	// GroupCreate creates a group. A repeat with the same ClientMsgID creates no second one.
+	// GroupCreate creates a group. A repeat with the same ClientMsgID creates no second one. Join is [events.JoinOpen] for a
+	// group that anybody may enter, or empty.
 	GroupCreate struct {
 		Name        string  `json:"name"`
 		Members     []int64 `json:"members"`
+		Join        string  `json:"join,omitempty"`
 		ClientMsgID string  `json:"client_msg_id,omitempty"`
 	}
 	// GroupInfo asks for a group.
 	GroupInfo struct {
 		GroupID int64 `json:"group_id"`
 	}
-	// GroupJoin enters a group.
+	// GroupJoin enters an open group, or one that the user has left by itself.
 	GroupJoin GroupInfo
 	// GroupLeave leaves a group.
 	GroupLeave GroupInfo

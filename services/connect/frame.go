@@ -189,6 +189,7 @@ type (
 		User        int64   `json:"user"`
 		Name        string  `json:"name"`
 		Members     []int64 `json:"members"`
+		Join        string  `json:"join"`
 		ClientMsgID string  `json:"client_msg_id"`
 	}
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"millrace/events"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -41,6 +42,7 @@ type group struct {
 	Name    string  `json:"name"`
 	Owner   int64   `json:"owner"`
 	Members []int64 `json:"members"`
+	Join    string  `json:"join,omitempty"`
 }
 
 func (s *session) history(ctx context.Context, c millracev1.MessageServiceClient, r request) (string, any, error) {
@@ -131,5 +133,9 @@ func groupOf(g *millracev1.Group) group {
 	if members == nil {
 		members = []int64{}
 	}
-	return group{GroupID: g.GetGroupId(), Name: g.GetName(), Owner: g.GetOwner(), Members: members}
+	join := ""
+	if g.GetOpen() {
+		join = events.JoinOpen
+	}
+	return group{GroupID: g.GetGroupId(), Name: g.GetName(), Owner: g.GetOwner(), Members: members, Join: join}
 }

@@ -109,12 +109,15 @@ func (s *session) group(ctx context.Context, c millracev1.MessageServiceClient, 
 	if refused := r.into(&b); refused != nil {
 		return "", nil, refused
 	}
+	if b.Join != "" && b.Join != events.JoinOpen {
+		return "", nil, refuse(codeInvalid, `join: want "open" or nothing`)
+	}
 	var answer interface{ GetGroup() *millracev1.Group }
 	var err error
 	switch r.verb {
 	case "group_create":
 		answer, err = c.CreateGroup(ctx, &millracev1.CreateGroupRequest{
-			Sender: s.sender, Name: b.Name, Members: b.Members, ClientMsgId: b.ClientMsgID,
+			Sender: s.sender, Name: b.Name, Members: b.Members, Open: b.Join == events.JoinOpen, ClientMsgId: b.ClientMsgID,
 		})
 	case "group_join":
 		answer, err = c.JoinGroup(ctx, &millracev1.JoinGroupRequest{Sender: s.sender, GroupId: b.GroupID})
@@ -149,7 +152,7 @@ func (s *session) typing(r request) {
 	if b.GroupID != 0 {
 		channel = events.Group(b.GroupID)
 		if !s.gw.hub.member(s.sub, b.GroupID) {
-			s.refuse(r.id, refuse(codeDenied, "not a member"))
+			s.refuse(r.id, refuse(codeNotFound, "no such group")) // in the words of the message service
 			return
 		}
 	}

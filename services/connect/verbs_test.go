@@ -64,7 +64,9 @@ func (n *messageNode) CreateGroup(
 	_ context.Context, r *millracev1.CreateGroupRequest,
 ) (*millracev1.CreateGroupResponse, error) {
 	ok := r.GetSender().GetUser() == 1 && r.GetSender().GetRegion() == "eu" && r.GetName() == "us" && r.GetClientMsgId() == "c"
-	return expect(ok && len(r.GetMembers()) == 1, &millracev1.CreateGroupResponse{Group: us(1, 2)})
+	g := us(1, 2)
+	g.Open = r.GetOpen()
+	return expect(ok && len(r.GetMembers()) == 1, &millracev1.CreateGroupResponse{Group: g})
 }
 
 func (n *messageNode) GetGroup(_ context.Context, r *millracev1.GetGroupRequest) (*millracev1.GetGroupResponse, error) {

@@ -72,7 +72,7 @@ func TestChangesAreRefused(t *testing.T) {
 	}{
 		"edit of another's":       {edit(2, c, id, "x"), codes.PermissionDenied},
 		"edit elsewhere":          {edit(3, c, id, "x"), codes.PermissionDenied},
-		"edit in a foreign group": {edit(2, g, inGroup.GetMessageId(), "x"), codes.PermissionDenied},
+		"edit in a foreign group": {edit(2, g, inGroup.GetMessageId(), "x"), codes.NotFound},
 		"edit of nothing":         {edit(1, c, "nothing", "x"), codes.NotFound},
 		"edit to nothing":         {edit(1, c, id, ""), codes.InvalidArgument},
 		"edit to too much":        {edit(1, c, id, strings.Repeat("x", 40<<10)), codes.OutOfRange},
@@ -80,7 +80,7 @@ func TestChangesAreRefused(t *testing.T) {
 		"recall of another's":     {recall(2, c, id), codes.PermissionDenied},
 		"recall of nothing":       {recall(1, c, "nothing"), codes.NotFound},
 		"read elsewhere":          {read(3, c, 1), codes.PermissionDenied},
-		"read a foreign group":    {read(2, g, 1), codes.PermissionDenied},
+		"read a foreign group":    {read(2, g, 1), codes.NotFound},
 		"read no group":           {read(2, "g:77", 1), codes.NotFound},
 		"read from zero":          {read(1, c, 0), codes.InvalidArgument},
 	} {

@@ -23,6 +23,9 @@ func refuse(code codes.Code, format string, args ...any) error {
 	return &refusal{code, fmt.Sprintf(format, args...)}
 }
 
+// errNoGroup answers everything that a user who is no member asks about a group, whether there is such a group or not.
+var errNoGroup = refuse(codes.NotFound, "no such group")
+
 // codeOf is the one mapping of errors to codes. What is nobody's fault is transient, and that is UNAVAILABLE.
 func codeOf(err error) codes.Code {
 	var refused *refusal

@@ -3,6 +3,7 @@ package message
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"slices"
 	"strconv"
@@ -16,10 +17,12 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// The group verbs publish the change, wait until it is stored and answer from the store. A repeat that finds nothing to
-// change answers at once; one that runs beside the first publishes the same event id.
+// The group verbs publish the change, wait until it is stored and return the group from the store. A repeat that finds
+// nothing to change returns at once; one that runs beside the first publishes the same event id. What somebody may do is
+// decided by its own stays, before anything else of the group is read: who is no member finds out nothing, not even by time.
 
-// createGroup derives the id from the owner and the client_msg_id, so that a repeat finds the group that is there.
+// createGroup draws the group's id, so that nobody can guess it. The store keeps the first that was drawn for the owner and
+// the client_msg_id before anything is in the log: whoever repeats the call, on whatever node, goes on with that one.
 func (s *Service) createGroup(ctx context.Context, r *millracev1.CreateGroupRequest) (*millracev1.Group, error) {
 	owner, key := r.GetSender().GetUser(), r.GetClientMsgId()
 	switch {
@@ -30,103 +33,147 @@ func (s *Service) createGroup(ctx context.Context, r *millracev1.CreateGroupRequ
 	case key == "":
 		key = rand.Text()
 	}
-	id := events.GroupID(owner, key)
-	switch g, err := s.store.Group(ctx, id); {
+	members := append([]int64{owner}, r.GetMembers()...)
+	slices.Sort(members)
+	drawn := drawGroupID()
+	e := &events.Event{
+		Type: events.GroupCreated, Conversation: events.Group(drawn), GroupID: drawn, User: owner, By: owner,
+		Name: r.GetName(), Members: slices.Compact(members), ClientMsgID: key,
+	}
+	if r.GetOpen() {
+		e.Join = events.JoinOpen
+	}
+	if err := e.Validate(); err != nil {
+		return nil, err
+	}
+	id, err := s.store.ReserveGroup(ctx, owner, key, drawn)
+	if err != nil {
+		return nil, err
+	}
+	switch g, err := s.storedGroup(ctx, id); {
 	case err == nil:
-		if err := permit(&g, owner); err != nil {
-			return nil, err
-		}
-		return wireGroup(&g), nil
+		return g, nil
 	case !errors.Is(err, store.ErrNotFound):
 		return nil, err
 	}
-	members := append([]int64{owner}, r.GetMembers()...)
-	slices.Sort(members)
-	return s.changeGroup(ctx, r.GetSender(), &events.Event{
-		Type: events.GroupCreated, EventID: events.EventID(events.GroupCreated, strconv.FormatInt(id, 10)),
-		GroupID: id, User: owner, Name: r.GetName(), Members: slices.Compact(members),
-	})
+	e.GroupID, e.EventID = id, events.EventID(events.GroupCreated, strconv.FormatInt(id, 10))
+	return s.changeGroup(ctx, r.GetSender(), e)
+}
+
+// drawGroupID returns an id from 1 to 2^53-1 of the system's randomness.
+func drawGroupID() int64 {
+	for {
+		var bits [8]byte
+		_, _ = rand.Read(bits[:]) // never fails
+		if id := int64(binary.BigEndian.Uint64(bits[:]) >> 11); id != 0 {
+			return id
+		}
+	}
 }
 
 func (s *Service) getGroup(ctx context.Context, r *millracev1.GetGroupRequest) (*millracev1.Group, error) {
-	g, err := s.store.Group(ctx, r.GetGroupId())
-	if err != nil {
+	of, err := s.standing(ctx, r.GetUser(), r.GetGroupId())
+	switch {
+	case err != nil:
 		return nil, err
+	case !of.member():
+		return nil, errNoGroup
 	}
-	if err := permit(&g, r.GetUser()); err != nil {
-		return nil, err
-	}
-	return wireGroup(&g), nil
+	return s.liveGroup(ctx, r.GetGroupId())
 }
 
-// joinGroup lets in whoever knows the id, which cannot be guessed.
+// joinGroup lets anybody into an open group, and into a closed one whoever has left it by itself.
 func (s *Service) joinGroup(ctx context.Context, r *millracev1.JoinGroupRequest) (*millracev1.Group, error) {
-	g, err := s.liveGroup(ctx, r.GetGroupId())
+	user := r.GetSender().GetUser()
+	of, err := s.standing(ctx, user, r.GetGroupId())
 	if err != nil {
 		return nil, err
 	}
-	return s.admit(ctx, r.GetSender(), &g, r.GetSender().GetUser())
+	g, err := s.store.Group(ctx, r.GetGroupId())
+	switch {
+	case errors.Is(err, store.ErrNotFound) || err == nil && (g.Dissolved || !g.Open && !of.invited()):
+		return nil, errNoGroup
+	case err != nil:
+		return nil, err
+	}
+	return s.admit(ctx, r.GetSender(), g.ID, user, of)
 }
 
 func (s *Service) addMember(ctx context.Context, r *millracev1.AddMemberRequest) (*millracev1.Group, error) {
-	g, err := s.ownedGroup(ctx, r.GetGroupId(), r.GetSender().GetUser())
+	if err := s.checkOwner(ctx, r.GetSender().GetUser(), r.GetGroupId()); err != nil {
+		return nil, err
+	}
+	of, err := s.standing(ctx, r.GetUser(), r.GetGroupId())
 	if err != nil {
 		return nil, err
 	}
-	return s.admit(ctx, r.GetSender(), &g, r.GetUser())
+	return s.admit(ctx, r.GetSender(), r.GetGroupId(), r.GetUser(), of)
 }
 
 func (s *Service) admit(
-	ctx context.Context, by *millracev1.Sender, g *store.Group, user int64,
+	ctx context.Context, by *millracev1.Sender, group, user int64, of standing,
 ) (*millracev1.Group, error) {
-	if isMember(g, user) {
-		return wireGroup(g), nil
+	if of.member() {
+		return s.liveGroup(ctx, group)
 	}
-	if len(g.Members) >= events.MaxGroupMembers {
-		return nil, refuse(codes.InvalidArgument, "group %d has %d members, the most", g.ID, len(g.Members))
+	members, err := s.store.Members(ctx, group)
+	if err != nil {
+		return nil, err
 	}
-	return s.changeMember(ctx, events.MemberJoined, by, g.ID, user)
+	if len(members) >= events.MaxGroupMembers {
+		return nil, refuse(codes.InvalidArgument, "group %d has %d members, the most", group, len(members))
+	}
+	return s.changeMember(ctx, events.MemberJoined, by, group, user, of)
 }
 
-// leaveGroup dissolves the group when its owner leaves.
+// leaveGroup dissolves the group when its owner leaves. For who has left it before there is nothing to do.
 func (s *Service) leaveGroup(ctx context.Context, r *millracev1.LeaveGroupRequest) error {
+	user := r.GetSender().GetUser()
+	of, err := s.standing(ctx, user, r.GetGroupId())
+	switch {
+	case err != nil:
+		return err
+	case len(of) == 0:
+		return errNoGroup
+	case !of.member():
+		return s.outliveLease(ctx)
+	}
 	g, err := s.store.Group(ctx, r.GetGroupId())
 	if err != nil {
 		return err
 	}
-	user := r.GetSender().GetUser()
-	switch {
-	case !isMember(&g, user):
-		return s.outliveLease(ctx)
-	case g.Owner == user:
-		_, err = s.changeMember(ctx, events.GroupDissolved, r.GetSender(), g.ID, user)
-		if codeOf(err) == codes.NotFound {
-			err = nil // it is dissolved, as it should be
-		}
-	default:
-		_, err = s.changeMember(ctx, events.MemberLeft, r.GetSender(), g.ID, user)
+	kind := events.MemberLeft
+	if g.Owner == user {
+		kind = events.GroupDissolved
 	}
-	if err != nil {
+	_, err = s.changeMember(ctx, kind, r.GetSender(), g.ID, user, of)
+	if err != nil && !errors.Is(err, errNoGroup) { // dissolved, as it should be
 		return err
 	}
 	return s.outliveLease(ctx)
 }
 
 func (s *Service) removeMember(ctx context.Context, r *millracev1.RemoveMemberRequest) (*millracev1.Group, error) {
-	g, err := s.ownedGroup(ctx, r.GetGroupId(), r.GetSender().GetUser())
+	owner := r.GetSender().GetUser()
+	if err := s.checkOwner(ctx, owner, r.GetGroupId()); err != nil {
+		return nil, err
+	}
+	if r.GetUser() == owner {
+		return nil, refuse(codes.InvalidArgument, "the owner cannot be removed: it leaves, which dissolves the group")
+	}
+	of, err := s.standing(ctx, r.GetUser(), r.GetGroupId())
 	if err != nil {
 		return nil, err
 	}
-	if r.GetUser() == g.Owner {
-		return nil, refuse(codes.InvalidArgument, "the owner cannot be removed: it leaves, which dissolves the group")
-	}
-	group := wireGroup(&g)
-	if isMember(&g, r.GetUser()) {
-		if group, err = s.changeMember(ctx, events.MemberLeft, r.GetSender(), g.ID, r.GetUser()); err != nil {
+	if of.member() {
+		if _, err = s.changeMember(ctx, events.MemberLeft, r.GetSender(), r.GetGroupId(), r.GetUser(), of); err != nil {
 			return nil, err
 		}
 	}
-	return group, s.outliveLease(ctx)
+	if err := s.outliveLease(ctx); err != nil {
+		return nil, err
+	}
+	return s.liveGroup(ctx, r.GetGroupId())
 }
 
 // outliveLease waits until no node goes by a membership read before now. A repeat waits too: the verb it repeats may have
@@ -136,46 +183,55 @@ func (s *Service) outliveLease(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (s *Service) liveGroup(ctx context.Context, id int64) (store.Group, error) {
-	g, err := s.store.Group(ctx, id)
-	if err == nil && g.Dissolved {
-		err = refuse(codes.NotFound, "group %d is dissolved", id)
+// checkOwner returns nil for the group's owner.
+func (s *Service) checkOwner(ctx context.Context, user, group int64) error {
+	of, err := s.standing(ctx, user, group)
+	switch {
+	case err != nil:
+		return err
+	case !of.member():
+		return errNoGroup
 	}
-	return g, err
-}
-
-func (s *Service) ownedGroup(ctx context.Context, id, user int64) (store.Group, error) {
-	g, err := s.liveGroup(ctx, id)
+	g, err := s.store.Group(ctx, group)
 	if err == nil && g.Owner != user {
-		err = refuse(codes.PermissionDenied, "user %d does not own group %d", user, id)
+		err = refuse(codes.PermissionDenied, "user %d does not own group %d", user, group)
 	}
-	return g, err
+	return err
 }
 
-// changeMember derives the event's id from the last change of the user's membership, so that the same step taken twice
-// at a time is one event, and a later step of the same kind is another. Whether it is needed comes from that same reading.
-func (s *Service) changeMember(
-	ctx context.Context, t events.Type, by *millracev1.Sender, group, user int64,
-) (*millracev1.Group, error) {
-	stays, err := s.store.Stays(ctx, user, group)
-	if err != nil {
+// standing is how a user stands to a group: its stays, the first one first.
+type standing []store.Membership
+
+func (s *Service) standing(ctx context.Context, user, group int64) (standing, error) {
+	if err := checkUser(user); err != nil {
 		return nil, err
 	}
-	var last int64
-	member := false
-	for _, stay := range stays {
-		last = max(last, stay.Joined, stay.Left)
-		member = member || stay.Left == 0
+	return s.store.Stays(ctx, user, group)
+}
+
+func (of standing) last() store.Membership {
+	if len(of) == 0 {
+		return store.Membership{}
 	}
-	if member == (t == events.MemberJoined) {
-		return s.storedGroup(ctx, group) // another call has made the change meanwhile
-	}
+	return of[len(of)-1]
+}
+
+func (of standing) member() bool { return len(of) > 0 && of.last().Left == 0 }
+
+// invited reports whether the user is in the group or has left it by itself.
+func (of standing) invited() bool { return len(of) > 0 && !of.last().Removed }
+
+// changeMember derives the event's id from the last change of the user's membership, so that the same step taken twice
+// at a time is one event, and a later step of the same kind is another.
+func (s *Service) changeMember(
+	ctx context.Context, t events.Type, by *millracev1.Sender, group, user int64, of standing,
+) (*millracev1.Group, error) {
 	id := events.EventID(t, strconv.FormatInt(group, 10), strconv.FormatInt(user, 10),
-		strconv.FormatInt(by.GetUser(), 10), strconv.FormatInt(last, 10))
+		strconv.FormatInt(by.GetUser(), 10), strconv.FormatInt(max(of.last().Joined, of.last().Left), 10))
 	return s.changeGroup(ctx, by, &events.Event{Type: t, EventID: id, GroupID: group, User: user})
 }
 
-// changeGroup publishes the change and answers the group once it is stored.
+// changeGroup publishes the change and returns the group once it is stored.
 func (s *Service) changeGroup(
 	ctx context.Context, by *millracev1.Sender, e *events.Event,
 ) (*millracev1.Group, error) {
@@ -189,15 +245,33 @@ func (s *Service) changeGroup(
 		return nil, err
 	}
 	s.members.void(e.GroupID)
-	return s.storedGroup(ctx, e.GroupID)
+	return s.liveGroup(ctx, e.GroupID)
 }
 
+// liveGroup returns a group that is not dissolved.
+func (s *Service) liveGroup(ctx context.Context, id int64) (*millracev1.Group, error) {
+	g, err := s.storedGroup(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		err = errNoGroup
+	}
+	return g, err
+}
+
+// storedGroup is liveGroup that tells a group which was dissolved, errNoGroup, from one which is not stored,
+// [store.ErrNotFound].
 func (s *Service) storedGroup(ctx context.Context, id int64) (*millracev1.Group, error) {
-	g, err := s.liveGroup(ctx, id)
+	g, err := s.store.Group(ctx, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case g.Dissolved:
+		return nil, errNoGroup
+	}
+	members, err := s.store.Members(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	return wireGroup(&g), nil
+	return &millracev1.Group{GroupId: g.ID, Name: g.Name, Owner: g.Owner, Members: members, Open: g.Open}, nil
 }
 
 // copyToGroups publishes the event on group-events too. What holds is in message-events, so a failure is only logged.
@@ -210,8 +284,4 @@ func (s *Service) copyToGroups(ctx context.Context, e *events.Event, by *millrac
 		s.log.WarnContext(ctx, "copying a change of membership failed", "topic", events.TopicGroups,
 			"type", string(e.Type), "group", e.GroupID, events.CorrelationHeader, correlation(ctx), "error", err)
 	}
-}
-
-func wireGroup(g *store.Group) *millracev1.Group {
-	return &millracev1.Group{GroupId: g.ID, Name: g.Name, Owner: g.Owner, Members: g.Members}
 }

@@ -103,10 +103,9 @@ func (s *Service) visible(ctx context.Context, user int64, conversation string) 
 	if err != nil {
 		return nil, err
 	}
-	denied := refuse(codes.PermissionDenied, "user %d has no part in %s", user, conversation)
 	if c.GroupID == 0 {
 		if !c.Has(user) {
-			return nil, denied
+			return nil, refuse(codes.PermissionDenied, "user %d has no part in %s", user, conversation)
 		}
 		return []interval{{0, events.MaxID}}, nil
 	}
@@ -115,7 +114,7 @@ func (s *Service) visible(ctx context.Context, user int64, conversation string) 
 		return nil, err
 	}
 	if len(stays) == 0 {
-		return nil, denied
+		return nil, errNoGroup
 	}
 	parts := make([]interval, 0, len(stays))
 	for _, stay := range stays {

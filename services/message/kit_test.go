@@ -213,6 +213,14 @@ func (n *node) group(t testing.TB, members ...int64) *millracev1.Group {
 	return r.GetGroup()
 }
 
+// openGroup creates a group that user 1 owns and anybody may join.
+func (n *node) openGroup(t testing.TB, members ...int64) *millracev1.Group {
+	t.Helper()
+	r, err := n.CreateGroup(t.Context(), &millracev1.CreateGroupRequest{Sender: by(1), Name: "g", Members: members, Open: true})
+	require.NoError(t, err)
+	return r.GetGroup()
+}
+
 func by(user int64) *millracev1.Sender { return &millracev1.Sender{User: user} }
 
 func requireCode(t testing.TB, want codes.Code, err error) {
@@ -345,6 +353,20 @@ func (s *storeEdge) Group(ctx context.Context, id int64) (store.Group, error) {
 		return store.Group{}, err
 	}
 	return s.Store.Group(ctx, id)
+}
+
+func (s *storeEdge) Members(ctx context.Context, id int64) ([]int64, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	return s.Store.Members(ctx, id)
+}
+
+func (s *storeEdge) ReserveGroup(ctx context.Context, owner int64, clientMsgID string, drawn int64) (int64, error) {
+	if err := s.enter(ctx); err != nil {
+		return 0, err
+	}
+	return s.Store.ReserveGroup(ctx, owner, clientMsgID, drawn)
 }
 
 func (s *storeEdge) Stored(ctx context.Context) (map[int32]int64, error) {

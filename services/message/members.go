@@ -2,16 +2,12 @@ package message
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
-	"google.golang.org/grpc/codes"
-
-	"millrace/infra/store"
 )
 
 const (
@@ -42,11 +38,11 @@ type members struct {
 
 // roster is one group as it was last read.
 type roster struct {
-	reads *shared[store.Group]
+	reads *shared[[]int64]
 
 	mu     sync.Mutex
-	group  store.Group
-	read   time.Time // when the reading began that group is from
+	users  []int64   // ascending
+	read   time.Time // when the reading began that users are from
 	voided time.Time // readings that began before are not fresh
 	failed time.Time // when the store last let somebody down
 }
@@ -59,7 +55,7 @@ func newMembers(st Store, t *tasks) (*members, error) {
 	return &members{store: st, tasks: t, rosters: rosters}, nil
 }
 
-// check returns nil if the user is a member of the group.
+// check returns nil if the user is a member of the group, errNoGroup if it is not, and an error that passes if nobody knows.
 func (m *members) check(ctx context.Context, user, group int64) error {
 	r := m.roster(group)
 	asked := time.Now()
@@ -78,10 +74,10 @@ func (m *members) check(ctx context.Context, user, group int64) error {
 	defer cancel()
 	now, err := r.reads.get(reading)
 	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return err
+	case err == nil && !isMember(now, user):
+		return errNoGroup
 	case err == nil:
-		return permit(&now, user)
+		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
@@ -106,23 +102,23 @@ func (m *members) roster(group int64) *roster {
 	r, ok := m.rosters.Get(group)
 	if !ok {
 		r = &roster{}
-		r.reads = newShared(m.tasks, rosterPause, rosterTimeout, func(ctx context.Context) (store.Group, error) {
+		r.reads = newShared(m.tasks, rosterPause, rosterTimeout, func(ctx context.Context) ([]int64, error) {
 			began := time.Now()
-			g, err := m.store.Group(ctx, group)
+			users, err := m.store.Members(ctx, group)
 			if err == nil {
-				r.keep(g, began)
+				r.keep(users, began)
 			}
-			return g, err
+			return users, err
 		})
 		m.rosters.Add(group, r)
 	}
 	return r
 }
 
-func (r *roster) keep(g store.Group, began time.Time) {
+func (r *roster) keep(users []int64, began time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.group, r.read, r.failed = g, began, time.Time{}
+	r.users, r.read, r.failed = users, began, time.Time{}
 }
 
 // look tells whether the user was a member when the group was last read, whether that was within the lease, and whether
@@ -131,7 +127,7 @@ func (r *roster) look(user int64, now time.Time) (member, fresh, paused bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	fresh = now.Sub(r.read) < lease && r.read.After(r.voided)
-	return isMember(&r.group, user), fresh, now.Sub(r.failed) < storePause
+	return isMember(r.users, user), fresh, now.Sub(r.failed) < storePause
 }
 
 func (r *roster) fail(at time.Time) {
@@ -142,18 +138,7 @@ func (r *roster) fail(at time.Time) {
 	}
 }
 
-// permit refuses whoever is no member of the group.
-func permit(g *store.Group, user int64) error {
-	switch {
-	case g.Dissolved:
-		return refuse(codes.NotFound, "group %d is dissolved", g.ID)
-	case !isMember(g, user):
-		return refuse(codes.PermissionDenied, "user %d is no member of group %d", user, g.ID)
-	}
-	return nil
-}
-
-func isMember(g *store.Group, user int64) bool {
-	_, ok := slices.BinarySearch(g.Members, user)
+func isMember(users []int64, user int64) bool {
+	_, ok := slices.BinarySearch(users, user)
 	return ok
 }

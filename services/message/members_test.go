@@ -9,30 +9,28 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
-
-	"millrace/infra/store"
 )
 
 // oneGroup is a store of one group, for time that stands still.
 type oneGroup struct {
 	Store
 	mu    sync.Mutex
-	group store.Group
+	users []int64
 	err   error
 	takes time.Duration
 	reads int
 }
 
-func (s *oneGroup) Group(ctx context.Context, _ int64) (store.Group, error) {
+func (s *oneGroup) Members(ctx context.Context, _ int64) ([]int64, error) {
 	s.mu.Lock()
 	s.reads++
-	group, err, takes := s.group, s.err, s.takes
+	users, err, takes := s.users, s.err, s.takes
 	s.mu.Unlock()
 	sleep(ctx, takes)
 	if ctx.Err() != nil {
-		return store.Group{}, ctx.Err()
+		return nil, ctx.Err()
 	}
-	return group, err
+	return users, err
 }
 
 func (s *oneGroup) set(change func(*oneGroup)) {
@@ -46,7 +44,7 @@ func withMembers(t *testing.T, test func(t *testing.T, st *oneGroup, m *members)
 	synctest.Test(t, func(t *testing.T) {
 		background := newTasks()
 		defer background.close()
-		st := &oneGroup{group: store.Group{ID: 7, Members: []int64{1, 2}}}
+		st := &oneGroup{users: []int64{1, 2}}
 		m, err := newMembers(st, background)
 		require.NoError(t, err)
 		test(t, st, m)
@@ -69,11 +67,11 @@ func TestMembershipIsReadOnceALease(t *testing.T) {
 func TestFormerMemberIsRefusedALeaseAfterTheChange(t *testing.T) {
 	withMembers(t, func(t *testing.T, st *oneGroup, m *members) {
 		require.NoError(t, m.check(t.Context(), 2, 7))
-		st.set(func(s *oneGroup) { s.group.Members = []int64{1} })
+		st.set(func(s *oneGroup) { s.users = []int64{1} })
 		time.Sleep(lease - time.Nanosecond)
 		require.NoError(t, m.check(t.Context(), 2, 7), "within the lease nobody asks")
 		time.Sleep(time.Nanosecond)
-		require.Equal(t, codes.PermissionDenied, codeOf(m.check(t.Context(), 2, 7)))
+		require.Equal(t, codes.NotFound, codeOf(m.check(t.Context(), 2, 7)))
 	})
 }
 
@@ -81,16 +79,16 @@ func TestVoidEndsTheLease(t *testing.T) {
 	withMembers(t, func(t *testing.T, st *oneGroup, m *members) {
 		require.NoError(t, m.check(t.Context(), 2, 7))
 		time.Sleep(time.Nanosecond)
-		st.set(func(s *oneGroup) { s.group.Members = []int64{1} })
+		st.set(func(s *oneGroup) { s.users = []int64{1} })
 		m.void(7)
-		require.Equal(t, codes.PermissionDenied, codeOf(m.check(t.Context(), 2, 7)))
+		require.Equal(t, codes.NotFound, codeOf(m.check(t.Context(), 2, 7)))
 	})
 }
 
 func TestNewMemberIsNotRefusedByAnOldReading(t *testing.T) {
 	withMembers(t, func(t *testing.T, st *oneGroup, m *members) {
-		require.Equal(t, codes.PermissionDenied, codeOf(m.check(t.Context(), 3, 7)))
-		st.set(func(s *oneGroup) { s.group.Members = []int64{1, 2, 3} }) // by another node
+		require.Equal(t, codes.NotFound, codeOf(m.check(t.Context(), 3, 7)))
+		st.set(func(s *oneGroup) { s.users = []int64{1, 2, 3} }) // by another node
 		require.NoError(t, m.check(t.Context(), 3, 7))
 	})
 }
@@ -100,7 +98,7 @@ func TestStrangersDoNotMakeTheStoreReadWithoutEnd(t *testing.T) {
 		var strangers sync.WaitGroup
 		for range 1000 {
 			strangers.Go(func() {
-				require.Equal(t, codes.PermissionDenied, codeOf(m.check(t.Context(), 3, 7)))
+				require.Equal(t, codes.NotFound, codeOf(m.check(t.Context(), 3, 7)))
 			})
 		}
 		strangers.Wait()
@@ -135,10 +133,10 @@ func TestMembershipGoesOnServingWhileTheStoreIsDown(t *testing.T) {
 				require.Zero(t, time.Since(began), "nobody waits again so soon")
 				require.Equal(t, codes.Unavailable, codeOf(m.check(t.Context(), 3, 7)), "the unknown are not refused for good")
 
-				st.set(func(s *oneGroup) { s.err, s.takes, s.group.Members = nil, 0, []int64{1, 3} })
+				st.set(func(s *oneGroup) { s.err, s.takes, s.users = nil, 0, []int64{1, 3} })
 				time.Sleep(rosterTimeout + storePause)
 				require.NoError(t, m.check(t.Context(), 3, 7))
-				require.Equal(t, codes.PermissionDenied, codeOf(m.check(t.Context(), 2, 7)))
+				require.Equal(t, codes.NotFound, codeOf(m.check(t.Context(), 2, 7)))
 			})
 		})
 	}
@@ -152,14 +150,5 @@ func TestUnknownMembershipIsUnavailableWhileTheStoreIsDown(t *testing.T) {
 		require.Equal(t, missWait, time.Since(began))
 		require.Equal(t, codes.Unavailable, codeOf(m.check(t.Context(), 1, 7)))
 		require.Equal(t, missWait, time.Since(began), "nobody waits again so soon")
-	})
-}
-
-func TestUnknownAndDissolvedGroupsAreNotFound(t *testing.T) {
-	withMembers(t, func(t *testing.T, st *oneGroup, m *members) {
-		st.set(func(s *oneGroup) { s.err = store.ErrNotFound })
-		require.Equal(t, codes.NotFound, codeOf(m.check(t.Context(), 1, 7)))
-		st.set(func(s *oneGroup) { s.err, s.group = nil, store.Group{ID: 7, Dissolved: true} })
-		require.Equal(t, codes.NotFound, codeOf(m.check(t.Context(), 1, 7)))
 	})
 }

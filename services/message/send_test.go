@@ -45,7 +45,7 @@ func TestSendIsRefusedWithTheCodeOfItsFault(t *testing.T) {
 		"negative type":   {func(r *millracev1.SendWSMessageRequest) { r.MessageType = -1 }, codes.InvalidArgument},
 		"type not in use": {func(r *millracev1.SendWSMessageRequest) { r.MessageType = 7 }, codes.InvalidArgument},
 		"too long an id":  {func(r *millracev1.SendWSMessageRequest) { r.ClientMsgId = strings.Repeat("x", 65) }, codes.InvalidArgument},
-		"no member":       {func(r *millracev1.SendWSMessageRequest) { r.Sender.User, r.To, r.GroupId = 3, 0, group }, codes.PermissionDenied},
+		"no member":       {func(r *millracev1.SendWSMessageRequest) { r.Sender.User, r.To, r.GroupId = 3, 0, group }, codes.NotFound},
 		"unknown group":   {func(r *millracev1.SendWSMessageRequest) { r.To, r.GroupId = 0, 77 }, codes.NotFound},
 		"dissolved group": {func(r *millracev1.SendWSMessageRequest) { r.To, r.GroupId = 0, dissolved }, codes.NotFound},
 	} {

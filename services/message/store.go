@@ -19,9 +19,14 @@ type Store interface {
 	Missed(ctx context.Context, user int64, ranges []events.Range, limit int) ([]events.Record, error)
 	// Memberships answers the groups the user belongs to now.
 	Memberships(ctx context.Context, user int64) ([]store.Membership, error)
-	// Stays answers every stay of the user in the group, ended ones too.
+	// Stays answers every stay of the user in the group, ended ones too, the first one first.
 	Stays(ctx context.Context, user, groupID int64) ([]store.Membership, error)
 	Group(ctx context.Context, id int64) (store.Group, error)
+	// Members returns who belongs to the group now, ascending: nobody if there is no such group.
+	Members(ctx context.Context, group int64) ([]int64, error)
+	// ReserveGroup returns the id of the group that the owner creates with the client_msg_id: the drawn one, unless an id is
+	// reserved for the two already.
+	ReserveGroup(ctx context.Context, owner int64, clientMsgID string, drawn int64) (int64, error)
 	// Stored answers per partition the position up to which everything is stored.
 	Stored(ctx context.Context) (map[int32]int64, error)
 }

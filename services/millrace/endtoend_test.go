@@ -59,7 +59,7 @@ func TestEndToEndGroupSeesWhatLiesBetweenJoiningAndLeaving(t *testing.T) {
 
 	a.Sends(t, to, "before")
 	_, err = c.Send(ctx, client.Send{Target: to, Content: "let me in"})
-	require.ErrorIs(t, err, &client.Error{Code: client.PermissionDenied})
+	require.ErrorIs(t, err, &client.Error{Code: client.NotFound})
 
 	_, err = a.Group(ctx, client.GroupAdd{GroupID: group.GroupID, User: proof.Carol})
 	require.NoError(t, err)
@@ -67,7 +67,7 @@ func TestEndToEndGroupSeesWhatLiesBetweenJoiningAndLeaving(t *testing.T) {
 	_, err = a.Group(ctx, client.GroupRemove{GroupID: group.GroupID, User: proof.Carol})
 	require.NoError(t, err)
 	_, err = c.Send(ctx, client.Send{Target: to, Content: "again"})
-	require.ErrorIs(t, err, &client.Error{Code: client.PermissionDenied})
+	require.ErrorIs(t, err, &client.Error{Code: client.NotFound})
 	b.Sends(t, to, "after")
 
 	all := []string{"before", "thanks", "after"}
@@ -82,6 +82,44 @@ func TestEndToEndGroupSeesWhatLiesBetweenJoiningAndLeaving(t *testing.T) {
 
 	require.Equal(t, all, contents(eventually(t, b, events.Group(group.GroupID), 3)))
 	require.Equal(t, []string{"thanks"}, contents(eventually(t, c, events.Group(group.GroupID), 1)))
+}
+
+func TestEndToEndGroupOfOthersLooksLikeOneThatDoesNotExist(t *testing.T) {
+	besideOthers(t)
+	d := startDev(t, t.TempDir())
+	a, c := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Carol, nil)
+	group, err := a.Group(t.Context(), client.GroupCreate{Name: "friends", Members: []int64{proof.Bob}})
+	require.NoError(t, err)
+	requests := func(group int64) []client.Request {
+		room := events.Group(group)
+		return []client.Request{
+			client.Send{Target: client.ToGroup(group), Content: "x"},
+			client.Typing{Target: client.ToGroup(group)},
+			client.History{Conversation: room},
+			client.Read{Conversation: room, Seq: 1},
+			client.Edit{Conversation: room, MessageID: "m", Content: "x"},
+			client.Recall{Conversation: room, MessageID: "m"},
+			client.GroupInfo{GroupID: group},
+			client.GroupJoin{GroupID: group},
+			client.GroupLeave{GroupID: group},
+			client.GroupAdd{GroupID: group, User: proof.Carol},
+			client.GroupRemove{GroupID: group, User: proof.Bob},
+		}
+	}
+	for _, id := range []int64{group.GroupID, group.GroupID ^ 1} {
+		for _, r := range requests(id) {
+			_, err := c.Call(t.Context(), r)
+			var refused *client.Error
+			require.ErrorAs(t, err, &refused, "%T", r)
+			require.Equal(t, client.Error{Code: client.NotFound, Message: "no such group"}, *refused, "%T", r)
+		}
+	}
+
+	open, err := a.Group(t.Context(), client.GroupCreate{Name: "plaza", Join: events.JoinOpen})
+	require.NoError(t, err)
+	joined, err := c.Group(t.Context(), client.GroupJoin{GroupID: open.GroupID})
+	require.NoError(t, err)
+	require.Equal(t, client.Group{GroupID: open.GroupID, Name: "plaza", Owner: proof.Alice, Members: []int64{proof.Alice, proof.Carol}, Join: "open"}, joined)
 }
 
 func TestEndToEndClientThatWasAwayGetsWhatItMissedOnceAndInOrder(t *testing.T) {

@@ -100,6 +100,20 @@ func (s measuredStore) Group(ctx context.Context, id int64) (store.Group, error)
 	return g, err
 }
 
+func (s measuredStore) Members(ctx context.Context, group int64) ([]int64, error) {
+	begin := time.Now()
+	members, err := s.storeBackend.Members(ctx, group)
+	s.done("members", begin, err)
+	return members, err
+}
+
+func (s measuredStore) ReserveGroup(ctx context.Context, owner int64, clientMsgID string, drawn int64) (int64, error) {
+	begin := time.Now()
+	id, err := s.storeBackend.ReserveGroup(ctx, owner, clientMsgID, drawn)
+	s.done("reserve_group", begin, err)
+	return id, err
+}
+
 func (s measuredStore) Stored(ctx context.Context) (map[int32]int64, error) {
 	begin := time.Now()
 	stored, err := s.storeBackend.Stored(ctx)

@@ -45,6 +45,7 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		"user's":              db.participantsOf(1),
 		"members":             db.membersOf("g:1"),
 		"memberships of user": db.membershipsOf(1),
+		"group id":            db.groupIDOf("1 c"),
 	} {
 		t.Run(what, func(t *testing.T) {
 			stages := plan(t, q)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	driver "go.mongodb.org/mongo-driver/v2/mongo"
@@ -62,10 +63,17 @@ func (b *batch) createGroup(ctx context.Context, i int, r *events.Record, group 
 	if err := b.keepChanges(ctx, []int{i}); err != nil {
 		return false, err
 	}
+	if r.ClientMsgID != "" {
+		// It is reserved, unless the store was lost meanwhile and is made anew from the log.
+		if _, err := b.reserve(ctx, r.User, r.ClientMsgID, r.GroupID); err != nil {
+			return false, fmt.Errorf("reserve group id: %w", err)
+		}
+	}
 	there := doc(field("_id", r.Conversation))
 	err = exceptDuplicates(b.write(ctx, b.conversations, []driver.WriteModel{b.createConversation(r.Conversation, r.Partition)}))
 	if err == nil {
-		_, err = b.conversations.UpdateOne(ctx, there, set(field("name", r.Name), field("owner", r.User), field("created", r.Seq)))
+		_, err = b.conversations.UpdateOne(ctx, there, set(
+			field("name", r.Name), field("owner", r.User), field("open", r.Join == events.JoinOpen), field("created", r.Seq)))
 	}
 	if err != nil {
 		return false, fmt.Errorf("create group: %w", err)
@@ -88,7 +96,7 @@ func (b *batch) joinOrLeave(ctx context.Context, r *events.Record) (effective bo
 	var model *driver.UpdateOneModel
 	switch {
 	case p.Joined != 0:
-		model = endStay(p, r.Seq)
+		model = endStay(p, r.Seq, r.By != r.User)
 	case found:
 		model = update(unchanged(p), set(field("joined", r.Seq), field("changed", r.Seq)))
 	default:
@@ -105,8 +113,8 @@ func unchanged(p participant) bson.D {
 	return doc(field("_id", p.ID), field("user", p.User), field("changed", p.Changed))
 }
 
-func endStay(p participant, seq int64) *driver.UpdateOneModel {
-	ended := stay{Joined: p.Joined, Left: max(p.Joined, seq)}
+func endStay(p participant, seq int64, removed bool) *driver.UpdateOneModel {
+	ended := stay{Joined: p.Joined, Left: max(p.Joined, seq), Removed: removed}
 	return update(unchanged(p), append(set(field("joined", int64(0)), field("changed", seq)),
 		field("$push", doc(field("past", ended)))))
 }
@@ -119,7 +127,7 @@ func (b *batch) dissolve(ctx context.Context, i int, r *events.Record) error {
 	}
 	var models []driver.WriteModel
 	for _, p := range members {
-		models = append(models, endStay(p, r.Seq))
+		models = append(models, endStay(p, r.Seq, true))
 	}
 	if err := b.write(ctx, b.participants, models); err != nil {
 		return fmt.Errorf("end stays: %w", err)
@@ -153,26 +161,57 @@ func (db *DB) membershipsOf(user int64) query {
 	return query{of: db.participants, filter: doc(field("user", user), field("joined", doc(field("$gt", int64(0)))))}
 }
 
-// Group answers the group, or [store.ErrNotFound].
+func (db *DB) groupIDOf(key string) query {
+	return query{of: db.groupIDs, filter: doc(field("_id", key))}
+}
+
+// Group returns the group, or [store.ErrNotFound].
 func (db *DB) Group(ctx context.Context, groupID int64) (store.Group, error) {
-	name := events.Group(groupID)
-	c, _, err := findOne[conversation](ctx, db.conversationByName(name))
+	c, _, err := findOne[conversation](ctx, db.conversationByName(events.Group(groupID)))
 	if err == nil && c.Created == 0 {
 		err = store.ErrNotFound
-	}
-	var members []participant
-	if err == nil {
-		members, err = find[participant](ctx, db.membersOf(name))
 	}
 	if err != nil {
 		return store.Group{}, fmt.Errorf("group %d: %w", groupID, err)
 	}
-	group := store.Group{ID: groupID, Name: c.GroupName, Owner: c.Owner, Dissolved: c.Dissolved != 0}
-	for _, p := range members {
-		group.Members = append(group.Members, p.User)
+	return store.Group{ID: groupID, Name: c.GroupName, Owner: c.Owner, Open: c.Open, Dissolved: c.Dissolved != 0}, nil
+}
+
+// Members returns who belongs to the group now, ascending: nobody if there is no such group.
+func (db *DB) Members(ctx context.Context, groupID int64) ([]int64, error) {
+	found, err := find[participant](ctx, db.membersOf(events.Group(groupID)))
+	if err != nil {
+		return nil, fmt.Errorf("members of group %d: %w", groupID, err)
 	}
-	slices.Sort(group.Members)
-	return group, nil
+	var members []int64
+	for _, p := range found {
+		members = append(members, p.User)
+	}
+	slices.Sort(members)
+	return members, nil
+}
+
+// ReserveGroup returns the id of the group that the owner creates with the client_msg_id. That is the drawn one, unless an
+// id is reserved for the two already.
+func (db *DB) ReserveGroup(ctx context.Context, owner int64, clientMsgID string, drawn int64) (int64, error) {
+	reserved, err := db.reserve(ctx, owner, clientMsgID, drawn)
+	if err != nil {
+		return 0, fmt.Errorf("reserve a group of user %d: %w", owner, err)
+	}
+	return reserved, nil
+}
+
+func (db *DB) reserve(ctx context.Context, owner int64, clientMsgID string, drawn int64) (int64, error) {
+	first := groupID{Key: strconv.FormatInt(owner, 10) + " " + clientMsgID, Group: drawn}
+	_, err := db.groupIDs.InsertOne(ctx, first)
+	switch {
+	case driver.IsDuplicateKeyError(err):
+		first, _, err = findOne[groupID](ctx, db.groupIDOf(first.Key))
+		return first.Group, err
+	case err != nil:
+		return 0, err
+	}
+	return drawn, nil
 }
 
 // Memberships answers the groups that the user is a member of now.
@@ -200,7 +239,7 @@ func (db *DB) Stays(ctx context.Context, user, groupID int64) ([]store.Membershi
 	}
 	var stays []store.Membership
 	for _, s := range p.stays() {
-		stays = append(stays, store.Membership{GroupID: groupID, User: user, Joined: s.Joined, Left: s.Left})
+		stays = append(stays, store.Membership{GroupID: groupID, User: user, Joined: s.Joined, Left: s.Left, Removed: s.Removed})
 	}
 	return stays, nil
 }

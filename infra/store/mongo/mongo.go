@@ -45,6 +45,7 @@ type DB struct {
 	participants  *driver.Collection
 	positions     *driver.Collection
 	topics        *driver.Collection
+	groupIDs      *driver.Collection
 
 	// known are conversations that have their document and, direct ones, those of their two users.
 	known *lru.Cache[string, struct{}]
@@ -92,6 +93,7 @@ func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB,
 		participants:  database.Collection("participants"),
 		positions:     database.Collection("positions"),
 		topics:        database.Collection("topics"),
+		groupIDs:      database.Collection("group_ids"),
 		known:         known,
 	}
 	db.close = sync.OnceValue(func() error {

@@ -44,6 +44,7 @@ type conversation struct {
 
 	GroupName string `bson:"name,omitempty"`
 	Owner     int64  `bson:"owner,omitempty"`
+	Open      bool   `bson:"open,omitempty"`      // anybody may join
 	Created   int64  `bson:"created,omitempty"`   // the position of its creation; absent: there is no such group
 	Dissolved int64  `bson:"dissolved,omitempty"` // the position of its end
 }
@@ -63,8 +64,15 @@ type participant struct {
 
 // stay is one that has ended.
 type stay struct {
-	Joined int64 `bson:"joined"`
-	Left   int64 `bson:"left"`
+	Joined  int64 `bson:"joined"`
+	Left    int64 `bson:"left"`
+	Removed bool  `bson:"removed,omitempty"` // by somebody else
+}
+
+// groupID is a document of group_ids: the first id that was drawn for a group that a user creates with a client_msg_id.
+type groupID struct {
+	Key   string `bson:"_id"`
+	Group int64  `bson:"group"`
 }
 
 func participantID(user int64, conversation string) string {

@@ -10,22 +10,26 @@ import (
 )
 
 const (
-	insertGroup   = `INSERT INTO groups (conversation_id, name, owner, dissolved_seq) VALUES (?, ?, ?, 0) ON CONFLICT DO NOTHING`
+	insertGroup   = `INSERT INTO groups (conversation_id, name, owner, open, dissolved_seq) VALUES (?, ?, ?, ?, 0) ON CONFLICT DO NOTHING`
 	findGroup     = `SELECT dissolved_seq FROM groups WHERE conversation_id = ?`
 	dissolveGroup = `UPDATE groups SET dissolved_seq = ?2 WHERE conversation_id = ?1`
 	insertStay    = `INSERT INTO stays (user, conversation_id, joined_seq, left_seq) VALUES (?, ?, ?, 0) ON CONFLICT DO NOTHING`
 	findStay      = `SELECT joined_seq, left_seq FROM stays
 		WHERE user = ? AND conversation_id = ? ORDER BY joined_seq DESC LIMIT 1`
-	endStay  = `UPDATE stays SET left_seq = ?4 WHERE user = ?1 AND conversation_id = ?2 AND joined_seq = ?3`
-	endStays = `UPDATE stays SET left_seq = max(joined_seq, ?2) WHERE conversation_id = ?1 AND left_seq = 0`
+	endStay  = `UPDATE stays SET left_seq = ?4, removed = ?5 WHERE user = ?1 AND conversation_id = ?2 AND joined_seq = ?3`
+	endStays = `UPDATE stays SET left_seq = max(joined_seq, ?2), removed = 1 WHERE conversation_id = ?1 AND left_seq = 0`
 
-	groupByName = `SELECT c.id, g.name, g.owner, g.dissolved_seq > 0
+	groupByName = `SELECT g.name, g.owner, g.open, g.dissolved_seq > 0
 		FROM conversations c JOIN groups g ON g.conversation_id = c.id WHERE c.name = ?`
-	groupMembers = `SELECT user FROM stays WHERE conversation_id = ? AND left_seq = 0 ORDER BY user`
+	groupMembers = `SELECT user FROM stays WHERE conversation_id = (SELECT id FROM conversations WHERE name = ?) AND left_seq = 0
+		ORDER BY user`
 	currentStays = `SELECT c.name, s.joined_seq FROM stays s JOIN conversations c ON c.id = s.conversation_id
 		WHERE s.user = ? AND s.left_seq = 0`
-	staysInGroup = `SELECT joined_seq, left_seq FROM stays
+	staysInGroup = `SELECT joined_seq, left_seq, removed FROM stays
 		WHERE user = ? AND conversation_id = (SELECT id FROM conversations WHERE name = ?) ORDER BY joined_seq`
+
+	insertGroupID = `INSERT INTO group_ids (owner, client_id, group_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`
+	findGroupID   = `SELECT group_id FROM group_ids WHERE owner = ? AND client_id = ?`
 )
 
 func (b *batch) saveGroup(ctx context.Context, r *events.Record) error {
@@ -33,9 +37,15 @@ func (b *batch) saveGroup(ctx context.Context, r *events.Record) error {
 	if err != nil {
 		return err
 	}
-	inserted, err := b.change(ctx, insertGroup, conversation, r.Name, r.User)
+	inserted, err := b.change(ctx, insertGroup, conversation, r.Name, r.User, r.Join == events.JoinOpen)
 	if err != nil {
 		return fmt.Errorf("insert group: %w", err)
+	}
+	if r.ClientMsgID != "" {
+		// It is reserved, unless the store was lost meanwhile and is made anew from the log.
+		if err := b.exec(ctx, insertGroupID, r.User, idValue(r.ClientMsgID), r.GroupID); err != nil {
+			return fmt.Errorf("insert group id: %w", err)
+		}
 	}
 	if inserted == 0 {
 		return nil
@@ -78,7 +88,7 @@ func (b *batch) saveMembership(ctx context.Context, r *events.Record) error {
 		return nil
 	}
 	if member {
-		err = b.exec(ctx, endStay, r.User, conversation, joined, r.Seq)
+		err = b.exec(ctx, endStay, r.User, conversation, joined, r.Seq, r.By != r.User)
 	} else {
 		err = b.join(ctx, r.User, conversation, r.Seq)
 	}
@@ -113,32 +123,65 @@ func (b *batch) keepMembership(ctx context.Context, r *events.Record, conversati
 	return b.keepChange(ctx, r, conversation, nil)
 }
 
-// Group answers the group, or [store.ErrNotFound].
+// Group returns the group, or [store.ErrNotFound].
 func (db *DB) Group(ctx context.Context, groupID int64) (store.Group, error) {
 	group := store.Group{ID: groupID}
 	err := db.readers.within(ctx, func(ctx context.Context, c *conn) error {
-		var conversation int64
 		found, err := c.get(ctx, groupByName, []any{events.Group(groupID)},
-			&conversation, &group.Name, &group.Owner, &group.Dissolved)
-		if err != nil {
-			return err
+			&group.Name, &group.Owner, &group.Open, &group.Dissolved)
+		if err == nil && !found {
+			err = store.ErrNotFound
 		}
-		if !found {
-			return store.ErrNotFound
-		}
-		return c.list(ctx, groupMembers, []any{conversation}, func(rows *sql.Rows) error {
-			var member int64
-			if err := rows.Scan(&member); err != nil {
-				return err
-			}
-			group.Members = append(group.Members, member)
-			return nil
-		})
+		return err
 	})
 	if err != nil {
 		return store.Group{}, fmt.Errorf("group %d: %w", groupID, err)
 	}
 	return group, nil
+}
+
+// Members returns who belongs to the group now, ascending: nobody if there is no such group.
+func (db *DB) Members(ctx context.Context, groupID int64) ([]int64, error) {
+	var members []int64
+	err := db.readers.within(ctx, func(ctx context.Context, c *conn) error {
+		return c.list(ctx, groupMembers, []any{events.Group(groupID)}, func(rows *sql.Rows) error {
+			var member int64
+			if err := rows.Scan(&member); err != nil {
+				return err
+			}
+			members = append(members, member)
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("members of group %d: %w", groupID, err)
+	}
+	return members, nil
+}
+
+// ReserveGroup returns the id of the group that the owner creates with the client_msg_id. That is the drawn one, unless an
+// id is reserved for the two already.
+func (db *DB) ReserveGroup(ctx context.Context, owner int64, clientMsgID string, drawn int64) (int64, error) {
+	var reserved int64
+	key := []any{owner, idValue(clientMsgID)}
+	find := func(ctx context.Context, c *conn) error {
+		_, err := c.get(ctx, findGroupID, key, &reserved)
+		return err
+	}
+	// A repeat is answered without waiting for who writes.
+	err := db.readers.within(ctx, find)
+	if err == nil && reserved == 0 {
+		err = db.writer.within(ctx, func(ctx context.Context, c *conn) error {
+			if err := c.exec(ctx, insertGroupID, append(key, drawn)...); err != nil {
+				return err
+			}
+			return find(ctx, c)
+		})
+	}
+	if err != nil {
+		return 0, fmt.Errorf("reserve a group of user %d: %w", owner, err)
+	}
+	return reserved, nil
 }
 
 // Memberships answers the groups that the user is a member of now.
@@ -172,7 +215,7 @@ func (db *DB) Stays(ctx context.Context, user, groupID int64) ([]store.Membershi
 	err := db.readers.within(ctx, func(ctx context.Context, c *conn) error {
 		return c.list(ctx, staysInGroup, []any{user, events.Group(groupID)}, func(rows *sql.Rows) error {
 			m := store.Membership{GroupID: groupID, User: user}
-			if err := rows.Scan(&m.Joined, &m.Left); err != nil {
+			if err := rows.Scan(&m.Joined, &m.Left, &m.Removed); err != nil {
 				return err
 			}
 			stays = append(stays, m)

@@ -21,6 +21,7 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		"latest of user": latestOfUser, "user's stays": userStays,
 		"messages within": messagesWithin, "changes within": changesWithin,
 		"group": groupByName, "members": groupMembers, "memberships": currentStays, "stays in group": staysInGroup,
+		"group id": findGroupID,
 
 		"conversation": findConversation, "message id": findMessageID, "sender": findSender, "topic": findTopic,
 		"head": advanceHead, "move message": inheritChanges, "delete message": deleteMessage,

@@ -13,11 +13,12 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// schemaVersion is kept in the file as its user_version.
-const schemaVersion = 1
+// migrations are the steps that make the schema: the first creates a file of version 1, each later one takes a file of the
+// version before to the next. A file keeps its version as its user_version. A step that was released is never changed.
+func migrations() []string { return []string{firstSchema, groupsByClientMsgID} }
 
 // Columns whose type is ANY hold ids in the form of [idValue].
-const schema = `
+const firstSchema = `
 CREATE TABLE conversations (
 	id        INTEGER PRIMARY KEY,
 	name      TEXT NOT NULL UNIQUE,
@@ -94,6 +95,18 @@ CREATE TABLE topics (
 ) STRICT, WITHOUT ROWID;
 `
 
+const groupsByClientMsgID = `
+-- Which group a user creates with a client_msg_id: the first id that was drawn for it.
+CREATE TABLE group_ids (
+	owner     INTEGER NOT NULL,
+	client_id ANY NOT NULL,
+	group_id  INTEGER NOT NULL,
+	PRIMARY KEY (owner, client_id)
+) STRICT, WITHOUT ROWID;
+ALTER TABLE groups ADD COLUMN open INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE stays ADD COLUMN removed INTEGER NOT NULL DEFAULT 0; -- ended by somebody else
+`
+
 // writerDSN lets the write-ahead log grow to 40 MB before it is copied into the file, which writes a page once for many
 // inserts into it: a quarter more messages a second than with SQLite's 4 MB. It is read through after a crash, in about
 // 20 ms.
@@ -116,31 +129,32 @@ func dsn(path string, options url.Values) string {
 	return file.String()
 }
 
-// initialize switches a new file to write-ahead logging and creates the tables. Of several starters one does it.
+// initialize switches a new file to write-ahead logging and brings the tables to the newest version. Of several starters
+// one does it.
 func initialize(ctx context.Context, writer *pool) error {
 	if err := enableWAL(ctx, writer.db); err != nil {
 		return fmt.Errorf("enable write-ahead logging: %w", err)
 	}
 	// Without the lock first: a store that is in use is opened however busy its writers are.
+	steps := migrations()
 	var version int
 	err := writer.db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version)
-	if err == nil && version == schemaVersion {
+	if err == nil && version == len(steps) {
 		return nil
 	}
 	return writer.within(ctx, func(ctx context.Context, c *conn) error {
 		if _, err := c.get(ctx, "PRAGMA user_version", nil, &version); err != nil {
 			return fmt.Errorf("read schema version: %w", err)
 		}
-		switch version {
-		case schemaVersion:
-			return nil
-		case 0:
-			if _, err := c.ExecContext(ctx, fmt.Sprintf("%s PRAGMA user_version = %d", schema, schemaVersion)); err != nil {
-				return fmt.Errorf("create tables: %w", err)
-			}
-			return nil
+		if version < 0 || version > len(steps) {
+			return fmt.Errorf("the file has schema version %d, this program knows %d", version, len(steps))
 		}
-		return fmt.Errorf("the file has schema version %d, this program knows %d", version, schemaVersion)
+		for ; version < len(steps); version++ {
+			if _, err := c.ExecContext(ctx, fmt.Sprintf("%s PRAGMA user_version = %d", steps[version], version+1)); err != nil {
+				return fmt.Errorf("bring the tables to version %d: %w", version+1, err)
+			}
+		}
+		return nil
 	})
 }
 

@@ -169,9 +169,31 @@ func TestWaitingForTheLockEndsWithTheContext(t *testing.T) {
 
 func TestAFileOfANewerProgramIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
-	sabotage(t, open(t, path), fmt.Sprintf(`PRAGMA user_version = %d`, schemaVersion+1))
+	sabotage(t, open(t, path), fmt.Sprintf(`PRAGMA user_version = %d`, len(migrations())+1))
 	_, err := Open(t.Context(), path)
 	require.ErrorContains(t, err, "schema version")
+}
+
+func TestAFileOfAnOlderProgramIsBroughtUpToDate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	old, err := openPool(t.Context(), writerDSN(path), "BEGIN IMMEDIATE", 1)
+	require.NoError(t, err)
+	_, err = old.db.ExecContext(t.Context(), firstSchema+`PRAGMA user_version = 1;
+		INSERT INTO conversations VALUES (1, 'g:77', 0, 10, 10);
+		INSERT INTO groups VALUES (1, 'old', 1001, 0);
+		INSERT INTO stays VALUES (1001, 1, 10, 0), (1002, 1, 10, 11);`)
+	require.NoError(t, errors.Join(err, old.close()))
+
+	for range 2 {
+		db := open(t, path)
+		group, err := db.Group(t.Context(), 77)
+		require.NoError(t, err)
+		require.Equal(t, store.Group{ID: 77, Name: "old", Owner: 1001}, group)
+		stays, err := db.Stays(t.Context(), 1002, 77)
+		require.NoError(t, err)
+		require.Equal(t, []store.Membership{{GroupID: 77, User: 1002, Joined: 10, Left: 11}}, stays)
+		require.NoError(t, db.Close())
+	}
 }
 
 func TestAClosedStoreAnswersErrors(t *testing.T) {

@@ -32,8 +32,13 @@ type Store interface {
 	Memberships(ctx context.Context, user int64) ([]store.Membership, error)
 	// Stays answers all stays of the user in the group, the first one first.
 	Stays(ctx context.Context, user, groupID int64) ([]store.Membership, error)
-	// Group answers a group, or store.ErrNotFound.
+	// Group returns a group, or store.ErrNotFound.
 	Group(ctx context.Context, groupID int64) (store.Group, error)
+	// Members returns who belongs to a group now, ascending: nobody if there is no such group.
+	Members(ctx context.Context, groupID int64) ([]int64, error)
+	// ReserveGroup returns the id of the group that the owner creates with the client_msg_id: the drawn one, unless an id is
+	// reserved for the two already, or a group_created that was saved has named the two.
+	ReserveGroup(ctx context.Context, owner int64, clientMsgID string, drawn int64) (int64, error)
 	// Stored answers per partition up to where everything is stored; what is absent is 0.
 	Stored(ctx context.Context) (map[int32]int64, error)
 	// Epoch answers 0 for the first id of a topic, and one more whenever the id is another than the last.

@@ -1912,7 +1912,9 @@ type Group struct {
 	Name    string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Owner   int64                  `protobuf:"varint,3,opt,name=owner,proto3" json:"owner,omitempty"`
 	// Ascending.
-	Members       []int64 `protobuf:"varint,4,rep,packed,name=members,proto3" json:"members,omitempty"`
+	Members []int64 `protobuf:"varint,4,rep,packed,name=members,proto3" json:"members,omitempty"`
+	// Anybody who knows its id may join.
+	Open          bool `protobuf:"varint,5,opt,name=open,proto3" json:"open,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1975,6 +1977,13 @@ func (x *Group) GetMembers() []int64 {
 	return nil
 }
 
+func (x *Group) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
+}
+
 type CreateGroupRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Sender *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
@@ -1982,7 +1991,9 @@ type CreateGroupRequest struct {
 	// The owner is always a member.
 	Members []int64 `protobuf:"varint,3,rep,packed,name=members,proto3" json:"members,omitempty"`
 	// As in SendWSMessageRequest.
-	ClientMsgId   string `protobuf:"bytes,4,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
+	ClientMsgId string `protobuf:"bytes,4,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
+	// Anybody who knows the group's id may join. Otherwise only the owner brings users in; who left by itself may come back.
+	Open          bool `protobuf:"varint,5,opt,name=open,proto3" json:"open,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2043,6 +2054,13 @@ func (x *CreateGroupRequest) GetClientMsgId() string {
 		return x.ClientMsgId
 	}
 	return ""
+}
+
+func (x *CreateGroupRequest) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
 }
 
 type CreateGroupResponse struct {
@@ -2730,17 +2748,19 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x03end\x18\x01 \x03(\v2\".millrace.v1.EndsResponse.EndEntryR\x03end\x1a6\n" +
 	"\bEndEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"f\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"z\n" +
 	"\x05Group\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x03R\agroupId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05owner\x18\x03 \x01(\x03R\x05owner\x12\x18\n" +
-	"\amembers\x18\x04 \x03(\x03R\amembers\"\x93\x01\n" +
+	"\amembers\x18\x04 \x03(\x03R\amembers\x12\x12\n" +
+	"\x04open\x18\x05 \x01(\bR\x04open\"\xa7\x01\n" +
 	"\x12CreateGroupRequest\x12+\n" +
 	"\x06sender\x18\x01 \x01(\v2\x13.millrace.v1.SenderR\x06sender\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\amembers\x18\x03 \x03(\x03R\amembers\x12\"\n" +
-	"\rclient_msg_id\x18\x04 \x01(\tR\vclientMsgId\"?\n" +
+	"\rclient_msg_id\x18\x04 \x01(\tR\vclientMsgId\x12\x12\n" +
+	"\x04open\x18\x05 \x01(\bR\x04open\"?\n" +
 	"\x13CreateGroupResponse\x12(\n" +
 	"\x05group\x18\x01 \x01(\v2\x12.millrace.v1.GroupR\x05group\"@\n" +
 	"\x0fGetGroupRequest\x12\x12\n" +

@@ -75,7 +75,8 @@ type MessageServiceClient interface {
 	ReadLog(ctx context.Context, in *ReadLogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadLogResponse], error)
 	// Ends answers where the log ends.
 	Ends(ctx context.Context, in *EndsRequest, opts ...grpc.CallOption) (*EndsResponse, error)
-	// The group calls answer once the change is stored and holds; repeating one is safe.
+	// The group calls answer once the change is stored and holds; repeating one is safe. For a user that is no member a group
+	// does not exist: NOT_FOUND, in the same words whether there is such a group or not.
 	CreateGroup(ctx context.Context, in *CreateGroupRequest, opts ...grpc.CallOption) (*CreateGroupResponse, error)
 	GetGroup(ctx context.Context, in *GetGroupRequest, opts ...grpc.CallOption) (*GetGroupResponse, error)
 	JoinGroup(ctx context.Context, in *JoinGroupRequest, opts ...grpc.CallOption) (*JoinGroupResponse, error)
@@ -320,7 +321,8 @@ type MessageServiceServer interface {
 	ReadLog(*ReadLogRequest, grpc.ServerStreamingServer[ReadLogResponse]) error
 	// Ends answers where the log ends.
 	Ends(context.Context, *EndsRequest) (*EndsResponse, error)
-	// The group calls answer once the change is stored and holds; repeating one is safe.
+	// The group calls answer once the change is stored and holds; repeating one is safe. For a user that is no member a group
+	// does not exist: NOT_FOUND, in the same words whether there is such a group or not.
 	CreateGroup(context.Context, *CreateGroupRequest) (*CreateGroupResponse, error)
 	GetGroup(context.Context, *GetGroupRequest) (*GetGroupResponse, error)
 	JoinGroup(context.Context, *JoinGroupRequest) (*JoinGroupResponse, error)

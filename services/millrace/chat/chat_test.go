@@ -218,7 +218,10 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		if verb == "group_create" {
-			body = json.RawMessage(`{}`) // holds what is drawn
+			open := strings.Contains(string(body), `"join":"open"`)
+			if body = json.RawMessage(`{}`); open { // holds what is drawn
+				body = json.RawMessage(`{"join":"open"}`)
+			}
 		}
 		asked = append(asked, verb+" "+string(body))
 		if verb == "group_create" || verb == "group_info" {
@@ -234,6 +237,7 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 		{"/group info", "", "you are in no group"},
 		{"/group create friends 1002 1003", "group 77 friends is there", ""},
 		{"hi all", at() + " 1001 (you): hi all", ""},
+		{"/group open plaza 1002 1003", "group 77 friends is there", ""},
 		{"/group info", "owner 1001, members [1001 1002 1003]", ""},
 		{"/group add 1004", "done", ""},
 		{"/group remove 1004", "done", ""},
@@ -257,7 +261,7 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	require.Equal(t, []string{
-		"group_create {}", `group_info {"group_id":77}`, `group_add {"group_id":77,"user":1004}`,
+		"group_create {}", `group_create {"join":"open"}`, `group_info {"group_id":77}`, `group_add {"group_id":77,"user":1004}`,
 		`group_remove {"group_id":77,"user":1004}`, `group_leave {"group_id":77}`, `group_join {"group_id":77}`,
 	}, asked)
 }

@@ -15,6 +15,7 @@ import (
 const chatHelp = `/to USER                    chat with a user
 /history [N]                show the N newest messages (20)
 /group create NAME USER...  create a group and chat in it
+/group open NAME USER...    create a group that anybody may join, and chat in it
 /group join ID              chat in a group, joining it if need be
 /group add|remove USER      change the members of this group; its owner may
 /group info                 show this group
@@ -63,15 +64,19 @@ func (h *chat) groupCommand(ctx context.Context, args []string) error {
 		return errUsage
 	}
 	verb, args := args[0], args[1:]
-	if verb == "create" {
+	if verb == "create" || verb == "open" {
 		if len(args) == 0 {
-			return errors.New("/group create NAME USER…")
+			return errors.New("/group create NAME USER…, or /group open NAME USER… for one that anybody may join")
 		}
 		members, err := parseIDs(args[1:])
 		if err != nil {
 			return err
 		}
-		g, err := h.client.Group(ctx, client.GroupCreate{Name: args[0], Members: members})
+		create := client.GroupCreate{Name: args[0], Members: members}
+		if verb == "open" {
+			create.Join = events.JoinOpen
+		}
+		g, err := h.client.Group(ctx, create)
 		if err != nil {
 			return err
 		}
