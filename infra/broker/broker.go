@@ -87,6 +87,7 @@ func Start(c Config) (*Broker, error) {
 	b.chores.Go(func() { retainHourly(ctx, b.addr, c.Log) })
 	silence := &silence{}
 	silence.listen(cluster)
+	refuseUnreadable(cluster, c.Log)
 	b.chores.Go(func() { silence.sweep(ctx, b.addr, c.Log) })
 	return b, nil
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -35,7 +36,10 @@ type Entry struct {
 	// Replayed tells that it was replayed or discarded.
 	Replayed bool
 	Metadata message.Metadata
-	Payload  []byte
+	// Payload is the record's value. Where that did not fit into the queue it is the first bytes, and ValueBytes, which else
+	// is 0, how many the value has. See [Queue.Value].
+	Payload    []byte
+	ValueBytes int
 }
 
 // MarshalJSON leaves out the payload, which need not be text, and the headers.
@@ -49,7 +53,9 @@ func (e *Entry) MarshalJSON() ([]byte, error) {
 		Handler  string    `json:"handler"`
 		Reason   string    `json:"reason"`
 		Replayed bool      `json:"replayed"`
-	}{e.ID, e.Time, e.Topic, e.Position, e.Key, e.Handler, e.Reason, e.Replayed})
+		// ValueBytes is there only if the queue does not hold the whole value.
+		ValueBytes int `json:"value_bytes,omitempty"`
+	}{e.ID, e.Time, e.Topic, e.Position, e.Key, e.Handler, e.Reason, e.Replayed, e.ValueBytes})
 }
 
 // misplaced tells that the record never had a valid position.
@@ -121,8 +127,12 @@ func (q *Queue) entry(r pubsub.RawRecord, metadata message.Metadata) *Entry {
 	if err != nil {
 		at = time.Time{}
 	}
+	valueBytes, err := strconv.Atoi(metadata.Get(router.PoisonValueBytesHeader))
+	if err != nil || valueBytes < len(r.Value) {
+		valueBytes = 0
+	}
 	return &Entry{
-		ID:   entryID(r.Position),
+		ID: entryID(r.Position), ValueBytes: valueBytes,
 		Time: at, Topic: q.topic, Position: metadata.Get(router.PoisonPositionHeader),
 		Key: metadata.Get(router.PoisonKeyHeader), Handler: metadata.Get(router.PoisonHandlerHeader),
 		Reason: metadata.Get(router.PoisonReasonHeader), Metadata: metadata, Payload: r.Value,

@@ -1,16 +1,18 @@
 package poison
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"strconv"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"millrace/events"
 	"millrace/infra/pubsub"
+	"millrace/infra/router"
 )
 
 // Replayed counts what a replay published.
@@ -25,6 +27,9 @@ type Replayed struct {
 	Home int
 	// Unplaced was misplaced and has no conversation to be sent to. It stays in the queue.
 	Unplaced int
+	// Gone are the ids of entries that hold only the first bytes, and of which the log no longer has the original. They stay
+	// in the queue.
+	Gone []string
 }
 
 // Replay publishes the selected entries to the topic again and marks them as replayed, in their order, with the pause
@@ -74,15 +79,20 @@ func (q *Queue) Discard(ctx context.Context, entries []*Entry, filter Filter) (i
 }
 
 func (q *Queue) replay(ctx context.Context, e *Entry, all []*Entry, done *Replayed) error {
+	value, err := q.Value(ctx, e)
+	switch {
+	case errors.Is(err, pubsub.ErrTrimmed):
+		done.Gone = append(done.Gone, e.ID)
+		return nil
+	case err != nil:
+		return err
+	}
 	if !e.misplaced() {
-		if e.Handler == "" || e.Position == "" {
-			return errors.New("the entry does not say for whom it is and where it was")
-		}
-		at, err := q.publish(e, e.home(), e.replayHeaders())
+		at, err := q.publishReplay(e, value)
 		if err != nil {
 			return err
 		}
-		if err := q.followUp(ctx, e, at, done); err != nil {
+		if err := q.followUp(ctx, e, value, at, done); err != nil {
 			return err
 		}
 		done.ToHandlers++
@@ -96,12 +106,12 @@ func (q *Queue) replay(ctx context.Context, e *Entry, all []*Entry, done *Replay
 		}
 	}
 	if !sent { // else an earlier replay has ended before it marked them all
-		conversation := e.conversation()
+		conversation := e.conversation(value)
 		if conversation == "" {
 			done.Unplaced++
 			return nil
 		}
-		if _, err := q.publish(e, conversation, nil); err != nil {
+		if _, err := q.publish(e, value, conversation, nil); err != nil {
 			return err
 		}
 		done.Home++
@@ -114,24 +124,63 @@ func (q *Queue) replay(ctx context.Context, e *Entry, all []*Entry, done *Replay
 	return nil
 }
 
-// publish sends the record with the headers that it had and more, and answers where it is.
-func (q *Queue) publish(e *Entry, key string, headers map[string]string) (events.Position, error) {
-	msg := message.NewMessage("", e.Payload)
-	for name, value := range e.Metadata {
-		if !strings.HasPrefix(name, "poison_") && name != pubsub.KeyHeader {
-			msg.Metadata.Set(name, value)
-		}
+// publishReplay publishes the entry's record for the handler that could not handle it, and returns where it is. What does
+// not fit into the queue does not fit into a replay either: the handler then takes the value from the original's place.
+func (q *Queue) publishReplay(e *Entry, value []byte) (events.Position, error) {
+	original, err := events.ParsePosition(e.Position)
+	if e.Handler == "" || err != nil {
+		return events.Position{}, errors.New("the entry does not say for whom it is and where it was")
 	}
+	headers := map[string]string{router.ReplayHandlerHeader: e.Handler, router.ReplayPositionHeader: e.Position}
+	if e.ValueBytes > 0 {
+		headers[router.ReplayValueBytesHeader] = strconv.Itoa(e.ValueBytes)
+	}
+	return q.publish(e, e.Payload, q.home(e, value, original.Partition), headers)
+}
+
+// publish sends the value with the headers that the record had and more, and returns where it is.
+func (q *Queue) publish(e *Entry, value []byte, key string, headers map[string]string) (events.Position, error) {
+	msg := message.NewMessage("", value)
+	router.CopyHeaders(msg.Metadata, e.Metadata)
 	for name, value := range headers {
 		msg.Metadata.Set(name, value)
 	}
-	if key != "" {
-		msg.Metadata.Set(pubsub.KeyHeader, key)
-	}
+	msg.Metadata.Set(pubsub.KeyHeader, key)
 	if err := q.bus.Publisher().Publish(q.topic, msg); err != nil {
 		return events.Position{}, err
 	}
 	return q.bus.Position(msg)
+}
+
+// Value is the record's value. What the queue does not hold is read from the topic; [pubsub.ErrTrimmed] says that retention has
+// removed it there.
+func (q *Queue) Value(ctx context.Context, e *Entry) ([]byte, error) {
+	if e.ValueBytes == 0 {
+		return e.Payload, nil
+	}
+	at, err := events.ParsePosition(e.Position)
+	if err != nil {
+		return nil, fmt.Errorf("original of %s: %w", e.ID, err)
+	}
+	log := q.bus.Log(q.topic)
+	end, err := log.End(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("original of %s: %w", e.ID, err)
+	}
+	// The bus may count from another epoch than who poisoned the record did; the offset is the same.
+	seq := at.Seq - events.EpochStart(at.Seq) + events.EpochStart(end[at.Partition])
+	var value []byte
+	err = log.Read(ctx, []events.Range{{Partition: at.Partition, After: seq - 1, Through: seq}}, func(r pubsub.RawRecord) error {
+		value = r.Value
+		return nil
+	})
+	if err == nil && (len(value) != e.ValueBytes || !bytes.HasPrefix(value, e.Payload)) {
+		err = fmt.Errorf("another one lies there, since the topic was made anew: %w", pubsub.ErrTrimmed)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("original at %s, of which the queue holds the first %d of %d bytes: %w", at, len(e.Payload), e.ValueBytes, err)
+	}
+	return value, nil
 }
 
 // mark notes that the entry was replayed, here and in the queue.
@@ -148,22 +197,32 @@ func (q *Queue) mark(e *Entry) error {
 	return nil
 }
 
-// home is the key that brings the record to its conversation's partition, so that the handler gets it between, and not
-// beside, other records of the conversation; without a conversation, the key that it had.
-func (e *Entry) home() string {
-	if conversation := e.conversation(); conversation != "" {
-		return conversation
+// home is the key that brings a replay into the partition where its original was, behind which alone the handler may take
+// it: the conversation's, so that other records of it come in between and not beside, or the record's own, or any.
+func (q *Queue) home(e *Entry, value []byte, partition int32) string {
+	partitions := q.bus.Log(q.topic).Partitions()
+	if partitions < 1 {
+		return e.Key // publishing will say what is wrong
 	}
-	return e.Key
+	for _, key := range []string{e.conversation(value), e.Key} {
+		if key != "" && events.Partition(key, partitions) == partition {
+			return key
+		}
+	}
+	for i := 0; ; i++ {
+		if key := "replay-" + strconv.Itoa(i); events.Partition(key, partitions) == partition%partitions {
+			return key
+		}
+	}
 }
 
 // conversation is empty if it cannot be found out.
-func (e *Entry) conversation() string {
+func (e *Entry) conversation(value []byte) string {
 	pos, err := events.ParsePosition(e.Position)
 	if err != nil {
 		return ""
 	}
-	event, err := events.Decode(e.Topic, pos, e.Payload)
+	event, err := events.Decode(e.Topic, pos, value)
 	if err != nil {
 		return ""
 	}

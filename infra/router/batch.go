@@ -41,7 +41,7 @@ func (c *consumer) handleBatch(messages []*message.Message) map[*message.Message
 		places = append(places, records[i].Position)
 		c.observe(Observation{Handler: c.Name, Outcome: Handled, Took: took, Age: age(records[i].Timestamp)})
 		c.logOutcome(msg, &delivery{
-			Position: records[i].Position, correlation: msg.Metadata.Get(events.CorrelationHeader), outcome: Handled,
+			Position: records[i].Position, correlation: correlation(msg), outcome: Handled,
 		})
 		handled[msg] = true
 	}
@@ -61,7 +61,7 @@ func (c *consumer) readBatch(ctx context.Context, messages []*message.Message) (
 		if err != nil || isReplay(msg) { // a replay's position would break the order of the batch
 			continue
 		}
-		if r, outcome, err := c.read(msg, pos); err == nil && outcome == Handled && !slices.Contains(ids, r.EventID) {
+		if r, outcome, err := c.read(ctx, msg, pos, pos); err == nil && outcome == Handled && !slices.Contains(ids, r.EventID) {
 			taken, records, ids = append(taken, msg), append(records, r), append(ids, r.EventID)
 		}
 	}

@@ -173,10 +173,10 @@ func (c *consumer) finish(next message.HandlerFunc) message.HandlerFunc {
 		}
 		place := pos
 		// A malformed one fails where the record is read.
-		if at, err := replayPosition(msg); err == nil && at != nil {
+		if at, err := replayPosition(msg, place); err == nil && at != nil {
 			pos = *at
 		}
-		d := &delivery{Position: pos, place: place, correlation: msg.Metadata.Get(events.CorrelationHeader)}
+		d := &delivery{Position: pos, place: place, correlation: correlation(msg)}
 		ctx := msg.Context()
 		if d.correlation != "" {
 			ctx = events.WithCorrelation(ctx, d.correlation)
@@ -204,6 +204,18 @@ func (c *consumer) logOutcome(msg *message.Message, d *delivery) {
 	}
 }
 
+// correlation is the id that ties the record to the request which caused it. A foreign producer's may be of any length: one
+// that is too long for log lines counts as none.
+func correlation(msg *message.Message) string {
+	id := msg.Metadata.Get(events.CorrelationHeader)
+	if len(id) > maxCorrelationBytes {
+		return ""
+	}
+	return id
+}
+
+const maxCorrelationBytes = 128
+
 func age(timestamp int64) time.Duration { return time.Since(time.Unix(timestamp, 0)) }
 
 // detach keeps the handler's work from ending half done when the router stops.
@@ -218,7 +230,7 @@ func detach(next message.HandlerFunc) message.HandlerFunc {
 func (c *consumer) handle(msg *message.Message) error {
 	d := deliveryOf(msg)
 	d.attempts++
-	r, outcome, err := c.read(msg, d.Position)
+	r, outcome, err := c.read(msg.Context(), msg, d.Position, d.place)
 	if err != nil {
 		return err
 	}
@@ -238,14 +250,18 @@ func (c *consumer) handle(msg *message.Message) error {
 
 // read decodes the record and tells what is to become of it: Handled means that the handler is to do it, unless it is a
 // repeat.
-func (c *consumer) read(msg *message.Message, pos events.Position) (events.Record, Outcome, error) {
+func (c *consumer) read(ctx context.Context, msg *message.Message, pos, place events.Position) (events.Record, Outcome, error) {
 	if replay := msg.Metadata.Get(ReplayHandlerHeader); replay != "" && replay != c.Name {
 		return events.Record{}, Skipped, nil
 	}
-	if _, err := replayPosition(msg); err != nil {
+	if _, err := replayPosition(msg, place); err != nil {
 		return events.Record{}, "", err
 	}
-	event, err := events.Decode(c.Topic, pos, msg.Payload)
+	value, err := c.payload(ctx, msg, pos)
+	if err != nil {
+		return events.Record{}, "", err
+	}
+	event, err := events.Decode(c.Topic, pos, value)
 	if err != nil {
 		return events.Record{}, "", err
 	}

@@ -15,22 +15,32 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// Headers of a record in the poison queue, beside those that it had. Key and value are the original's.
+// poisonPrefix begins the names of the headers that only the poison queue's own records have. Those of a poisoned record
+// that begin so, or with replayPrefix, are forged and dropped.
+const poisonPrefix = "poison_"
+
+// Headers of a record in the poison queue, beside those that the original had. Key and value are the original's, as far as
+// they fit.
 const (
-	PoisonTopicHeader     = "poison_topic"
-	PoisonPartitionHeader = "poison_partition"
-	PoisonPositionHeader  = "poison_position"
-	PoisonKeyHeader       = "poison_key"
-	PoisonHandlerHeader   = "poison_handler"
-	PoisonGroupHeader     = "poison_group"
-	PoisonReasonHeader    = "poison_reason"
-	PoisonTimeHeader      = "poison_time" // when it was poisoned, RFC 3339 in UTC
+	PoisonTopicHeader     = poisonPrefix + "topic"
+	PoisonPartitionHeader = poisonPrefix + "partition"
+	PoisonPositionHeader  = poisonPrefix + "position"
+	PoisonKeyHeader       = poisonPrefix + "key"
+	PoisonHandlerHeader   = poisonPrefix + "handler"
+	PoisonGroupHeader     = poisonPrefix + "group"
+	PoisonReasonHeader    = poisonPrefix + "reason"
+	PoisonTimeHeader      = poisonPrefix + "time" // when it was poisoned, RFC 3339 in UTC
+	// PoisonValueBytesHeader is there only if the value was too large for the queue and is cut. It says how many bytes the
+	// original's value has, which stays in the topic until retention removes it.
+	PoisonValueBytesHeader = poisonPrefix + "value_bytes"
+	// PoisonKeyBytesHeader and PoisonDroppedHeadersHeader say likewise how long the original's key is, and how many of its
+	// headers were left out.
+	PoisonKeyBytesHeader       = poisonPrefix + "key_bytes"
+	PoisonDroppedHeadersHeader = poisonPrefix + "dropped_headers"
 )
 
 // ReasonMisplaced is the reason of a record that lies outside its conversation's partition.
 const ReasonMisplaced = "misplaced"
-
-const maxReasonBytes = 1 << 10
 
 var errMisplaced = events.Permanent(errors.New(ReasonMisplaced))
 
@@ -58,15 +68,26 @@ func (c *consumer) poison(next message.HandlerFunc) message.HandlerFunc {
 	}
 }
 
+// poisoned is the record for the queue. Of a replay that fails again it is the original: its position is the delivery's.
 func (c *consumer) poisoned(msg *message.Message, d *delivery, reason string) *message.Message {
-	p := msg.Copy()
-	// Of a replay that fails again the original is poisoned: its position is the delivery's.
-	delete(p.Metadata, ReplayHandlerHeader)
-	delete(p.Metadata, ReplayPositionHeader)
+	value, size := CutValue(msg.Payload)
+	p := message.NewMessage("", value)
+	if size = max(size, originalBytes(msg)); size > 0 {
+		p.Metadata.Set(PoisonValueBytesHeader, strconv.Itoa(size))
+	}
+	key := msg.Metadata.Get(pubsub.KeyHeader)
+	if len(key) > maxPoisonKeyBytes {
+		p.Metadata.Set(PoisonKeyBytesHeader, strconv.Itoa(len(key)))
+		key = key[:maxPoisonKeyBytes]
+	}
+	if dropped := CopyHeaders(p.Metadata, msg.Metadata); dropped > 0 {
+		p.Metadata.Set(PoisonDroppedHeadersHeader, strconv.Itoa(dropped))
+	}
+	p.Metadata.Set(pubsub.KeyHeader, key)
 	p.Metadata.Set(PoisonTopicHeader, c.Topic)
 	p.Metadata.Set(PoisonPartitionHeader, strconv.Itoa(int(d.Partition)))
 	p.Metadata.Set(PoisonPositionHeader, d.Position.String())
-	p.Metadata.Set(PoisonKeyHeader, msg.Metadata.Get(pubsub.KeyHeader))
+	p.Metadata.Set(PoisonKeyHeader, key)
 	p.Metadata.Set(PoisonHandlerHeader, c.Name)
 	p.Metadata.Set(PoisonGroupHeader, c.Group)
 	p.Metadata.Set(PoisonReasonHeader, reason)

@@ -34,7 +34,7 @@ func (c *consumer) recall(after events.Position) {
 				return nil // what counts is its original place
 			}
 			e, err := events.Decode(c.Topic, raw.Position, raw.Value)
-			if _, known := first[e.EventID]; err == nil && !known {
+			if _, known := first[e.EventID]; err == nil && e.Type.Known() && !known {
 				ids = append(ids, e.EventID)
 				first[e.EventID] = raw.Position
 			}

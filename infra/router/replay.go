@@ -1,7 +1,10 @@
 package router
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -9,18 +12,26 @@ import (
 	"millrace/infra/pubsub"
 )
 
+// replayPrefix begins the names of a replay's headers.
+const replayPrefix = "millrace_replay_"
+
 // Headers of a record replayed from the poison queue. The handler named sees it at its original position, so that derived
 // ids, the order of its conversation and the rule that the lowest position wins are as if it had been handled then. What
 // is committed and settled is the place where the replay itself lies.
 const (
 	ReplayHandlerHeader  = pubsub.ReplayHandlerHeader
-	ReplayPositionHeader = "millrace_replay_position"
+	ReplayPositionHeader = replayPrefix + "position"
+	// ReplayValueBytesHeader says that the replay holds only the first bytes of the value, and how many the original has.
+	// The handler gets the original's, which is read from the log at the original position.
+	ReplayValueBytesHeader = replayPrefix + "value_bytes"
 )
 
 func isReplay(msg *message.Message) bool { return msg.Metadata.Get(ReplayHandlerHeader) != "" }
 
-// replayPosition is the original position of a replay; nil if the record is none, or does not say.
-func replayPosition(msg *message.Message) (*events.Position, error) {
+// replayPosition is the original position of a replay that lies at the place; nil if the record is no replay, or does not
+// say. An original lies before its replays in their partition: a position elsewhere is forged or wrong, and a handler that
+// believed it would take what lies between for handled.
+func replayPosition(msg *message.Message, place events.Position) (*events.Position, error) {
 	header := msg.Metadata.Get(ReplayPositionHeader)
 	if header == "" || !isReplay(msg) {
 		return nil, nil
@@ -29,5 +40,42 @@ func replayPosition(msg *message.Message) (*events.Position, error) {
 	if err != nil {
 		return nil, events.Permanent(fmt.Errorf("header %s: %w", ReplayPositionHeader, err))
 	}
+	if pos.Partition != place.Partition || pos.Seq < 1 || pos.Seq >= place.Seq {
+		return nil, events.Permanent(fmt.Errorf("header %s: %s is not before %s, where the record lies", ReplayPositionHeader, pos, place))
+	}
 	return &pos, nil
+}
+
+// originalBytes is how many bytes the value of the original has, of a replay that holds only the first ones; 0 of any other
+// record.
+func originalBytes(msg *message.Message) int {
+	n, err := strconv.Atoi(msg.Metadata.Get(ReplayValueBytesHeader))
+	if err != nil || !isReplay(msg) {
+		return 0
+	}
+	return max(n, 0)
+}
+
+// payload is the record's value; of a replay that does not hold all of it, the original's. It is a permanent error if the
+// log no longer has that.
+func (c *consumer) payload(ctx context.Context, msg *message.Message, original events.Position) ([]byte, error) {
+	if originalBytes(msg) == 0 {
+		return msg.Payload, nil
+	}
+	var value []byte
+	found := false
+	itself := events.Range{Partition: original.Partition, After: original.Seq - 1, Through: original.Seq}
+	err := c.bus.Log(c.Topic).Read(ctx, []events.Range{itself}, func(r pubsub.RawRecord) error {
+		value, found = r.Value, true
+		return nil
+	})
+	switch {
+	case errors.Is(err, pubsub.ErrTrimmed):
+		return nil, events.Permanent(fmt.Errorf("original at %s: %w", original, err))
+	case err != nil:
+		return nil, fmt.Errorf("original at %s: %w", original, err)
+	case !found:
+		return nil, events.Permanent(fmt.Errorf("original at %s: the log has no record there", original))
+	}
+	return value, nil
 }

@@ -93,3 +93,57 @@ func TestReplayStaysOutOfBatches(t *testing.T) {
 	requireAllCommitted(t, bus)
 	require.Equal(t, []string{"first"}, batched.all())
 }
+
+// A position elsewhere would have a handler take what lies before it for handled.
+func TestReplayOfWhatDoesNotLieBeforeItIsPoisoned(t *testing.T) {
+	bus := memory.NewBus(memory.Config{})
+	first := publishEvent(t, bus, newMessage(2, "first"))
+	for name, forged := range map[string]events.Position{
+		"ahead of it":       {Partition: first.Partition, Seq: first.Seq + 1000},
+		"in another":        {Partition: first.Partition + 1, Seq: 1},
+		"before everything": {Partition: first.Partition, Seq: 0},
+	} {
+		publishEvent(t, bus, newMessage(2, name), router.ReplayHandlerHeader, "test", router.ReplayPositionHeader, forged.String())
+	}
+	last := publishEvent(t, bus, newMessage(2, "last"))
+	var handled journal[events.Position]
+	run(t, bus, quick(), handler(func(_ context.Context, r events.Record) error {
+		handled.add(r.Position)
+		return nil
+	}))
+	require.Equal(t, []events.Position{first, last}, handled.wait(t, 2))
+	for _, record := range poisonQueue(t, bus, 3) {
+		require.Contains(t, record.Metadata.Get(router.PoisonReasonHeader), "is not before")
+	}
+}
+
+// What a replay does not hold itself the handler gets from the log, as long as that has it.
+func TestReplayThatHoldsTheFirstBytesIsHandledWhole(t *testing.T) {
+	for name, trimmed := range map[string]bool{"the log has it": false, "the log has it no more": true} {
+		t.Run(name, func(t *testing.T) {
+			bus := memory.NewBus(memory.Config{})
+			original := publishEvent(t, bus, newMessage(2, "whole"), router.ReplayHandlerHeader, "nobody")
+			publish(t, bus, events.Direct(1, 2), `{"type":"new_`, router.ReplayHandlerHeader, "test",
+				router.ReplayPositionHeader, original.String(), router.ReplayValueBytesHeader, "300000")
+			if trimmed {
+				bus.Trim(events.TopicMessages, original)
+			}
+			var handled journal[string]
+			run(t, bus, quick(), handler(func(_ context.Context, r events.Record) error {
+				handled.add(r.Message.Content + " at " + r.Position.String())
+				return nil
+			}))
+			requireAllCommitted(t, bus)
+			if !trimmed {
+				require.Equal(t, []string{"whole at " + original.String()}, handled.all())
+				requireNothingPoisoned(t, bus)
+				return
+			}
+			require.Empty(t, handled.all())
+			poisoned := poisonQueue(t, bus, 1)[0]
+			require.Contains(t, poisoned.Metadata.Get(router.PoisonReasonHeader), "the log no longer has these records")
+			require.Equal(t, "300000", poisoned.Metadata.Get(router.PoisonValueBytesHeader))
+			require.Equal(t, original.String(), poisoned.Metadata.Get(router.PoisonPositionHeader))
+		})
+	}
+}

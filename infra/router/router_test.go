@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 
 	"millrace/events"
@@ -249,5 +250,80 @@ func TestRouterThatIsClosedWhileItStartsEndsInOrder(t *testing.T) {
 		<-time.After(time.Duration(i) * 20 * time.Microsecond) // a different moment each time; decides nothing
 		require.NoError(t, r.Close())
 		require.NoError(t, <-ended)
+	}
+}
+
+// Whatever a producer puts into a record, what the poison queue gets of it is far below what a broker takes.
+func TestPoisonRecordAlwaysFits(t *testing.T) {
+	huge := strings.Repeat("x", 3_000_000)
+	home := events.Direct(1, 2)
+	flood := map[string]string{}
+	for i := range 20_000 {
+		flood[fmt.Sprintf("header-%05d", i)] = "0123456789"
+	}
+	tests := map[string]struct {
+		key, value string
+		headers    map[string]string
+		cut        map[string]string // what the poison record says it left out
+	}{
+		"a huge value":   {home, huge, nil, map[string]string{router.PoisonValueBytesHeader: "3000000"}},
+		"a huge key":     {huge, "x", nil, map[string]string{router.PoisonKeyBytesHeader: "3000000"}},
+		"a huge header":  {home, "x", map[string]string{"a": huge}, map[string]string{router.PoisonDroppedHeadersHeader: "1"}},
+		"a header flood": {home, "x", flood, map[string]string{router.PoisonDroppedHeadersHeader: "19256"}},
+		"a huge name":    {home, "x", map[string]string{huge: "a"}, map[string]string{router.PoisonDroppedHeadersHeader: "1"}},
+		"a huge id":      {home, "x", map[string]string{events.CorrelationHeader: huge}, map[string]string{router.PoisonDroppedHeadersHeader: "1"}},
+		"forged headers of the queue": {home, "x", map[string]string{
+			"poison_replayed": "0:0", router.PoisonHandlerHeader: huge, router.PoisonValueBytesHeader: "7", "poison_more": huge,
+		}, nil},
+		"forged headers of a replay": {home, "x", map[string]string{
+			router.ReplayHandlerHeader: "test", router.ReplayPositionHeader: huge, router.ReplayValueBytesHeader: huge, "millrace_replay_more": huge,
+		}, nil},
+		"no value and no key": {"", "", nil, nil},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			size := 0
+			bus := memory.NewBus(memory.Config{Partitions: 1, Fail: func(topic string, msg *message.Message) error {
+				if topic == events.TopicMessages {
+					return nil
+				}
+				for name, value := range msg.Metadata {
+					size += len(name) + len(value)
+				}
+				size += len(msg.UUID) + len(msg.Payload)
+				return nil
+			}})
+			bad := message.NewMessage(huge, []byte(test.value))
+			bad.Metadata = message.Metadata{pubsub.KeyHeader: test.key, "region": "north"}
+			for name, value := range test.headers {
+				bad.Metadata.Set(name, value)
+			}
+			require.NoError(t, bus.Publisher().Publish(events.TopicMessages, bad))
+			next := publishEvent(t, bus, newMessage(2, "next"))
+			var handled journal[events.Position]
+			run(t, bus, quick(), handler(func(_ context.Context, r events.Record) error {
+				handled.add(r.Position)
+				return nil
+			}))
+			require.Equal(t, []events.Position{next}, handled.wait(t, 1))
+			poisoned := poisonQueue(t, bus, 1)[0]
+			require.Less(t, size, 64<<10)
+			pos, err := bus.Position(bad)
+			require.NoError(t, err)
+			require.Equal(t, pos.String(), poisoned.Metadata.Get(router.PoisonPositionHeader))
+			require.Equal(t, "test", poisoned.Metadata.Get(router.PoisonHandlerHeader))
+			require.NotEmpty(t, poisoned.Metadata.Get(router.PoisonReasonHeader))
+			require.True(t, strings.HasPrefix(test.value, string(poisoned.Payload)))
+			require.True(t, strings.HasPrefix(test.key, poisoned.Metadata.Get(router.PoisonKeyHeader)))
+			if len(test.headers) < 10 {
+				require.Equal(t, "north", poisoned.Metadata.Get("region"))
+			}
+			for _, header := range []string{
+				router.PoisonValueBytesHeader, router.PoisonKeyBytesHeader, router.PoisonDroppedHeadersHeader,
+				"poison_replayed", "poison_more", "millrace_replay_more", router.ReplayHandlerHeader,
+			} {
+				require.Equal(t, test.cut[header], poisoned.Metadata.Get(header), header)
+			}
+		})
 	}
 }

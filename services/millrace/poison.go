@@ -43,6 +43,9 @@ a record that fails again is a new entry.
 What is "stuck: …" failed for a minute while other records were handled, and was put aside so that they go on. It is
 replayed by itself, about every minute, until it is handled.
 
+The queue holds at most the first bytes of a value of more than 256 KiB. Such a record is shown and replayed from the topic,
+as long as retention keeps it there.
+
 Clients that are connected do not see a replay: they are past its position. What storage gets is in the history. Edits and
 recalls of a message that came while it was in the queue are replayed after it.`,
 		Args: cobra.NoArgs,

@@ -95,12 +95,14 @@ func printable(value []byte) string {
 func newPoisonShowCommand() *cobra.Command {
 	var o poisonOptions
 	cmd := &cobra.Command{
-		Use:     "show ID",
-		Short:   "Print a record's headers and its value",
+		Use:   "show ID",
+		Short: "Print a record's headers and its value",
+		Long: `Print a record's headers and its value. A value that is too long for the queue is read from the topic; where retention has
+removed it there, its first bytes are printed and the command fails.`,
 		Example: "  millrace poison show 0:17",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, ids []string) error {
-			_, entries, closeBus, err := o.read(cmd)
+			queue, entries, closeBus, err := o.read(cmd)
 			if err != nil {
 				return err
 			}
@@ -115,8 +117,12 @@ func newPoisonShowCommand() *cobra.Command {
 				fmt.Fprintf(w, "%s: %q\n", name, e.Metadata.Get(name))
 			}
 			fmt.Fprintf(w, "replayed: %t\n\n", e.Replayed)
-			fmt.Fprintln(w, printable(e.Payload))
-			return nil
+			value, err := queue.Value(cmd.Context(), e)
+			if err != nil {
+				value = e.Payload
+			}
+			fmt.Fprintln(w, printable(value))
+			return err
 		},
 	}
 	o.bindQueue(cmd)

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,8 +44,12 @@ func newPoisonReplayCommand() *cobra.Command {
 			if done.Unknown > 0 {
 				fmt.Fprintf(cmd.OutOrStdout(), "%d messages replayed without edits and recalls: the log no longer goes back so far\n", done.Unknown)
 			}
-			if err == nil && done.Unplaced > 0 {
-				err = fmt.Errorf("%d misplaced entries belong to no conversation and stay", done.Unplaced)
+			if done.Unplaced > 0 {
+				err = errors.Join(err, fmt.Errorf("%d misplaced entries belong to no conversation and stay", done.Unplaced))
+			}
+			if len(done.Gone) > 0 {
+				err = errors.Join(err, fmt.Errorf("the log no longer has the originals of these, of which the queue holds only the first bytes: %s",
+					strings.Join(done.Gone, ", ")))
 			}
 			return err
 		},

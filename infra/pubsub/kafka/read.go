@@ -213,7 +213,7 @@ func (r *reader) partition(ctx context.Context, got *kmsg.FetchResponseTopicPart
 func metadataOf(r *kgo.Record) message.Metadata {
 	metadata := make(message.Metadata, len(r.Headers))
 	for _, h := range r.Headers {
-		if h.Key != kafka.UUIDHeaderKey {
+		if h.Key != kafka.UUIDHeaderKey && h.Key != pubsub.KeyHeader {
 			metadata.Set(h.Key, string(h.Value))
 		}
 	}

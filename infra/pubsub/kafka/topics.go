@@ -42,10 +42,10 @@ func EnsureTopics(ctx context.Context, c Config, log *slog.Logger) (topicID stri
 			regular = append(regular, topic)
 		}
 	}
-	if err := create(ctx, admin, c, c.Partitions, c.Retention.Milliseconds(), regular); err != nil {
+	if err := create(ctx, admin, c, c.Partitions, regularSettings(c), regular); err != nil {
 		return "", err
 	}
-	if err := create(ctx, admin, c, 1, forever, poison); err != nil {
+	if err := create(ctx, admin, c, 1, poisonSettings(), poison); err != nil {
 		return "", err
 	}
 	topics, err := awaitTopics(ctx, admin, events.Topics()...)
@@ -64,13 +64,27 @@ func EnsureTopics(ctx context.Context, c Config, log *slog.Logger) (topicID stri
 	return topics[events.TopicMessages].ID.String(), nil
 }
 
-// forever is the retention of records that are never removed.
-const forever = -1
+// regularSettings are those of topics that are not poison queues. Their brokers unpack what a producer has compressed and
+// then hold it to their limit, so that no batch becomes larger where it is consumed; Millrace itself compresses nothing.
+func regularSettings(c Config) map[string]string {
+	return map[string]string{
+		"retention.ms":     strconv.FormatInt(c.Retention.Milliseconds(), 10),
+		"compression.type": "uncompressed",
+	}
+}
 
-// create returns when all the topics exist, those that did not before with what is configured.
-func create(ctx context.Context, admin *kadm.Client, c Config, partitions int32, retention int64, topics []string) error {
-	retentionMS := strconv.FormatInt(retention, 10)
-	configs := map[string]*string{"retention.ms": &retentionMS}
+// poisonSettings keep poison records for ever, and take all that the router may make of a record, whatever the brokers' own
+// limit is.
+func poisonSettings() map[string]string {
+	return map[string]string{"retention.ms": "-1", "max.message.bytes": strconv.Itoa(1 << 20)}
+}
+
+// create returns when all the topics exist, those that did not before with the settings.
+func create(ctx context.Context, admin *kadm.Client, c Config, partitions int32, settings map[string]string, topics []string) error {
+	configs := make(map[string]*string, len(settings)+1)
+	for name, value := range settings {
+		configs[name] = &value
+	}
 	if c.MinISR > 0 {
 		value := strconv.Itoa(c.MinISR)
 		configs[minISR] = &value

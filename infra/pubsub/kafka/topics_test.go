@@ -146,3 +146,22 @@ func expired(ctx context.Context) context.Context {
 	cancel()
 	return ctx
 }
+
+// The limit of a broker counts compressed bytes, and a batch of a million may become gigabytes where it is consumed.
+func TestTopicsHoldWhatIsConsumedToTheBrokersLimit(t *testing.T) {
+	b := embedded(t, t.TempDir())
+	defer func() { require.NoError(t, b.Close()) }()
+	at := []string{b.Addr()}
+	_, err := EnsureTopics(t.Context(), Config{Brokers: at, Partitions: 8}, logTo(t))
+	require.NoError(t, err)
+	configs, err := admin(t, at).DescribeTopicConfigs(t.Context(), events.TopicMessages, events.PoisonTopic(events.TopicMessages))
+	require.NoError(t, err)
+	settings := map[string]string{}
+	for _, topic := range configs {
+		for _, c := range topic.Configs {
+			settings[topic.Name+" "+c.Key] = c.MaybeValue()
+		}
+	}
+	require.Equal(t, "uncompressed", settings[events.TopicMessages+" compression.type"])
+	require.Equal(t, "1048576", settings[events.PoisonTopic(events.TopicMessages)+" max.message.bytes"])
+}

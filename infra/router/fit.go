@@ -1,0 +1,52 @@
+package router
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"millrace/infra/pubsub"
+)
+
+// What a poisoned record keeps of the original. Together it stays far below the million bytes that a broker takes by
+// default, so that whatever a producer got into the log, compressed or not, gets into the poison queue, and back.
+const (
+	maxReasonBytes = 1 << 10
+	// maxPoisonValueBytes is more than any event has that keeps to the limits in package events.
+	maxPoisonValueBytes = 256 << 10
+	// cutValueBytes is how much is kept of a value that is longer.
+	cutValueBytes         = 4 << 10
+	maxPoisonKeyBytes     = 1 << 10
+	maxPoisonHeaderBytes  = 1 << 10  // of one header, name and value
+	maxPoisonHeadersBytes = 16 << 10 // of all of them
+)
+
+// CutValue returns the value as a poison record and a replay hold it: as it is, or where it is too long its first bytes and
+// how many it has.
+func CutValue(value []byte) (kept []byte, size int) {
+	if len(value) <= maxPoisonValueBytes {
+		return value, 0
+	}
+	return value[:cutValueBytes], len(value)
+}
+
+// CopyHeaders copies a record's own headers, in the order of their names, as many as fit, and returns how many did not. It
+// leaves out those that only Millrace sets on poison records and replays.
+func CopyHeaders(to, from message.Metadata) (dropped int) {
+	total := 0
+	for _, name := range slices.Sorted(maps.Keys(from)) {
+		if name == pubsub.KeyHeader || strings.HasPrefix(name, poisonPrefix) || strings.HasPrefix(name, replayPrefix) {
+			continue
+		}
+		size := len(name) + len(from[name])
+		if size > maxPoisonHeaderBytes || total+size > maxPoisonHeadersBytes {
+			dropped++
+			continue
+		}
+		total += size
+		to[name] = from[name]
+	}
+	return dropped
+}

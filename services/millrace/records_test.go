@@ -1,0 +1,236 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"millrace/events"
+	"millrace/handlers/audit"
+	"millrace/handlers/push"
+	"millrace/handlers/storage"
+	"millrace/infra/broker"
+	"millrace/infra/poison"
+	"millrace/infra/pubsub"
+	"millrace/infra/pubsub/kafka"
+	"millrace/infra/router"
+	"millrace/infra/store/sqlite"
+	"millrace/services/client"
+	"millrace/services/millrace/proof"
+)
+
+// codecs are the compressions that a producer can choose.
+func codecs() []kgo.CompressionCodec {
+	return []kgo.CompressionCodec{
+		kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression(),
+	}
+}
+
+// produceForeign puts the record into the log as a foreign producer would, and reports whether the broker took it.
+func produceForeign(t *testing.T, brokers []string, codec kgo.CompressionCodec, r *kgo.Record) bool {
+	t.Helper()
+	producer, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchCompression(codec), kgo.ProducerBatchMaxBytes(64<<20), kgo.BrokerMaxWriteBytes(100<<20))
+	require.NoError(t, err)
+	defer producer.Close()
+	err = producer.ProduceSync(t.Context(), r).FirstErr()
+	if errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.InvalidRecord) {
+		return false
+	}
+	require.NoError(t, err)
+	return true
+}
+
+// rig is what runs in a node that handles records: all handlers over a broker, the store and the log of who did what.
+type rig struct {
+	brokers []string
+	bus     *kafka.Bus
+	groups  []string
+}
+
+func newRig(t testing.TB) *rig {
+	log := slog.New(slog.DiscardHandler)
+	b, err := broker.Start(broker.Config{Addr: "127.0.0.1:0", DataDir: t.TempDir()})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, b.Close()) })
+	config := kafka.Config{Brokers: []string{b.Addr()}, Partitions: 4}
+	_, err = kafka.EnsureTopics(t.Context(), config, log)
+	require.NoError(t, err)
+	bus, err := kafka.NewBus(t.Context(), config, log)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, bus.Close()) })
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "millrace.db"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	journal, err := audit.Open(audit.Config{Path: filepath.Join(t.TempDir(), "audit.log")})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, journal.Close()) })
+	saving, hub := storage.New(db, log), push.New(push.Options{}, log)
+	saving.Start()
+	t.Cleanup(func() { require.NoError(t, saving.Stop(context.WithoutCancel(t.Context()))) })
+	handlers := []events.Handler{saving.Handler(), hub.Handler(), journal.Handler()}
+	r, err := router.New(bus, handlers, router.Options{RetryPause: time.Millisecond}, log)
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(context.Background()) }()
+	t.Cleanup(func() {
+		require.NoError(t, r.Close())
+		require.NoError(t, <-ended)
+	})
+	g := &rig{brokers: []string{b.Addr()}, bus: bus}
+	for _, h := range handlers {
+		g.groups = append(g.groups, h.Group)
+	}
+	return g
+}
+
+// settle waits until all handlers are done with all that is in the log.
+func (g *rig) settle(t *testing.T) {
+	t.Helper()
+	log := g.bus.Log(events.TopicMessages)
+	end, err := log.End(t.Context())
+	require.NoError(t, err)
+	for _, group := range g.groups {
+		require.Eventually(t, func() bool {
+			committed, err := log.Committed(t.Context(), group)
+			return err == nil && maps.Equal(end, committed)
+		}, proof.Patience, 5*time.Millisecond, "%s is stuck", group)
+	}
+}
+
+// poisonedAt are the reasons for which handlers gave up the record at the position.
+func (g *rig) poisonedAt(t *testing.T, at events.Position) map[string]string {
+	t.Helper()
+	entries, err := poison.New(g.bus, events.TopicMessages).Entries(t.Context())
+	require.NoError(t, err)
+	reasons := map[string]string{}
+	for _, e := range entries {
+		if e.Position == at.String() {
+			reasons[e.Handler] = e.Reason
+		}
+	}
+	return reasons
+}
+
+// Whatever a producer gets into the log, all handlers go on behind it, and what none of them can handle is in the poison
+// queue, for each of them, with the reason.
+func FuzzRecordStopsNobody(f *testing.F) {
+	valid := `{"type":"new_message","message":{"from":1,"to":2,"content":"x","message_type":1,"timestamp":1},"timestamp":1}`
+	huge := strings.Replace(valid, `"x"`, `"`+strings.Repeat("x", 4000)+`"`, 1)
+	f.Add([]byte("u:1:2"), []byte(valid), "type", []byte("new_message"), uint16(1), uint32(0), uint8(0), int64(0))
+	f.Add([]byte("u:1:2"), []byte(huge), "", []byte(nil), uint16(0), uint32(1_000_000), uint8(0), int64(-1))
+	f.Add([]byte(nil), []byte(huge), "a", []byte("b"), uint16(0), uint32(3_000_000), uint8(4), int64(1))
+	f.Add([]byte{0xff}, []byte(nil), "millrace_key", []byte{0xfe}, uint16(2), uint32(0), uint8(1), int64(1<<62))
+	f.Add([]byte("k"), []byte("x"), "poison_replayed", []byte("0:0"), uint16(1), uint32(0), uint8(2), int64(0))
+	f.Add([]byte("k"), []byte(valid), "millrace_replay_handler", []byte("storage"), uint16(1), uint32(0), uint8(0), int64(0))
+	f.Add([]byte("k"), []byte("x"), "_watermill_message_uuid", bytes.Repeat([]byte("u"), 1000), uint16(300), uint32(0), uint8(3), int64(0))
+	f.Add([]byte("k"), []byte("x"), "correlation_id", bytes.Repeat([]byte("c"), 1000), uint16(900), uint32(900_000), uint8(0), int64(0))
+	f.Add([]byte("u:1:2"), []byte(`{"type":"from_the_future"}`), "x", []byte(nil), uint16(3), uint32(0), uint8(0), int64(0))
+	g := newRig(f)
+	good := message.NewMessage("", []byte(valid))
+	good.Metadata.Set(pubsub.KeyHeader, "u:1:2")
+	partition := events.Partition("u:1:2", 4)
+	f.Fuzz(func(t *testing.T, key, value []byte, header string, headerValue []byte, headers uint16, size uint32, codec uint8, timestamp int64) {
+		if size %= 4_000_000; len(value) > 0 && int(size) > len(value) {
+			value = bytes.Repeat(value, int(size)/len(value))
+		}
+		r := &kgo.Record{Topic: events.TopicMessages, Partition: partition, Key: key, Value: value, Timestamp: time.UnixMilli(timestamp)}
+		for i := range headers % 1000 {
+			name := header
+			if i > 0 {
+				name = fmt.Sprint(header, i)
+			}
+			r.Headers = append(r.Headers, kgo.RecordHeader{Key: name, Value: headerValue})
+		}
+		taken := produceForeign(t, g.brokers, codecs()[int(codec)%len(codecs())], r)
+		require.NoError(t, g.bus.Publisher().Publish(events.TopicMessages, good))
+		g.settle(t)
+		at, err := g.bus.Position(good)
+		require.NoError(t, err)
+		require.Empty(t, g.poisonedAt(t, at), "the record behind is handled")
+		if !taken {
+			return
+		}
+		replay := ""
+		for _, h := range r.Headers { // the last of a name counts
+			if h.Key == pubsub.ReplayHandlerHeader {
+				replay = string(h.Value)
+			}
+		}
+		at = events.Position{Partition: partition, Seq: events.Seq(0, r.Offset)}
+		event, err := events.Decode(events.TopicMessages, at, value)
+		misplaced := event.Type.Known() && events.Partition(event.ConversationKey(), 4) != partition
+		if (err != nil || misplaced) && replay == "" {
+			reasons := g.poisonedAt(t, at)
+			require.Len(t, reasons, len(g.groups))
+			for handler, reason := range reasons {
+				require.NotEmpty(t, reason, handler)
+			}
+		}
+	})
+}
+
+// Content beyond the protocol's limit breaks no stream between nodes, no page of history and no resume.
+func TestEndToEndForeignRecordOfAnySizeStopsNobody(t *testing.T) {
+	besideOthers(t)
+	d := startDev(t, t.TempDir())
+	a, b := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil)
+	first := a.Sends(t, client.ToUser(proof.Bob), "one")
+	require.Equal(t, []string{"one"}, b.Reads(t, 1))
+	before := b.Cursor()
+	message := func(content string) []byte {
+		return fmt.Appendf(nil, `{"type":"new_message","message":{"from":1001,"to":1002,"content":%q,"message_type":1,"timestamp":1},"timestamp":1}`, content)
+	}
+	huge := strings.Repeat("x", 3_000_000)
+	partition := events.Partition(first.Conversation, events.DefaultPartitions)
+	flood := make([]kgo.RecordHeader, 900)
+	for i := range flood {
+		flood[i] = kgo.RecordHeader{Key: fmt.Sprint("header-", i), Value: []byte(huge[:1000])}
+	}
+	poisoned := 0
+	for i, r := range []*kgo.Record{
+		{Value: message(huge[:1_000_000])},
+		{Value: message(huge)},
+		{Value: message(huge[:32<<10+1]), Headers: flood},
+		{Key: []byte(huge[:900_000]), Value: []byte("x")},
+		{},
+	} {
+		for _, codec := range []kgo.CompressionCodec{kgo.NoCompression(), kgo.ZstdCompression()} {
+			r := *r
+			r.Topic, r.Partition = events.TopicMessages, partition
+			if produceForeign(t, d.brokers, codec, &r) {
+				poisoned++
+			}
+		}
+		last := a.Sends(t, client.ToUser(proof.Bob), fmt.Sprint(i))
+		require.Equal(t, []string{fmt.Sprint(i)}, b.Reads(t, 1))
+		require.Len(t, eventually(t, b, last.Conversation, i+2), i+2)
+	}
+	require.GreaterOrEqual(t, poisoned, 7, "what the broker's own limit does not keep out")
+	const handlers = 3
+	require.Eventually(t, func() bool { return len(listPoison(t, d.brokers)) == poisoned*handlers }, proof.Patience, 50*time.Millisecond)
+	for _, e := range listPoison(t, d.brokers, "--handler=push") {
+		require.NotEmpty(t, e.Reason)
+	}
+	tooLong := listPoison(t, d.brokers, "--reason=content of", "--handler=storage")
+	require.NotEmpty(t, tooLong)
+	shown, err := run(t, "poison", "show", tooLong[0].ID, "--kafka-brokers="+strings.Join(d.brokers, ","))
+	require.NoError(t, err)
+	require.Contains(t, shown, huge[:1_000_000], "it is read in the topic")
+
+	require.NoError(t, b.Close())
+	back := proof.Join(t, d.url(), proof.Bob, before)
+	require.Equal(t, []string{"0", "1", "2", "3", "4"}, back.Reads(t, 5))
+}
