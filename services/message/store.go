@@ -12,6 +12,11 @@ type Store interface {
 	// History answers a page in ascending seq, and whether there is more in the page's direction.
 	History(ctx context.Context, conversation string, page store.Page) ([]store.StoredMessage, bool, error)
 	Message(ctx context.Context, conversation, messageID string) (store.StoredMessage, error)
+	// HasChange reports whether an edit, recall or change of membership with the event id has had an effect on the
+	// conversation.
+	HasChange(ctx context.Context, conversation, eventID string) (bool, error)
+	// ReadMark returns the seq up to which the user has read the conversation, 0 if it has read nothing.
+	ReadMark(ctx context.Context, user int64, conversation string) (int64, error)
 	// Heads answers the user's conversations, the latest first.
 	Heads(ctx context.Context, user int64, limit int) ([]store.Head, error)
 	// Missed answers the events in the ranges that concern the user, ascending within each partition, at most limit:

@@ -65,6 +65,20 @@ func (s measuredStore) Message(ctx context.Context, conversation, id string) (st
 	return m, err
 }
 
+func (s measuredStore) HasChange(ctx context.Context, conversation, eventID string) (bool, error) {
+	begin := time.Now()
+	has, err := s.storeBackend.HasChange(ctx, conversation, eventID)
+	s.done("has_change", begin, err)
+	return has, err
+}
+
+func (s measuredStore) ReadMark(ctx context.Context, user int64, conversation string) (int64, error) {
+	begin := time.Now()
+	seq, err := s.storeBackend.ReadMark(ctx, user, conversation)
+	s.done("read_mark", begin, err)
+	return seq, err
+}
+
 func (s measuredStore) Heads(ctx context.Context, user int64, limit int) ([]store.Head, error) {
 	begin := time.Now()
 	heads, err := s.storeBackend.Heads(ctx, user, limit)

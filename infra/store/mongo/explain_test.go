@@ -38,6 +38,7 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		"newest page":         db.page(name, store.Page{Newest: true, Limit: 3}),
 		"messages by id":      db.messagesByID(one, map[string]bool{"a": true, "b": true}),
 		"messages within":     anyOf(db.messages, windows, 10),
+		"changes by id":       db.changesByID(one, map[string]bool{"a": true}),
 		"changes within":      anyOf(db.changes, windows, 10),
 		"conversation":        db.conversationByName(name),
 		"conversations":       db.conversationsByName([]string{name, "g:1"}),

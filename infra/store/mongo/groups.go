@@ -39,7 +39,12 @@ func (b *batch) saveMembership(ctx context.Context, i int, r *events.Record) (ef
 		return b.createGroup(ctx, i, r, group)
 	case group.Created == 0 || group.Dissolved != 0 && group.Dissolved != r.Seq:
 		return false, nil
-	case r.Type == events.GroupDissolved:
+	}
+	first, err := b.firstChanges(ctx, []int{i})
+	if at, made := first[messageKey{r.Conversation, r.EventID}]; err != nil || made && at < r.Seq {
+		return false, err
+	}
+	if r.Type == events.GroupDissolved {
 		return true, b.dissolve(ctx, i, r)
 	}
 	effective, err = b.joinOrLeave(ctx, r)

@@ -132,7 +132,8 @@ func (b *batch) move(ctx context.Context, r *events.Record) error {
 }
 
 // saveChanges applies edits and recalls of messages by their senders. A recall holds whatever comes, before or after it,
-// and of edits the latest. Each write has no effect where it is overtaken, so their order is none.
+// and of edits the latest; of an edit that is repeated the first counts. Each write has no effect where it is overtaken, so
+// their order is none.
 func (b *batch) saveChanges(ctx context.Context) error {
 	var records []int
 	kinds := []events.Type{events.MessageEdited, events.MessageRecalled}
@@ -144,15 +145,22 @@ func (b *batch) saveChanges(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	first, err := b.firstChanges(ctx, records)
+	if err != nil {
+		return err
+	}
 	var models []driver.WriteModel
 	var effective []int
 	for _, i := range records {
 		r := &b.records[i]
 		m, ok := known[messageKey{r.Conversation, r.MessageID}]
 		edit := r.Type == events.MessageEdited
-		if !ok || m.From != r.By || edit && m.Recalled {
+		key := messageKey{r.Conversation, r.EventID}
+		at, made := first[key]
+		if !ok || m.From != r.By || edit && m.Recalled || made && at < r.Seq {
 			continue
 		}
+		first[key] = r.Seq
 		effective = append(effective, i)
 		there := doc(field("_id", m.ID), field("conversation", m.Conversation))
 		if edit {
@@ -184,7 +192,7 @@ func (b *batch) keepChanges(ctx context.Context, records []int) error {
 		if err != nil {
 			return fmt.Errorf("encode change: %w", err)
 		}
-		changes[at] = change{Conversation: r.Conversation, Seq: r.Seq, Partition: r.Partition, MessageID: r.MessageID, Event: string(data)}
+		changes[at] = change{Conversation: r.Conversation, Seq: r.Seq, Partition: r.Partition, MessageID: r.MessageID, EventID: r.EventID, Event: string(data)}
 	}
 	_, err := b.changes.InsertMany(ctx, changes, options.InsertMany().SetOrdered(false))
 	if err := exceptDuplicates(err); err != nil {

@@ -32,6 +32,7 @@ type change struct {
 	Seq          int64  `bson:"seq"`
 	Partition    int32  `bson:"partition"`
 	MessageID    string `bson:"message_id,omitempty"` // of an edit or a recall
+	EventID      string `bson:"event_id"`             // tells a repeat of the event
 	Event        string `bson:"event"`                // as JSON, without content
 }
 
@@ -90,6 +91,7 @@ func (db *DB) createIndexes(ctx context.Context) error {
 	}{
 		{db.messages, place, true},
 		{db.changes, place, true},
+		{db.changes, bson.D{{Key: "conversation", Value: 1}, {Key: "event_id", Value: 1}}, false},
 		{db.participants, bson.D{{Key: "user", Value: 1}, {Key: "joined", Value: 1}}, false},
 		{db.participants, bson.D{{Key: "conversation", Value: 1}, {Key: "joined", Value: 1}}, false},
 	} {

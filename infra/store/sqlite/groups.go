@@ -73,6 +73,9 @@ func (b *batch) saveMembership(ctx context.Context, r *events.Record) error {
 	if !found || dissolved != 0 {
 		return nil
 	}
+	if repeat, err := b.repeatsChange(ctx, r, conversation); err != nil || repeat {
+		return err
+	}
 	if r.Type == events.GroupDissolved {
 		if err := b.dissolve(ctx, conversation, r.Seq); err != nil {
 			return err

@@ -27,6 +27,8 @@ const (
 	recallMessage = `UPDATE messages SET content = '', recalled = 1 WHERE conversation_id = ? AND seq = ?`
 	insertChange  = `INSERT INTO changes (conversation_id, seq, type, message_id, event) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT DO NOTHING`
+	findChange = `SELECT seq FROM changes WHERE conversation_id = ? AND json_extract(event, '$.event_id') = ? ORDER BY seq LIMIT 1`
+
 	advanceReadMark = `UPDATE user_conversations SET read_seq = ?3
 		WHERE user = ?1 AND conversation_id = ?2 AND read_seq < ?3`
 )
@@ -104,7 +106,8 @@ func (b *batch) saveRepeat(ctx context.Context, r *events.Record, conversation i
 	return nil
 }
 
-// saveChange applies an edit or a recall of a message by its sender. A recall holds whatever comes, before or after it.
+// saveChange applies an edit or a recall of a message by its sender. A recall holds whatever comes, before or after it. Of
+// an edit that is repeated the first counts: what came between the two holds.
 func (b *batch) saveChange(ctx context.Context, r *events.Record) error {
 	conversation, err := b.conversation(ctx, r.Conversation)
 	if err != nil || conversation == 0 {
@@ -127,6 +130,9 @@ func (b *batch) saveChange(ctx context.Context, r *events.Record) error {
 	if sender != r.By || edit && recalled {
 		return nil
 	}
+	if repeat, err := b.repeatsChange(ctx, r, conversation); err != nil || repeat {
+		return err
+	}
 	if edit {
 		err = b.exec(ctx, editMessage, conversation, seq, r.Seq, r.Content, r.Timestamp)
 	} else {
@@ -136,6 +142,16 @@ func (b *batch) saveChange(ctx context.Context, r *events.Record) error {
 		return fmt.Errorf("change message: %w", err)
 	}
 	return b.keepChange(ctx, r, conversation, messageID)
+}
+
+// repeatsChange reports whether the event of the record has had its effect at an earlier position.
+func (b *batch) repeatsChange(ctx context.Context, r *events.Record, conversation int64) (bool, error) {
+	var seq int64
+	found, err := b.get(ctx, findChange, []any{conversation, r.EventID}, &seq)
+	if err != nil {
+		return false, fmt.Errorf("find change: %w", err)
+	}
+	return found && seq < r.Seq, nil
 }
 
 // keepChange keeps the event for those who were away. An edit's content is in the message alone, so that a recall wipes it.

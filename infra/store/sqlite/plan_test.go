@@ -23,9 +23,10 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		"group": groupByName, "members": groupMembers, "memberships": currentStays, "stays in group": staysInGroup,
 		"group id": findGroupID,
 
+		"change": findChange, "change by id": changeByID, "read mark": readMark,
 		"conversation": findConversation, "message id": findMessageID, "sender": findSender, "topic": findTopic,
 		"head": advanceHead, "move message": inheritChanges, "delete message": deleteMessage,
-		"edit": editMessage, "recall": recallMessage, "read mark": advanceReadMark,
+		"edit": editMessage, "recall": recallMessage, "advance read mark": advanceReadMark,
 		"find group": findGroup, "stay": findStay, "end stay": endStay, "end stays": endStays, "dissolve": dissolveGroup,
 	} {
 		t.Run(name, func(t *testing.T) { requireSearches(t, plan(t, db, query), "SCALAR SUBQUERY", "REUSE SUBQUERY") })

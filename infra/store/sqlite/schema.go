@@ -15,7 +15,7 @@ import (
 
 // migrations are the steps that make the schema: the first creates a file of version 1, each later one takes a file of the
 // version before to the next. A file keeps its version as its user_version. A step that was released is never changed.
-func migrations() []string { return []string{firstSchema, groupsByClientMsgID} }
+func migrations() []string { return []string{firstSchema, groupsByClientMsgID, changesByEventID} }
 
 // Columns whose type is ANY hold ids in the form of [idValue].
 const firstSchema = `
@@ -106,6 +106,9 @@ CREATE TABLE group_ids (
 ALTER TABLE groups ADD COLUMN open INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE stays ADD COLUMN removed INTEGER NOT NULL DEFAULT 0; -- ended by somebody else
 `
+
+// changesByEventID finds the change that an event has made, which tells a repeat of the event.
+const changesByEventID = `CREATE INDEX change_ids ON changes (conversation_id, json_extract(event, '$.event_id'));`
 
 // writerDSN lets the write-ahead log grow to 40 MB before it is copied into the file, which writes a page once for many
 // inserts into it: a quarter more messages a second than with SQLite's 4 MB. It is read through after a crash, in about

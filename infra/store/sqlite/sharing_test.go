@@ -181,7 +181,8 @@ func TestAFileOfAnOlderProgramIsBroughtUpToDate(t *testing.T) {
 	_, err = old.db.ExecContext(t.Context(), firstSchema+`PRAGMA user_version = 1;
 		INSERT INTO conversations VALUES (1, 'g:77', 0, 10, 10);
 		INSERT INTO groups VALUES (1, 'old', 1001, 0);
-		INSERT INTO stays VALUES (1001, 1, 10, 0), (1002, 1, 10, 11);`)
+		INSERT INTO stays VALUES (1001, 1, 10, 0), (1002, 1, 10, 11);
+		INSERT INTO changes VALUES (1, 11, 'member_left', NULL, '{"type":"member_left","event_id":"e"}');`)
 	require.NoError(t, errors.Join(err, old.close()))
 
 	for range 2 {
@@ -192,6 +193,9 @@ func TestAFileOfAnOlderProgramIsBroughtUpToDate(t *testing.T) {
 		stays, err := db.Stays(t.Context(), 1002, 77)
 		require.NoError(t, err)
 		require.Equal(t, []store.Membership{{GroupID: 77, User: 1002, Joined: 10, Left: 11}}, stays)
+		has, err := db.HasChange(t.Context(), "g:77", "e")
+		require.NoError(t, err)
+		require.True(t, has)
 		require.NoError(t, db.Close())
 	}
 }

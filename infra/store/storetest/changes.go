@@ -39,6 +39,16 @@ func changeTests() []test {
 			[]events.Record{at(11, edit(alice, first, "uno")), at(12, edit(alice, first, "un")), at(11, edit(alice, first, "uno"))},
 			edited("un", 12),
 		},
+		{
+			"an edit that is repeated later does not undo what came between",
+			[]events.Record{at(11, edit(alice, first, "uno")), at(12, edit(alice, first, "un")), repeatOf(at(11, edit(alice, first, "uno")), 13)},
+			edited("un", 12),
+		},
+		{
+			"an edit to what the message was before is another edit",
+			[]events.Record{at(11, edit(alice, first, "uno")), at(12, edit(alice, first, "un")), at(13, edit(alice, first, "uno"))},
+			edited("uno", 13),
+		},
 		{"an edit by another user has no effect", []events.Record{at(11, edit(bob, first, "uno"))}, stored(first)},
 		{"a recall by another user has no effect", []events.Record{at(11, recall(bob, first))}, stored(first)},
 		{"a recall wipes the content", []events.Record{at(11, recall(alice, first))}, stored(withdrawn(first))},
@@ -72,7 +82,18 @@ func changeTests() []test {
 			requireHistory(t, s, aliceBob, c.want)
 		}})
 	}
-	return append(tests, test{"a recall wipes an edited message", func(t *testing.T, s Store) {
+	return append(tests, test{"a change is known by its event id once it has had its effect", func(t *testing.T, s Store) {
+		made, void := at(11, edit(alice, first, "uno")), at(12, edit(bob, first, "un"))
+		save(t, s, first, made, void)
+		for id, want := range map[string]bool{made.EventID: true, void.EventID: false, "": false} {
+			has, err := s.HasChange(t.Context(), aliceBob, id)
+			require.NoError(t, err)
+			require.Equal(t, want, has)
+		}
+		has, err := s.HasChange(t.Context(), aliceCarol, made.EventID)
+		require.NoError(t, err)
+		require.False(t, has)
+	}}, test{"a recall wipes an edited message", func(t *testing.T, s Store) {
 		save(t, s, first, at(11, edit(alice, first, "uno")), at(12, recall(alice, first)))
 		got, err := s.Message(t.Context(), aliceBob, first.Message.MessageID)
 		require.NoError(t, err)

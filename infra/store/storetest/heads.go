@@ -40,6 +40,11 @@ func headTests() []test {
 			head := headsOf(t, s, bob, 1)[0]
 			require.EqualValues(t, 11, head.ReadSeq)
 			require.Equal(t, 1, head.Unread)
+			for user, want := range map[int64]int64{bob: 11, alice: 0, carol: 0} {
+				mark, err := s.ReadMark(t.Context(), user, aliceBob)
+				require.NoError(t, err)
+				require.Equal(t, want, mark)
+			}
 		}},
 		{"a read mark in an unknown conversation makes none", func(t *testing.T, s Store) {
 			save(t, s, at(10, read(alice, aliceCarol, 9)), at(11, read(bob, clubRoom, 9)))

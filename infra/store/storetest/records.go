@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,7 +23,7 @@ const (
 	started int64 = 1_700_000_000 // the timestamp of position 0
 )
 
-// at gives the event its position in its conversation's partition, and a timestamp by it.
+// at gives the event its position in its conversation's partition, and a timestamp and an event id by it.
 func at(seq int64, e events.Event) events.Record {
 	e.Timestamp = started + seq
 	if e.Message != nil {
@@ -31,7 +32,7 @@ func at(seq int64, e events.Event) events.Record {
 		e.Message = &m
 		e.EventID = m.MessageID
 	} else {
-		e.EventID = events.EventID(e.Type, e.Conversation, e.MessageID, e.Content)
+		e.EventID = events.EventID(e.Type, e.Conversation, strconv.FormatInt(seq, 10))
 	}
 	return events.Record{Event: e, Position: events.Position{Partition: partition(e.ConversationKey()), Seq: seq}}
 }
@@ -66,6 +67,12 @@ func edit(by int64, of events.Record, text string) events.Event {
 		Type: events.MessageEdited, Conversation: of.ConversationKey(), MessageID: of.Message.MessageID,
 		MessageSeq: of.Seq, By: by, Content: text,
 	}
+}
+
+// repeatOf is the event of the record once more, at a later position.
+func repeatOf(r events.Record, seq int64) events.Record {
+	r.Seq = seq
+	return r
 }
 
 func recall(by int64, of events.Record) events.Event {
