@@ -30,7 +30,7 @@ send               | -        -        -        ok     ok
 history            | -        ok       ok       ok     ok
 read               | -        -        -        ok     ok
 edit               | -        -        -        ok     ok
-recall             | -        -        -        ok     ok
+recall             | -        ok       ok       ok     ok
 group_info         | -        -        -        ok     ok
 group_join         | -        -        ok       ok     ok
 group_leave        | -        ok       ok       ok     ok
@@ -43,7 +43,7 @@ send               | -        -        -        ok     ok
 history            | -        ok       ok       ok     ok
 read               | -        -        -        ok     ok
 edit               | -        -        -        ok     ok
-recall             | -        -        -        ok     ok
+recall             | -        ok       ok       ok     ok
 group_info         | -        -        -        ok     ok
 group_join         | ok       ok       ok       ok     ok
 group_leave        | -        ok       ok       ok     ok
@@ -56,7 +56,7 @@ send               | -        -        -        -      -
 history            | -        ok       ok       ok     ok
 read               | -        -        -        -      -
 edit               | -        -        -        -      -
-recall             | -        -        -        -      -
+recall             | -        ok       ok       ok     ok
 group_info         | -        -        -        -      -
 group_join         | -        -        -        -      -
 group_leave        | -        ok       ok       ok     ok

@@ -21,7 +21,8 @@ const (
 
 type batchStream = grpc.BidiStreamingServer[millracev1.SendBatchesRequest, millracev1.SendBatchesResponse]
 
-// SendBatches runs every batch in a goroutine of its own. Results that are ready together are answered in one frame.
+// SendBatches runs every batch in a goroutine of its own, so that one which waits for the store holds up no other. Results
+// that are ready together are answered in one frame.
 func (s *Service) SendBatches(stream batchStream) error {
 	unanswered := make(chan struct{}, maxUnanswered)
 	results := make(chan *millracev1.SendBatchResult, maxUnanswered) // never full: each has its place in unanswered
@@ -42,7 +43,7 @@ func (s *Service) SendBatches(stream batchStream) error {
 			unanswered <- struct{}{}
 			batches.Go(func() {
 				results <- &millracev1.SendBatchResult{
-					Id: batch.GetId(), Results: s.send(stream.Context(), batch.GetMessages()),
+					Id: batch.GetId(), Results: s.run(stream.Context(), batch),
 				}
 			})
 		}

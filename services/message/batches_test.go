@@ -66,8 +66,9 @@ func codesOf(results []*millracev1.SendResult) []codes.Code {
 	return all
 }
 
-func contents(t testing.TB, n *node, conversation string) []string {
+func contents(t testing.TB, n *node) []string {
 	t.Helper()
+	const conversation = "u:1:2"
 	p := events.Partition(conversation, n.service.partitions)
 	var all []string
 	ranges := []events.Range{{Partition: p, Through: n.end(t)[p]}}
@@ -87,7 +88,7 @@ func TestBatchIsPublishedInOrder(t *testing.T) {
 	stream := openBatches(t, n)
 	sendBatch(t, stream, 7, direct("a", "b", "c"))
 	require.Equal(t, map[uint64][]codes.Code{7: {codes.OK, codes.OK, codes.OK}}, collect(t, stream, 1))
-	require.Equal(t, []string{"a", "b", "c"}, contents(t, n, "u:1:2"))
+	require.Equal(t, []string{"a", "b", "c"}, contents(t, n))
 	require.NoError(t, stream.CloseSend())
 	_, err := stream.Recv()
 	require.ErrorIs(t, err, io.EOF)
@@ -104,7 +105,7 @@ func TestBatchBehindAFailedPublishIsRefused(t *testing.T) {
 	sendBatch(t, stream, 1, direct("a", "", "bad", strings.Repeat("x", 40<<10), "d"))
 	require.Equal(t, []codes.Code{codes.OK, codes.InvalidArgument, codes.Unavailable, codes.OutOfRange, codes.Unavailable},
 		collect(t, stream, 1)[1])
-	require.Equal(t, []string{"a"}, contents(t, n, "u:1:2"), "nothing may overtake what the sender will repeat")
+	require.Equal(t, []string{"a"}, contents(t, n), "nothing may overtake what the sender will repeat")
 	require.NoError(t, stream.CloseSend())
 }
 
@@ -118,7 +119,7 @@ func TestMessageRefusedForItsOwnFaultHoldsUpNone(t *testing.T) {
 	require.Equal(t,
 		[]codes.Code{codes.OK, codes.InvalidArgument, codes.InvalidArgument, codes.InvalidArgument, codes.OK},
 		collect(t, stream, 1)[1])
-	require.Equal(t, []string{"a", "e"}, contents(t, n, "u:1:2"))
+	require.Equal(t, []string{"a", "e"}, contents(t, n))
 	require.NoError(t, stream.CloseSend())
 }
 

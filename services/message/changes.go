@@ -2,59 +2,110 @@ package message
 
 import (
 	"context"
-	"errors"
+	"crypto/rand"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 
 	"millrace/events"
-	"millrace/infra/store"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// markRead answers once the mark is in the log; the store keeps the highest.
+// markRead returns once the mark is in the log. What is published is what the mark becomes, at most the last message, and
+// only if that is an advance: so everybody is told of the mark that holds, and two requests that come to the same are one
+// event.
 func (s *Service) markRead(ctx context.Context, r *millracev1.MarkReadRequest) error {
+	if r.GetSeq() < 1 || r.GetSeq() > events.MaxID {
+		return refuse(codes.InvalidArgument, "seq %d", r.GetSeq())
+	}
 	if err := s.partOf(ctx, r.GetUser(), r.GetConversation()); err != nil {
 		return err
 	}
-	user, seq := strconv.FormatInt(r.GetUser(), 10), strconv.FormatInt(r.GetSeq(), 10)
-	_, err := s.publishEvent(ctx, &events.Event{
-		Type: events.MessageRead, EventID: events.EventID(events.MessageRead, user, r.GetConversation(), seq),
-		Conversation: r.GetConversation(), User: r.GetUser(), MessageSeq: r.GetSeq(), Timestamp: time.Now().Unix(),
+	now, err := s.readNow(ctx, r.GetUser(), r.GetConversation())
+	if err != nil {
+		return err
+	}
+	seq := min(r.GetSeq(), now.last)
+	if seq <= now.mark {
+		return nil
+	}
+	_, err = s.publishEvent(ctx, &events.Event{
+		Type: events.MessageRead,
+		EventID: events.EventID(events.MessageRead, strconv.FormatInt(r.GetUser(), 10), r.GetConversation(),
+			strconv.FormatInt(seq, 10)),
+		Conversation: r.GetConversation(), User: r.GetUser(), MessageSeq: seq, Timestamp: time.Now().Unix(),
 	}, nil)
 	return err
 }
 
+// editMessage publishes the edit if the message may be edited now, and then makes sure that it still could at the place
+// that the log gave the edit: of an edit and a recall that come to two nodes at a time the log's order decides, and an edit
+// behind the recall has no effect, which its author is told.
 func (s *Service) editMessage(ctx context.Context, r *millracev1.EditMessageRequest) error {
 	if err := checkContent(r.GetContent()); err != nil {
 		return err
 	}
-	m, err := s.ownMessage(ctx, r.GetUser(), r.GetConversation(), r.GetMessageId())
+	if err := checkClientMsgID(r.GetClientMsgId()); err != nil {
+		return err
+	}
+	if err := s.partOf(ctx, r.GetUser(), r.GetConversation()); err != nil {
+		return err
+	}
+	key := r.GetClientMsgId()
+	if key == "" {
+		key = rand.Text()
+	}
+	id := events.EventID(events.MessageEdited, strconv.FormatInt(r.GetUser(), 10), r.GetConversation(), r.GetMessageId(), key)
+	m, err := s.messageNow(ctx, r.GetConversation(), r.GetMessageId(), id)
 	switch {
 	case err != nil:
 		return err
+	case m.From != r.GetUser():
+		return errNotOwn(r.GetMessageId(), r.GetUser())
+	case m.repeated:
+		return nil
 	case m.Recalled:
-		return refuse(codes.NotFound, "message %s was recalled", r.GetMessageId())
+		return errRecalled(m.MessageID)
 	}
-	now := time.Now().Unix()
-	_, err = s.publishEvent(ctx, &events.Event{
-		Type:    events.MessageEdited,
-		EventID: events.EventID(events.MessageEdited, m.MessageID, r.GetContent(), strconv.FormatInt(now, 10)),
+	pos, err := s.publishEvent(ctx, &events.Event{
+		Type: events.MessageEdited, EventID: id,
 		// MessageSeq tells readers where the message stands.
 		Conversation: m.Conversation, MessageID: m.MessageID, MessageSeq: m.Seq, By: r.GetUser(),
-		Content: r.GetContent(), Timestamp: now,
+		Content: r.GetContent(), Timestamp: time.Now().Unix(),
 	}, nil)
+	if err != nil {
+		return err
+	}
+	recalled, err := s.recalledBetween(ctx, &m, m.through, pos.Seq)
+	if err == nil && recalled {
+		err = errRecalled(m.MessageID)
+	}
 	return err
 }
 
+// recallMessage derives the event's id from the message alone: it is recalled once, however often that is asked for. Who
+// has left a group may still recall what it said there.
 func (s *Service) recallMessage(ctx context.Context, r *millracev1.RecallMessageRequest) error {
-	m, err := s.ownMessage(ctx, r.GetUser(), r.GetConversation(), r.GetMessageId())
-	if err != nil || m.Recalled {
+	outside := s.partOf(ctx, r.GetUser(), r.GetConversation())
+	if outside != nil && codeOf(outside) != codes.PermissionDenied && codeOf(outside) != codes.NotFound {
+		return outside
+	}
+	m, err := s.messageNow(ctx, r.GetConversation(), r.GetMessageId(), "")
+	switch {
+	case outside != nil && (err != nil || m.From != r.GetUser()):
+		return outside
+	case err != nil:
 		return err
+	case m.From != r.GetUser():
+		return errNotOwn(r.GetMessageId(), r.GetUser())
+	case m.Recalled:
+		return nil
 	}
 	_, err = s.publishEvent(ctx, &events.Event{
-		Type: events.MessageRecalled, EventID: events.EventID(events.MessageRecalled, m.MessageID),
+		Type:         events.MessageRecalled,
+		EventID:      events.EventID(events.MessageRecalled, m.Conversation, m.MessageID),
 		Conversation: m.Conversation, MessageID: m.MessageID, MessageSeq: m.Seq, By: r.GetUser(),
 		Timestamp: time.Now().Unix(),
 	}, nil)
@@ -75,23 +126,18 @@ func (s *Service) partOf(ctx context.Context, user int64, conversation string) e
 	return nil
 }
 
-// ownMessage finds a message that the user itself has sent. One that is not stored yet is waited for: it does not exist
-// if it is not there once all that was in the log is stored.
-func (s *Service) ownMessage(
-	ctx context.Context, user int64, conversation, id string,
-) (store.StoredMessage, error) {
-	if err := s.partOf(ctx, user, conversation); err != nil {
-		return store.StoredMessage{}, err
+func errNotOwn(message string, user int64) error {
+	return refuse(codes.PermissionDenied, "message %s is not of user %d", message, user)
+}
+
+func errRecalled(message string) error {
+	return refuse(codes.NotFound, "message %s was recalled", message)
+}
+
+// checkClientMsgID refuses what cannot be a client_msg_id; an empty one is none.
+func checkClientMsgID(id string) error {
+	if len(id) > events.MaxClientMsgBytes || !utf8.ValidString(id) {
+		return refuse(codes.InvalidArgument, "client_msg_id is not 1 to %d bytes of text", events.MaxClientMsgBytes)
 	}
-	m, err := s.store.Message(ctx, conversation, id)
-	if errors.Is(err, store.ErrNotFound) {
-		if err := s.storedNow(ctx, conversation); err != nil {
-			return m, err
-		}
-		m, err = s.store.Message(ctx, conversation, id)
-	}
-	if err == nil && m.From != user {
-		err = refuse(codes.PermissionDenied, "message %s is not of user %d", id, user)
-	}
-	return m, err
+	return nil
 }

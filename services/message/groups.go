@@ -25,9 +25,9 @@ import (
 // the client_msg_id before anything is in the log: whoever repeats the call, on whatever node, goes on with that one.
 func (s *Service) createGroup(ctx context.Context, r *millracev1.CreateGroupRequest) (*millracev1.Group, error) {
 	owner, key := r.GetSender().GetUser(), r.GetClientMsgId()
-	switch {
-	case len(key) > events.MaxClientMsgBytes || !utf8.ValidString(key):
-		return nil, refuse(codes.InvalidArgument, "client_msg_id is not 1 to %d bytes of text", events.MaxClientMsgBytes)
+	switch err := checkClientMsgID(key); {
+	case err != nil:
+		return nil, err
 	case !utf8.ValidString(r.GetName()):
 		return nil, refuse(codes.InvalidArgument, "name is not UTF-8")
 	case key == "":
@@ -96,7 +96,7 @@ func (s *Service) joinGroup(ctx context.Context, r *millracev1.JoinGroupRequest)
 	case err != nil:
 		return nil, err
 	}
-	return s.admit(ctx, r.GetSender(), g.ID, user, of)
+	return s.admit(ctx, r.GetSender(), g.ID, user, of, r.GetClientMsgId())
 }
 
 func (s *Service) addMember(ctx context.Context, r *millracev1.AddMemberRequest) (*millracev1.Group, error) {
@@ -107,11 +107,11 @@ func (s *Service) addMember(ctx context.Context, r *millracev1.AddMemberRequest)
 	if err != nil {
 		return nil, err
 	}
-	return s.admit(ctx, r.GetSender(), r.GetGroupId(), r.GetUser(), of)
+	return s.admit(ctx, r.GetSender(), r.GetGroupId(), r.GetUser(), of, r.GetClientMsgId())
 }
 
 func (s *Service) admit(
-	ctx context.Context, by *millracev1.Sender, group, user int64, of standing,
+	ctx context.Context, by *millracev1.Sender, group, user int64, of standing, clientMsgID string,
 ) (*millracev1.Group, error) {
 	if of.member() {
 		return s.liveGroup(ctx, group)
@@ -123,7 +123,7 @@ func (s *Service) admit(
 	if len(members) >= events.MaxGroupMembers {
 		return nil, refuse(codes.InvalidArgument, "group %d has %d members, the most", group, len(members))
 	}
-	return s.changeMember(ctx, events.MemberJoined, by, group, user, of)
+	return s.changeMember(ctx, events.MemberJoined, by, group, user, of, clientMsgID)
 }
 
 // leaveGroup dissolves the group when its owner leaves. For who has left it before there is nothing to do.
@@ -146,7 +146,7 @@ func (s *Service) leaveGroup(ctx context.Context, r *millracev1.LeaveGroupReques
 	if g.Owner == user {
 		kind = events.GroupDissolved
 	}
-	_, err = s.changeMember(ctx, kind, r.GetSender(), g.ID, user, of)
+	_, err = s.changeMember(ctx, kind, r.GetSender(), g.ID, user, of, r.GetClientMsgId())
 	if err != nil && !errors.Is(err, errNoGroup) { // dissolved, as it should be
 		return err
 	}
@@ -166,7 +166,8 @@ func (s *Service) removeMember(ctx context.Context, r *millracev1.RemoveMemberRe
 		return nil, err
 	}
 	if of.member() {
-		if _, err = s.changeMember(ctx, events.MemberLeft, r.GetSender(), r.GetGroupId(), r.GetUser(), of); err != nil {
+		_, err = s.changeMember(ctx, events.MemberLeft, r.GetSender(), r.GetGroupId(), r.GetUser(), of, r.GetClientMsgId())
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -221,14 +222,34 @@ func (of standing) member() bool { return len(of) > 0 && of.last().Left == 0 }
 // invited reports whether the user is in the group or has left it by itself.
 func (of standing) invited() bool { return len(of) > 0 && !of.last().Removed }
 
-// changeMember derives the event's id from the last change of the user's membership, so that the same step taken twice
-// at a time is one event, and a later step of the same kind is another.
+// changeMember takes a step that its client_msg_id names once, however late it is repeated. The id of a step without one is
+// derived from the last change of the user's membership, so that the same step taken twice at a time is one event, and a
+// later step of the same kind is another.
 func (s *Service) changeMember(
-	ctx context.Context, t events.Type, by *millracev1.Sender, group, user int64, of standing,
+	ctx context.Context, t events.Type, by *millracev1.Sender, group, user int64, of standing, clientMsgID string,
 ) (*millracev1.Group, error) {
-	id := events.EventID(t, strconv.FormatInt(group, 10), strconv.FormatInt(user, 10),
-		strconv.FormatInt(by.GetUser(), 10), strconv.FormatInt(max(of.last().Joined, of.last().Left), 10))
-	return s.changeGroup(ctx, by, &events.Event{Type: t, EventID: id, GroupID: group, User: user})
+	if err := checkClientMsgID(clientMsgID); err != nil {
+		return nil, err
+	}
+	parts := []string{strconv.FormatInt(group, 10), strconv.FormatInt(user, 10)}
+	if clientMsgID == "" {
+		parts = append(parts, strconv.FormatInt(max(of.last().Joined, of.last().Left), 10))
+	} else {
+		parts = append(parts, strconv.FormatInt(by.GetUser(), 10), clientMsgID)
+	}
+	e := &events.Event{Type: t, EventID: events.EventID(t, parts...), GroupID: group, User: user}
+	if clientMsgID != "" {
+		taken, err := s.store.HasChange(ctx, events.Group(group), e.EventID)
+		switch {
+		case err != nil:
+			return nil, err
+		case taken && t == events.MemberJoined && by.GetUser() == user:
+			return nil, errNoGroup // it has left since
+		case taken:
+			return s.liveGroup(ctx, group)
+		}
+	}
+	return s.changeGroup(ctx, by, e)
 }
 
 // changeGroup publishes the change and returns the group once it is stored.

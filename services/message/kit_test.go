@@ -315,6 +315,20 @@ func (s *storeEdge) Message(ctx context.Context, c, id string) (store.StoredMess
 	return s.Store.Message(ctx, c, id)
 }
 
+func (s *storeEdge) HasChange(ctx context.Context, c, id string) (bool, error) {
+	if err := s.enter(ctx); err != nil {
+		return false, err
+	}
+	return s.Store.HasChange(ctx, c, id)
+}
+
+func (s *storeEdge) ReadMark(ctx context.Context, user int64, c string) (int64, error) {
+	if err := s.enter(ctx); err != nil {
+		return 0, err
+	}
+	return s.Store.ReadMark(ctx, user, c)
+}
+
 func (s *storeEdge) Heads(ctx context.Context, user int64, limit int) ([]store.Head, error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err

@@ -70,8 +70,11 @@ func (s *Service) publish(msgs ...*message.Message) (int, error) {
 	return 0, err
 }
 
-// correlation is the id that the caller has given the call, empty if none.
+// correlation is the id that the caller has given the change or the call, empty if none.
 func correlation(ctx context.Context) string {
+	if id := events.Correlation(ctx); id != "" {
+		return id
+	}
 	return strings.Join(metadata.ValueFromIncomingContext(ctx, events.CorrelationHeader), ",")
 }
 

@@ -2,8 +2,8 @@
 // and pushing are consumers of the log. What is read comes from the store up to the position that is stored, and from
 // the log after it, so that a lagging or failing store delays nobody who was away only shortly.
 //
-// The files follow the API: send and batches, groups, history and changes, sync and readlog. They stand on publish (the
-// one way to the log), members (who may send to a group), view (a user's groups at a position), tail (reading the log
+// The files follow the API: send, batches and run, groups, history and changes, sync and readlog. They stand on publish (the
+// one way to the log), members (who may send to a group), current (a message as the log has it by now), view (a user's groups at a position), tail (reading the log
 // for all who wait) and shared (one reading for many callers).
 package message
 
@@ -49,6 +49,8 @@ type Service struct {
 	log   *slog.Logger
 	tasks *tasks
 	slots *semaphore.Weighted
+	// waiting bounds the batches that may wait for the store.
+	waiting *semaphore.Weighted
 
 	drain    sync.Once
 	draining chan struct{} // closed when streams are to end
@@ -85,6 +87,7 @@ func New(d Deps) (*Service, error) {
 	return &Service{
 		bus: d.Bus, store: d.Store, log: d.Log, tasks: t,
 		slots:      semaphore.NewWeighted(maxInFlight),
+		waiting:    semaphore.NewWeighted(maxWaiting),
 		draining:   make(chan struct{}),
 		partitions: partitions,
 		ends:       newShared(t, 0, endTimeout, topic.End),

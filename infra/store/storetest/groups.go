@@ -66,8 +66,7 @@ func groupTests() []test {
 			[]events.Record{
 				at(11, joined(club, carol)), at(12, left(club, carol)), at(20, joined(club, carol)), repeatOf(at(12, left(club, carol)), 21),
 			},
-			store.Group{ID: club, Name: "the group", Owner: alice, Members: []int64{alice, bob, carol}},
-			stays([2]int64{11, 12}, [2]int64{20, 0}),
+			theGroup, stays([2]int64{11, 12}, [2]int64{20, 0}),
 			map[int64]int64{alice: 10, bob: 10, carol: 20},
 		},
 		{

@@ -184,7 +184,7 @@ type SendWSMessageResponse struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	MessageId    string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
 	Conversation string                 `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"`
-	// Unix seconds.
+	// Unix seconds; of a repeat that of the message which is there already.
 	Timestamp     int64 `protobuf:"varint,3,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -285,13 +285,15 @@ func (x *SendBatchesRequest) GetBatches() []*SendBatch {
 	return nil
 }
 
-// SendBatch is a run of one sender's messages to one conversation. After the first that is UNAVAILABLE all behind it are
-// too; a message refused for its own fault holds up none.
+// SendBatch is a run of one user's changes to one conversation. After the first that is UNAVAILABLE all behind it are too,
+// except that a read, which needs no order, holds up none; nor does a change that is refused for its own fault.
 type SendBatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Chosen by the caller, unique among its unanswered batches.
-	Id            uint64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Sends alone, as callers gave them before there were changes. They come before the changes.
 	Messages      []*SendWSMessageRequest `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
+	Changes       []*Change               `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -340,6 +342,217 @@ func (x *SendBatch) GetMessages() []*SendWSMessageRequest {
 	return nil
 }
 
+func (x *SendBatch) GetChanges() []*Change {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+// Change is what a user does to a conversation. Creating a group is the first change of its conversation.
+type Change struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*Change_Send
+	//	*Change_Edit
+	//	*Change_Recall
+	//	*Change_Read
+	//	*Change_CreateGroup
+	//	*Change_JoinGroup
+	//	*Change_LeaveGroup
+	//	*Change_AddMember
+	//	*Change_RemoveMember
+	Kind isChange_Kind `protobuf_oneof:"kind"`
+	// Correlates the log lines and record headers of a change that is no send; a send has its own.
+	CorrelationId string `protobuf:"bytes,15,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Change) Reset() {
+	*x = Change{}
+	mi := &file_millrace_v1_message_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Change) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Change) ProtoMessage() {}
+
+func (x *Change) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Change.ProtoReflect.Descriptor instead.
+func (*Change) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Change) GetKind() isChange_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *Change) GetSend() *SendWSMessageRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_Send); ok {
+			return x.Send
+		}
+	}
+	return nil
+}
+
+func (x *Change) GetEdit() *EditMessageRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_Edit); ok {
+			return x.Edit
+		}
+	}
+	return nil
+}
+
+func (x *Change) GetRecall() *RecallMessageRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_Recall); ok {
+			return x.Recall
+		}
+	}
+	return nil
+}
+
+func (x *Change) GetRead() *MarkReadRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_Read); ok {
+			return x.Read
+		}
+	}
+	return nil
+}
+
+func (x *Change) GetCreateGroup() *CreateGroupRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_CreateGroup); ok {
+			return x.CreateGroup
+		}
+	}
+	return nil
+}
+
+func (x *Change) GetJoinGroup() *JoinGroupRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_JoinGroup); ok {
+			return x.JoinGroup
+		}
+	}
+	return nil
+}
+
+func (x *Change) GetLeaveGroup() *LeaveGroupRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_LeaveGroup); ok {
+			return x.LeaveGroup
+		}
+	}
+	return nil
+}
+
+func (x *Change) GetAddMember() *AddMemberRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_AddMember); ok {
+			return x.AddMember
+		}
+	}
+	return nil
+}
+
+func (x *Change) GetRemoveMember() *RemoveMemberRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_RemoveMember); ok {
+			return x.RemoveMember
+		}
+	}
+	return nil
+}
+
+func (x *Change) GetCorrelationId() string {
+	if x != nil {
+		return x.CorrelationId
+	}
+	return ""
+}
+
+type isChange_Kind interface {
+	isChange_Kind()
+}
+
+type Change_Send struct {
+	Send *SendWSMessageRequest `protobuf:"bytes,1,opt,name=send,proto3,oneof"`
+}
+
+type Change_Edit struct {
+	Edit *EditMessageRequest `protobuf:"bytes,2,opt,name=edit,proto3,oneof"`
+}
+
+type Change_Recall struct {
+	Recall *RecallMessageRequest `protobuf:"bytes,3,opt,name=recall,proto3,oneof"`
+}
+
+type Change_Read struct {
+	Read *MarkReadRequest `protobuf:"bytes,4,opt,name=read,proto3,oneof"`
+}
+
+type Change_CreateGroup struct {
+	CreateGroup *CreateGroupRequest `protobuf:"bytes,5,opt,name=create_group,json=createGroup,proto3,oneof"`
+}
+
+type Change_JoinGroup struct {
+	JoinGroup *JoinGroupRequest `protobuf:"bytes,6,opt,name=join_group,json=joinGroup,proto3,oneof"`
+}
+
+type Change_LeaveGroup struct {
+	LeaveGroup *LeaveGroupRequest `protobuf:"bytes,7,opt,name=leave_group,json=leaveGroup,proto3,oneof"`
+}
+
+type Change_AddMember struct {
+	AddMember *AddMemberRequest `protobuf:"bytes,8,opt,name=add_member,json=addMember,proto3,oneof"`
+}
+
+type Change_RemoveMember struct {
+	RemoveMember *RemoveMemberRequest `protobuf:"bytes,9,opt,name=remove_member,json=removeMember,proto3,oneof"`
+}
+
+func (*Change_Send) isChange_Kind() {}
+
+func (*Change_Edit) isChange_Kind() {}
+
+func (*Change_Recall) isChange_Kind() {}
+
+func (*Change_Read) isChange_Kind() {}
+
+func (*Change_CreateGroup) isChange_Kind() {}
+
+func (*Change_JoinGroup) isChange_Kind() {}
+
+func (*Change_LeaveGroup) isChange_Kind() {}
+
+func (*Change_AddMember) isChange_Kind() {}
+
+func (*Change_RemoveMember) isChange_Kind() {}
+
 type SendBatchesResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Results []*SendBatchResult     `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
@@ -351,7 +564,7 @@ type SendBatchesResponse struct {
 
 func (x *SendBatchesResponse) Reset() {
 	*x = SendBatchesResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[5]
+	mi := &file_millrace_v1_message_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -363,7 +576,7 @@ func (x *SendBatchesResponse) String() string {
 func (*SendBatchesResponse) ProtoMessage() {}
 
 func (x *SendBatchesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[5]
+	mi := &file_millrace_v1_message_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -376,7 +589,7 @@ func (x *SendBatchesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendBatchesResponse.ProtoReflect.Descriptor instead.
 func (*SendBatchesResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{5}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SendBatchesResponse) GetResults() []*SendBatchResult {
@@ -396,7 +609,7 @@ func (x *SendBatchesResponse) GetDraining() bool {
 type SendBatchResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// One for each message of the batch, in its order.
+	// One for each message, then one for each change of the batch, in their order.
 	Results       []*SendResult `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -404,7 +617,7 @@ type SendBatchResult struct {
 
 func (x *SendBatchResult) Reset() {
 	*x = SendBatchResult{}
-	mi := &file_millrace_v1_message_proto_msgTypes[6]
+	mi := &file_millrace_v1_message_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -416,7 +629,7 @@ func (x *SendBatchResult) String() string {
 func (*SendBatchResult) ProtoMessage() {}
 
 func (x *SendBatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[6]
+	mi := &file_millrace_v1_message_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -429,7 +642,7 @@ func (x *SendBatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendBatchResult.ProtoReflect.Descriptor instead.
 func (*SendBatchResult) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{6}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SendBatchResult) GetId() uint64 {
@@ -451,15 +664,18 @@ type SendResult struct {
 	// A gRPC status code; 0: accepted.
 	Code int32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
 	// What was wrong, if code is not 0.
-	Error         string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
-	Sent          *SendWSMessageResponse `protobuf:"bytes,3,opt,name=sent,proto3" json:"sent,omitempty"`
+	Error string `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	// Of a send.
+	Sent *SendWSMessageResponse `protobuf:"bytes,3,opt,name=sent,proto3" json:"sent,omitempty"`
+	// Of a change of a group other than leaving it.
+	Group         *Group `protobuf:"bytes,4,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SendResult) Reset() {
 	*x = SendResult{}
-	mi := &file_millrace_v1_message_proto_msgTypes[7]
+	mi := &file_millrace_v1_message_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -471,7 +687,7 @@ func (x *SendResult) String() string {
 func (*SendResult) ProtoMessage() {}
 
 func (x *SendResult) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[7]
+	mi := &file_millrace_v1_message_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -484,7 +700,7 @@ func (x *SendResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendResult.ProtoReflect.Descriptor instead.
 func (*SendResult) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{7}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SendResult) GetCode() int32 {
@@ -504,6 +720,13 @@ func (x *SendResult) GetError() string {
 func (x *SendResult) GetSent() *SendWSMessageResponse {
 	if x != nil {
 		return x.Sent
+	}
+	return nil
+}
+
+func (x *SendResult) GetGroup() *Group {
+	if x != nil {
+		return x.Group
 	}
 	return nil
 }
@@ -531,7 +754,7 @@ type StoredMessage struct {
 
 func (x *StoredMessage) Reset() {
 	*x = StoredMessage{}
-	mi := &file_millrace_v1_message_proto_msgTypes[8]
+	mi := &file_millrace_v1_message_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -543,7 +766,7 @@ func (x *StoredMessage) String() string {
 func (*StoredMessage) ProtoMessage() {}
 
 func (x *StoredMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[8]
+	mi := &file_millrace_v1_message_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -556,7 +779,7 @@ func (x *StoredMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredMessage.ProtoReflect.Descriptor instead.
 func (*StoredMessage) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{8}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StoredMessage) GetSeq() int64 {
@@ -651,7 +874,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[9]
+	mi := &file_millrace_v1_message_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -663,7 +886,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[9]
+	mi := &file_millrace_v1_message_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -676,7 +899,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{9}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *HistoryRequest) GetUser() int64 {
@@ -725,7 +948,7 @@ type HistoryResponse struct {
 
 func (x *HistoryResponse) Reset() {
 	*x = HistoryResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[10]
+	mi := &file_millrace_v1_message_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -737,7 +960,7 @@ func (x *HistoryResponse) String() string {
 func (*HistoryResponse) ProtoMessage() {}
 
 func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[10]
+	mi := &file_millrace_v1_message_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -750,7 +973,7 @@ func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
 func (*HistoryResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{10}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HistoryResponse) GetMessages() []*StoredMessage {
@@ -778,7 +1001,7 @@ type ConversationsRequest struct {
 
 func (x *ConversationsRequest) Reset() {
 	*x = ConversationsRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[11]
+	mi := &file_millrace_v1_message_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -790,7 +1013,7 @@ func (x *ConversationsRequest) String() string {
 func (*ConversationsRequest) ProtoMessage() {}
 
 func (x *ConversationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[11]
+	mi := &file_millrace_v1_message_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -803,7 +1026,7 @@ func (x *ConversationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConversationsRequest.ProtoReflect.Descriptor instead.
 func (*ConversationsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{11}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ConversationsRequest) GetUser() int64 {
@@ -829,7 +1052,7 @@ type ConversationsResponse struct {
 
 func (x *ConversationsResponse) Reset() {
 	*x = ConversationsResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[12]
+	mi := &file_millrace_v1_message_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -841,7 +1064,7 @@ func (x *ConversationsResponse) String() string {
 func (*ConversationsResponse) ProtoMessage() {}
 
 func (x *ConversationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[12]
+	mi := &file_millrace_v1_message_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -854,7 +1077,7 @@ func (x *ConversationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConversationsResponse.ProtoReflect.Descriptor instead.
 func (*ConversationsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{12}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ConversationsResponse) GetConversations() []*ConversationHead {
@@ -877,7 +1100,7 @@ type ConversationHead struct {
 
 func (x *ConversationHead) Reset() {
 	*x = ConversationHead{}
-	mi := &file_millrace_v1_message_proto_msgTypes[13]
+	mi := &file_millrace_v1_message_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +1112,7 @@ func (x *ConversationHead) String() string {
 func (*ConversationHead) ProtoMessage() {}
 
 func (x *ConversationHead) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[13]
+	mi := &file_millrace_v1_message_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +1125,7 @@ func (x *ConversationHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConversationHead.ProtoReflect.Descriptor instead.
 func (*ConversationHead) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{13}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ConversationHead) GetConversation() string {
@@ -944,7 +1167,7 @@ type MarkReadRequest struct {
 
 func (x *MarkReadRequest) Reset() {
 	*x = MarkReadRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[14]
+	mi := &file_millrace_v1_message_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1179,7 @@ func (x *MarkReadRequest) String() string {
 func (*MarkReadRequest) ProtoMessage() {}
 
 func (x *MarkReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[14]
+	mi := &file_millrace_v1_message_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1192,7 @@ func (x *MarkReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MarkReadRequest.ProtoReflect.Descriptor instead.
 func (*MarkReadRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{14}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *MarkReadRequest) GetUser() int64 {
@@ -1001,7 +1224,7 @@ type MarkReadResponse struct {
 
 func (x *MarkReadResponse) Reset() {
 	*x = MarkReadResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[15]
+	mi := &file_millrace_v1_message_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1013,7 +1236,7 @@ func (x *MarkReadResponse) String() string {
 func (*MarkReadResponse) ProtoMessage() {}
 
 func (x *MarkReadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[15]
+	mi := &file_millrace_v1_message_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1026,7 +1249,7 @@ func (x *MarkReadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MarkReadResponse.ProtoReflect.Descriptor instead.
 func (*MarkReadResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{15}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{16}
 }
 
 type EditMessageRequest struct {
@@ -1035,14 +1258,16 @@ type EditMessageRequest struct {
 	Conversation string                 `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"`
 	MessageId    string                 `protobuf:"bytes,3,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
 	// As in SendWSMessageRequest.
-	Content       string `protobuf:"bytes,4,opt,name=content,proto3" json:"content,omitempty"`
+	Content string `protobuf:"bytes,4,opt,name=content,proto3" json:"content,omitempty"`
+	// 1–64 bytes that tell a repeat of this edit from another edit; drawn by the server if empty.
+	ClientMsgId   string `protobuf:"bytes,5,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *EditMessageRequest) Reset() {
 	*x = EditMessageRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[16]
+	mi := &file_millrace_v1_message_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1054,7 +1279,7 @@ func (x *EditMessageRequest) String() string {
 func (*EditMessageRequest) ProtoMessage() {}
 
 func (x *EditMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[16]
+	mi := &file_millrace_v1_message_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1067,7 +1292,7 @@ func (x *EditMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditMessageRequest.ProtoReflect.Descriptor instead.
 func (*EditMessageRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{16}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *EditMessageRequest) GetUser() int64 {
@@ -1098,6 +1323,13 @@ func (x *EditMessageRequest) GetContent() string {
 	return ""
 }
 
+func (x *EditMessageRequest) GetClientMsgId() string {
+	if x != nil {
+		return x.ClientMsgId
+	}
+	return ""
+}
+
 type EditMessageResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1106,7 +1338,7 @@ type EditMessageResponse struct {
 
 func (x *EditMessageResponse) Reset() {
 	*x = EditMessageResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[17]
+	mi := &file_millrace_v1_message_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1350,7 @@ func (x *EditMessageResponse) String() string {
 func (*EditMessageResponse) ProtoMessage() {}
 
 func (x *EditMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[17]
+	mi := &file_millrace_v1_message_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1363,7 @@ func (x *EditMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditMessageResponse.ProtoReflect.Descriptor instead.
 func (*EditMessageResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{17}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{18}
 }
 
 type RecallMessageRequest struct {
@@ -1145,7 +1377,7 @@ type RecallMessageRequest struct {
 
 func (x *RecallMessageRequest) Reset() {
 	*x = RecallMessageRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[18]
+	mi := &file_millrace_v1_message_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1157,7 +1389,7 @@ func (x *RecallMessageRequest) String() string {
 func (*RecallMessageRequest) ProtoMessage() {}
 
 func (x *RecallMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[18]
+	mi := &file_millrace_v1_message_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +1402,7 @@ func (x *RecallMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallMessageRequest.ProtoReflect.Descriptor instead.
 func (*RecallMessageRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{18}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RecallMessageRequest) GetUser() int64 {
@@ -1202,7 +1434,7 @@ type RecallMessageResponse struct {
 
 func (x *RecallMessageResponse) Reset() {
 	*x = RecallMessageResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[19]
+	mi := &file_millrace_v1_message_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1214,7 +1446,7 @@ func (x *RecallMessageResponse) String() string {
 func (*RecallMessageResponse) ProtoMessage() {}
 
 func (x *RecallMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[19]
+	mi := &file_millrace_v1_message_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1227,7 +1459,7 @@ func (x *RecallMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallMessageResponse.ProtoReflect.Descriptor instead.
 func (*RecallMessageResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{19}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{20}
 }
 
 type MembershipsRequest struct {
@@ -1239,7 +1471,7 @@ type MembershipsRequest struct {
 
 func (x *MembershipsRequest) Reset() {
 	*x = MembershipsRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[20]
+	mi := &file_millrace_v1_message_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1483,7 @@ func (x *MembershipsRequest) String() string {
 func (*MembershipsRequest) ProtoMessage() {}
 
 func (x *MembershipsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[20]
+	mi := &file_millrace_v1_message_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1496,7 @@ func (x *MembershipsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembershipsRequest.ProtoReflect.Descriptor instead.
 func (*MembershipsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{20}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *MembershipsRequest) GetUser() int64 {
@@ -1283,7 +1515,7 @@ type MembershipsResponse struct {
 
 func (x *MembershipsResponse) Reset() {
 	*x = MembershipsResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[21]
+	mi := &file_millrace_v1_message_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1295,7 +1527,7 @@ func (x *MembershipsResponse) String() string {
 func (*MembershipsResponse) ProtoMessage() {}
 
 func (x *MembershipsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[21]
+	mi := &file_millrace_v1_message_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1308,7 +1540,7 @@ func (x *MembershipsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembershipsResponse.ProtoReflect.Descriptor instead.
 func (*MembershipsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{21}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *MembershipsResponse) GetMemberships() []*Membership {
@@ -1329,7 +1561,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_millrace_v1_message_proto_msgTypes[22]
+	mi := &file_millrace_v1_message_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1573,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[22]
+	mi := &file_millrace_v1_message_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1586,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{22}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Membership) GetGroupId() int64 {
@@ -1388,7 +1620,7 @@ type SyncRequest struct {
 
 func (x *SyncRequest) Reset() {
 	*x = SyncRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[23]
+	mi := &file_millrace_v1_message_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1400,7 +1632,7 @@ func (x *SyncRequest) String() string {
 func (*SyncRequest) ProtoMessage() {}
 
 func (x *SyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[23]
+	mi := &file_millrace_v1_message_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1413,7 +1645,7 @@ func (x *SyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncRequest.ProtoReflect.Descriptor instead.
 func (*SyncRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{23}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SyncRequest) GetUser() int64 {
@@ -1465,7 +1697,7 @@ type SyncResponse struct {
 
 func (x *SyncResponse) Reset() {
 	*x = SyncResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[24]
+	mi := &file_millrace_v1_message_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1477,7 +1709,7 @@ func (x *SyncResponse) String() string {
 func (*SyncResponse) ProtoMessage() {}
 
 func (x *SyncResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[24]
+	mi := &file_millrace_v1_message_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1490,7 +1722,7 @@ func (x *SyncResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncResponse.ProtoReflect.Descriptor instead.
 func (*SyncResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{24}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SyncResponse) GetKind() isSyncResponse_Kind {
@@ -1566,7 +1798,7 @@ type SyncStart struct {
 
 func (x *SyncStart) Reset() {
 	*x = SyncStart{}
-	mi := &file_millrace_v1_message_proto_msgTypes[25]
+	mi := &file_millrace_v1_message_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1578,7 +1810,7 @@ func (x *SyncStart) String() string {
 func (*SyncStart) ProtoMessage() {}
 
 func (x *SyncStart) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[25]
+	mi := &file_millrace_v1_message_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1591,7 +1823,7 @@ func (x *SyncStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncStart.ProtoReflect.Descriptor instead.
 func (*SyncStart) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{25}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SyncStart) GetRecovered() bool {
@@ -1631,7 +1863,7 @@ type SyncDeliveries struct {
 
 func (x *SyncDeliveries) Reset() {
 	*x = SyncDeliveries{}
-	mi := &file_millrace_v1_message_proto_msgTypes[26]
+	mi := &file_millrace_v1_message_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1875,7 @@ func (x *SyncDeliveries) String() string {
 func (*SyncDeliveries) ProtoMessage() {}
 
 func (x *SyncDeliveries) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[26]
+	mi := &file_millrace_v1_message_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1888,7 @@ func (x *SyncDeliveries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncDeliveries.ProtoReflect.Descriptor instead.
 func (*SyncDeliveries) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{26}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SyncDeliveries) GetSpans() []*Span {
@@ -1678,7 +1910,7 @@ type SyncEnd struct {
 
 func (x *SyncEnd) Reset() {
 	*x = SyncEnd{}
-	mi := &file_millrace_v1_message_proto_msgTypes[27]
+	mi := &file_millrace_v1_message_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1690,7 +1922,7 @@ func (x *SyncEnd) String() string {
 func (*SyncEnd) ProtoMessage() {}
 
 func (x *SyncEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[27]
+	mi := &file_millrace_v1_message_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1703,7 +1935,7 @@ func (x *SyncEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncEnd.ProtoReflect.Descriptor instead.
 func (*SyncEnd) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{27}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SyncEnd) GetMemberships() []*Membership {
@@ -1732,7 +1964,7 @@ type ReadLogRequest struct {
 
 func (x *ReadLogRequest) Reset() {
 	*x = ReadLogRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[28]
+	mi := &file_millrace_v1_message_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1744,7 +1976,7 @@ func (x *ReadLogRequest) String() string {
 func (*ReadLogRequest) ProtoMessage() {}
 
 func (x *ReadLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[28]
+	mi := &file_millrace_v1_message_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1757,7 +1989,7 @@ func (x *ReadLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogRequest.ProtoReflect.Descriptor instead.
 func (*ReadLogRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{28}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReadLogRequest) GetPartition() int32 {
@@ -1790,7 +2022,7 @@ type ReadLogResponse struct {
 
 func (x *ReadLogResponse) Reset() {
 	*x = ReadLogResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[29]
+	mi := &file_millrace_v1_message_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1802,7 +2034,7 @@ func (x *ReadLogResponse) String() string {
 func (*ReadLogResponse) ProtoMessage() {}
 
 func (x *ReadLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[29]
+	mi := &file_millrace_v1_message_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1815,7 +2047,7 @@ func (x *ReadLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogResponse.ProtoReflect.Descriptor instead.
 func (*ReadLogResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{29}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReadLogResponse) GetSpan() *Span {
@@ -1833,7 +2065,7 @@ type EndsRequest struct {
 
 func (x *EndsRequest) Reset() {
 	*x = EndsRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[30]
+	mi := &file_millrace_v1_message_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1845,7 +2077,7 @@ func (x *EndsRequest) String() string {
 func (*EndsRequest) ProtoMessage() {}
 
 func (x *EndsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[30]
+	mi := &file_millrace_v1_message_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1858,7 +2090,7 @@ func (x *EndsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndsRequest.ProtoReflect.Descriptor instead.
 func (*EndsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{30}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{31}
 }
 
 type EndsResponse struct {
@@ -1871,7 +2103,7 @@ type EndsResponse struct {
 
 func (x *EndsResponse) Reset() {
 	*x = EndsResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[31]
+	mi := &file_millrace_v1_message_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1883,7 +2115,7 @@ func (x *EndsResponse) String() string {
 func (*EndsResponse) ProtoMessage() {}
 
 func (x *EndsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[31]
+	mi := &file_millrace_v1_message_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1896,7 +2128,7 @@ func (x *EndsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndsResponse.ProtoReflect.Descriptor instead.
 func (*EndsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{31}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *EndsResponse) GetEnd() map[int32]int64 {
@@ -1921,7 +2153,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_millrace_v1_message_proto_msgTypes[32]
+	mi := &file_millrace_v1_message_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1933,7 +2165,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[32]
+	mi := &file_millrace_v1_message_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1946,7 +2178,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{32}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Group) GetGroupId() int64 {
@@ -2000,7 +2232,7 @@ type CreateGroupRequest struct {
 
 func (x *CreateGroupRequest) Reset() {
 	*x = CreateGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[33]
+	mi := &file_millrace_v1_message_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2012,7 +2244,7 @@ func (x *CreateGroupRequest) String() string {
 func (*CreateGroupRequest) ProtoMessage() {}
 
 func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[33]
+	mi := &file_millrace_v1_message_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2025,7 +2257,7 @@ func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupRequest.ProtoReflect.Descriptor instead.
 func (*CreateGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{33}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CreateGroupRequest) GetSender() *Sender {
@@ -2072,7 +2304,7 @@ type CreateGroupResponse struct {
 
 func (x *CreateGroupResponse) Reset() {
 	*x = CreateGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[34]
+	mi := &file_millrace_v1_message_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2084,7 +2316,7 @@ func (x *CreateGroupResponse) String() string {
 func (*CreateGroupResponse) ProtoMessage() {}
 
 func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[34]
+	mi := &file_millrace_v1_message_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2097,7 +2329,7 @@ func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupResponse.ProtoReflect.Descriptor instead.
 func (*CreateGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{34}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CreateGroupResponse) GetGroup() *Group {
@@ -2117,7 +2349,7 @@ type GetGroupRequest struct {
 
 func (x *GetGroupRequest) Reset() {
 	*x = GetGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[35]
+	mi := &file_millrace_v1_message_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2129,7 +2361,7 @@ func (x *GetGroupRequest) String() string {
 func (*GetGroupRequest) ProtoMessage() {}
 
 func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[35]
+	mi := &file_millrace_v1_message_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2142,7 +2374,7 @@ func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{35}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetGroupRequest) GetUser() int64 {
@@ -2168,7 +2400,7 @@ type GetGroupResponse struct {
 
 func (x *GetGroupResponse) Reset() {
 	*x = GetGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[36]
+	mi := &file_millrace_v1_message_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2180,7 +2412,7 @@ func (x *GetGroupResponse) String() string {
 func (*GetGroupResponse) ProtoMessage() {}
 
 func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[36]
+	mi := &file_millrace_v1_message_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2193,7 +2425,7 @@ func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupResponse.ProtoReflect.Descriptor instead.
 func (*GetGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{36}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetGroupResponse) GetGroup() *Group {
@@ -2204,16 +2436,19 @@ func (x *GetGroupResponse) GetGroup() *Group {
 }
 
 type JoinGroupRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sender        *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
-	GroupId       int64                  `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Sender  *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
+	GroupId int64                  `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	// 1–64 bytes that tell a repeat of this step, which has no effect, from a later step of the same kind. If empty, the
+	// step is taken unless the membership already is what it makes it.
+	ClientMsgId   string `protobuf:"bytes,3,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JoinGroupRequest) Reset() {
 	*x = JoinGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[37]
+	mi := &file_millrace_v1_message_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2225,7 +2460,7 @@ func (x *JoinGroupRequest) String() string {
 func (*JoinGroupRequest) ProtoMessage() {}
 
 func (x *JoinGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[37]
+	mi := &file_millrace_v1_message_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2238,7 +2473,7 @@ func (x *JoinGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGroupRequest.ProtoReflect.Descriptor instead.
 func (*JoinGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{37}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *JoinGroupRequest) GetSender() *Sender {
@@ -2255,6 +2490,13 @@ func (x *JoinGroupRequest) GetGroupId() int64 {
 	return 0
 }
 
+func (x *JoinGroupRequest) GetClientMsgId() string {
+	if x != nil {
+		return x.ClientMsgId
+	}
+	return ""
+}
+
 type JoinGroupResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Group         *Group                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
@@ -2264,7 +2506,7 @@ type JoinGroupResponse struct {
 
 func (x *JoinGroupResponse) Reset() {
 	*x = JoinGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[38]
+	mi := &file_millrace_v1_message_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2276,7 +2518,7 @@ func (x *JoinGroupResponse) String() string {
 func (*JoinGroupResponse) ProtoMessage() {}
 
 func (x *JoinGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[38]
+	mi := &file_millrace_v1_message_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2289,7 +2531,7 @@ func (x *JoinGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGroupResponse.ProtoReflect.Descriptor instead.
 func (*JoinGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{38}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *JoinGroupResponse) GetGroup() *Group {
@@ -2300,16 +2542,19 @@ func (x *JoinGroupResponse) GetGroup() *Group {
 }
 
 type LeaveGroupRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sender        *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
-	GroupId       int64                  `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Sender  *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
+	GroupId int64                  `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	// 1–64 bytes that tell a repeat of this step, which has no effect, from a later step of the same kind. If empty, the
+	// step is taken unless the membership already is what it makes it.
+	ClientMsgId   string `protobuf:"bytes,3,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LeaveGroupRequest) Reset() {
 	*x = LeaveGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[39]
+	mi := &file_millrace_v1_message_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2321,7 +2566,7 @@ func (x *LeaveGroupRequest) String() string {
 func (*LeaveGroupRequest) ProtoMessage() {}
 
 func (x *LeaveGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[39]
+	mi := &file_millrace_v1_message_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2334,7 +2579,7 @@ func (x *LeaveGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveGroupRequest.ProtoReflect.Descriptor instead.
 func (*LeaveGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{39}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *LeaveGroupRequest) GetSender() *Sender {
@@ -2351,6 +2596,13 @@ func (x *LeaveGroupRequest) GetGroupId() int64 {
 	return 0
 }
 
+func (x *LeaveGroupRequest) GetClientMsgId() string {
+	if x != nil {
+		return x.ClientMsgId
+	}
+	return ""
+}
+
 type LeaveGroupResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2359,7 +2611,7 @@ type LeaveGroupResponse struct {
 
 func (x *LeaveGroupResponse) Reset() {
 	*x = LeaveGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[40]
+	mi := &file_millrace_v1_message_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2371,7 +2623,7 @@ func (x *LeaveGroupResponse) String() string {
 func (*LeaveGroupResponse) ProtoMessage() {}
 
 func (x *LeaveGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[40]
+	mi := &file_millrace_v1_message_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2384,21 +2636,24 @@ func (x *LeaveGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveGroupResponse.ProtoReflect.Descriptor instead.
 func (*LeaveGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{40}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{41}
 }
 
 type AddMemberRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sender        *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
-	GroupId       int64                  `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
-	User          int64                  `protobuf:"varint,3,opt,name=user,proto3" json:"user,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Sender  *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
+	GroupId int64                  `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	User    int64                  `protobuf:"varint,3,opt,name=user,proto3" json:"user,omitempty"`
+	// 1–64 bytes that tell a repeat of this step, which has no effect, from a later step of the same kind. If empty, the
+	// step is taken unless the membership already is what it makes it.
+	ClientMsgId   string `protobuf:"bytes,4,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AddMemberRequest) Reset() {
 	*x = AddMemberRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[41]
+	mi := &file_millrace_v1_message_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2410,7 +2665,7 @@ func (x *AddMemberRequest) String() string {
 func (*AddMemberRequest) ProtoMessage() {}
 
 func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[41]
+	mi := &file_millrace_v1_message_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2423,7 +2678,7 @@ func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberRequest.ProtoReflect.Descriptor instead.
 func (*AddMemberRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{41}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AddMemberRequest) GetSender() *Sender {
@@ -2447,6 +2702,13 @@ func (x *AddMemberRequest) GetUser() int64 {
 	return 0
 }
 
+func (x *AddMemberRequest) GetClientMsgId() string {
+	if x != nil {
+		return x.ClientMsgId
+	}
+	return ""
+}
+
 type AddMemberResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Group         *Group                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
@@ -2456,7 +2718,7 @@ type AddMemberResponse struct {
 
 func (x *AddMemberResponse) Reset() {
 	*x = AddMemberResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[42]
+	mi := &file_millrace_v1_message_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2468,7 +2730,7 @@ func (x *AddMemberResponse) String() string {
 func (*AddMemberResponse) ProtoMessage() {}
 
 func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[42]
+	mi := &file_millrace_v1_message_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2481,7 +2743,7 @@ func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberResponse.ProtoReflect.Descriptor instead.
 func (*AddMemberResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{42}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AddMemberResponse) GetGroup() *Group {
@@ -2492,17 +2754,20 @@ func (x *AddMemberResponse) GetGroup() *Group {
 }
 
 type RemoveMemberRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sender        *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
-	GroupId       int64                  `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
-	User          int64                  `protobuf:"varint,3,opt,name=user,proto3" json:"user,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Sender  *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
+	GroupId int64                  `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	User    int64                  `protobuf:"varint,3,opt,name=user,proto3" json:"user,omitempty"`
+	// 1–64 bytes that tell a repeat of this step, which has no effect, from a later step of the same kind. If empty, the
+	// step is taken unless the membership already is what it makes it.
+	ClientMsgId   string `protobuf:"bytes,4,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[43]
+	mi := &file_millrace_v1_message_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2514,7 +2779,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[43]
+	mi := &file_millrace_v1_message_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2527,7 +2792,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{43}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RemoveMemberRequest) GetSender() *Sender {
@@ -2551,6 +2816,13 @@ func (x *RemoveMemberRequest) GetUser() int64 {
 	return 0
 }
 
+func (x *RemoveMemberRequest) GetClientMsgId() string {
+	if x != nil {
+		return x.ClientMsgId
+	}
+	return ""
+}
+
 type RemoveMemberResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Group         *Group                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
@@ -2560,7 +2832,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[44]
+	mi := &file_millrace_v1_message_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2572,7 +2844,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[44]
+	mi := &file_millrace_v1_message_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2585,7 +2857,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{44}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RemoveMemberResponse) GetGroup() *Group {
@@ -2618,21 +2890,38 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\fconversation\x18\x02 \x01(\tR\fconversation\x12\x1c\n" +
 	"\ttimestamp\x18\x03 \x01(\x03R\ttimestamp\"F\n" +
 	"\x12SendBatchesRequest\x120\n" +
-	"\abatches\x18\x01 \x03(\v2\x16.millrace.v1.SendBatchR\abatches\"Z\n" +
+	"\abatches\x18\x01 \x03(\v2\x16.millrace.v1.SendBatchR\abatches\"\x89\x01\n" +
 	"\tSendBatch\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12=\n" +
-	"\bmessages\x18\x02 \x03(\v2!.millrace.v1.SendWSMessageRequestR\bmessages\"i\n" +
+	"\bmessages\x18\x02 \x03(\v2!.millrace.v1.SendWSMessageRequestR\bmessages\x12-\n" +
+	"\achanges\x18\x03 \x03(\v2\x13.millrace.v1.ChangeR\achanges\"\xea\x04\n" +
+	"\x06Change\x127\n" +
+	"\x04send\x18\x01 \x01(\v2!.millrace.v1.SendWSMessageRequestH\x00R\x04send\x125\n" +
+	"\x04edit\x18\x02 \x01(\v2\x1f.millrace.v1.EditMessageRequestH\x00R\x04edit\x12;\n" +
+	"\x06recall\x18\x03 \x01(\v2!.millrace.v1.RecallMessageRequestH\x00R\x06recall\x122\n" +
+	"\x04read\x18\x04 \x01(\v2\x1c.millrace.v1.MarkReadRequestH\x00R\x04read\x12D\n" +
+	"\fcreate_group\x18\x05 \x01(\v2\x1f.millrace.v1.CreateGroupRequestH\x00R\vcreateGroup\x12>\n" +
+	"\n" +
+	"join_group\x18\x06 \x01(\v2\x1d.millrace.v1.JoinGroupRequestH\x00R\tjoinGroup\x12A\n" +
+	"\vleave_group\x18\a \x01(\v2\x1e.millrace.v1.LeaveGroupRequestH\x00R\n" +
+	"leaveGroup\x12>\n" +
+	"\n" +
+	"add_member\x18\b \x01(\v2\x1d.millrace.v1.AddMemberRequestH\x00R\taddMember\x12G\n" +
+	"\rremove_member\x18\t \x01(\v2 .millrace.v1.RemoveMemberRequestH\x00R\fremoveMember\x12%\n" +
+	"\x0ecorrelation_id\x18\x0f \x01(\tR\rcorrelationIdB\x06\n" +
+	"\x04kind\"i\n" +
 	"\x13SendBatchesResponse\x126\n" +
 	"\aresults\x18\x01 \x03(\v2\x1c.millrace.v1.SendBatchResultR\aresults\x12\x1a\n" +
 	"\bdraining\x18\x02 \x01(\bR\bdraining\"T\n" +
 	"\x0fSendBatchResult\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x121\n" +
-	"\aresults\x18\x02 \x03(\v2\x17.millrace.v1.SendResultR\aresults\"n\n" +
+	"\aresults\x18\x02 \x03(\v2\x17.millrace.v1.SendResultR\aresults\"\x98\x01\n" +
 	"\n" +
 	"SendResult\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x126\n" +
-	"\x04sent\x18\x03 \x01(\v2\".millrace.v1.SendWSMessageResponseR\x04sent\"\xb7\x02\n" +
+	"\x04sent\x18\x03 \x01(\v2\".millrace.v1.SendWSMessageResponseR\x04sent\x12(\n" +
+	"\x05group\x18\x04 \x01(\v2\x12.millrace.v1.GroupR\x05group\"\xb7\x02\n" +
 	"\rStoredMessage\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12\x1d\n" +
 	"\n" +
@@ -2674,13 +2963,14 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\"\n" +
 	"\fconversation\x18\x02 \x01(\tR\fconversation\x12\x10\n" +
 	"\x03seq\x18\x03 \x01(\x03R\x03seq\"\x12\n" +
-	"\x10MarkReadResponse\"\x85\x01\n" +
+	"\x10MarkReadResponse\"\xa9\x01\n" +
 	"\x12EditMessageRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\"\n" +
 	"\fconversation\x18\x02 \x01(\tR\fconversation\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x03 \x01(\tR\tmessageId\x12\x18\n" +
-	"\acontent\x18\x04 \x01(\tR\acontent\"\x15\n" +
+	"\acontent\x18\x04 \x01(\tR\acontent\x12\"\n" +
+	"\rclient_msg_id\x18\x05 \x01(\tR\vclientMsgId\"\x15\n" +
 	"\x13EditMessageResponse\"m\n" +
 	"\x14RecallMessageRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\"\n" +
@@ -2767,26 +3057,30 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x19\n" +
 	"\bgroup_id\x18\x02 \x01(\x03R\agroupId\"<\n" +
 	"\x10GetGroupResponse\x12(\n" +
-	"\x05group\x18\x01 \x01(\v2\x12.millrace.v1.GroupR\x05group\"Z\n" +
+	"\x05group\x18\x01 \x01(\v2\x12.millrace.v1.GroupR\x05group\"~\n" +
 	"\x10JoinGroupRequest\x12+\n" +
 	"\x06sender\x18\x01 \x01(\v2\x13.millrace.v1.SenderR\x06sender\x12\x19\n" +
-	"\bgroup_id\x18\x02 \x01(\x03R\agroupId\"=\n" +
+	"\bgroup_id\x18\x02 \x01(\x03R\agroupId\x12\"\n" +
+	"\rclient_msg_id\x18\x03 \x01(\tR\vclientMsgId\"=\n" +
 	"\x11JoinGroupResponse\x12(\n" +
-	"\x05group\x18\x01 \x01(\v2\x12.millrace.v1.GroupR\x05group\"[\n" +
+	"\x05group\x18\x01 \x01(\v2\x12.millrace.v1.GroupR\x05group\"\x7f\n" +
 	"\x11LeaveGroupRequest\x12+\n" +
 	"\x06sender\x18\x01 \x01(\v2\x13.millrace.v1.SenderR\x06sender\x12\x19\n" +
-	"\bgroup_id\x18\x02 \x01(\x03R\agroupId\"\x14\n" +
-	"\x12LeaveGroupResponse\"n\n" +
+	"\bgroup_id\x18\x02 \x01(\x03R\agroupId\x12\"\n" +
+	"\rclient_msg_id\x18\x03 \x01(\tR\vclientMsgId\"\x14\n" +
+	"\x12LeaveGroupResponse\"\x92\x01\n" +
 	"\x10AddMemberRequest\x12+\n" +
 	"\x06sender\x18\x01 \x01(\v2\x13.millrace.v1.SenderR\x06sender\x12\x19\n" +
 	"\bgroup_id\x18\x02 \x01(\x03R\agroupId\x12\x12\n" +
-	"\x04user\x18\x03 \x01(\x03R\x04user\"=\n" +
+	"\x04user\x18\x03 \x01(\x03R\x04user\x12\"\n" +
+	"\rclient_msg_id\x18\x04 \x01(\tR\vclientMsgId\"=\n" +
 	"\x11AddMemberResponse\x12(\n" +
-	"\x05group\x18\x01 \x01(\v2\x12.millrace.v1.GroupR\x05group\"q\n" +
+	"\x05group\x18\x01 \x01(\v2\x12.millrace.v1.GroupR\x05group\"\x95\x01\n" +
 	"\x13RemoveMemberRequest\x12+\n" +
 	"\x06sender\x18\x01 \x01(\v2\x13.millrace.v1.SenderR\x06sender\x12\x19\n" +
 	"\bgroup_id\x18\x02 \x01(\x03R\agroupId\x12\x12\n" +
-	"\x04user\x18\x03 \x01(\x03R\x04user\"@\n" +
+	"\x04user\x18\x03 \x01(\x03R\x04user\x12\"\n" +
+	"\rclient_msg_id\x18\x04 \x01(\tR\vclientMsgId\"@\n" +
 	"\x14RemoveMemberResponse\x12(\n" +
 	"\x05group\x18\x01 \x01(\v2\x12.millrace.v1.GroupR\x05group2\xbc\n" +
 	"\n" +
@@ -2822,133 +3116,145 @@ func file_millrace_v1_message_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_message_proto_rawDescData
 }
 
-var file_millrace_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_millrace_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_millrace_v1_message_proto_goTypes = []any{
 	(*Sender)(nil),                // 0: millrace.v1.Sender
 	(*SendWSMessageRequest)(nil),  // 1: millrace.v1.SendWSMessageRequest
 	(*SendWSMessageResponse)(nil), // 2: millrace.v1.SendWSMessageResponse
 	(*SendBatchesRequest)(nil),    // 3: millrace.v1.SendBatchesRequest
 	(*SendBatch)(nil),             // 4: millrace.v1.SendBatch
-	(*SendBatchesResponse)(nil),   // 5: millrace.v1.SendBatchesResponse
-	(*SendBatchResult)(nil),       // 6: millrace.v1.SendBatchResult
-	(*SendResult)(nil),            // 7: millrace.v1.SendResult
-	(*StoredMessage)(nil),         // 8: millrace.v1.StoredMessage
-	(*HistoryRequest)(nil),        // 9: millrace.v1.HistoryRequest
-	(*HistoryResponse)(nil),       // 10: millrace.v1.HistoryResponse
-	(*ConversationsRequest)(nil),  // 11: millrace.v1.ConversationsRequest
-	(*ConversationsResponse)(nil), // 12: millrace.v1.ConversationsResponse
-	(*ConversationHead)(nil),      // 13: millrace.v1.ConversationHead
-	(*MarkReadRequest)(nil),       // 14: millrace.v1.MarkReadRequest
-	(*MarkReadResponse)(nil),      // 15: millrace.v1.MarkReadResponse
-	(*EditMessageRequest)(nil),    // 16: millrace.v1.EditMessageRequest
-	(*EditMessageResponse)(nil),   // 17: millrace.v1.EditMessageResponse
-	(*RecallMessageRequest)(nil),  // 18: millrace.v1.RecallMessageRequest
-	(*RecallMessageResponse)(nil), // 19: millrace.v1.RecallMessageResponse
-	(*MembershipsRequest)(nil),    // 20: millrace.v1.MembershipsRequest
-	(*MembershipsResponse)(nil),   // 21: millrace.v1.MembershipsResponse
-	(*Membership)(nil),            // 22: millrace.v1.Membership
-	(*SyncRequest)(nil),           // 23: millrace.v1.SyncRequest
-	(*SyncResponse)(nil),          // 24: millrace.v1.SyncResponse
-	(*SyncStart)(nil),             // 25: millrace.v1.SyncStart
-	(*SyncDeliveries)(nil),        // 26: millrace.v1.SyncDeliveries
-	(*SyncEnd)(nil),               // 27: millrace.v1.SyncEnd
-	(*ReadLogRequest)(nil),        // 28: millrace.v1.ReadLogRequest
-	(*ReadLogResponse)(nil),       // 29: millrace.v1.ReadLogResponse
-	(*EndsRequest)(nil),           // 30: millrace.v1.EndsRequest
-	(*EndsResponse)(nil),          // 31: millrace.v1.EndsResponse
-	(*Group)(nil),                 // 32: millrace.v1.Group
-	(*CreateGroupRequest)(nil),    // 33: millrace.v1.CreateGroupRequest
-	(*CreateGroupResponse)(nil),   // 34: millrace.v1.CreateGroupResponse
-	(*GetGroupRequest)(nil),       // 35: millrace.v1.GetGroupRequest
-	(*GetGroupResponse)(nil),      // 36: millrace.v1.GetGroupResponse
-	(*JoinGroupRequest)(nil),      // 37: millrace.v1.JoinGroupRequest
-	(*JoinGroupResponse)(nil),     // 38: millrace.v1.JoinGroupResponse
-	(*LeaveGroupRequest)(nil),     // 39: millrace.v1.LeaveGroupRequest
-	(*LeaveGroupResponse)(nil),    // 40: millrace.v1.LeaveGroupResponse
-	(*AddMemberRequest)(nil),      // 41: millrace.v1.AddMemberRequest
-	(*AddMemberResponse)(nil),     // 42: millrace.v1.AddMemberResponse
-	(*RemoveMemberRequest)(nil),   // 43: millrace.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),  // 44: millrace.v1.RemoveMemberResponse
-	nil,                           // 45: millrace.v1.SyncRequest.CursorEntry
-	nil,                           // 46: millrace.v1.SyncRequest.HandledEntry
-	nil,                           // 47: millrace.v1.SyncRequest.ThroughEntry
-	nil,                           // 48: millrace.v1.SyncStart.CursorEntry
-	nil,                           // 49: millrace.v1.SyncStart.EndEntry
-	nil,                           // 50: millrace.v1.EndsResponse.EndEntry
-	(*Span)(nil),                  // 51: millrace.v1.Span
+	(*Change)(nil),                // 5: millrace.v1.Change
+	(*SendBatchesResponse)(nil),   // 6: millrace.v1.SendBatchesResponse
+	(*SendBatchResult)(nil),       // 7: millrace.v1.SendBatchResult
+	(*SendResult)(nil),            // 8: millrace.v1.SendResult
+	(*StoredMessage)(nil),         // 9: millrace.v1.StoredMessage
+	(*HistoryRequest)(nil),        // 10: millrace.v1.HistoryRequest
+	(*HistoryResponse)(nil),       // 11: millrace.v1.HistoryResponse
+	(*ConversationsRequest)(nil),  // 12: millrace.v1.ConversationsRequest
+	(*ConversationsResponse)(nil), // 13: millrace.v1.ConversationsResponse
+	(*ConversationHead)(nil),      // 14: millrace.v1.ConversationHead
+	(*MarkReadRequest)(nil),       // 15: millrace.v1.MarkReadRequest
+	(*MarkReadResponse)(nil),      // 16: millrace.v1.MarkReadResponse
+	(*EditMessageRequest)(nil),    // 17: millrace.v1.EditMessageRequest
+	(*EditMessageResponse)(nil),   // 18: millrace.v1.EditMessageResponse
+	(*RecallMessageRequest)(nil),  // 19: millrace.v1.RecallMessageRequest
+	(*RecallMessageResponse)(nil), // 20: millrace.v1.RecallMessageResponse
+	(*MembershipsRequest)(nil),    // 21: millrace.v1.MembershipsRequest
+	(*MembershipsResponse)(nil),   // 22: millrace.v1.MembershipsResponse
+	(*Membership)(nil),            // 23: millrace.v1.Membership
+	(*SyncRequest)(nil),           // 24: millrace.v1.SyncRequest
+	(*SyncResponse)(nil),          // 25: millrace.v1.SyncResponse
+	(*SyncStart)(nil),             // 26: millrace.v1.SyncStart
+	(*SyncDeliveries)(nil),        // 27: millrace.v1.SyncDeliveries
+	(*SyncEnd)(nil),               // 28: millrace.v1.SyncEnd
+	(*ReadLogRequest)(nil),        // 29: millrace.v1.ReadLogRequest
+	(*ReadLogResponse)(nil),       // 30: millrace.v1.ReadLogResponse
+	(*EndsRequest)(nil),           // 31: millrace.v1.EndsRequest
+	(*EndsResponse)(nil),          // 32: millrace.v1.EndsResponse
+	(*Group)(nil),                 // 33: millrace.v1.Group
+	(*CreateGroupRequest)(nil),    // 34: millrace.v1.CreateGroupRequest
+	(*CreateGroupResponse)(nil),   // 35: millrace.v1.CreateGroupResponse
+	(*GetGroupRequest)(nil),       // 36: millrace.v1.GetGroupRequest
+	(*GetGroupResponse)(nil),      // 37: millrace.v1.GetGroupResponse
+	(*JoinGroupRequest)(nil),      // 38: millrace.v1.JoinGroupRequest
+	(*JoinGroupResponse)(nil),     // 39: millrace.v1.JoinGroupResponse
+	(*LeaveGroupRequest)(nil),     // 40: millrace.v1.LeaveGroupRequest
+	(*LeaveGroupResponse)(nil),    // 41: millrace.v1.LeaveGroupResponse
+	(*AddMemberRequest)(nil),      // 42: millrace.v1.AddMemberRequest
+	(*AddMemberResponse)(nil),     // 43: millrace.v1.AddMemberResponse
+	(*RemoveMemberRequest)(nil),   // 44: millrace.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),  // 45: millrace.v1.RemoveMemberResponse
+	nil,                           // 46: millrace.v1.SyncRequest.CursorEntry
+	nil,                           // 47: millrace.v1.SyncRequest.HandledEntry
+	nil,                           // 48: millrace.v1.SyncRequest.ThroughEntry
+	nil,                           // 49: millrace.v1.SyncStart.CursorEntry
+	nil,                           // 50: millrace.v1.SyncStart.EndEntry
+	nil,                           // 51: millrace.v1.EndsResponse.EndEntry
+	(*Span)(nil),                  // 52: millrace.v1.Span
 }
 var file_millrace_v1_message_proto_depIdxs = []int32{
 	0,  // 0: millrace.v1.SendWSMessageRequest.sender:type_name -> millrace.v1.Sender
 	4,  // 1: millrace.v1.SendBatchesRequest.batches:type_name -> millrace.v1.SendBatch
 	1,  // 2: millrace.v1.SendBatch.messages:type_name -> millrace.v1.SendWSMessageRequest
-	6,  // 3: millrace.v1.SendBatchesResponse.results:type_name -> millrace.v1.SendBatchResult
-	7,  // 4: millrace.v1.SendBatchResult.results:type_name -> millrace.v1.SendResult
-	2,  // 5: millrace.v1.SendResult.sent:type_name -> millrace.v1.SendWSMessageResponse
-	8,  // 6: millrace.v1.HistoryResponse.messages:type_name -> millrace.v1.StoredMessage
-	13, // 7: millrace.v1.ConversationsResponse.conversations:type_name -> millrace.v1.ConversationHead
-	8,  // 8: millrace.v1.ConversationHead.last:type_name -> millrace.v1.StoredMessage
-	22, // 9: millrace.v1.MembershipsResponse.memberships:type_name -> millrace.v1.Membership
-	45, // 10: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
-	46, // 11: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
-	47, // 12: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
-	25, // 13: millrace.v1.SyncResponse.start:type_name -> millrace.v1.SyncStart
-	26, // 14: millrace.v1.SyncResponse.deliveries:type_name -> millrace.v1.SyncDeliveries
-	27, // 15: millrace.v1.SyncResponse.end:type_name -> millrace.v1.SyncEnd
-	48, // 16: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
-	49, // 17: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
-	51, // 18: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
-	22, // 19: millrace.v1.SyncEnd.memberships:type_name -> millrace.v1.Membership
-	51, // 20: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
-	50, // 21: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
-	0,  // 22: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
-	32, // 23: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
-	32, // 24: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 25: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
-	32, // 26: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 27: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
-	0,  // 28: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
-	32, // 29: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
-	0,  // 30: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
-	32, // 31: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
-	1,  // 32: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
-	3,  // 33: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
-	9,  // 34: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
-	11, // 35: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
-	14, // 36: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
-	16, // 37: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
-	18, // 38: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
-	20, // 39: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
-	23, // 40: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
-	28, // 41: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
-	30, // 42: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
-	33, // 43: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
-	35, // 44: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
-	37, // 45: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
-	39, // 46: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
-	41, // 47: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
-	43, // 48: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
-	2,  // 49: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
-	5,  // 50: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
-	10, // 51: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
-	12, // 52: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
-	15, // 53: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
-	17, // 54: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
-	19, // 55: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
-	21, // 56: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
-	24, // 57: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
-	29, // 58: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
-	31, // 59: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
-	34, // 60: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
-	36, // 61: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
-	38, // 62: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
-	40, // 63: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
-	42, // 64: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
-	44, // 65: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
-	49, // [49:66] is the sub-list for method output_type
-	32, // [32:49] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	5,  // 3: millrace.v1.SendBatch.changes:type_name -> millrace.v1.Change
+	1,  // 4: millrace.v1.Change.send:type_name -> millrace.v1.SendWSMessageRequest
+	17, // 5: millrace.v1.Change.edit:type_name -> millrace.v1.EditMessageRequest
+	19, // 6: millrace.v1.Change.recall:type_name -> millrace.v1.RecallMessageRequest
+	15, // 7: millrace.v1.Change.read:type_name -> millrace.v1.MarkReadRequest
+	34, // 8: millrace.v1.Change.create_group:type_name -> millrace.v1.CreateGroupRequest
+	38, // 9: millrace.v1.Change.join_group:type_name -> millrace.v1.JoinGroupRequest
+	40, // 10: millrace.v1.Change.leave_group:type_name -> millrace.v1.LeaveGroupRequest
+	42, // 11: millrace.v1.Change.add_member:type_name -> millrace.v1.AddMemberRequest
+	44, // 12: millrace.v1.Change.remove_member:type_name -> millrace.v1.RemoveMemberRequest
+	7,  // 13: millrace.v1.SendBatchesResponse.results:type_name -> millrace.v1.SendBatchResult
+	8,  // 14: millrace.v1.SendBatchResult.results:type_name -> millrace.v1.SendResult
+	2,  // 15: millrace.v1.SendResult.sent:type_name -> millrace.v1.SendWSMessageResponse
+	33, // 16: millrace.v1.SendResult.group:type_name -> millrace.v1.Group
+	9,  // 17: millrace.v1.HistoryResponse.messages:type_name -> millrace.v1.StoredMessage
+	14, // 18: millrace.v1.ConversationsResponse.conversations:type_name -> millrace.v1.ConversationHead
+	9,  // 19: millrace.v1.ConversationHead.last:type_name -> millrace.v1.StoredMessage
+	23, // 20: millrace.v1.MembershipsResponse.memberships:type_name -> millrace.v1.Membership
+	46, // 21: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
+	47, // 22: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
+	48, // 23: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
+	26, // 24: millrace.v1.SyncResponse.start:type_name -> millrace.v1.SyncStart
+	27, // 25: millrace.v1.SyncResponse.deliveries:type_name -> millrace.v1.SyncDeliveries
+	28, // 26: millrace.v1.SyncResponse.end:type_name -> millrace.v1.SyncEnd
+	49, // 27: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
+	50, // 28: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
+	52, // 29: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
+	23, // 30: millrace.v1.SyncEnd.memberships:type_name -> millrace.v1.Membership
+	52, // 31: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
+	51, // 32: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
+	0,  // 33: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
+	33, // 34: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
+	33, // 35: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 36: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
+	33, // 37: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 38: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
+	0,  // 39: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
+	33, // 40: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
+	0,  // 41: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
+	33, // 42: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
+	1,  // 43: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
+	3,  // 44: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
+	10, // 45: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
+	12, // 46: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
+	15, // 47: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
+	17, // 48: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
+	19, // 49: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
+	21, // 50: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
+	24, // 51: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
+	29, // 52: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
+	31, // 53: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
+	34, // 54: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
+	36, // 55: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
+	38, // 56: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
+	40, // 57: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
+	42, // 58: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
+	44, // 59: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
+	2,  // 60: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
+	6,  // 61: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
+	11, // 62: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
+	13, // 63: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
+	16, // 64: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
+	18, // 65: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
+	20, // 66: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
+	22, // 67: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
+	25, // 68: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
+	30, // 69: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
+	32, // 70: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
+	35, // 71: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
+	37, // 72: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
+	39, // 73: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
+	41, // 74: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
+	43, // 75: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
+	45, // 76: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
+	60, // [60:77] is the sub-list for method output_type
+	43, // [43:60] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_message_proto_init() }
@@ -2957,8 +3263,19 @@ func file_millrace_v1_message_proto_init() {
 		return
 	}
 	file_millrace_v1_delivery_proto_init()
-	file_millrace_v1_message_proto_msgTypes[9].OneofWrappers = []any{}
-	file_millrace_v1_message_proto_msgTypes[24].OneofWrappers = []any{
+	file_millrace_v1_message_proto_msgTypes[5].OneofWrappers = []any{
+		(*Change_Send)(nil),
+		(*Change_Edit)(nil),
+		(*Change_Recall)(nil),
+		(*Change_Read)(nil),
+		(*Change_CreateGroup)(nil),
+		(*Change_JoinGroup)(nil),
+		(*Change_LeaveGroup)(nil),
+		(*Change_AddMember)(nil),
+		(*Change_RemoveMember)(nil),
+	}
+	file_millrace_v1_message_proto_msgTypes[10].OneofWrappers = []any{}
+	file_millrace_v1_message_proto_msgTypes[25].OneofWrappers = []any{
 		(*SyncResponse_Start)(nil),
 		(*SyncResponse_Deliveries)(nil),
 		(*SyncResponse_End)(nil),
@@ -2969,7 +3286,7 @@ func file_millrace_v1_message_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_message_proto_rawDesc), len(file_millrace_v1_message_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   51,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

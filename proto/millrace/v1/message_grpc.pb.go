@@ -52,18 +52,19 @@ type MessageServiceClient interface {
 	// SendWSMessage accepts one message: OK means that the broker has acknowledged it. A repeat with the same
 	// client_msg_id creates no second message.
 	SendWSMessage(ctx context.Context, in *SendWSMessageRequest, opts ...grpc.CallOption) (*SendWSMessageResponse, error)
-	// SendBatches accepts batches of messages. Messages of a batch are published in order; batches are independent of
-	// each other, so a caller that wants order across batches sends the next one after the answer.
+	// SendBatches accepts batches of changes. Changes of a batch are published in order; batches are independent of each
+	// other, so a caller that wants order across batches sends the next one after the answer.
 	SendBatches(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SendBatchesRequest, SendBatchesResponse], error)
 	// History answers one page of a conversation, in ascending seq.
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
 	// Conversations answers the user's conversations, the latest first.
 	Conversations(ctx context.Context, in *ConversationsRequest, opts ...grpc.CallOption) (*ConversationsResponse, error)
-	// MarkRead records up to where the user has read; the mark never goes back.
+	// MarkRead records up to where the user has read, at most the conversation's last message; the mark never goes back.
 	MarkRead(ctx context.Context, in *MarkReadRequest, opts ...grpc.CallOption) (*MarkReadResponse, error)
-	// EditMessage replaces the content of the user's own message.
+	// EditMessage replaces the content of the user's own message. OK means that the message was not recalled before the
+	// edit's place in the log; a message that was recalled is NOT_FOUND.
 	EditMessage(ctx context.Context, in *EditMessageRequest, opts ...grpc.CallOption) (*EditMessageResponse, error)
-	// RecallMessage withdraws the user's own message.
+	// RecallMessage withdraws the user's own message, also one in a group that the user has left.
 	RecallMessage(ctx context.Context, in *RecallMessageRequest, opts ...grpc.CallOption) (*RecallMessageResponse, error)
 	// Memberships answers the groups that a user belongs to.
 	Memberships(ctx context.Context, in *MembershipsRequest, opts ...grpc.CallOption) (*MembershipsResponse, error)
@@ -298,18 +299,19 @@ type MessageServiceServer interface {
 	// SendWSMessage accepts one message: OK means that the broker has acknowledged it. A repeat with the same
 	// client_msg_id creates no second message.
 	SendWSMessage(context.Context, *SendWSMessageRequest) (*SendWSMessageResponse, error)
-	// SendBatches accepts batches of messages. Messages of a batch are published in order; batches are independent of
-	// each other, so a caller that wants order across batches sends the next one after the answer.
+	// SendBatches accepts batches of changes. Changes of a batch are published in order; batches are independent of each
+	// other, so a caller that wants order across batches sends the next one after the answer.
 	SendBatches(grpc.BidiStreamingServer[SendBatchesRequest, SendBatchesResponse]) error
 	// History answers one page of a conversation, in ascending seq.
 	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
 	// Conversations answers the user's conversations, the latest first.
 	Conversations(context.Context, *ConversationsRequest) (*ConversationsResponse, error)
-	// MarkRead records up to where the user has read; the mark never goes back.
+	// MarkRead records up to where the user has read, at most the conversation's last message; the mark never goes back.
 	MarkRead(context.Context, *MarkReadRequest) (*MarkReadResponse, error)
-	// EditMessage replaces the content of the user's own message.
+	// EditMessage replaces the content of the user's own message. OK means that the message was not recalled before the
+	// edit's place in the log; a message that was recalled is NOT_FOUND.
 	EditMessage(context.Context, *EditMessageRequest) (*EditMessageResponse, error)
-	// RecallMessage withdraws the user's own message.
+	// RecallMessage withdraws the user's own message, also one in a group that the user has left.
 	RecallMessage(context.Context, *RecallMessageRequest) (*RecallMessageResponse, error)
 	// Memberships answers the groups that a user belongs to.
 	Memberships(context.Context, *MembershipsRequest) (*MembershipsResponse, error)

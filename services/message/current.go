@@ -1,0 +1,141 @@
+package message
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"millrace/events"
+	"millrace/infra/store"
+)
+
+// What a change is checked against is the conversation as it stands in the log, not as far as storage has come: the store is
+// read, and what is not stored yet is read from the log and added to it. So a change sees every other that was answered
+// before it came, whichever node answered that.
+
+// current calls read, which reads the store, and then add for every record of the conversation that the store may not have
+// had by then, in order. It returns the position up to which the log was read.
+func (s *Service) current(
+	ctx context.Context, conversation string, read func(context.Context) error, add func(*logged),
+) (through int64, err error) {
+	p := events.Partition(conversation, s.partitions)
+	ends, err := s.ends.get(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var stored map[int32]int64
+	err = s.breaker.call(ctx, func(ctx context.Context) error {
+		if stored, err = s.stored.get(ctx); err != nil {
+			return err
+		}
+		return read(ctx)
+	})
+	if err != nil {
+		return 0, err
+	}
+	missing := events.Range{Partition: p, After: stored[p], Through: ends[p]}
+	return ends[p], s.visit(ctx, conversation, missing, add)
+}
+
+// visit calls add for every record of the conversation in the range, in order.
+func (s *Service) visit(ctx context.Context, conversation string, within events.Range, add func(*logged)) error {
+	trimmed, err := s.tail.read(ctx, []events.Range{within}, func(r *logged) error {
+		if r.ConversationKey() == conversation {
+			add(r)
+		}
+		return nil
+	})
+	if err == nil && len(trimmed) > 0 {
+		err = errNotStored // the log has lost it before it was stored
+	}
+	if err != nil {
+		return fmt.Errorf("records of %s after %d: %w", conversation, within.After, err)
+	}
+	return nil
+}
+
+// messageNow is a message as the log has it.
+type messageNow struct {
+	store.StoredMessage
+	repeated bool  // the change that was asked about has been made already
+	through  int64 // the position up to which the log was read
+}
+
+// messageNow returns the message as the log has it by now, or [store.ErrNotFound], and whether the event of that id has
+// changed it already.
+func (s *Service) messageNow(ctx context.Context, conversation, id, eventID string) (messageNow, error) {
+	var m messageNow
+	var found bool
+	through, err := s.current(ctx, conversation, func(ctx context.Context) (err error) {
+		if m.StoredMessage, err = s.store.Message(ctx, conversation, id); err != nil {
+			return unlessNotFound(err)
+		}
+		found = true
+		m.repeated, err = s.store.HasChange(ctx, conversation, eventID)
+		return err
+	}, func(r *logged) {
+		switch {
+		case r.Type == events.NewMessage && r.Message.MessageID == id && !found:
+			m.StoredMessage, found = store.StoredMessage{Message: *r.Message, Seq: r.Seq}, true
+		case !found || r.MessageID != id || r.By != m.From:
+		case r.Type == events.MessageEdited && !m.Recalled:
+			m.repeated = m.repeated || r.EventID == eventID
+		case r.Type == events.MessageRecalled:
+			m.Recalled = true
+		}
+	})
+	if err == nil && !found {
+		err = store.ErrNotFound
+	}
+	m.through = through
+	return m, err
+}
+
+// recalledBetween reports whether the user has recalled the message at a position after one and before another.
+func (s *Service) recalledBetween(ctx context.Context, m *messageNow, after, before int64) (bool, error) {
+	recalled := false
+	between := events.Range{
+		Partition: events.Partition(m.Conversation, s.partitions), After: after, Through: before - 1,
+	}
+	err := s.visit(ctx, m.Conversation, between, func(r *logged) {
+		recalled = recalled || r.Type == events.MessageRecalled && r.MessageID == m.MessageID && r.By == m.From
+	})
+	return recalled, err
+}
+
+// readNow is how far a user has read a conversation.
+type readNow struct {
+	last int64 // seq of the conversation's last message; 0: there is none
+	mark int64 // up to where the user has read
+}
+
+// readNow returns how far the user has read the conversation, as the log has it by now.
+func (s *Service) readNow(ctx context.Context, user int64, conversation string) (readNow, error) {
+	var now readNow
+	_, err := s.current(ctx, conversation, func(ctx context.Context) (err error) {
+		if now.mark, err = s.store.ReadMark(ctx, user, conversation); err != nil {
+			return err
+		}
+		newest, _, err := s.store.History(ctx, conversation, store.Page{Newest: true, Limit: 1})
+		if len(newest) > 0 {
+			now.last = newest[0].Seq
+		}
+		return err
+	}, func(r *logged) {
+		switch {
+		case r.Type == events.NewMessage:
+			now.last = max(now.last, r.Seq)
+		case r.Type == events.MessageRead && r.User == user:
+			now.mark = max(now.mark, min(r.MessageSeq, now.last))
+		}
+	})
+	return now, err
+}
+
+// unlessNotFound takes [store.ErrNotFound] for an answer of the store, not a failure.
+func unlessNotFound(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
+}
