@@ -57,8 +57,11 @@ type Config struct {
 	ConnectAddr    string
 	AllowedOrigins []string
 	SendRate       int
-	JWTSecret      string
-	JWKSURL        string
+	// UserConnections bounds those of one user to a gateway, MaxConnections all of them; 0: as many as open files allow.
+	UserConnections int
+	MaxConnections  int
+	JWTSecret       string
+	JWKSURL         string
 
 	MessageAddr  string
 	MessageAddrs []string
@@ -118,6 +121,8 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 		flags.StringVar(&c.ConnectAddr, "connect-addr", ":8080", "where WebSockets are accepted")
 		flags.StringSliceVar(&c.AllowedOrigins, "allowed-origins", nil, "origins of web pages, besides the gateway's own host, that may connect")
 		flags.IntVar(&c.SendRate, "send-rate", 2000, "messages per second that one user may send")
+		flags.IntVar(&c.UserConnections, "user-connections", 100, "connections that one user may have to a gateway; those of one device count once")
+		flags.IntVar(&c.MaxConnections, "max-connections", 0, "connections that the gateway takes; 0: as many as the limit of open files leaves room for")
 		flags.StringVar(&c.JWTSecret, "jwt-secret", "", "secret of the users' HS256 tokens")
 		flags.StringVar(&c.JWKSURL, "jwks-url", "", "key set of the users' RS256 or ES256 tokens")
 	}
@@ -210,6 +215,12 @@ func (c *Config) check(flags *pflag.FlagSet) (faults []error) {
 	c.checkRedis(fault)
 	if flags.Lookup("send-rate") != nil && c.SendRate < 1 {
 		fault("send-rate", "%d is not at least 1", c.SendRate)
+	}
+	if flags.Lookup("user-connections") != nil && c.UserConnections < 1 {
+		fault("user-connections", "%d is not at least 1", c.UserConnections)
+	}
+	if c.MaxConnections < 0 {
+		fault("max-connections", "%d is negative", c.MaxConnections)
 	}
 	if flags.Lookup("topic-partitions") != nil {
 		c.checkTopics(fault)

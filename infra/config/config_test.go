@@ -88,6 +88,8 @@ func TestRoleIsRefusedWithoutWhatItNeeds(t *testing.T) {
 		"message open to others, no token":   {Message, []string{"--kafka-brokers=a:1", "--message-addr=0.0.0.0:9090"}, "MILLRACE_SERVICE_TOKEN"},
 		"message on all hosts, no token":     {Message, []string{"--kafka-brokers=a:1", "--message-addr=:9090"}, "MILLRACE_SERVICE_TOKEN"},
 		"no rate":                            {Dev, []string{"--send-rate=0"}, "MILLRACE_SEND_RATE"},
+		"no connections of a user":           {Dev, []string{"--user-connections=0"}, "MILLRACE_USER_CONNECTIONS"},
+		"less than no connections":           {Dev, []string{"--max-connections=-1"}, "MILLRACE_MAX_CONNECTIONS"},
 		"no partition":                       {Dev, []string{"--topic-partitions=0"}, "MILLRACE_TOPIC_PARTITIONS"},
 		"negative replication":               {Dev, []string{"--topic-replication=-1"}, "MILLRACE_TOPIC_REPLICATION"},
 		"more in sync than replicas":         {Dev, []string{"--topic-replication=2", "--topic-min-isr=3"}, "MILLRACE_TOPIC_MIN_ISR"},

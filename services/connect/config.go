@@ -15,9 +15,11 @@ type Config struct {
 	// AllowedOrigins are browser origins ("https://chat.example.org") accepted beside the gateway's own host. "*" is any.
 	AllowedOrigins []string
 
-	// SendRate is how many sends a user may make per second, and the burst (2,000). Ten times as many frames of any kind
-	// close the connection.
+	// SendRate is how many sends a user may make per second, and the burst (2,000). Ten times as many frames of any kind, on
+	// all connections of the user together, close the connection on which one too many comes.
 	SendRate int
+	// UserConnections is how many connections a user may have to this gateway (100). Those of one device count once.
+	UserConnections int
 	// MaxFrame is the largest frame accepted from a client, in bytes (64 KiB).
 	MaxFrame int64
 	// OutboxFrames and OutboxBytes bound what waits for one client (4,096 and 1 MiB). Beyond either it is too slow.
@@ -56,6 +58,7 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	or(&c.Name, "gateway")
 	or(&c.SendRate, 2000)
+	or(&c.UserConnections, 100)
 	or(&c.MaxFrame, 64<<10)
 	or(&c.OutboxFrames, 4096)
 	or(&c.OutboxBytes, 1<<20)

@@ -78,7 +78,7 @@ func New(cfg Config, verifier Verifier, messages, pushes *cluster.Lister, log *s
 		cfg: cfg, verifier: verifier, log: log, messages: messages, pushes: pushes,
 		nodes:    cluster.NewNodes(log),
 		pulse:    &pulse{every: cfg.Ping},
-		rates:    &rates{perSecond: cfg.SendRate, users: map[int64]*userRate{}},
+		rates:    &rates{sends: cfg.SendRate, connections: cfg.UserConnections, users: map[int64]*userRate{}},
 		buffers:  sync.Pool{New: func() any { return new([]byte) }},
 		syncs:    semaphore.NewWeighted(parallelSyncs),
 		retries:  semaphore.NewWeighted(parallelRetries),

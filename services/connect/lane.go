@@ -64,9 +64,6 @@ func (s *session) send(r request) {
 	if refused == nil {
 		refused = b.check()
 	}
-	if refused == nil && !s.sends.Allow() {
-		refused = refuse(codeRateLimited, "too many sends")
-	}
 	if refused != nil {
 		s.gw.metrics.sends.WithLabelValues(refused.Code).Inc()
 		s.logAnswer(r.id, r.verb, refused)

@@ -20,7 +20,14 @@ type metrics struct {
 	closes   *prometheus.CounterVec
 	connects *prometheus.CounterVec
 	gaps     prometheus.Counter
+	limited  *prometheus.CounterVec
 }
+
+// What is limited beside the classes of verbs.
+const (
+	limitedFrames      = "frames"
+	limitedConnections = "connections"
+)
 
 // newMetrics registers them, unless there is nowhere to. All series are there from the start, at zero.
 func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
@@ -45,7 +52,16 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		gaps: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "millrace_gap_reads_total", Help: "Reads of the log for records that no push node had delivered.",
 		}),
+		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "millrace_rate_limited_total",
+			Help: "What a user was refused because it asked for too much, by kind: sends, changes, queries, signals, frames (closed with 4029) or connections.",
+		}, []string{"kind"}),
 	}
+	for c := range class(classes) {
+		m.limited.WithLabelValues(c.String())
+	}
+	m.limited.WithLabelValues(limitedFrames)
+	m.limited.WithLabelValues(limitedConnections)
 	for _, result := range []string{
 		"sent", codeInvalid, codeDenied, codeNotFound, codeTooLarge, codeRateLimited, codeUnavailable, codeInternal,
 	} {
@@ -59,7 +75,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 	}
 	m.closes.WithLabelValues(otherCode)
 	if reg != nil {
-		reg.MustRegister(m.sends, m.answered, m.pushes, m.closes, m.connects, m.gaps,
+		reg.MustRegister(m.sends, m.answered, m.pushes, m.closes, m.connects, m.gaps, m.limited,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "millrace_connections", Help: "WebSocket connections that are open.",
 			}, func() float64 { connections, _ := g.load(); return float64(connections) }),

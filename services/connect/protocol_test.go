@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"millrace/events"
@@ -66,6 +67,58 @@ func fragments(c *client) {
 		}
 	}
 	_ = w.Close()
+}
+
+// A user that asks for too much is told so on the connection, which goes on, however many connections it spreads that over.
+func TestRequestsOverTheUsersRateAreRefusedAndCounted(t *testing.T) {
+	metrics := prometheus.NewRegistry()
+	s := startSimple(t, connect.Config{SendRate: 10_000, Metrics: metrics})
+	first, _ := s.connect(1001)
+	second, _ := s.connect(1001)
+	for verb, body := range map[string]string{
+		"typing": `{"to":1002}`, "presence": `{"users":[1002]}`, "history": `{"conversation":"u:1001:1002"}`, "group_join": `{"group_id":7}`,
+	} {
+		for _, c := range []*client{first, second} {
+			refusals := 0
+			for refusals == 0 {
+				for i := range 500 {
+					c.send(`{"id":%d,"%s":%s}`, i+1, verb, body)
+				}
+				for range 500 {
+					if f := c.read(); f.Error != nil && f.Error.Code == "rate_limited" {
+						require.Contains(t, f.Error.Message, "a second of one user")
+						refusals++
+					}
+				}
+			}
+		}
+	}
+	counted := map[string]float64{}
+	families, err := metrics.Gather()
+	require.NoError(t, err)
+	for _, family := range families {
+		if family.GetName() == "millrace_rate_limited_total" {
+			for _, m := range family.GetMetric() {
+				counted[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
+			}
+		}
+	}
+	for _, kind := range []string{"signals", "queries", "changes"} {
+		require.Positive(t, counted[kind], kind)
+	}
+}
+
+func TestAConnectionTooManyOfAUserIsClosed(t *testing.T) {
+	s := startSimple(t, connect.Config{UserConnections: 2})
+	s.connect(1001)
+	s.connect(1001)
+	c := s.dial()
+	c.send(`{"id":1,"connect":{"token":"1001"}}`)
+	require.Equal(t, "rate_limited", c.read().Error.Code)
+	code, reason := c.closedWith()
+	require.Equal(t, 4029, code)
+	require.Contains(t, reason, "at most 2")
+	s.connect(1002)
 }
 
 // flood writes until the connection is closed.
@@ -277,7 +330,7 @@ func TestTypingReachesTheOthers(t *testing.T) {
 	require.NotNil(t, a.read().OK)
 	require.JSONEq(t, `{"push":{"type":"typing","from":1001,"group_id":7}}`, b.read().raw)
 	c.send(`{"id":4,"typing":{"group_id":7}}`)
-	require.Equal(t, "permission_denied", c.read().Error.Code)
+	require.Equal(t, "not_found", c.read().Error.Code)
 	a.send(`{"id":5,"ping":{}}`)
 	require.NotNil(t, a.read().Pong, "the typist hears nothing of it")
 }

@@ -1,43 +1,126 @@
 package connect
 
 import (
+	"fmt"
 	"sync"
 
 	"golang.org/x/time/rate"
 )
 
-// rates limit the sends of each user, whatever the number of its sessions here.
+// class is a kind of verbs that share a limit.
+type class int
+
+const (
+	sends   class = iota // send
+	changes              // edit, recall, read and the verbs that change a group
+	queries              // history, conversations, presence, group_info, refresh
+	signals              // typing, which fans out to a whole group
+	classes = iota
+)
+
+// String is how clients are told of the class and how it is counted.
+func (c class) String() string { return [classes]string{"sends", "changes", "queries", "signals"}[c] }
+
+// Limits of one user's requests per second on this gateway; each is also the burst. That of sends is configured.
+const (
+	changeRate = 1000
+	queryRate  = 200
+	signalRate = 50
+)
+
+// classOf is the class of a verb; a ping has none: only the limit of frames holds for it.
+func classOf(verb string) (class, bool) {
+	switch verb {
+	case "send":
+		return sends, true
+	case "edit", "recall", "read", "group_create", "group_join", "group_leave", "group_add", "group_remove":
+		return changes, true
+	case "history", "conversations", "presence", "group_info", "refresh":
+		return queries, true
+	case "typing":
+		return signals, true
+	}
+	return 0, false
+}
+
+// rates limit what each user asks for, whatever the number of its sessions on this gateway, and that number itself.
 type rates struct {
-	perSecond int
+	sends       int // per second
+	connections int // of a user
 
 	mu    sync.Mutex
 	users map[int64]*userRate
 }
 
+// userRate is what the sessions of one user share.
 type userRate struct {
-	*rate.Limiter
+	frames *rate.Limiter // of any kind
+	limits [classes]*rate.Limiter
+
+	// Guarded by the lock of rates. Sessions of one device count once: the latest replaces the others.
 	sessions int
+	devices  map[string]int // sessions of each
 }
 
-// join answers the limiter of the user until leave.
-func (r *rates) join(user int64) *rate.Limiter {
+func (r *rates) newUser() *userRate {
+	per := func(second int) *rate.Limiter { return rate.NewLimiter(rate.Limit(second), second) }
+	return &userRate{
+		frames: per(floodFactor * r.sends),
+		limits: [classes]*rate.Limiter{
+			sends: per(r.sends), changes: per(changeRate), queries: per(queryRate), signals: per(signalRate),
+		},
+	}
+}
+
+// join counts a session of the user in until leave. It is refused where the user has as many connections as it may.
+func (r *rates) join(user int64, device string) (*userRate, *refusal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	u := r.users[user]
 	if u == nil {
-		u = &userRate{Limiter: rate.NewLimiter(rate.Limit(r.perSecond), r.perSecond)}
+		u = r.newUser()
 		r.users[user] = u
 	}
+	if replaces := u.devices[device] > 0; !replaces && u.connections() >= r.connections {
+		return nil, refuse(codeRateLimited, fmt.Sprintf("too many connections: at most %d of one user", r.connections))
+	}
 	u.sessions++
-	return u.Limiter
+	if device != "" {
+		if u.devices == nil {
+			u.devices = map[string]int{}
+		}
+		u.devices[device]++
+	}
+	return u, nil
 }
 
-func (r *rates) leave(user int64) {
+// connections is how many there are once devices have replaced their older ones.
+func (u *userRate) connections() int {
+	replaced := 0
+	for _, n := range u.devices {
+		replaced += n - 1
+	}
+	return u.sessions - replaced
+}
+
+func (r *rates) leave(user int64, device string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if u := r.users[user]; u != nil {
-		if u.sessions--; u.sessions == 0 {
-			delete(r.users, user)
+	u := r.users[user]
+	if device != "" {
+		if u.devices[device]--; u.devices[device] == 0 {
+			delete(u.devices, device)
 		}
 	}
+	if u.sessions--; u.sessions == 0 {
+		delete(r.users, user)
+	}
+}
+
+// allow takes one request of the class from what the user may ask for, or refuses it.
+func (u *userRate) allow(c class) *refusal {
+	if u.limits[c].Allow() {
+		return nil
+	}
+	return refuse(codeRateLimited, fmt.Sprintf("too many %s: at most %.0f a second of one user", c, u.limits[c].Limit()))
 }

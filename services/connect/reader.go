@@ -2,6 +2,7 @@ package connect
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"time"
@@ -37,7 +38,8 @@ func (s *session) read() error {
 		case !utf8.Valid(data):
 			s.close(websocket.CloseInvalidFramePayloadData, "not UTF-8")
 		case !s.frames.Allow():
-			s.close(closeFlood, "too many requests")
+			s.gw.metrics.limited.WithLabelValues(limitedFrames).Inc()
+			s.close(closeFlood, fmt.Sprintf("too many frames: at most %.0f a second", s.frames.Limit()))
 		default:
 			s.handle(data)
 		}

@@ -32,12 +32,20 @@ func (s *session) handleConnect(r request) {
 		s.close(closeUnauthenticated, "unauthenticated")
 		return
 	}
+	user, refused := s.gw.rates.join(identity.User, b.Device)
+	if refused != nil {
+		s.gw.metrics.limited.WithLabelValues(limitedConnections).Inc()
+		s.refuse(r.id, refused)
+		s.close(closeFlood, refused.Message)
+		return
+	}
 	sub := &subscriber{
 		session: s, id: newID(), opened: time.Now(), user: identity.User, device: b.Device, wake: make(chan struct{}, 1),
 	}
 	answer, err := s.resume(sub, b.Cursor)
 	if err != nil {
 		s.gw.hub.leave(sub)
+		s.gw.rates.leave(identity.User, b.Device)
 		refused := asRefusal(err)
 		s.refuse(r.id, refused)
 		if refused.Code == codeInvalid {
@@ -50,7 +58,7 @@ func (s *session) handleConnect(r request) {
 	}
 	s.sub, s.identity = sub, identity
 	s.sender = &millracev1.Sender{User: identity.User, UserType: identity.UserType, Region: identity.Region}
-	s.sends = s.gw.rates.join(identity.User)
+	s.user, s.frames = user, user.frames
 	s.expireAt(identity.Expires)
 	s.gw.metrics.connect(b.Cursor != nil, answer)
 	s.answer(r.id, "connected", s.connected(answer))

@@ -266,7 +266,7 @@ func TestADissolvedGroupIsLeftByAll(t *testing.T) {
 	s.w.append(s.w.membership(events.GroupDissolved, 7, 1))
 	require.Equal(t, "group_dissolved", c.read().Push.Type)
 	c.send(`{"id":2,"typing":{"group_id":7}}`)
-	require.Equal(t, "permission_denied", c.read().Error.Code)
+	require.Equal(t, "not_found", c.read().Error.Code)
 }
 
 func TestConnectingReadsNoLog(t *testing.T) {

@@ -40,7 +40,7 @@ type session struct {
 	seen    atomic.Int64 // when the client last showed a sign of life, in Unix nanoseconds
 	closing atomic.Bool
 
-	frames   *rate.Limiter
+	frames   *rate.Limiter // of the connection, and once connected of the user
 	controls *rate.Limiter
 	window   *semaphore.Weighted // unanswered sends
 	calls    chan struct{}       // unanswered other requests
@@ -50,7 +50,7 @@ type session struct {
 	identity auth.Identity
 	sender   *millracev1.Sender
 	sub      *subscriber
-	sends    *rate.Limiter // shared by the user's sessions
+	user     *userRate // shared by the user's sessions
 
 	slot int // of the pulse
 
@@ -110,7 +110,7 @@ func (s *session) run() {
 	s.hangUp(err)
 	if s.sub != nil {
 		s.gw.hub.leave(s.sub)
-		s.gw.rates.leave(s.identity.User)
+		s.gw.rates.leave(s.identity.User, s.sub.device)
 	}
 	s.cancel()
 	s.wg.Wait()

@@ -13,6 +13,9 @@ import (
 // message node run beside each other.
 func (s *session) handle(data []byte) {
 	r, refused := decodeFrame(data)
+	if refused == nil && s.sub != nil {
+		refused = s.limit(r)
+	}
 	switch {
 	case s.sub == nil && r.verb != "connect":
 		s.close(closeUnauthenticated, "connect first")
@@ -33,6 +36,23 @@ func (s *session) handle(data []byte) {
 	default:
 		s.call(r)
 	}
+}
+
+// limit refuses the request where the user asks for too much of its kind.
+func (s *session) limit(r request) *refusal {
+	c, limited := classOf(r.verb)
+	if !limited {
+		return nil
+	}
+	refused := s.user.allow(c)
+	if refused != nil {
+		s.gw.metrics.limited.WithLabelValues(c.String()).Inc()
+		if c == sends {
+			s.gw.metrics.sends.WithLabelValues(refused.Code).Inc()
+		}
+		s.logAnswer(r.id, r.verb, refused)
+	}
+	return refused
 }
 
 func (s *session) answer(id int64, name string, value any) { s.out.text(resultFrame(id, name, value)) }

@@ -64,7 +64,7 @@ func newGatewayServer(p gatewayParams) (*gatewayServer, error) {
 		listener: listener,
 		gateway: connect.New(connect.Config{
 			Name: name + "/" + listener.Addr().String(), AllowedOrigins: p.Config.AllowedOrigins, SendRate: p.Config.SendRate,
-			Metrics: p.Metrics,
+			UserConnections: p.Config.UserConnections, Metrics: p.Metrics,
 		}, p.Verifier, nodesAt(p.Config, messageAddrs), nodesAt(p.Config, pushAddrs), p.Log),
 	}
 	mux := http.NewServeMux()
