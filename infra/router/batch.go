@@ -14,7 +14,7 @@ import (
 // handleBatch gives the handler all that it may take of the records at once, and tells which it has handled. The others,
 // whatever the reason, are for the stages that every single record runs through.
 func (c *consumer) handleBatch(messages []*message.Message) map[*message.Message]bool {
-	if c.HandleBatch == nil || len(messages) < 2 {
+	if !c.batches || len(messages) < 2 {
 		return nil
 	}
 	begin := time.Now()
@@ -40,9 +40,9 @@ func (c *consumer) handleBatch(messages []*message.Message) map[*message.Message
 		marks = append(marks, Mark{records[i].EventID, records[i].Position})
 		places = append(places, records[i].Position)
 		c.observe(Observation{Handler: c.Name, Outcome: Handled, Took: took, Age: age(records[i].Timestamp)})
-		c.logOutcome(msg, &delivery{
-			Position: records[i].Position, correlation: correlation(msg), outcome: Handled,
-		})
+		if c.debugs(ctx) {
+			c.logger(&delivery{Position: records[i].Position, correlation: correlation(msg)}).Debug("record done", "outcome", string(Handled))
+		}
 		handled[msg] = true
 	}
 	c.marks.Mark(ctx, marks...)

@@ -6,45 +6,15 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 
 	"millrace/events"
-	"millrace/infra/pubsub"
 	"millrace/infra/pubsub/memory"
 	"millrace/infra/router"
 )
 
-// bundles is a bus whose subscribers get each record together with others that stand for what waits behind it.
-type bundles struct {
-	*memory.Bus
-	behind []*message.Message
-}
-
-func (b bundles) Records(msg *message.Message) []*message.Message {
-	var all []*message.Message
-	for i, m := range append([]*message.Message{msg}, b.behind...) {
-		m = m.Copy()
-		m.SetContext(context.WithValue(msg.Context(), placeKey{}, int64(i)))
-		all = append(all, m)
-	}
-	return all
-}
-
-type placeKey struct{}
-
-func (b bundles) Position(msg *message.Message) (events.Position, error) {
-	pos, err := b.Bus.Position(msg)
-	if place, ok := msg.Context().Value(placeKey{}).(int64); ok {
-		pos.Seq += place
-	}
-	return pos, err
-}
-
 func TestBatchIsTriedFirstAndWhatFailsIsHandledAlone(t *testing.T) {
 	first, second := newMessage(2, "first"), newMessage(2, "second")
-	behind, err := events.Encode(second)
-	require.NoError(t, err)
 	one := []string{"first"}
 	both := []string{"first", "second"}
 	for name, test := range map[string]struct {
@@ -59,7 +29,7 @@ func TestBatchIsTriedFirstAndWhatFailsIsHandledAlone(t *testing.T) {
 		"too few answers":  {func([]events.Record) []error { return nil }, both},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bus := bundles{memory.NewBus(memory.Config{}), []*message.Message{message.NewMessage("", behind)}}
+			bus := memory.NewBus(memory.Config{})
 			var batches journal[[]string]
 			var alone, observed journal[string]
 			var settled journal[events.Position]
@@ -79,6 +49,7 @@ func TestBatchIsTriedFirstAndWhatFailsIsHandledAlone(t *testing.T) {
 			opts := quick()
 			opts.Observe = func(o router.Observation) { observed.add(string(o.Outcome)) }
 			publishEvent(t, bus, first)
+			publishEvent(t, bus, second)
 			run(t, bus, opts, h)
 			settled.wait(t, 2)
 			requireAllCommitted(t, bus)
@@ -93,12 +64,6 @@ func TestBatchIsTriedFirstAndWhatFailsIsHandledAlone(t *testing.T) {
 // A store that was too slow for a batch is given one again, before every single record of it was too much.
 func TestBatchOfWhichNothingWasHandledIsTriedAgain(t *testing.T) {
 	const records = 16
-	bus := bundles{Bus: memory.NewBus(memory.Config{})}
-	for i := 1; i < records; i++ {
-		behind, err := events.Encode(newMessage(2, strconv.Itoa(i)))
-		require.NoError(t, err)
-		bus.behind = append(bus.behind, message.NewMessage("", behind))
-	}
 	for failing, want := range [][]int{{16}, {16, 15}, {16, 15, 13}, {16, 15, 13, 9}, {16, 15, 13, 9}} {
 		var batches journal[int]
 		var alone journal[string]
@@ -118,8 +83,10 @@ func TestBatchOfWhichNothingWasHandledIsTriedAgain(t *testing.T) {
 			return errs
 		}
 		h.Settled = func(p events.Position) { settled.add(p) }
-		bus.Bus = memory.NewBus(memory.Config{})
-		publishEvent(t, bus, newMessage(2, "0"))
+		bus := memory.NewBus(memory.Config{})
+		for i := range records {
+			publishEvent(t, bus, newMessage(2, strconv.Itoa(i)))
+		}
 		run(t, bus, quick(), h)
 		settled.wait(t, records)
 		requireAllCommitted(t, bus)
@@ -133,7 +100,7 @@ func TestBatchOfWhichNothingWasHandledIsTriedAgain(t *testing.T) {
 }
 
 func TestBatchLeavesOutWhatIsNotForTheHandler(t *testing.T) {
-	bus := bundles{memory.NewBus(memory.Config{}), []*message.Message{message.NewMessage("", []byte("undecodable"))}}
+	bus := memory.NewBus(memory.Config{})
 	var batches journal[int]
 	h := handler(func(context.Context, events.Record) error { return nil })
 	h.HandleBatch = func(_ context.Context, records []events.Record) []error {
@@ -141,13 +108,12 @@ func TestBatchLeavesOutWhatIsNotForTheHandler(t *testing.T) {
 		return make([]error, len(records))
 	}
 	publishEvent(t, bus, newMessage(2, "first"))
+	publish(t, bus, events.Direct(1, 2), "undecodable")
 	run(t, bus, quick(), h)
 	requireAllCommitted(t, bus)
 	require.Equal(t, []int{1}, batches.all())
 	require.Equal(t, "undecodable", string(poisonQueue(t, bus, 1)[0].Payload))
 }
-
-var _ pubsub.Bus = bundles{}
 
 // The records of many conversations, of which some fail for a while and some for good, over a bus that makes bundles.
 func TestBatchesOverKafkaKeepOrderAndLoseNothing(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -51,7 +50,8 @@ type consumer struct {
 	observe    func(Observation)
 	log        *slog.Logger
 	partitions int32
-	run        message.HandlerFunc // one record through all stages
+	batches    bool // whether the handler is given batches
+	stages     []message.HandlerMiddleware
 }
 
 func newConsumer(bus pubsub.Bus, h events.Handler, opts Options, log *slog.Logger) *consumer {
@@ -59,45 +59,47 @@ func newConsumer(bus pubsub.Bus, h events.Handler, opts Options, log *slog.Logge
 		Handler: h, bus: bus, marks: opts.Marks(h.Name), timeout: opts.Timeout, observe: opts.Observe,
 		failures: &failures{patience: opts.StuckAfter, records: make(map[int32]*failure)},
 		log:      log.With("handler", h.Name, "topic", h.Topic),
+		// A middleware of somebody's own is to see, and may change or refuse, every single record before the handler does.
+		batches: h.HandleBatch != nil && len(opts.Middleware) == 0,
 	}
-	c.run = func(msg *message.Message) ([]*message.Message, error) { return nil, c.handle(msg) }
-	for _, stage := range slices.Backward(c.middleware(opts)) {
-		c.run = stage(c.run)
-	}
+	c.stages = c.middleware(opts)
 	return c
 }
 
-// consume takes the records of a message in order. Where one fails, or the partition is being taken away, the message is
-// given back with what is left of it. A batch of which nothing could be handled, as of a store that is slow, is tried again
-// behind one record that was handled alone, then behind two, four and so on.
-func (c *consumer) consume(msg *message.Message) error {
-	records := c.bus.Records(msg)
-	var ahead map[*message.Message]bool
-	batch, alone := 0, 1
-	for i, r := range records {
-		if i == batch {
-			if ahead = c.handleBatch(records[i:]); len(ahead) == 0 {
-				batch, alone = batch+alone, 2*alone
+// unbundle is the outermost stage: it takes the records of a message in order, and runs each through the other stages. Where
+// one fails, or the partition is being taken away, the message is given back with what is left of it. A batch of which
+// nothing could be handled, as of a store that is slow, is tried again behind one record that was handled alone, then behind
+// two, four and so on.
+func (c *consumer) unbundle(next message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) ([]*message.Message, error) {
+		records := c.bus.Records(msg)
+		var ahead map[*message.Message]bool
+		batch, alone := 0, 1
+		for i, r := range records {
+			if i == batch {
+				if ahead = c.handleBatch(records[i:]); len(ahead) == 0 {
+					batch, alone = batch+alone, 2*alone
+				}
+			}
+			if i > 0 && takenAway(msg) || !ahead[r] && !succeeds(next, r) {
+				// Nacked here and not by an error: Watermill would write a line of its own for that.
+				msg.Nack()
+				return nil, nil
+			}
+			if err := c.settle(r); err != nil {
+				return nil, err
 			}
 		}
-		if i > 0 && takenAway(msg) || !ahead[r] && !c.deliver(r) {
-			// Nacked here and not by an error: Watermill would write a line of its own for that.
-			msg.Nack()
-			return nil
-		}
-		if err := c.settle(r); err != nil {
-			return err
-		}
+		return nil, nil
 	}
-	return nil
 }
 
 // takenAway reports whether the message's partition is to be another's, or the router is stopping.
 func takenAway(msg *message.Message) bool { return msg.Context().Err() != nil }
 
-// deliver runs one record through the stages and reports whether it is done with.
-func (c *consumer) deliver(msg *message.Message) bool {
-	_, err := c.run(msg)
+// succeeds runs one record through the other stages and reports whether it is done with.
+func succeeds(next message.HandlerFunc, r *message.Message) bool {
+	_, err := next(r)
 	return err == nil
 }
 
@@ -123,6 +125,7 @@ func (c *consumer) start() error {
 	return nil
 }
 
+// middleware are the stages, the outermost first.
 func (c *consumer) middleware(opts Options) []message.HandlerMiddleware {
 	retry := middleware.Retry{
 		MaxRetries:      max(opts.Retries, 0),
@@ -134,13 +137,16 @@ func (c *consumer) middleware(opts Options) []message.HandlerMiddleware {
 		ResetContextOnRetry: true,
 		ShouldRetry:         func(p middleware.RetryParams) bool { return !isPermanent(p.Err) },
 	}
-	return []message.HandlerMiddleware{
-		c.finish, c.poison, c.park, retry.Middleware, detach, middleware.Timeout(opts.Timeout), middleware.Recoverer,
+	stages := []message.HandlerMiddleware{
+		c.unbundle, c.finish, c.poison, c.park, retry.Middleware, detach, middleware.Timeout(opts.Timeout), middleware.Recoverer,
 	}
+	return append(stages, opts.Middleware...)
 }
 
-// delivery is what the stages tell each other of a record. It travels in the message's context.
+// delivery is what the stages know of a record together. It is the message's context from the first stage on.
 type delivery struct {
+	context.Context //nolint:containedctx // it is one
+
 	events.Position                 // of the record, or of what it replays
 	place           events.Position // where it lies
 	correlation     string
@@ -150,6 +156,14 @@ type delivery struct {
 }
 
 type deliveryKey struct{}
+
+// Value implements context.Context.
+func (d *delivery) Value(key any) any {
+	if key == (deliveryKey{}) {
+		return d
+	}
+	return d.Context.Value(key)
+}
 
 func deliveryOf(msg *message.Message) *delivery {
 	return msg.Context().Value(deliveryKey{}).(*delivery) //nolint:errcheck,forcetypeassert // finish has put it there
@@ -176,12 +190,11 @@ func (c *consumer) finish(next message.HandlerFunc) message.HandlerFunc {
 		if at, err := replayPosition(msg, place); err == nil && at != nil {
 			pos = *at
 		}
-		d := &delivery{Position: pos, place: place, correlation: correlation(msg)}
-		ctx := msg.Context()
+		d := &delivery{Context: msg.Context(), Position: pos, place: place, correlation: correlation(msg)}
 		if d.correlation != "" {
-			ctx = events.WithCorrelation(ctx, d.correlation)
+			d.Context = events.WithCorrelation(d.Context, d.correlation)
 		}
-		msg.SetContext(context.WithValue(ctx, deliveryKey{}, d))
+		msg.SetContext(d)
 
 		if _, err = next(msg); err != nil {
 			d.outcome = Failed
@@ -189,7 +202,9 @@ func (c *consumer) finish(next message.HandlerFunc) message.HandlerFunc {
 				c.logger(d).Warn("record failed, it comes again", "attempts", d.attempts, "error", err)
 			}
 		}
-		c.logOutcome(msg, d)
+		if c.debugs(d) {
+			c.logger(d).Debug("record done", "outcome", string(d.outcome))
+		}
 		c.observe(Observation{
 			Handler: c.Name, Outcome: d.outcome, Retries: max(d.attempts-1, 0), Took: time.Since(begin), Age: age(d.timestamp),
 		})
@@ -197,12 +212,8 @@ func (c *consumer) finish(next message.HandlerFunc) message.HandlerFunc {
 	}
 }
 
-// logOutcome tells how a delivery ended, for debugging.
-func (c *consumer) logOutcome(msg *message.Message, d *delivery) {
-	if c.log.Enabled(msg.Context(), slog.LevelDebug) {
-		c.logger(d).Debug("record done", "outcome", string(d.outcome))
-	}
-}
+// debugs reports whether it is logged how deliveries that went well ended.
+func (c *consumer) debugs(ctx context.Context) bool { return c.log.Enabled(ctx, slog.LevelDebug) }
 
 // correlation is the id that ties the record to the request which caused it. A foreign producer's may be of any length: one
 // that is too long for log lines counts as none.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 
 	"millrace/events"
@@ -69,14 +68,9 @@ func TestReplayThatDoesNotSayWhereItWasIsPoisoned(t *testing.T) {
 
 // A batch ascends within its partition, and so must what the handler makes of it.
 func TestReplayStaysOutOfBatches(t *testing.T) {
-	log := memory.NewBus(memory.Config{})
-	first := publishEvent(t, log, newMessage(2, "first"))
-	value, err := events.Encode(newMessage(2, "replayed"))
-	require.NoError(t, err)
-	replay := message.NewMessage("", value)
-	replay.Metadata.Set(router.ReplayHandlerHeader, "test")
-	replay.Metadata.Set(router.ReplayPositionHeader, first.String())
-	bus := bundles{log, []*message.Message{replay}}
+	bus := memory.NewBus(memory.Config{})
+	first := publishEvent(t, bus, newMessage(2, "first"))
+	publishEvent(t, bus, newMessage(2, "replayed"), router.ReplayHandlerHeader, "test", router.ReplayPositionHeader, first.String())
 	var batched, alone journal[string]
 	h := handler(func(_ context.Context, r events.Record) error {
 		alone.add(r.Message.ClientMsgID)

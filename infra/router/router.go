@@ -1,6 +1,7 @@
 // Package router runs the handlers over the bus, each in its own consumer group. Watermill's router brings what waits in a
-// partition, as one message; each of its records then runs, in order and outermost first, through
+// partition as one message, through stages that are middleware of Watermill's, outermost first:
 //
+//	unbundle   takes the message apart: each of its records runs, in order, through the others
 //	finish     observes
 //	poison     permanent errors go to the poison queue
 //	park       so do others, of a record that is stuck while the handler does well otherwise (stuck.go)
@@ -8,6 +9,7 @@
 //	detach     the work survives a shutdown: only the timeout ends it
 //	timeout
 //	recoverer  a panic becomes a permanent error
+//	yours      [Options].Middleware
 //	decode     undecodable and misplaced records fail, unknown types and others' replays are skipped
 //	dedup      skips repeats, marks after success
 //
@@ -44,6 +46,10 @@ type Options struct {
 	StuckAfter time.Duration
 	// Marks makes the memory for repeats of the named handler. [NewMarks] of 100,000 events each if nil.
 	Marks func(handler string) Marks
+	// Middleware are stages of one's own, outermost first, for all handlers. They see single records, each once per attempt,
+	// and what they return or panic with is treated as the handler's own: an error is tried again unless it is permanent, and
+	// nil without calling the next stage means that the record is done with. With any, handlers are given no batches.
+	Middleware []message.HandlerMiddleware
 	// Observe is told of every delivery of a record once it is over. It must not block. May be nil.
 	Observe func(Observation)
 }
@@ -105,7 +111,7 @@ func New(bus pubsub.Bus, handlers []events.Handler, opts Options, log *slog.Logg
 		}
 		r.consumers = append(r.consumers, c)
 		r.subscribers = append(r.subscribers, subscriber)
-		router.AddConsumerHandler(h.Name, h.Topic, subscriber, c.consume)
+		router.AddConsumerHandler(h.Name, h.Topic, subscriber, c.handle).AddMiddleware(c.stages...)
 	}
 	return r, nil
 }

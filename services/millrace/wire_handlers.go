@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
 	"google.golang.org/grpc"
@@ -40,7 +41,7 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 			return audit.Config{Path: cfg.AuditFile}
 		}),
 		fx.Provide(
-			newMarks, fx.Annotate(newRouterOptions, fx.ParamTags(`group:"handlers"`)),
+			newMarks, fx.Annotate(newRouterOptions, fx.ParamTags(`group:"handlers"`, ``, `group:"middleware"`)),
 			fx.Annotate(newRetrier, fx.ParamTags(``, `group:"handlers"`)), newRouter,
 			fx.Annotate(newLags, fx.ParamTags(``, ``, `group:"handlers"`)),
 		),
@@ -96,8 +97,18 @@ func newMarks(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (marksOf, e
 // stuckAfter is how long a record may fail alone before it is parked, and then waits before it is tried again.
 const stuckAfter = time.Minute
 
-func newRouterOptions(handlers []events.Handler, marks marksOf, metrics prometheus.Registerer) router.Options {
-	return router.Options{Marks: marks, Observe: router.Metrics(metrics, handlers), StuckAfter: stuckAfter}
+// asMiddleware puts what the constructor returns, a [message.HandlerMiddleware], among the stages that every record runs
+// through; see [router.Options].
+func asMiddleware(constructor any) any {
+	return fx.Annotate(constructor, fx.ResultTags(`group:"middleware"`))
+}
+
+func newRouterOptions(
+	handlers []events.Handler, marks marksOf, middleware []message.HandlerMiddleware, metrics prometheus.Registerer,
+) router.Options {
+	return router.Options{
+		Marks: marks, Middleware: middleware, Observe: router.Metrics(metrics, handlers), StuckAfter: stuckAfter,
+	}
 }
 
 func newRetrier(bus pubsub.Bus, handlers []events.Handler, opts router.Options, log *slog.Logger) *poison.Retrier {

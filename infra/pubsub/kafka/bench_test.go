@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/IBM/sarama"
+	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 
@@ -132,4 +134,21 @@ func benchMessage(i int) *message.Message {
 	msg := message.NewMessage(fmt.Sprint(i), make([]byte, 300))
 	msg.Metadata.Set(pubsub.KeyHeader, fmt.Sprint("key-", i%1000))
 	return msg
+}
+
+// What it takes to make the messages of a bundle's records.
+func BenchmarkRecords(b *testing.B) {
+	raw := make([]*sarama.ConsumerMessage, 128)
+	for i := range raw {
+		raw[i] = &sarama.ConsumerMessage{Key: []byte("u:1:2"), Value: make([]byte, 300), Headers: []*sarama.RecordHeader{
+			{Key: []byte(kafka.UUIDHeaderKey)},
+			{Key: []byte("type"), Value: []byte("new_message")},
+			{Key: []byte("correlation_id"), Value: []byte("abcdefghijklmnop-7")},
+			{Key: []byte("traceparent"), Value: make([]byte, 55)},
+		}}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		(&bundle{raw: raw}).hand(b.Context())
+	}
 }

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"sync"
 
 	"github.com/IBM/sarama"
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -59,30 +60,70 @@ func (b *bundler) offer(records []*sarama.ConsumerMessage, over <-chan struct{})
 	}
 }
 
-// bundleKey is the context key of the records that a message stands for, recordKey that of where one of them is.
+// bundle is what a message stands for: records of a partition that follow each other. It travels in the message's context.
+type bundle struct {
+	raw []*sarama.ConsumerMessage
+
+	mu      sync.Mutex
+	records []*message.Message // made of raw when the reader asks for them
+}
+
+// bundleKey is the context key of the bundle that a message stands for, recordKey that of where one of its records is.
 type (
 	bundleKey struct{}
 	recordKey struct{}
 )
 
-// recordsOf makes a message of each record.
-func recordsOf(ctx context.Context, bundle []*sarama.ConsumerMessage) []*message.Message {
-	messages := make([]*message.Message, 0, len(bundle))
-	for _, r := range bundle {
-		msg, err := unmarshaler{}.Unmarshal(r)
-		if err != nil {
-			panic(err) // Watermill's default unmarshaler has no errors
+// hand returns a message for each record, the same ones each time. The first call makes them, in the reader's goroutine and
+// from the context that the message has then, so that they carry what the reader has added to it.
+func (b *bundle) hand(ctx context.Context) []*message.Message {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.records == nil {
+		b.records = make([]*message.Message, len(b.raw))
+		contexts := make([]recordContext, len(b.raw))
+		for i, r := range b.raw {
+			contexts[i] = recordContext{ctx, record{r.Partition, r.Offset}}
+			b.records[i] = messageOf(r)
+			b.records[i].SetContext(&contexts[i])
 		}
-		msg.SetContext(context.WithValue(ctx, recordKey{}, record{r.Partition, r.Offset}))
-		messages = append(messages, msg)
 	}
-	return messages
+	return b.records
+}
+
+// acknowledged is how many of the records, from the first, were.
+func (b *bundle) acknowledged() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i, msg := range b.records {
+		select {
+		case <-msg.Acked():
+		default:
+			return i
+		}
+	}
+	return len(b.records)
+}
+
+// recordContext is the context of one of a bundle's records.
+type recordContext struct {
+	context.Context //nolint:containedctx // it is one
+
+	at record
+}
+
+// Value implements context.Context.
+func (c *recordContext) Value(key any) any {
+	if key == (recordKey{}) {
+		return &c.at
+	}
+	return c.Context.Value(key)
 }
 
 // Records implements pubsub.Bus.
 func (b *Bus) Records(msg *message.Message) []*message.Message {
-	if records, ok := msg.Context().Value(bundleKey{}).([]*message.Message); ok {
-		return records
+	if bundle, ok := msg.Context().Value(bundleKey{}).(*bundle); ok {
+		return bundle.hand(msg.Context())
 	}
 	return []*message.Message{msg}
 }

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/IBM/sarama"
+	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 
@@ -12,14 +14,14 @@ import (
 )
 
 // bundles subscribes for bundles of at most size records.
-func bundles(t *testing.T, bus *Bus, group, topic string, size int) (message.Subscriber, <-chan *message.Message) {
+func bundles(t *testing.T, bus *Bus, group, topic string, size int) <-chan *message.Message {
 	t.Helper()
 	sub, err := bus.Subscriber(group, pubsub.Claims{Bundle: size})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, sub.Close()) })
 	in, err := sub.Subscribe(t.Context(), topic)
 	require.NoError(t, err)
-	return sub, in
+	return in
 }
 
 func next(t *testing.T, in <-chan *message.Message) *message.Message {
@@ -46,7 +48,7 @@ func TestBundleIsWhatHasComeWhileTheOneBeforeWasHandled(t *testing.T) {
 	at := brokers(t)
 	topic := newTopic(t, at, 1)
 	bus := open(t, Config{Brokers: at})
-	_, in := bundles(t, bus, "group", topic, 10)
+	in := bundles(t, bus, "group", topic, 10)
 	require.NoError(t, bus.Publisher().Publish(topic, numbered(0, 1)...))
 	first := next(t, in)
 	require.Equal(t, []string{"0"}, payloads(bus.Records(first)))
@@ -70,47 +72,23 @@ func TestBundleIsWhatHasComeWhileTheOneBeforeWasHandled(t *testing.T) {
 	require.Equal(t, payloads(numbered(1, 26)), payloads(all))
 }
 
-func TestOfABundleGivenBackOnlyTheRestComesAgain(t *testing.T) {
-	t.Parallel()
-	at := brokers(t)
-	topic := newTopic(t, at, 1)
-	bus := open(t, Config{Brokers: at})
-	require.NoError(t, bus.Publisher().Publish(topic, numbered(0, 8)...))
-	sub, in := bundles(t, bus, "group", topic, 100)
-	// The first bundle may have fewer records than were published: the last of what has come is taken.
-	msg := next(t, in)
-	for len(bus.Records(msg)) < 5 {
-		acknowledge(bus, msg)
-		require.NoError(t, bus.Publisher().Publish(topic, numbered(8, 16)...))
-		msg = next(t, in)
-	}
-	records := bus.Records(msg)
-	for _, r := range records[:3] {
-		r.Ack()
-	}
-	msg.Nack()
-	again := next(t, in)
-	require.Equal(t, payloads(records[3:]), payloads(bus.Records(again)))
-	require.Eventually(t, func() bool {
-		committed, err := bus.Log(topic).Committed(t.Context(), "group")
-		pos, _ := bus.Position(records[2])
-		return err == nil && committed[0] == pos.Seq
-	}, 30*time.Second, 10*time.Millisecond, "what was acknowledged is committed")
-
-	// Also across a restart in the middle of a bundle.
-	left := bus.Records(again)
-	left[0].Ack()
-	closed := make(chan error, 1)
-	go func() { closed <- sub.Close() }()
-	select {
-	case <-again.Context().Done():
-	case <-time.After(30 * time.Second):
-		require.FailNow(t, "the bundle is not told that it is being taken away")
-	}
-	again.Nack()
-	require.NoError(t, <-closed)
-	_, in = bundles(t, bus, "group", topic, 100)
-	require.Equal(t, string(left[1].Payload), string(bus.Records(next(t, in))[0].Payload))
+func TestMessageIsMadeAsWatermillsDefaultDoes(t *testing.T) {
+	r := &sarama.ConsumerMessage{Value: []byte("value"), Headers: []*sarama.RecordHeader{
+		{Key: []byte(kafka.UUIDHeaderKey), Value: []byte("id")},
+		{Key: []byte("a"), Value: []byte("1")},
+		{Key: []byte("a"), Value: []byte("2")},
+		{Key: nil, Value: []byte{0xff}},
+		{Key: []byte("empty")},
+	}}
+	want, err := kafka.DefaultMarshaler{}.Unmarshal(r)
+	require.NoError(t, err)
+	got := messageOf(r)
+	require.Equal(t, want.UUID, got.UUID)
+	require.Equal(t, want.Payload, got.Payload)
+	require.Equal(t, want.Metadata, got.Metadata)
+	r.Key = []byte("key")
+	r.Headers = append(r.Headers, &sarama.RecordHeader{Key: []byte(pubsub.KeyHeader), Value: []byte("forged")})
+	require.Equal(t, "key", messageOf(r).Metadata.Get(pubsub.KeyHeader))
 }
 
 func acknowledge(bus *Bus, msg *message.Message) {

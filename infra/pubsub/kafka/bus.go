@@ -59,7 +59,7 @@ func (b *Bus) Publisher() message.Publisher { return b.publisher }
 // Position is the position of a message that was received, else of one that was published. Publishing a received message
 // anew leaves its position as it is.
 func (b *Bus) Position(msg *message.Message) (events.Position, error) {
-	if pos, ok := msg.Context().Value(recordKey{}).(record); ok {
+	if pos, ok := msg.Context().Value(recordKey{}).(*record); ok {
 		return b.position(pos.partition, pos.offset), nil
 	}
 	partition, ok := kafka.MessagePartitionFromCtx(msg.Context())

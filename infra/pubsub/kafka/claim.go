@@ -26,7 +26,7 @@ type claim struct {
 	ended    bool
 	waiting  *message.Message            // kept from the reader: Watermill waits for its acknowledgement
 	bundles  [][]*sarama.ConsumerMessage // the one in flight and the one after it
-	records  []*message.Message          // of the bundle in flight
+	bundle   *bundle                     // in flight
 	unwatch  func() bool                 // ends the watch for that bundle's context
 }
 
@@ -58,8 +58,8 @@ func (c *claim) unbundle(msg *message.Message) {
 	}
 	ctx, cancel := context.WithCancel(msg.Context())
 	c.unwatch = context.AfterFunc(c.holding, cancel)
-	c.records = recordsOf(ctx, c.bundles[0])
-	msg.SetContext(context.WithValue(ctx, bundleKey{}, c.records))
+	c.bundle = &bundle{raw: c.bundles[0]}
+	msg.SetContext(context.WithValue(ctx, bundleKey{}, c.bundle))
 }
 
 // take reports whether the reader gets the message. That it comes means that the one before is done with or refused.
@@ -107,11 +107,11 @@ func (c *claim) settle() {
 
 // settleBundle drops from the bundle that was in flight what was acknowledged of it. The mutex is held.
 func (c *claim) settleBundle() {
-	done := 0
-	for done < len(c.records) && acknowledged(c.records[done]) {
-		done++
+	if c.bundle == nil {
+		return
 	}
-	c.records = nil
+	done := c.bundle.acknowledged()
+	c.bundle = nil
 	if done == 0 {
 		return
 	}
@@ -120,15 +120,6 @@ func (c *claim) settleBundle() {
 	}
 	if c.bundles[0] = c.bundles[0][done:]; len(c.bundles[0]) == 0 {
 		c.bundles = c.bundles[1:]
-	}
-}
-
-func acknowledged(msg *message.Message) bool {
-	select {
-	case <-msg.Acked():
-		return true
-	default:
-		return false
 	}
 }
 

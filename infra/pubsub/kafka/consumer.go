@@ -33,17 +33,27 @@ func consumerConfig(c Config) *sarama.Config {
 	return s
 }
 
-// unmarshaler is Watermill's default, which cannot fail, with the record's key in the metadata.
-type unmarshaler struct{ kafka.DefaultMarshaler }
+// unmarshaler makes a message as Watermill's default does, with the record's key in the metadata. It cannot fail.
+type unmarshaler struct{}
 
-func (u unmarshaler) Unmarshal(r *sarama.ConsumerMessage) (*message.Message, error) {
-	msg, err := u.DefaultMarshaler.Unmarshal(r)
-	if err != nil {
-		return nil, err
+// Unmarshal implements Watermill's interface.
+func (unmarshaler) Unmarshal(r *sarama.ConsumerMessage) (*message.Message, error) {
+	return messageOf(r), nil
+}
+
+func messageOf(r *sarama.ConsumerMessage) *message.Message {
+	msg := message.NewMessage("", r.Value)
+	for _, h := range r.Headers {
+		switch string(h.Key) {
+		case kafka.UUIDHeaderKey:
+			msg.UUID = string(h.Value)
+		case pubsub.KeyHeader: // forged
+		default:
+			msg.Metadata[string(h.Key)] = string(h.Value)
+		}
 	}
-	delete(msg.Metadata, pubsub.KeyHeader)
 	if len(r.Key) > 0 {
-		msg.Metadata.Set(pubsub.KeyHeader, string(r.Key))
+		msg.Metadata[pubsub.KeyHeader] = string(r.Key)
 	}
-	return msg, nil
+	return msg
 }

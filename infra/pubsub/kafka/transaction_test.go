@@ -34,8 +34,8 @@ func end(t *testing.T, c *kgo.Client, how kgo.TransactionEndTry) {
 // both subscribes a group that gets single records and one that gets bundles.
 func both(t *testing.T, bus *Bus, topic string) []<-chan *message.Message {
 	t.Helper()
-	_, single := bundles(t, bus, "single", topic, 0)
-	_, bundled := bundles(t, bus, "bundled", topic, 10)
+	single := bundles(t, bus, "single", topic, 0)
+	bundled := bundles(t, bus, "bundled", topic, 10)
 	return []<-chan *message.Message{single, bundled}
 }
 

@@ -2,7 +2,7 @@
 // every topic with partitions and positions, consumer groups that go on where they acknowledged, and order.
 //
 // A Publish appends to the topic's partitions. Each partition that a group's member claims has a gochannel of its own,
-// through which one record at a time goes to the member and comes back acknowledged.
+// through which one message at a time, of one record or of a bundle, goes to the member and comes back acknowledged.
 package memory
 
 import (
@@ -57,8 +57,13 @@ func NewBus(c Config) *Bus {
 // Publisher appends to the log.
 func (b *Bus) Publisher() message.Publisher { return publisher{b} }
 
-// Records is the message alone: this bus makes no bundles.
-func (b *Bus) Records(msg *message.Message) []*message.Message { return []*message.Message{msg} }
+// Records implements pubsub.Bus.
+func (b *Bus) Records(msg *message.Message) []*message.Message {
+	if bundle, ok := msg.Context().Value(bundleKey{}).(*bundle); ok {
+		return bundle.hand(msg.Context())
+	}
+	return []*message.Message{msg}
+}
 
 // Position is the position of a message that was received, else of one that was published.
 func (b *Bus) Position(msg *message.Message) (events.Position, error) {

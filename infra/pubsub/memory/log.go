@@ -80,7 +80,7 @@ func (l *Log) Read(ctx context.Context, ranges []events.Range, visit func(pubsub
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			msg, found, _ := partition.at(offset)
+			msg, found := partition.at(offset)
 			if msg == nil || found != offset {
 				break
 			}

@@ -25,15 +25,25 @@ func (p *partition) append(msg *message.Message) (offset int64) {
 	return p.first + int64(len(p.records)) - 1
 }
 
-// at answers the record at the offset, or the first one kept after it; without any, the channel that tells of more.
-func (p *partition) at(offset int64) (msg *message.Message, found int64, more <-chan struct{}) {
+// from returns records from the offset on, or from the first one kept after it, at most so many, and the offset of the first.
+// Without any, more is closed when there is one.
+func (p *partition) from(offset int64, limit int) (records []*message.Message, first int64, more <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	offset = max(offset, p.first)
 	if i := offset - p.first; i < int64(len(p.records)) {
-		return p.records[i], offset, nil
+		return p.records[i:min(i+int64(limit), int64(len(p.records)))], offset, nil
 	}
 	return nil, offset, p.grown
+}
+
+// at is from for one record.
+func (p *partition) at(offset int64) (msg *message.Message, found int64) {
+	records, found, _ := p.from(offset, 1)
+	if len(records) == 0 {
+		return nil, found
+	}
+	return records[0], found
 }
 
 // bounds are the offset of the first record and the one after the last.
@@ -56,8 +66,9 @@ func (p *partition) trim(first int64) {
 type progress struct {
 	owner chan struct{}
 
-	mu   sync.Mutex
-	next int64
+	mu       sync.Mutex
+	next     int64
+	inFlight *bundle // from next on; nil if none is
 }
 
 func newProgress() *progress {
@@ -69,11 +80,21 @@ func newProgress() *progress {
 func (p *progress) get() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.inFlight != nil {
+		return p.next + int64(p.inFlight.acknowledged())
+	}
 	return p.next
 }
 
 func (p *progress) commit(next int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.next = next
+	p.next, p.inFlight = next, nil
+}
+
+// send notes that the bundle, which begins at the offset, is with the reader.
+func (p *progress) send(first int64, b *bundle) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.next, p.inFlight = first, b
 }

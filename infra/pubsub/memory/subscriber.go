@@ -118,11 +118,12 @@ func (r *reader) run(ctx context.Context) {
 	relaying.Wait()
 }
 
-// pump sends record after record and commits each when it is acknowledged.
+// pump sends message after message and commits each when it is acknowledged; of a bundle that is given up, what was
+// acknowledged of it.
 func (r *reader) pump(ctx context.Context, channel message.Publisher) {
 	for {
-		record, offset, more := r.partition.at(r.progress.get())
-		if record == nil {
+		records, first, more := r.partition.from(r.progress.get(), max(r.claims.Bundle, 1))
+		if len(records) == 0 {
 			select {
 			case <-more:
 				continue
@@ -130,24 +131,38 @@ func (r *reader) pump(ctx context.Context, channel message.Publisher) {
 				return
 			}
 		}
-		msg := record.Copy()
-		msg.SetContext(context.WithValue(ctx, receivedKey{}, r.bus.position(r.number, offset)))
 		r.sent(nil)
-		if err := channel.Publish(r.topic, msg); err != nil {
+		if err := channel.Publish(r.topic, r.message(ctx, records, first)); err != nil {
 			<-ctx.Done() // nothing else closes the channel
-			return
 		}
 		if !r.acknowledged() {
+			r.progress.commit(r.progress.get())
 			return
 		}
-		r.progress.commit(offset + 1)
+		r.progress.commit(first + int64(len(records)))
 	}
+}
+
+// message stands for the records, the first of which lies at the offset.
+func (r *reader) message(ctx context.Context, records []*message.Message, first int64) *message.Message {
+	ctx = context.WithValue(ctx, receivedKey{}, r.bus.position(r.number, first+int64(len(records))-1))
+	if r.claims.Bundle < 1 {
+		msg := records[0].Copy()
+		msg.SetContext(ctx)
+		return msg
+	}
+	b := &bundle{first: r.bus.position(r.number, first), records: records}
+	r.progress.send(first, b)
+	return message.NewMessageWithContext(context.WithValue(ctx, bundleKey{}, b), "", nil)
 }
 
 // relay passes on what the gochannel sends, which after a refusal is the same again.
 func (r *reader) relay(ctx context.Context, in <-chan *message.Message) {
 	for msg := range in {
 		if r.redelivery() {
+			if b, ok := msg.Context().Value(bundleKey{}).(*bundle); ok {
+				b.again()
+			}
 			select {
 			case <-time.After(redeliveryPause):
 			case <-ctx.Done():

@@ -28,6 +28,8 @@ func Run(t *testing.T, open func(*testing.T) Factory) {
 		"a message without a key arrives":                         keylessArrives,
 		"a refused message comes again before later ones":         refusedComesAgain,
 		"a refused message holds up its partition alone":          refusedHoldsOnePartition,
+		"a bundle has its records in order and with positions":    bundleIsInOrder,
+		"of a bundle given back only the rest comes again":        bundleComesAgain,
 		"groups are independent":                                  groupsAreIndependent,
 		"everybody sees the same ascending positions":             positionsAgree,
 		"who reads the log sees the headers":                      headersAreRead,
