@@ -204,5 +204,7 @@ func TestHistoryDoesNotWaitForWhatIsPoison(t *testing.T) {
 		committed, err := n.bus.Log(events.TopicMessages).Committed(t.Context(), storageGroup)
 		return err == nil && reached(end, committed)
 	})
+	before := n.store.calls.Load()
 	require.NoError(t, n.service.storedNow(t.Context(), "u:1:2"))
+	require.Equal(t, int64(1), n.store.calls.Load()-before, "looking once is enough")
 }

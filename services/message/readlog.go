@@ -45,8 +45,14 @@ func (s *Service) gap(ctx context.Context, r *millracev1.ReadLogRequest) ([]*mil
 	switch {
 	case wanted.Through == 0:
 		wanted.Through = max(ends[p], wanted.After)
-	case wanted.Through > ends[p]:
-		return nil, fmt.Errorf("the log ends at %d:%d, before %d", p, ends[p], wanted.Through)
+	case wanted.Through > ends[p]: // the last records may have been removed since somebody was given them
+		bounds, err := s.bounds.get(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if wanted.Through > bounds[p].Stable {
+			return nil, fmt.Errorf("the log ends at %d:%d, before %d", p, bounds[p].Stable, wanted.Through)
+		}
 	}
 	if wanted.Len() > maxGap {
 		return nil, refuse(codes.OutOfRange, "%d records, more than %d", wanted.Len(), maxGap)

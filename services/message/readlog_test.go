@@ -126,6 +126,8 @@ func TestReadLogIsRefused(t *testing.T) {
 	bus.Trim(events.TopicMessages, events.Position{Partition: p, Seq: 2})
 	requireCode(t, codes.OutOfRange, second(n.readLog(t, &millracev1.ReadLogRequest{Partition: p, After: 1, Through: 5})))
 	requireCode(t, codes.OK, second(n.readLog(t, &millracev1.ReadLogRequest{Partition: p, After: 2, Through: 5})))
+	bus.Trim(events.TopicMessages, events.Position{Partition: p, Seq: maxGap + 1})
+	requireCode(t, codes.OutOfRange, second(n.readLog(t, &millracev1.ReadLogRequest{Partition: p, After: 2, Through: 5})))
 
 	n.bus.endFails.Store(true)
 	requireCode(t, codes.Unavailable, second(n.readLog(t, &millracev1.ReadLogRequest{Partition: p, After: 2, Through: 5})))

@@ -58,6 +58,7 @@ type Service struct {
 	partitions int32
 	ends       *shared[map[int32]int64]
 	stored     *shared[map[int32]int64]
+	bounds     *shared[map[int32]pubsub.Bounds]
 	committed  *shared[map[int32]int64]
 	tail       *tail
 	members    *members
@@ -91,6 +92,7 @@ func New(d Deps) (*Service, error) {
 		draining:   make(chan struct{}),
 		partitions: partitions,
 		ends:       newShared(t, 0, endTimeout, topic.End),
+		bounds:     newShared(t, 0, endTimeout, topic.Bounds),
 		stored:     newShared(t, 0, storedTimeout, d.Store.Stored),
 		committed: newShared(t, 0, endTimeout, func(ctx context.Context) (map[int32]int64, error) {
 			return topic.Committed(ctx, storageGroup)

@@ -51,11 +51,9 @@ func (s *Service) waitStored(ctx context.Context, through map[int32]int64, atMos
 		if err == nil && reached(through, stored) {
 			return nil
 		}
-		if pause == storedPause {
-			// What went to the poison queue is passed over, but never stored.
-			if committed, err := s.committed.get(ctx); err == nil && reached(through, stored, committed) {
-				return nil
-			}
+		// What went to the poison queue is passed over, but never stored.
+		if committed, err := s.committed.get(ctx); err == nil && reached(through, stored, committed) {
+			return nil
 		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("through %v: %w", through, errors.Join(errNotStored, err))

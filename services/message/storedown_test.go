@@ -191,6 +191,21 @@ func TestPoisonedRecordThatTheLogHasLostHoldsUpNobody(t *testing.T) {
 	require.True(t, s.known)
 }
 
+// The cursor is then behind the last record that is left, and not one of another log.
+func TestCursorIsKnownAlsoWhenTheRecordsBeforeItAreGone(t *testing.T) {
+	bus := memory.NewBus(memory.Config{Partitions: 1})
+	n := newNodeOver(t, bus)
+	last := n.publish(t, said(1, 2, "a"), said(1, 2, "b"))[1]
+	n.keepAll(t)
+	bus.Trim(events.TopicMessages, last)
+	n.store.down.Store(true)
+	s := n.resume(t, 1, map[int32]int64{0: last.Seq})
+	require.True(t, s.GetRecovered())
+	require.Equal(t, map[int32]int64{0: last.Seq}, s.GetCursor())
+	s = n.resume(t, 1, map[int32]int64{0: last.Seq + 1})
+	require.False(t, s.GetRecovered(), "the log never went so far")
+}
+
 func TestCursorOfAnEarlierEpochIsMadeGoodFromTheStore(t *testing.T) {
 	old := newNode(t, memory.Config{})
 	p := events.Partition("u:1:2", 4)

@@ -92,6 +92,9 @@ func (s *Service) catchUp(ctx context.Context, r *millracev1.SyncRequest) (v *vi
 		if v, err = s.open(ctx, r.GetUser(), r.GetHandled(), useStore); err != nil {
 			return nil, false, err
 		}
+		if err := s.placeCursor(ctx, v, r.GetCursor()); err != nil {
+			return nil, false, err
+		}
 		known = v.want(r)
 		if err = s.readStored(ctx, v); !errors.Is(err, errStoreDown) {
 			break
@@ -101,6 +104,24 @@ func (s *Service) catchUp(ctx context.Context, r *millracev1.SyncRequest) (v *vi
 		return nil, false, err
 	}
 	return v, known, s.readLog(ctx, v)
+}
+
+// placeCursor moves the end of the view to where the cursor is, in partitions where the client has seen what no reader is
+// given any more: the last records were removed since. Nothing else lies between, as long as the log goes that far.
+func (s *Service) placeCursor(ctx context.Context, v *view, cursor map[int32]int64) error {
+	for p, at := range cursor {
+		if p < 0 || int(p) >= len(v.end) || at <= v.end[p] {
+			continue
+		}
+		bounds, err := s.bounds.get(ctx)
+		if err != nil {
+			return err
+		}
+		if at <= bounds[p].Stable {
+			v.end[p], v.from[p], v.until[p] = at, at, at
+		}
+	}
+	return nil
 }
 
 // want sets what the request asks for: nothing if the cursor is unknown, which it reports by false.

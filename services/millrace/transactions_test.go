@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/fx"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+	"millrace/services/client"
+)
+
+// transaction has a foreign producer say something in a transaction, which leaves a marker behind it.
+func transaction(t *testing.T, producer *kgo.Client, content string, how kgo.TransactionEndTry) {
+	t.Helper()
+	require.NoError(t, producer.BeginTransaction())
+	require.NoError(t, producer.ProduceSync(t.Context(), &kgo.Record{
+		Topic: events.TopicMessages, Key: []byte("u:1001:1002"),
+		Value: []byte(`{"type":"new_message","message":{"client_msg_id":"one","conversation":"u:1001:1002","from":1001,"to":1002,` +
+			`"content":"` + content + `","message_type":1,"timestamp":5},"timestamp":5}`),
+	}).FirstErr())
+	require.NoError(t, producer.EndTransaction(t.Context(), how))
+}
+
+func TestEndToEndOnlyWhatAForeignTransactionCommitsIsSaidAndItsMarkerHoldsUpNobody(t *testing.T) {
+	besideOthers(t)
+	dir := t.TempDir()
+	var bus pubsub.Bus
+	d := startDevWith(t, dir, fx.Populate(&bus))
+	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)
+	producer, err := kgo.NewClient(kgo.SeedBrokers(d.brokers...), kgo.TransactionalID("foreign"))
+	require.NoError(t, err)
+	defer producer.Close()
+	transaction(t, producer, "aborted", kgo.TryAbort)
+	transaction(t, producer, "committed", kgo.TryCommit)
+	require.Equal(t, []string{"committed"}, b.reads(t, 1))
+	require.Equal(t, []string{"committed"}, contents(eventually(t, b, "u:1001:1002", 1)))
+	unknownIsNotFound := func() {
+		t.Helper()
+		err := a.Do(t.Context(), client.Recall{MessageID: "unknown", Conversation: "u:1001:1002"})
+		var refused *client.Error
+		require.ErrorAs(t, err, &refused)
+		require.Equal(t, client.NotFound, refused.Code)
+	}
+	unknownIsNotFound()
+	hasNoLag(t, bus)
+	require.NoError(t, a.Close())
+	require.NoError(t, b.Close())
+	d.stop()
+
+	d = startDevWith(t, dir, fx.Populate(&bus))
+	a = join(t, d.url(), alice, nil)
+	unknownIsNotFound()
+	hasNoLag(t, bus)
+	begin := time.Now()
+	conversations, err := a.Conversations(t.Context(), 0)
+	require.NoError(t, err)
+	require.Len(t, conversations, 1)
+	t.Log("conversations took", time.Since(begin))
+}
+
+// hasNoLag waits until every handler has reached the end of the log.
+func hasNoLag(t *testing.T, bus pubsub.Bus) {
+	t.Helper()
+	log := bus.Log(events.TopicMessages)
+	for _, group := range []string{"storage-consumer-group", "push-consumer-group", "audit-consumer-group"} {
+		require.Eventually(t, func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			end, err := log.End(ctx)
+			require.NoError(t, err)
+			committed, err := log.Committed(ctx, group)
+			require.NoError(t, err)
+			for p, seq := range end {
+				if committed[p] < seq {
+					return false
+				}
+			}
+			return true
+		}, patience, 10*time.Millisecond)
+	}
+}
