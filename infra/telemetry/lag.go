@@ -20,7 +20,8 @@ const (
 	maxEnds = 1024
 )
 
-// Lag measures once a second how far consumer groups are behind the end of a topic, in records and in time.
+// Lag measures once a second how far consumer groups are behind the end of a topic, in records and in time, and what open
+// transactions hold back, which is no lag yet.
 type Lag struct {
 	log    pubsub.Log
 	groups []string
@@ -29,6 +30,7 @@ type Lag struct {
 	errors prometheus.Counter
 	record *prometheus.GaugeVec
 	age    *prometheus.GaugeVec
+	open   *openTransactions
 	logger *slog.Logger
 }
 
@@ -43,7 +45,7 @@ type ends struct {
 func NewLag(reg prometheus.Registerer, topic string, log pubsub.Log, groups, others []string, logger *slog.Logger) *Lag {
 	labels := prometheus.Labels{"topic": topic}
 	l := &Lag{
-		log: log, groups: groups, others: others, logger: logger,
+		log: log, groups: groups, others: others, open: newOpenTransactions(reg, topic, log), logger: logger,
 		errors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "millrace_consumer_lag_errors_total", Help: "Attempts to learn the lag that failed.", ConstLabels: labels,
 		}),
@@ -79,6 +81,9 @@ func (l *Lag) Run(ctx context.Context) error {
 func (l *Lag) measure(ctx context.Context, now time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, lagTimeout)
 	defer cancel()
+	if err := l.open.measure(ctx, now); err != nil {
+		return err
+	}
 	end, err := l.log.End(ctx)
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 type fakeLog struct {
 	pubsub.Log
 	end, committed int64
+	written        int64 // what lies behind the end is of an open transaction
 	err            error
 }
 
@@ -28,6 +29,10 @@ func (f *fakeLog) End(context.Context) (map[int32]int64, error) {
 
 func (f *fakeLog) Committed(context.Context, string) (map[int32]int64, error) {
 	return map[int32]int64{0: f.committed}, f.err
+}
+
+func (f *fakeLog) Bounds(context.Context) (map[int32]pubsub.Bounds, error) {
+	return map[int32]pubsub.Bounds{0: {Stable: f.end, Written: f.written}}, f.err
 }
 
 func TestLagIsToldInRecordsAndInTheAgeOfTheOldest(t *testing.T) {
@@ -48,7 +53,7 @@ func TestLagIsToldInRecordsAndInTheAgeOfTheOldest(t *testing.T) {
 		{9 * time.Second, 30, 30, 0, 0},
 		{20 * time.Second, 31, 30, 1, 0},
 	} {
-		log.end, log.committed = step.end, step.committed
+		log.end, log.written, log.committed = step.end, step.end, step.committed
 		require.NoError(t, lag.measure(t.Context(), begin.Add(step.after)))
 		require.InDelta(t, step.records, testutil.ToFloat64(lag.record.WithLabelValues("group", "0")), 0, "%v", step)
 		require.InDelta(t, step.age, testutil.ToFloat64(lag.age.WithLabelValues("group")), 0.001, "%v", step)
@@ -60,7 +65,7 @@ func TestLagIsToldInRecordsAndInTheAgeOfTheOldest(t *testing.T) {
 
 func TestLagOfAGroupThatNobodyHereRunsIsToldWhileTheBrokerKnowsTheGroup(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	log := &fakeLog{end: 10}
+	log := &fakeLog{end: 10, written: 10}
 	lag := NewLag(reg, "topic", log, nil, []string{"group"}, slog.New(slog.DiscardHandler))
 	for _, step := range []struct {
 		committed int64
@@ -78,11 +83,36 @@ func TestLagThatLastsIsRememberedWithinBounds(t *testing.T) {
 	lag := NewLag(prometheus.NewRegistry(), "topic", log, []string{"group"}, nil, slog.New(slog.DiscardHandler))
 	begin := time.Now()
 	for i := range 10 * maxEnds {
-		log.end = int64(i + 1)
+		log.end, log.written = int64(i+1), int64(i+1)
 		require.NoError(t, lag.measure(t.Context(), begin.Add(time.Duration(i)*time.Second)))
 		require.LessOrEqual(t, len(lag.ends), maxEnds)
 	}
 	require.InDelta(t, 10*maxEnds-1, testutil.ToFloat64(lag.age.WithLabelValues("group")), 0.001)
+}
+
+func TestOpenTransactionIsToldByWhatItHoldsBackAndForHowLong(t *testing.T) {
+	log := &fakeLog{}
+	lag := NewLag(prometheus.NewRegistry(), "topic", log, []string{"group"}, nil, slog.New(slog.DiscardHandler))
+	begin := time.Now()
+	for _, step := range []struct {
+		after            time.Duration
+		end, written     int64
+		records, seconds float64
+	}{
+		{0, 10, 10, 0, 0},
+		{1 * time.Second, 10, 14, 4, 0}, // seen for the first time
+		{5 * time.Second, 10, 20, 10, 4},
+		{6 * time.Second, 15, 20, 5, 0}, // that one has ended, the next is open
+		{8 * time.Second, 15, 20, 5, 2},
+		{9 * time.Second, 21, 21, 0, 0},
+		{20 * time.Second, 21, 22, 1, 0},
+	} {
+		log.end, log.written, log.committed = step.end, step.written, step.end
+		require.NoError(t, lag.measure(t.Context(), begin.Add(step.after)))
+		require.InDelta(t, step.records, testutil.ToFloat64(lag.open.records.WithLabelValues("0")), 0, "%v", step)
+		require.InDelta(t, step.seconds, testutil.ToFloat64(lag.open.seconds), 0.001, "%v", step)
+		require.Zero(t, testutil.ToFloat64(lag.record.WithLabelValues("group", "0")), "what nobody can be given yet is no lag")
+	}
 }
 
 func TestLagThatCannotBeLearntIsCounted(t *testing.T) {

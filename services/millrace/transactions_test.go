@@ -12,6 +12,7 @@ import (
 	"millrace/events"
 	"millrace/infra/pubsub"
 	"millrace/services/client"
+	"millrace/services/millrace/proof"
 )
 
 // transaction has a foreign producer say something in a transaction, which leaves a marker behind it.
@@ -31,13 +32,13 @@ func TestEndToEndOnlyWhatAForeignTransactionCommitsIsSaidAndItsMarkerHoldsUpNobo
 	dir := t.TempDir()
 	var bus pubsub.Bus
 	d := startDevWith(t, dir, fx.Populate(&bus))
-	a, b := join(t, d.url(), alice, nil), join(t, d.url(), bob, nil)
+	a, b := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil)
 	producer, err := kgo.NewClient(kgo.SeedBrokers(d.brokers...), kgo.TransactionalID("foreign"))
 	require.NoError(t, err)
 	defer producer.Close()
 	transaction(t, producer, "aborted", kgo.TryAbort)
 	transaction(t, producer, "committed", kgo.TryCommit)
-	require.Equal(t, []string{"committed"}, b.reads(t, 1))
+	require.Equal(t, []string{"committed"}, b.Reads(t, 1))
 	require.Equal(t, []string{"committed"}, contents(eventually(t, b, "u:1001:1002", 1)))
 	unknownIsNotFound := func() {
 		t.Helper()
@@ -53,7 +54,7 @@ func TestEndToEndOnlyWhatAForeignTransactionCommitsIsSaidAndItsMarkerHoldsUpNobo
 	d.stop()
 
 	d = startDevWith(t, dir, fx.Populate(&bus))
-	a = join(t, d.url(), alice, nil)
+	a = proof.Join(t, d.url(), proof.Alice, nil)
 	unknownIsNotFound()
 	hasNoLag(t, bus)
 	begin := time.Now()
@@ -69,7 +70,7 @@ func hasNoLag(t *testing.T, bus pubsub.Bus) {
 	log := bus.Log(events.TopicMessages)
 	for _, group := range []string{"storage-consumer-group", "push-consumer-group", "audit-consumer-group"} {
 		require.Eventually(t, func() bool {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), proof.Patience)
 			defer cancel()
 			end, err := log.End(ctx)
 			require.NoError(t, err)
@@ -81,6 +82,6 @@ func hasNoLag(t *testing.T, bus pubsub.Bus) {
 				}
 			}
 			return true
-		}, patience, 10*time.Millisecond)
+		}, proof.Patience, 10*time.Millisecond)
 	}
 }

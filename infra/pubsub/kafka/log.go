@@ -37,19 +37,22 @@ func (l *Log) Partitions() int32 {
 
 // Bounds asks the partitions' leaders.
 func (l *Log) Bounds(ctx context.Context) (map[int32]pubsub.Bounds, error) {
-	// In this order, so that no offset can be stable that is not written yet.
-	stable, err := l.bus.listOffsets(ctx, l.topic, latest, readCommitted)
+	// In this order, so that what is published meanwhile does not look as if it was behind an open transaction.
+	written, err := l.bus.listOffsets(ctx, l.topic, latest, readUncommitted)
 	if err != nil {
 		return nil, fmt.Errorf("bounds of %s: %w", l.topic, err)
 	}
-	written, err := l.bus.listOffsets(ctx, l.topic, latest, readUncommitted)
+	stable, err := l.bus.listOffsets(ctx, l.topic, latest, readCommitted)
 	if err != nil {
 		return nil, fmt.Errorf("bounds of %s: %w", l.topic, err)
 	}
 	bounds := make(map[int32]pubsub.Bounds, len(stable))
 	epoch := l.bus.config.Epoch
 	for p := range stable {
-		bounds[p] = pubsub.Bounds{Stable: events.Seq(epoch, stable[p]-1), Written: events.Seq(epoch, written[p]-1)}
+		bounds[p] = pubsub.Bounds{
+			Stable:  events.Seq(epoch, stable[p]-1),
+			Written: events.Seq(epoch, max(written[p], stable[p])-1),
+		}
 	}
 	return bounds, nil
 }

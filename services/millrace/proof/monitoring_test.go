@@ -37,6 +37,7 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 	m.awaitPanels(t)
 
 	alerts := []struct{ name, where string }{
+		{"MillraceOpenTransaction", `topic="message-events"`},
 		{"MillraceTargetDown", `job="worker"`},
 		{"MillraceConsumerLag", `group="audit-consumer-group"`},
 		{"MillracePoisoned", `topic="message-events"`},
@@ -53,14 +54,16 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 	require.Empty(t, m.query(t, `count_over_time(ALERTS{alertstate="firing"}[1h])`), "nothing has gone wrong yet")
 
 	worker, broker := c.named("worker"), c.named("broker")
+	abort := openTransaction(t, c.log)
 	worker.stop(t)
 	produceUndecodable(t, c.log, garbage)
-	for _, alert := range alerts[:4] {
+	for _, alert := range alerts[:5] {
 		m.awaitFired(t, alert.name, alert.where)
 	}
+	abort()
 	require.Empty(t, m.query(t, `count_over_time(ALERTS{alertname=~"MillracePublishErrors|MillraceBrokerAway"}[1h])`), "the broker is there")
 	broker.stop(t)
-	for _, alert := range alerts[4:] {
+	for _, alert := range alerts[5:] {
 		m.awaitFired(t, alert.name, alert.where)
 	}
 
@@ -134,6 +137,21 @@ func (m *monitor) awaitFired(t *testing.T, alert, where string) {
 	expr := fmt.Sprintf(`count_over_time(ALERTS{alertstate="firing",alertname=%q,%s}[1h])`, alert, where)
 	Await(t, func() bool { return m.shows(t, expr) }, alert+" fires")
 	t.Logf("%s fired after %s", alert, time.Since(begin).Round(time.Millisecond))
+}
+
+// openTransaction leaves a transaction of a foreign producer open until it is told to abort it.
+func openTransaction(t *testing.T, brokers []string) (abort func()) {
+	t.Helper()
+	producer, err := kgo.NewClient(
+		kgo.SeedBrokers(brokers...), kgo.TransactionalID("left-open"), kgo.TransactionTimeout(10*time.Minute))
+	require.NoError(t, err)
+	require.NoError(t, producer.BeginTransaction())
+	record := &kgo.Record{Topic: events.TopicMessages, Value: []byte("undecodable")}
+	require.NoError(t, producer.ProduceSync(t.Context(), record).FirstErr())
+	return func() {
+		require.NoError(t, producer.EndTransaction(t.Context(), kgo.TryAbort))
+		producer.Close()
+	}
 }
 
 func produceUndecodable(t *testing.T, brokers []string, n int) {
