@@ -18,7 +18,7 @@ func TestBacklogIsWhatWasNotReplayed(t *testing.T) {
 	bus := memory.NewBus(memory.Config{})
 	queue := New(bus, events.TopicMessages)
 	reg := prometheus.NewRegistry()
-	backlog := NewBacklog(reg, queue, slog.New(slog.DiscardHandler))
+	backlog := NewBacklog(reg, Follow(bus, events.TopicMessages, nil), slog.New(slog.DiscardHandler))
 	require.Zero(t, testutil.CollectAndCount(backlog.gauge), "nothing is known before the queue was read")
 	tells := func(want float64) {
 		t.Helper()
@@ -48,7 +48,7 @@ func TestBacklogIsWhatWasNotReplayed(t *testing.T) {
 	poison()
 	tells(3)
 
-	late := NewBacklog(prometheus.NewRegistry(), queue, slog.New(slog.DiscardHandler))
+	late := NewBacklog(prometheus.NewRegistry(), Follow(bus, events.TopicMessages, nil), slog.New(slog.DiscardHandler))
 	require.NoError(t, late.measure(t.Context()))
 	require.InDelta(t, 3, testutil.ToFloat64(late.gauge), 0, "a process that starts later tells the same")
 	problems, err := testutil.GatherAndLint(reg)

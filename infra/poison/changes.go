@@ -22,22 +22,7 @@ func (q *Queue) followUp(ctx context.Context, e *Entry, value []byte, replay eve
 	if err != nil || event.Type != events.NewMessage {
 		return nil //nolint:nilerr // what the handler says of it goes into the queue again
 	}
-	// The bus may count from another epoch than who poisoned the record did; the offset is the same.
-	here := events.EpochStart(replay.Seq) - events.EpochStart(at.Seq)
-	between := []events.Range{{Partition: at.Partition, After: at.Seq + here, Through: replay.Seq - 1}}
-	var changes []*Entry
-	err = q.bus.Log(q.topic).Read(ctx, between, func(r pubsub.RawRecord) error {
-		behind, err := events.Decode(q.topic, r.Position, r.Value)
-		if err != nil || r.Replay || behind.MessageID != event.Message.MessageID ||
-			behind.Type != events.MessageEdited && behind.Type != events.MessageRecalled {
-			return nil //nolint:nilerr // others' business
-		}
-		origin := events.Position{Partition: r.Partition, Seq: r.Seq - here}
-		change := &Entry{Topic: q.topic, Position: origin.String(), Handler: e.Handler, Metadata: r.Metadata(), Key: string(r.Key)}
-		change.Payload, change.ValueBytes = router.CutValue(r.Value)
-		changes = append(changes, change)
-		return nil
-	})
+	changes, err := q.changesOf(ctx, event.Message.MessageID, at, replay)
 	switch {
 	case errors.Is(err, pubsub.ErrTrimmed):
 		done.Unknown++
@@ -46,10 +31,50 @@ func (q *Queue) followUp(ctx context.Context, e *Entry, value []byte, replay eve
 		return fmt.Errorf("edits and recalls: %w", err)
 	}
 	for _, c := range changes {
-		if _, err := q.publishReplay(c, value); err != nil {
+		c.Handler = e.Handler
+		if _, err := q.publishReplay(&c, value); err != nil {
 			return err
 		}
 		done.Changes++
 	}
 	return nil
+}
+
+// maxSearched is how many messages a queue remembers the changes of.
+const maxSearched = 1_000
+
+// searched are the changes of a message up to a position of the log. A message that goes on being stuck is replayed every
+// minute, and what lies behind it grows: it is read once.
+type searched struct {
+	through int64
+	changes []Entry
+}
+
+// changesOf returns the edits and recalls of the message at the position that lie before its replay.
+func (q *Queue) changesOf(ctx context.Context, messageID string, at, replay events.Position) ([]Entry, error) {
+	// The bus may count from another epoch than who poisoned the record did; the offset is the same.
+	here := events.EpochStart(replay.Seq) - events.EpochStart(at.Seq)
+	found, ok := q.searched.Get(at)
+	if !ok || found.through < at.Seq+here {
+		found = searched{through: at.Seq + here}
+	}
+	between := []events.Range{{Partition: at.Partition, After: found.through, Through: replay.Seq - 1}}
+	err := q.bus.Log(q.topic).Read(ctx, between, func(r pubsub.RawRecord) error {
+		change, err := events.Decode(q.topic, r.Position, r.Value)
+		if err != nil || r.Replay || change.MessageID != messageID ||
+			change.Type != events.MessageEdited && change.Type != events.MessageRecalled {
+			return nil //nolint:nilerr // others' business
+		}
+		origin := events.Position{Partition: r.Partition, Seq: r.Seq - here}
+		entry := Entry{Topic: q.topic, Position: origin.String(), Metadata: r.Headers.Metadata(), Key: string(r.Key)}
+		entry.Payload, entry.ValueBytes = router.CutValue(r.Value)
+		found.changes = append(found.changes, entry)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	found.through = replay.Seq - 1
+	q.searched.Add(at, found)
+	return found.changes, nil
 }

@@ -6,11 +6,13 @@ package poison
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"millrace/events"
 	"millrace/infra/pubsub"
@@ -63,26 +65,43 @@ func (e *Entry) misplaced() bool { return e.Reason == router.ReasonMisplaced }
 
 // Queue is the poison queue of one topic.
 type Queue struct {
-	bus   pubsub.Bus
-	topic string
+	bus      pubsub.Bus
+	topic    string
+	searched *lru.Cache[events.Position, searched]
 }
 
 // New returns the poison queue of the topic.
-func New(bus pubsub.Bus, topic string) *Queue { return &Queue{bus, topic} }
+func New(bus pubsub.Bus, topic string) *Queue {
+	cache, err := lru.New[events.Position, searched](maxSearched)
+	if err != nil {
+		panic(err) // it is about the size alone
+	}
+	return &Queue{bus, topic, cache}
+}
 
 // Entries are all that the queue held when it was asked, replayed ones included, ascending within each partition.
 func (q *Queue) Entries(ctx context.Context) ([]*Entry, error) {
+	log := q.bus.Log(events.PoisonTopic(q.topic))
+	end, err := log.End(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("poison queue of %s: %w", q.topic, err)
+	}
 	var entries []*Entry
 	replayed := make(map[string]bool)
-	_, err := q.read(ctx, nil, func(r pubsub.RawRecord, metadata message.Metadata) {
-		if id := metadata.Get(ReplayedHeader); id != "" {
-			replayed[id] = true
-		} else {
-			entries = append(entries, q.entry(r, metadata))
+	for partition := range log.Partitions() {
+		through := end[partition]
+		all := events.Range{Partition: partition, After: events.EpochStart(through), Through: through}
+		err := log.Read(ctx, []events.Range{all}, func(r pubsub.RawRecord) error {
+			if id := r.Headers.Get(ReplayedHeader); id != "" {
+				replayed[id] = true
+			} else {
+				entries = append(entries, q.entry(r))
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("poison queue of %s: %w", q.topic, err)
 		}
-	})
-	if err != nil {
-		return nil, err
 	}
 	for _, e := range entries {
 		e.Replayed = replayed[e.ID]
@@ -90,31 +109,24 @@ func (q *Queue) Entries(ctx context.Context) ([]*Entry, error) {
 	return entries, nil
 }
 
-// read visits all that the queue holds after the positions, by partition, and answers up to where that is.
-func (q *Queue) read(
-	ctx context.Context, after map[int32]int64, visit func(pubsub.RawRecord, message.Metadata),
-) (map[int32]int64, error) {
-	log := q.bus.Log(events.PoisonTopic(q.topic))
-	end, err := log.End(ctx)
+// errNoEntry says that the queue has no record at a position any more.
+var errNoEntry = errors.New("no such entry")
+
+// entryAt reads the entry at the position in the queue.
+func (q *Queue) entryAt(ctx context.Context, at events.Position) (*Entry, error) {
+	var e *Entry
+	itself := events.Range{Partition: at.Partition, After: at.Seq - 1, Through: at.Seq}
+	err := q.bus.Log(events.PoisonTopic(q.topic)).Read(ctx, []events.Range{itself}, func(r pubsub.RawRecord) error {
+		e = q.entry(r)
+		return nil
+	})
+	if err == nil && e == nil {
+		err = errNoEntry
+	}
 	if err != nil {
-		return nil, fmt.Errorf("poison queue of %s: %w", q.topic, err)
+		return nil, fmt.Errorf("poison queue of %s at %s: %w", q.topic, at, err)
 	}
-	for partition := range log.Partitions() {
-		through := end[partition]
-		from, known := after[partition]
-		if !known {
-			from = events.EpochStart(through)
-		}
-		unread := []events.Range{{Partition: partition, After: from, Through: through}}
-		err := log.Read(ctx, unread, func(r pubsub.RawRecord) error {
-			visit(r, r.Metadata())
-			return nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("poison queue of %s: %w", q.topic, err)
-		}
-	}
-	return end, nil
+	return e, nil
 }
 
 // entryID is where the entry lies.
@@ -122,18 +134,31 @@ func entryID(p events.Position) string {
 	return fmt.Sprintf("%d:%d", p.Partition, p.Seq-events.EpochStart(p.Seq)-1)
 }
 
-func (q *Queue) entry(r pubsub.RawRecord, metadata message.Metadata) *Entry {
-	at, err := time.Parse(time.RFC3339, metadata.Get(router.PoisonTimeHeader))
+// parseEntryID reads what entryID wrote, of an entry in the epoch that seq lies in.
+func parseEntryID(id string, seq int64) (events.Position, error) {
+	at, err := events.ParsePosition(id)
+	at.Seq += events.EpochStart(seq) + 1
+	return at, err
+}
+
+// poisonTime is when an entry was poisoned, zero if that is not known.
+func poisonTime(h pubsub.Headers) time.Time {
+	at, err := time.Parse(time.RFC3339, h.Get(router.PoisonTimeHeader))
 	if err != nil {
-		at = time.Time{}
+		return time.Time{}
 	}
+	return at
+}
+
+func (q *Queue) entry(r pubsub.RawRecord) *Entry {
+	metadata := r.Headers.Metadata()
 	valueBytes, err := strconv.Atoi(metadata.Get(router.PoisonValueBytesHeader))
 	if err != nil || valueBytes < len(r.Value) {
 		valueBytes = 0
 	}
 	return &Entry{
 		ID: entryID(r.Position), ValueBytes: valueBytes,
-		Time: at, Topic: q.topic, Position: metadata.Get(router.PoisonPositionHeader),
+		Time: poisonTime(r.Headers), Topic: q.topic, Position: metadata.Get(router.PoisonPositionHeader),
 		Key: metadata.Get(router.PoisonKeyHeader), Handler: metadata.Get(router.PoisonHandlerHeader),
 		Reason: metadata.Get(router.PoisonReasonHeader), Metadata: metadata, Payload: r.Value,
 	}

@@ -34,6 +34,13 @@ func retrying(t *testing.T, r *poison.Retrier) {
 	})
 }
 
+// newRetrier returns one for the handler that follows the queue by itself, as a process does.
+func newRetrier(bus pubsub.Bus, h events.Handler) *poison.Retrier {
+	handlers := []events.Handler{h}
+	followers := []*poison.Follower{poison.Follow(bus, events.TopicMessages, handlers)}
+	return poison.NewRetrier(followers, handlers, time.Minute, slog.New(slog.DiscardHandler))
+}
+
 // publishEvent publishes a message of user 1, or a change to one.
 func publishEvent(t *testing.T, bus pubsub.Bus, e *events.Event) events.Position {
 	t.Helper()
@@ -76,7 +83,7 @@ func TestStuckRecordIsTriedAgainUntilItIsHandledInItsPlace(t *testing.T) {
 			handled[r.Partition] = append(handled[r.Partition], fmt.Sprintf("%s at %d", content, r.Seq))
 			return nil
 		}}
-		retrier := poison.NewRetrier(bus, []events.Handler{h}, time.Minute, slog.New(slog.DiscardHandler))
+		retrier := newRetrier(bus, h)
 		runHandlers(t, bus, retrier.Handlers(), router.Options{StuckAfter: time.Minute})
 		retrying(t, retrier)
 
@@ -144,7 +151,7 @@ func replays(t *testing.T, bus pubsub.Bus) []string {
 	for partition := range log.Partitions() {
 		ranges := []events.Range{{Partition: partition, Through: end[partition]}}
 		require.NoError(t, log.Read(t.Context(), ranges, func(r pubsub.RawRecord) error {
-			m := r.Metadata()
+			m := r.Headers.Metadata()
 			all = append(all, m.Get(router.ReplayHandlerHeader)+" "+m.Get(router.ReplayPositionHeader))
 			return nil
 		}))
@@ -159,9 +166,8 @@ func TestStuckRecordIsTriedAgainByTheOwnerOfItsPartitionAlone(t *testing.T) {
 		h := events.Handler{Name: "w", Topic: events.TopicMessages, Group: "w-group"}
 		h.Claimed = func(after events.Position) { told = append(told, after) }
 		h.Released = func(partition int32) { told = append(told, partition) }
-		log := slog.New(slog.DiscardHandler)
-		one := poison.NewRetrier(bus, []events.Handler{h}, time.Minute, log)
-		two := poison.NewRetrier(bus, []events.Handler{h}, time.Minute, log)
+		one := newRetrier(bus, h)
+		two := newRetrier(bus, h)
 		retrying(t, two)
 		first := poisoned(t, bus, "w", 2, "stuck: down")
 		to := int64(3)
@@ -189,36 +195,117 @@ func TestStuckRecordIsTriedAgainByTheOwnerOfItsPartitionAlone(t *testing.T) {
 	})
 }
 
-// countingBus counts how often a topic is read.
+// countingBus counts the records that are read of a topic.
 type countingBus struct {
 	pubsub.Bus
-	reads *int
+	records map[string]int
 }
 
 type countingLog struct {
 	pubsub.Log
-	reads *int
+	topic   string
+	records map[string]int
 }
 
-func (b countingBus) Log(topic string) pubsub.Log { return countingLog{b.Bus.Log(topic), b.reads} }
+func (b countingBus) Log(topic string) pubsub.Log {
+	return countingLog{b.Bus.Log(topic), topic, b.records}
+}
 
 func (l countingLog) Read(ctx context.Context, ranges []events.Range, visit func(pubsub.RawRecord) error) error {
-	*l.reads++
-	return l.Log.Read(ctx, ranges, visit)
+	return l.Log.Read(ctx, ranges, func(r pubsub.RawRecord) error {
+		l.records[l.topic]++
+		return visit(r)
+	})
 }
 
-func TestPoisonQueueIsReadOnlyWhenItHasChanged(t *testing.T) {
+func TestEveryRecordOfThePoisonQueueIsReadOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		reads := 0
-		bus := countingBus{memory.NewBus(memory.Config{Partitions: 1}), &reads}
+		bus := countingBus{memory.NewBus(memory.Config{Partitions: 1}), map[string]int{}}
 		h := events.Handler{Name: "w", Topic: events.TopicMessages, Group: "w-group"}
-		retrying(t, poison.NewRetrier(bus, []events.Handler{h}, time.Minute, slog.New(slog.DiscardHandler)))
-		for want := range 3 {
-			poisoned(t, bus, "w", 2, "stuck: down")
+		retrying(t, newRetrier(bus, h))
+		for range 3 {
+			for range 5000 {
+				poisoned(t, bus, "w", 2, "stuck: down")
+				poisoned(t, bus, "w", 2, "invalid event")
+			}
 			<-time.After(10 * time.Minute)
 			synctest.Wait()
-			require.Equal(t, want+1, reads)
 		}
+		require.Equal(t, map[string]int{events.PoisonTopic(events.TopicMessages): 30_000}, bus.records)
+	})
+}
+
+// A message that stays stuck for long has ever more behind it.
+func TestWhatLiesBehindAStuckMessageIsReadOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := countingBus{memory.NewBus(memory.Config{Partitions: 2}), map[string]int{}}
+		beside := int64(3)
+		for events.Partition(events.Direct(1, beside), 2) == events.Partition(events.Direct(1, 2), 2) {
+			beside++
+		}
+		h := events.Handler{Name: "w", Topic: events.TopicMessages, Group: "w-group", Handle: func(_ context.Context, r events.Record) error {
+			if r.Type == events.NewMessage && r.Message.Content == "trap" {
+				return errors.New("down")
+			}
+			return nil
+		}}
+		retrier := newRetrier(bus, h)
+		runHandlers(t, bus, retrier.Handlers(), router.Options{StuckAfter: time.Minute})
+		retrying(t, retrier)
+		trap := newMessage(2, "trap")
+		at := publishEvent(t, bus, trap)
+		publishEvent(t, bus, &events.Event{
+			Type: events.MessageEdited, EventID: "e", Conversation: events.Direct(1, 2), MessageID: trap.Message.MessageID, MessageSeq: at.Seq,
+			By: 1, Content: "edited",
+		})
+		const messages = 3000
+		for i := range messages {
+			publishEvent(t, bus, newMessage(2, strconv.Itoa(i)))
+			publishEvent(t, bus, newMessage(beside, strconv.Itoa(i)))
+			<-time.After(time.Second)
+		}
+		synctest.Wait()
+		require.Greater(t, len(entries(t, poison.New(bus, events.TopicMessages))), 10, "it is tried again and again")
+		require.Less(t, bus.records[events.TopicMessages], 3*messages, "and not again each time it is tried")
+	})
+}
+
+// Of very many stuck entries only so many are kept in memory.
+func TestAllOfVeryManyStuckRecordsAreTriedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus(memory.Config{Partitions: 1})
+		h := events.Handler{Name: "w", Topic: events.TopicMessages, Group: "w-group"}
+		const stuck = 25_000
+		var at events.Position
+		for range stuck {
+			at = poisoned(t, bus, "w", 2, "stuck: down")
+		}
+		r := newRetrier(bus, h)
+		r.Handlers()[0].Claimed(at)
+		retrying(t, r)
+		<-time.After(10 * time.Minute)
+		synctest.Wait()
+		require.Len(t, replays(t, bus), stuck)
+	})
+}
+
+// Whoever has replayed or discarded an entry meanwhile.
+func TestStuckRecordThatWasDiscardedIsNotTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus(memory.Config{})
+		h := events.Handler{Name: "w", Topic: events.TopicMessages, Group: "w-group"}
+		r := newRetrier(bus, h)
+		retrying(t, r)
+		at := poisoned(t, bus, "w", 2, "stuck: down")
+		<-time.After(3 * time.Minute) // it is known, and not ours yet
+		q := poison.New(bus, events.TopicMessages)
+		n, err := q.Discard(t.Context(), entries(t, q), poison.Filter{})
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		r.Handlers()[0].Claimed(at)
+		<-time.After(3 * time.Minute)
+		synctest.Wait()
+		require.Empty(t, replays(t, bus))
 	})
 }
 
@@ -232,12 +319,35 @@ func TestStuckRecordThatCannotBeReplayedDoesNotHoldUpOthers(t *testing.T) {
 			return nil
 		}})
 		h := events.Handler{Name: "w", Topic: events.TopicMessages, Group: "w-group"}
-		r := poison.NewRetrier(bus, []events.Handler{h}, time.Minute, slog.New(slog.DiscardHandler))
+		r := newRetrier(bus, h)
 		for to := range int64(6) {
 			r.Handlers()[0].Claimed(poisoned(t, bus, "w", to+2, "stuck: down"))
 		}
 		retrying(t, r)
 		<-time.After(5 * time.Minute)
 		require.Len(t, replays(t, bus), 5)
+	})
+}
+
+func TestStuckRecordOfWhichTheOriginalIsGoneIsNotTriedForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := countingBus{memory.NewBus(memory.Config{Partitions: 1}), map[string]int{}}
+		h := events.Handler{Name: "w", Topic: events.TopicMessages, Group: "w-group"}
+		r := newRetrier(bus, h)
+		msg := message.NewMessage("", []byte(`{"type":`))
+		for header, value := range map[string]string{
+			router.PoisonPositionHeader: "0:1", router.PoisonHandlerHeader: "w", router.PoisonReasonHeader: "stuck: down",
+			router.PoisonValueBytesHeader: "300000", router.PoisonTimeHeader: time.Now().UTC().Format(time.RFC3339),
+		} {
+			msg.Metadata.Set(header, value)
+		}
+		require.NoError(t, bus.Publisher().Publish(events.PoisonTopic(events.TopicMessages), msg))
+		r.Handlers()[0].Claimed(events.Position{})
+		retrying(t, r)
+		<-time.After(time.Hour)
+		synctest.Wait()
+		require.Equal(t, 2, bus.records[events.PoisonTopic(events.TopicMessages)], "noted, and read for one attempt")
+		require.Empty(t, replays(t, bus))
+		require.Len(t, entries(t, poison.New(bus, events.TopicMessages)), 1, "it stays in the queue")
 	})
 }

@@ -84,10 +84,17 @@ type Bounds struct {
 type RawRecord struct {
 	events.Position
 	Key, Value []byte
-	// Metadata are the headers, made when they are asked for.
-	Metadata func() message.Metadata
+	Headers    Headers
 	// Replay tells that it has [ReplayHandlerHeader].
 	Replay bool
+}
+
+// Headers are those of a record. Who needs only some of them makes nothing of the others.
+type Headers interface {
+	// Get returns the value of a header, empty without it.
+	Get(name string) string
+	// Metadata returns all of them and the key, as a subscriber gets them.
+	Metadata() message.Metadata
 }
 
 // ErrTrimmed is returned by [Log].Read where retention has removed what was asked for.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
 	"time"
@@ -42,6 +43,7 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 		}),
 		fx.Provide(
 			newMarks, fx.Annotate(newRouterOptions, fx.ParamTags(`group:"handlers"`, ``, `group:"middleware"`)),
+			fx.Annotate(newFollowers, fx.ParamTags(``, `group:"handlers"`)),
 			fx.Annotate(newRetrier, fx.ParamTags(``, `group:"handlers"`)), newRouter,
 			fx.Annotate(newLags, fx.ParamTags(``, ``, `group:"handlers"`)),
 		),
@@ -111,8 +113,17 @@ func newRouterOptions(
 	}
 }
 
-func newRetrier(bus pubsub.Bus, handlers []events.Handler, opts router.Options, log *slog.Logger) *poison.Retrier {
-	return poison.NewRetrier(bus, handlers, opts.StuckAfter, log)
+// newFollowers follow the poison queues of all topics that handlers read, for all who ask in this process.
+func newFollowers(bus pubsub.Bus, running []events.Handler) []*poison.Follower {
+	var followers []*poison.Follower
+	for _, topic := range slices.Sorted(maps.Keys(handlers.Groups())) {
+		followers = append(followers, poison.Follow(bus, topic, running))
+	}
+	return followers
+}
+
+func newRetrier(followers []*poison.Follower, handlers []events.Handler, opts router.Options, log *slog.Logger) *poison.Retrier {
+	return poison.NewRetrier(followers, handlers, opts.StuckAfter, log)
 }
 
 func newRouter(bus pubsub.Bus, retrier *poison.Retrier, opts router.Options, log *slog.Logger) (*router.Router, error) {
@@ -140,15 +151,14 @@ func newLags(
 	return lags
 }
 
-// measurePoison tells in a process that serves the message API what waits in the poison queues.
+// measurePoison measures, in a process that serves the message API, what waits in the poison queues.
 func measurePoison(
-	lc fx.Lifecycle, shutdown fx.Shutdowner, cfg *config.Config, bus pubsub.Bus, metrics prometheus.Registerer, log *slog.Logger,
+	lc fx.Lifecycle, shutdown fx.Shutdowner, cfg *config.Config, followers []*poison.Follower, metrics prometheus.Registerer, log *slog.Logger,
 ) {
 	if cfg.Role == config.Worker {
 		return
 	}
-	for topic := range handlers.Groups() {
-		backlog := poison.NewBacklog(metrics, poison.New(bus, topic), log)
-		runs(lc, shutdown, log, "poison backlog", backlog.Run, nil)
+	for _, f := range followers {
+		runs(lc, shutdown, log, "poison backlog", poison.NewBacklog(metrics, f, log).Run, nil)
 	}
 }

@@ -190,10 +190,8 @@ func (r *reader) partition(ctx context.Context, got *kmsg.FetchResponseTopicPart
 		raw := pubsub.RawRecord{
 			Position: r.log.bus.position(record.Partition, record.Offset),
 			Key:      record.Key, Value: record.Value,
-			Metadata: func() message.Metadata { return metadataOf(record) },
-			Replay: slices.ContainsFunc(record.Headers, func(h kgo.RecordHeader) bool {
-				return h.Key == pubsub.ReplayHandlerHeader && len(h.Value) > 0
-			}),
+			Headers: (*headers)(record),
+			Replay:  (*headers)(record).Get(pubsub.ReplayHandlerHeader) != "",
 		}
 		if err := r.visit(raw); err != nil {
 			return false, err
@@ -209,8 +207,21 @@ func (r *reader) partition(ctx context.Context, got *kmsg.FetchResponseTopicPart
 	return progress, nil
 }
 
-// metadataOf is what a subscriber makes of the headers.
-func metadataOf(r *kgo.Record) message.Metadata {
+// headers are those of a record, as a subscriber sees them.
+type headers kgo.Record
+
+// Get implements pubsub.Headers: of several with the name the last one counts.
+func (r *headers) Get(name string) string {
+	for _, h := range slices.Backward(r.Headers) {
+		if h.Key == name {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+// Metadata implements pubsub.Headers.
+func (r *headers) Metadata() message.Metadata {
 	metadata := make(message.Metadata, len(r.Headers))
 	for _, h := range r.Headers {
 		if h.Key != kafka.UUIDHeaderKey && h.Key != pubsub.KeyHeader {

@@ -88,7 +88,7 @@ func (l *Log) Read(ctx context.Context, ranges []events.Range, visit func(pubsub
 				Position: l.bus.position(asked.Partition, offset),
 				Key:      []byte(msg.Metadata.Get(pubsub.KeyHeader)),
 				Value:    msg.Payload,
-				Metadata: func() message.Metadata { return maps.Clone(msg.Metadata) },
+				Headers:  headers{msg.Metadata},
 				Replay:   msg.Metadata.Get(pubsub.ReplayHandlerHeader) != "",
 			}
 			if err := visit(raw); err != nil {
@@ -98,3 +98,9 @@ func (l *Log) Read(ctx context.Context, ranges []events.Range, visit func(pubsub
 	}
 	return nil
 }
+
+// headers are those of a record that must not be changed.
+type headers struct{ all message.Metadata }
+
+func (h headers) Get(name string) string     { return h.all.Get(name) }
+func (h headers) Metadata() message.Metadata { return maps.Clone(h.all) }

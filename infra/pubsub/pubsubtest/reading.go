@@ -52,7 +52,7 @@ func headersAreRead(t *testing.T, f Factory) {
 	records := f.read(t)
 	require.Len(t, records, 1)
 	require.True(t, records[0].Replay)
-	require.Equal(t, msg.Metadata, records[0].Metadata())
+	require.Equal(t, msg.Metadata, records[0].Headers.Metadata())
 }
 
 func logAgrees(t *testing.T, f Factory) {
