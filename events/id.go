@@ -34,3 +34,13 @@ func hash(parts ...string) string {
 	}
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])
 }
+
+// OwnID reports whether the message's id is the one that its sender, its conversation and its client_msg_id give, or its
+// position on the topic: then no other user's message can have it.
+func (r *Record) OwnID(topic string) bool {
+	m := r.Message
+	if m.ClientMsgID != "" {
+		return m.MessageID == MessageID(m.From, m.Conversation, m.ClientMsgID)
+	}
+	return m.MessageID == recordID(topic, r.Position)
+}

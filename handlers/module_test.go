@@ -13,6 +13,7 @@ import (
 	"millrace/events"
 	"millrace/handlers"
 	"millrace/handlers/audit"
+	"millrace/handlers/push"
 	"millrace/handlers/storage"
 )
 
@@ -21,6 +22,8 @@ type store struct{}
 func (store) SaveBatch(_ context.Context, batch []events.Record) []error {
 	return make([]error, len(batch))
 }
+
+type admission struct{ push.Admission }
 
 type group struct {
 	fx.In
@@ -38,7 +41,7 @@ func TestOnlyTheHandlersNamedAreMade(t *testing.T) {
 			var g group
 			app := fxtest.New(t, module, fx.NopLogger, fx.Populate(&g),
 				fx.Supply(slog.New(slog.DiscardHandler), audit.Config{Path: path}),
-				fx.Provide(func() storage.Store { return store{} }))
+				fx.Provide(func() storage.Store { return store{} }, func() push.Admission { return admission{} }))
 			app.RequireStart().RequireStop()
 			var got []string
 			for _, h := range g.Handlers {

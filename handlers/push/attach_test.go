@@ -33,11 +33,23 @@ type node struct {
 	ticks   chan time.Time
 }
 
+// admitAll is a store that takes everything.
+type admitAll struct{}
+
+func (admitAll) Claimed(events.Position)                     {}
+func (admitAll) Released(int32)                              {}
+func (admitAll) Admits(context.Context, *events.Record) bool { return true }
+
 func newNode(t *testing.T, opts Options) *node {
+	t.Helper()
+	return newNodeWith(t, opts, admitAll{})
+}
+
+func newNodeWith(t *testing.T, opts Options, admission Admission) *node {
 	t.Helper()
 	ticks := make(chan time.Time)
 	opts.Ticks = ticks
-	hub := New(opts, slog.New(slog.DiscardHandler))
+	hub := New(opts, admission, slog.New(slog.DiscardHandler))
 	hub.Start()
 	server := grpc.NewServer()
 	millracev1.RegisterPushServiceServer(server, hub)

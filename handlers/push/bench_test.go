@@ -31,7 +31,7 @@ func BenchmarkHandle(b *testing.B) {
 		{"group, 20 gateways", group, 20, []string{"g:7"}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			hub := New(Options{QueueItems: 1 << 30, QueueBytes: 1 << 40}, slog.New(slog.DiscardHandler))
+			hub := New(Options{QueueItems: 1 << 30, QueueBytes: 1 << 40}, admitAll{}, slog.New(slog.DiscardHandler))
 			handler := hub.Handler()
 			handler.Claimed(events.Position{})
 			var taking sync.WaitGroup

@@ -18,12 +18,25 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// Module provides the handler, and the [Hub] to be registered as PushService. [Options] are optional.
+// Module provides the handler, and the [Hub] to be registered as PushService. It needs an [Admission]; [Options] are
+// optional.
 var Module = fx.Module("push", fx.Provide(
 	fx.Annotate(New, fx.ParamTags(`optional:"true"`),
 		fx.OnStart((*Hub).Start), fx.OnStop((*Hub).Stop)),
 	fx.Annotate((*Hub).Handler, fx.ResultTags(`group:"handlers"`)),
 ))
+
+// Admission knows, before a record is stored, what storage makes of it.
+type Admission interface {
+	// Claimed tells that the records of a partition come from now on, in order, beginning after the position.
+	Claimed(after events.Position)
+	// Released tells that no more of them come.
+	Released(partition int32)
+	// Admits reports whether storage takes the record. It is false for what storage refuses or passes over, true where that
+	// cannot be known within moments. Of records that nobody wants only those must be asked for on which others depend:
+	// recalls and changes of membership.
+	Admits(ctx context.Context, r *events.Record) bool
+}
 
 // Options bound what a gateway may leave waiting. The zero value means the defaults.
 type Options struct {
@@ -53,8 +66,9 @@ func (o Options) withDefaults() Options {
 // Hub is the handler and the PushService.
 type Hub struct {
 	millracev1.UnimplementedPushServiceServer
-	opts Options
-	log  *slog.Logger
+	opts      Options
+	admission Admission
+	log       *slog.Logger
 
 	routes routes
 
@@ -67,9 +81,9 @@ type Hub struct {
 var _ millracev1.PushServiceServer = (*Hub)(nil)
 
 // New returns a hub without gateways.
-func New(opts Options, log *slog.Logger) *Hub {
+func New(opts Options, admission Admission, log *slog.Logger) *Hub {
 	return &Hub{
-		opts: opts.withDefaults(), log: log.With("handler", "push"), routes: newRoutes(), stop: make(chan struct{}),
+		opts: opts.withDefaults(), admission: admission, log: log.With("handler", "push"), routes: newRoutes(), stop: make(chan struct{}),
 	}
 }
 
@@ -78,17 +92,33 @@ func (h *Hub) Handler() events.Handler {
 	return events.Handler{
 		Name: "push", Topic: events.TopicMessages, Group: "push-consumer-group",
 		Handle: h.handle, HandleBatch: h.handleAll,
-		Claimed: h.routes.claim, Settled: h.routes.settle, Released: h.routes.release,
+		Claimed: h.claimed, Settled: h.routes.settle, Released: h.released,
 	}
 }
 
-// handle never waits and never fails on a gateway.
-func (h *Hub) handle(_ context.Context, r events.Record) error {
+func (h *Hub) claimed(after events.Position) {
+	h.admission.Claimed(after)
+	h.routes.claim(after)
+}
+
+func (h *Hub) released(partition int32) {
+	h.routes.release(partition)
+	h.admission.Released(partition)
+}
+
+// handle never waits and never fails on a gateway. What storage does not take is not shown: it is settled, so the next span
+// covers it.
+func (h *Hub) handle(ctx context.Context, r events.Record) error {
 	channels, err := events.ChannelsOf(&r)
 	if err != nil {
 		return fmt.Errorf("push: %w", err)
 	}
-	if !h.routes.wanted(r.Position, channels) {
+	wanted := h.routes.wanted(r.Position, channels)
+	if (wanted || decidesLater(r.Type)) && !h.admission.Admits(ctx, &r) {
+		h.log.Debug("record not shown, for storage does not take it", "type", string(r.Type), "partition", r.Partition, "seq", r.Seq)
+		return nil
+	}
+	if !wanted {
 		return nil
 	}
 	d, err := events.DeliveryOf(&r)
@@ -97,6 +127,11 @@ func (h *Hub) handle(_ context.Context, r events.Record) error {
 	}
 	h.routes.deliver(r.Position, d)
 	return nil
+}
+
+// decidesLater reports whether what storage makes of later records can depend on one of the type.
+func decidesLater(t events.Type) bool {
+	return t != events.NewMessage && t != events.MessageEdited && t != events.MessageRead
 }
 
 // handleAll saves the router work for each record; there is nothing that a batch could share here.

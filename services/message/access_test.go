@@ -117,8 +117,8 @@ func prepare(t *testing.T, n *node, state string) {
 	}
 	all := []int64{expelled, departed, member, owner}
 	begin := change(events.GroupCreated, secret, owner, 0, all...)
-	if state == "of an open group" {
-		begin.Join = events.JoinOpen
+	if state != "of an open group" {
+		begin.Join = ""
 	}
 	log := []events.Event{begin}
 	for _, user := range all {

@@ -39,7 +39,7 @@ func (s *Service) current(
 
 // visit calls add for every record of the conversation in the range, in order.
 func (s *Service) visit(ctx context.Context, conversation string, within events.Range, add func(*logged)) error {
-	trimmed, err := s.tail.read(ctx, []events.Range{within}, func(r *logged) error {
+	trimmed, err := s.tail.read(ctx, []events.Range{within}, true, func(r *logged) error {
 		if r.ConversationKey() == conversation {
 			add(r)
 		}

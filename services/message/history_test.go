@@ -25,16 +25,21 @@ func said(from, to int64, id string) events.Event {
 func saidIn(group, from int64, id string) events.Event {
 	m := events.Message{
 		ClientMsgID: id, Conversation: events.Group(group), From: from, GroupID: group, Content: id, MessageType: 1, Timestamp: 5,
+		Authorized: true,
 	}
 	m.MessageID = events.MessageID(from, m.Conversation, id)
 	return events.Event{Type: events.NewMessage, Message: &m, Timestamp: 5}
 }
 
-// change is a change of membership; id tells it from an earlier one.
+// change is a change of membership, of an open group; id tells it from an earlier one.
 func change(t events.Type, group, user int64, id int, members ...int64) events.Event {
+	join := ""
+	if t == events.GroupCreated {
+		join = events.JoinOpen
+	}
 	return events.Event{
 		Type: t, EventID: events.EventID(t, strconv.Itoa(id), strconv.FormatInt(group, 10), strconv.FormatInt(user, 10)),
-		Conversation: events.Group(group), GroupID: group, User: user, By: user, Members: members, Timestamp: 5,
+		Conversation: events.Group(group), GroupID: group, User: user, By: user, Members: members, Join: join, Timestamp: 5,
 	}
 }
 

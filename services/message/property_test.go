@@ -27,6 +27,7 @@ type written struct {
 	random *rand.Rand
 	log    []events.Record
 	stays  map[int64][]store.Membership // by group
+	owners map[int64]int64
 	alive  map[int64]bool
 	done   map[string]events.Type // what became of a message
 }
@@ -37,7 +38,7 @@ func TestSyncGivesWhatANaiveReaderOfTheWholeLogWould(t *testing.T) {
 	for seed := range uint64(15) {
 		w := &written{
 			node: newNode(t, memory.Config{Partitions: historyPartitions}), random: rand.New(rand.NewPCG(seed, 1)),
-			stays: map[int64][]store.Membership{}, alive: map[int64]bool{}, done: map[string]events.Type{},
+			stays: map[int64][]store.Membership{}, owners: map[int64]int64{}, alive: map[int64]bool{}, done: map[string]events.Type{},
 		}
 		for range 4 {
 			w.write(t, 40)
@@ -189,6 +190,7 @@ func (w *written) next() (events.Event, bool) {
 	member := slices.ContainsFunc(w.stays[group], func(s store.Membership) bool { return s.User == user && s.Left == 0 })
 	made := w.stays[group] != nil
 	dissolved := made && !w.alive[group]
+	owner := w.owners[group]
 	switch w.random.IntN(10) {
 	case 0, 1:
 		return said(user, other, id), true
@@ -203,9 +205,9 @@ func (w *written) next() (events.Event, bool) {
 	case 5:
 		return change(events.MemberJoined, group, user, len(w.log)), made && !member && !dissolved
 	case 6:
-		return change(events.MemberLeft, group, user, len(w.log)), member
+		return change(events.MemberLeft, group, user, len(w.log)), member && user != owner
 	case 7:
-		return change(events.GroupDissolved, group, user, len(w.log)), made && !dissolved && w.random.IntN(8) == 0
+		return change(events.GroupDissolved, group, owner, len(w.log)), made && !dissolved && w.random.IntN(8) == 0
 	case 8:
 		return events.Event{
 			Type: events.MessageRead, Conversation: events.Direct(user, other), User: user, MessageSeq: 1, Timestamp: 5,
@@ -227,8 +229,11 @@ func (w *written) again(id string) (events.Event, bool) {
 	if w.random.IntN(2) == 0 {
 		return r.Event, true
 	}
+	first := slices.IndexFunc(w.log, func(other events.Record) bool {
+		return other.Message != nil && other.Message.MessageID == m.MessageID
+	})
 	e := events.Event{
-		Type: events.MessageEdited, EventID: id, Conversation: m.Conversation, MessageID: m.MessageID, MessageSeq: r.Seq,
+		Type: events.MessageEdited, EventID: id, Conversation: m.Conversation, MessageID: m.MessageID, MessageSeq: w.log[first].Seq,
 		By: m.From, Content: "edited", Timestamp: 5,
 	}
 	if w.random.IntN(2) == 0 {
@@ -245,7 +250,7 @@ func (w *written) apply(r *events.Record) {
 	group := r.GroupID
 	switch r.Type {
 	case events.GroupCreated:
-		w.alive[group] = true
+		w.owners[group], w.alive[group] = r.User, true
 		for _, user := range r.Members {
 			w.stays[group] = append(w.stays[group], store.Membership{GroupID: group, User: user, Joined: r.Seq})
 		}

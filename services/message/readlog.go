@@ -69,7 +69,7 @@ func (s *Service) gap(ctx context.Context, r *millracev1.ReadLogRequest) ([]*mil
 	}
 	var deliveries []*millracev1.Delivery
 	size := 0
-	trimmed, err := s.tail.read(ctx, []events.Range{wanted}, func(r *logged) error {
+	trimmed, err := s.tail.read(ctx, []events.Range{wanted}, true, func(r *logged) error {
 		if _, repeat := handled[r.EventID]; repeat {
 			return nil
 		}
@@ -96,7 +96,7 @@ func (s *Service) gap(ctx context.Context, r *millracev1.ReadLogRequest) ([]*mil
 // lookBack visits the records up to the position that one behind it may repeat.
 func (s *Service) lookBack(ctx context.Context, from events.Position, visit func(*logged) error) error {
 	return pubsub.LookBack(from, func(r events.Range) error {
-		trimmed, err := s.tail.read(ctx, []events.Range{r}, visit)
+		trimmed, err := s.tail.read(ctx, []events.Range{r}, false, visit)
 		if err == nil && len(trimmed) > 0 {
 			return pubsub.ErrTrimmed
 		}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"millrace/events"
+	"millrace/infra/admission"
 	"millrace/infra/pubsub"
 	millracev1 "millrace/proto/millrace/v1"
 )
@@ -85,6 +86,10 @@ func New(d Deps) (*Service, error) {
 	if partitions == 0 {
 		return nil, fmt.Errorf("topic %s cannot be found", events.TopicMessages)
 	}
+	judge, err := admission.New(d.Store, topic)
+	if err != nil {
+		return nil, err
+	}
 	return &Service{
 		bus: d.Bus, store: d.Store, log: d.Log, tasks: t,
 		slots:      semaphore.NewWeighted(maxInFlight),
@@ -97,7 +102,7 @@ func New(d Deps) (*Service, error) {
 		committed: newShared(t, 0, endTimeout, func(ctx context.Context) (map[int32]int64, error) {
 			return topic.Committed(ctx, storageGroup)
 		}),
-		tail:    newTail(topic, partitions, t),
+		tail:    newTail(topic, partitions, judge, t),
 		members: members,
 		known:   known,
 	}, nil

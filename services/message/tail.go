@@ -3,10 +3,12 @@ package message
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
 	"millrace/events"
+	"millrace/infra/admission"
 	"millrace/infra/pubsub"
 	millracev1 "millrace/proto/millrace/v1"
 )
@@ -25,6 +27,7 @@ var errTooLong = errors.New("too many records to read")
 type tail struct {
 	topic      pubsub.Log
 	partitions int32
+	judge      *admission.Judge
 	tasks      *tasks
 
 	mu      sync.Mutex
@@ -37,6 +40,7 @@ type tail struct {
 
 // pull is what one caller wants. Its ranges stand by partition and shrink as they are read.
 type pull struct {
+	judged  bool // leave out what storage does not take
 	ranges  []events.Range
 	trimmed []int32
 	err     error
@@ -54,21 +58,21 @@ type logged struct {
 	encoded      *millracev1.Delivery
 }
 
-func newTail(topic pubsub.Log, partitions int32, t *tasks) *tail {
-	return &tail{topic: topic, partitions: partitions, tasks: t, gone: make([]int64, partitions)}
+func newTail(topic pubsub.Log, partitions int32, j *admission.Judge, t *tasks) *tail {
+	return &tail{topic: topic, partitions: partitions, judge: j, tasks: t, gone: make([]int64, partitions)}
 }
 
 // read visits the records in the ranges, at most one range a partition, ascending within each partition. Records that no
-// handler would take are left out. The visits come from another goroutine, one at a time, and end before read does; they
+// handler would take are left out, and so are, if judged, those that storage refuses or passes over. The visits come from another goroutine, one at a time, and end before read does; they
 // hold up everybody who reads, so they only filter. Partitions whose range has lost its beginning are answered as
 // trimmed. errTooLong and the error of visit are returned.
 func (t *tail) read(
-	ctx context.Context, ranges []events.Range, visit func(*logged) error,
+	ctx context.Context, ranges []events.Range, judged bool, visit func(*logged) error,
 ) (trimmed []int32, err error) {
 	if length(ranges) > maxTail {
 		return nil, errTooLong
 	}
-	p := &pull{ranges: make([]events.Range, t.partitions), done: make(chan struct{}), visit: visit}
+	p := &pull{judged: judged, ranges: make([]events.Range, t.partitions), done: make(chan struct{}), visit: visit}
 	for _, r := range ranges {
 		p.ranges[r.Partition] = r
 	}
@@ -142,26 +146,38 @@ func (t *tail) pull(ctx context.Context, ranges []events.Range, batch []*pull) e
 	ctx, cancel := context.WithTimeout(ctx, tailTimeout)
 	defer cancel()
 	var wanted []events.Range
+	tracks := make(map[int32]*admission.Track)
 	for _, r := range ranges {
 		if r.After < r.Through {
 			wanted = append(wanted, r)
+			tracks[r.Partition] = t.judge.Follow(events.Position{Partition: r.Partition, Seq: r.After})
 		}
 	}
 	if len(wanted) == 0 {
 		return nil
 	}
+	judged := slices.ContainsFunc(batch, func(p *pull) bool { return p.judged })
+	var takers []*pull
 	return t.topic.Read(ctx, wanted, func(raw pubsub.RawRecord) error {
-		var r *logged
+		takers = takers[:0]
 		for _, p := range batch {
-			if !p.wants(raw.Position) {
-				continue
+			if p.wants(raw.Position) {
+				takers = append(takers, p)
 			}
-			if r == nil {
-				if r = t.decode(raw); r == nil {
-					return nil
-				}
+		}
+		if len(takers) == 0 && !judged {
+			return nil
+		}
+		r := t.decode(raw)
+		if r == nil {
+			return nil
+		}
+		// A track has to see every record, also where nobody wants it.
+		admitted := !judged || tracks[raw.Partition].Admits(ctx, &r.Record)
+		for _, p := range takers {
+			if admitted || !p.judged {
+				p.give(r)
 			}
-			p.give(r)
 		}
 		return nil
 	})

@@ -33,7 +33,7 @@ func TestWhatIsAskedWhileTheLogIsReadIsReadTogetherNext(t *testing.T) {
 				want = append(want, seq)
 			}
 			ranges := []events.Range{{After: after, Through: through}}
-			trimmed, err := n.service.tail.read(t.Context(), ranges, func(r *logged) error {
+			trimmed, err := n.service.tail.read(t.Context(), ranges, true, func(r *logged) error {
 				got = append(got, r.Seq)
 				return nil
 			})
@@ -61,7 +61,7 @@ func TestReplayFromThePoisonQueueIsNoNewMessageToReaders(t *testing.T) {
 	replay.Metadata.Set(pubsub.ReplayHandlerHeader, "storage")
 	require.NoError(t, n.bus.Publisher().Publish(events.TopicMessages, replay))
 	var got []int64
-	_, err := n.service.tail.read(t.Context(), []events.Range{{Through: n.end(t)[0]}}, func(r *logged) error {
+	_, err := n.service.tail.read(t.Context(), []events.Range{{Through: n.end(t)[0]}}, true, func(r *logged) error {
 		got = append(got, r.Seq)
 		return nil
 	})
@@ -76,7 +76,7 @@ func TestOneReadingServesNoMoreThanItsBound(t *testing.T) {
 	var calls sync.WaitGroup
 	ask := func(after, through int64) {
 		calls.Go(func() {
-			_, _ = n.service.tail.read(ctx, []events.Range{{After: after, Through: through}}, func(*logged) error { return nil })
+			_, _ = n.service.tail.read(ctx, []events.Range{{After: after, Through: through}}, true, func(*logged) error { return nil })
 		})
 	}
 	ask(0, 1)
@@ -93,7 +93,7 @@ func TestOneReadingServesNoMoreThanItsBound(t *testing.T) {
 func TestTooLongATailIsNotRead(t *testing.T) {
 	n := newNode(t, memory.Config{})
 	ranges := []events.Range{{Partition: 0, Through: maxTail}, {Partition: 1, Through: 1}}
-	_, err := n.service.tail.read(t.Context(), ranges, func(*logged) error { return nil })
+	_, err := n.service.tail.read(t.Context(), ranges, true, func(*logged) error { return nil })
 	require.ErrorIs(t, err, errTooLong)
 	require.Zero(t, n.bus.reads.Load())
 }
@@ -104,7 +104,7 @@ func TestVisitsEndWhenTheCallerGivesUp(t *testing.T) {
 	visits := 0 // unguarded: the race detector sees a visit after read returned
 	done := make(chan error)
 	go func() {
-		_, err := n.service.tail.read(ctx, []events.Range{{Through: 10}}, func(*logged) error {
+		_, err := n.service.tail.read(ctx, []events.Range{{Through: 10}}, true, func(*logged) error {
 			visits++
 			return nil
 		})
@@ -115,7 +115,7 @@ func TestVisitsEndWhenTheCallerGivesUp(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, <-done, context.Canceled)
 	release()
-	_, err := n.service.tail.read(t.Context(), []events.Range{{Through: 10}}, func(*logged) error { return nil })
+	_, err := n.service.tail.read(t.Context(), []events.Range{{Through: 10}}, true, func(*logged) error { return nil })
 	require.NoError(t, err)
 	require.Equal(t, 1, visits)
 }
@@ -127,7 +127,7 @@ func TestErrorOfOneVisitorIsItsOwn(t *testing.T) {
 	for i := range 10 {
 		calls.Go(func() {
 			visits := 0
-			_, err := n.service.tail.read(t.Context(), []events.Range{{Through: 10}}, func(*logged) error {
+			_, err := n.service.tail.read(t.Context(), []events.Range{{Through: 10}}, true, func(*logged) error {
 				if visits++; i == 3 && visits == 5 {
 					return own
 				}
@@ -164,7 +164,7 @@ func TestTrimmedRangeOfOneCallerSpoilsNoOthers(t *testing.T) {
 		calls.Go(func() {
 			visits := map[int32]int64{}
 			ranges := []events.Range{{Partition: 0, Through: 20}, {Partition: 1, After: after, Through: 20}}
-			trimmed, err := n.service.tail.read(t.Context(), ranges, func(r *logged) error {
+			trimmed, err := n.service.tail.read(t.Context(), ranges, true, func(r *logged) error {
 				visits[r.Partition]++
 				return nil
 			})

@@ -142,7 +142,7 @@ func (s *Service) readLog(ctx context.Context, v *view) error {
 	if v.asOf == nil {
 		return nil
 	}
-	trimmed, err := s.tail.read(ctx, v.ahead(), v.visit)
+	trimmed, err := s.tail.read(ctx, v.ahead(), true, v.visit)
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,9 @@ func newRig(t testing.TB) *rig {
 	journal, err := audit.Open(audit.Config{Path: filepath.Join(t.TempDir(), "audit.log")})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, journal.Close()) })
-	saving, hub := storage.New(db, log), push.New(push.Options{}, log)
+	admission, err := newAdmission(db, bus)
+	require.NoError(t, err)
+	saving, hub := storage.New(db, log), push.New(push.Options{}, admission, log)
 	saving.Start()
 	t.Cleanup(func() { require.NoError(t, saving.Stop(context.WithoutCancel(t.Context()))) })
 	handlers := []events.Handler{saving.Handler(), hub.Handler(), journal.Handler()}

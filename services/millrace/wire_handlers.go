@@ -18,6 +18,7 @@ import (
 	"millrace/handlers"
 	"millrace/handlers/audit"
 	"millrace/handlers/push"
+	"millrace/infra/admission"
 	"millrace/infra/config"
 	"millrace/infra/poison"
 	"millrace/infra/pubsub"
@@ -64,7 +65,7 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 		})),
 	}
 	if runsPush(cfg) {
-		options = append(options, fx.Provide(asGRPCService(func(hub *push.Hub) grpcService {
+		options = append(options, fx.Provide(newAdmission, asGRPCService(func(hub *push.Hub) grpcService {
 			return grpcService{
 				register:   func(r grpc.ServiceRegistrar) { millracev1.RegisterPushServiceServer(r, hub) },
 				endStreams: hub.Stop,
@@ -72,6 +73,15 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 		})))
 	}
 	return fx.Module("handlers", options...), nil
+}
+
+// newAdmission has the push handler ask the store, and the log where that is behind.
+func newAdmission(db admission.Store, bus pubsub.Bus) (push.Admission, error) {
+	judge, err := admission.New(db, bus.Log(events.TopicMessages))
+	if err != nil {
+		return nil, err
+	}
+	return admission.NewTracks(judge), nil
 }
 
 // runsPush tells whether gateways attach to this process.

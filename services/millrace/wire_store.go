@@ -10,6 +10,7 @@ import (
 	"go.uber.org/fx"
 
 	"millrace/handlers/storage"
+	"millrace/infra/admission"
 	"millrace/infra/config"
 	"millrace/infra/store/mongo"
 	"millrace/infra/store/sqlite"
@@ -47,6 +48,8 @@ func dataStore() fx.Option {
 			lc.Append(fx.StopHook(db.Close))
 			return measureStore(metrics, db), nil
 		},
-		func(db storeBackend) (storage.Store, message.Store, topicEpochs) { return db, db, db },
+		func(db storeBackend) (storage.Store, message.Store, admission.Store, topicEpochs) {
+			return db, db, db, db
+		},
 	))
 }

@@ -58,9 +58,10 @@ func (b *batch) save(ctx context.Context) error {
 		name string
 		run  func(context.Context) error
 	}{
+		{"membership", b.saveMemberships},
+		{"senders", b.checkSenders},
 		{"messages", b.saveMessages},
 		{"conversations", b.createConversations},
-		{"membership", b.saveMemberships},
 		{"edits and recalls", b.saveChanges},
 		{"read marks", b.saveReadMarks},
 		{"heads", b.saveHeads},

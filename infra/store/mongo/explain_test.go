@@ -43,6 +43,7 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		"conversation":        db.conversationByName(name),
 		"conversations":       db.conversationsByName([]string{name, "g:1"}),
 		"participant":         db.participantOf(1, name),
+		"senders":             db.participantsByID(map[int64]bool{1: true}, map[string]bool{"a": true, "b": true}),
 		"user's":              db.participantsOf(1),
 		"members":             db.membersOf("g:1"),
 		"memberships of user": db.membershipsOf(1),

@@ -80,8 +80,8 @@ func everyKindOfRecord() []events.Record {
 	inGroup := events.Message{MessageID: "m", ClientMsgID: "c", Conversation: room, From: 1, GroupID: 5, Content: "hello", MessageType: 1}
 	records := []events.Record{first, second}
 	for _, e := range []events.Event{
-		{Type: events.MessageEdited, Conversation: chat, MessageID: first.Message.MessageID, By: 1, Content: "edited"},
-		{Type: events.MessageRecalled, Conversation: chat, MessageID: second.Message.MessageID, By: 1},
+		{Type: events.MessageEdited, Conversation: chat, MessageID: first.Message.MessageID, MessageSeq: first.Seq, By: 1, Content: "edited"},
+		{Type: events.MessageRecalled, Conversation: chat, MessageID: second.Message.MessageID, MessageSeq: second.Seq, By: 1},
 		{Type: events.MessageRead, Conversation: chat, User: 2, MessageSeq: 1},
 		{Type: events.GroupCreated, Conversation: room, GroupID: 5, User: 1, By: 1, Name: "five", Members: []int64{1, 2}},
 		{Type: events.NewMessage, Message: &inGroup},

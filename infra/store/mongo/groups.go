@@ -34,10 +34,13 @@ func (b *batch) saveMembership(ctx context.Context, i int, r *events.Record) (ef
 	if err != nil {
 		return false, fmt.Errorf("find group: %w", err)
 	}
+	if err := store.CheckMembership(r, group.Owner); err != nil {
+		return false, err
+	}
 	switch {
 	case r.Type == events.GroupCreated:
 		return b.createGroup(ctx, i, r, group)
-	case group.Created == 0 || group.Dissolved != 0 && group.Dissolved != r.Seq:
+	case group.Dissolved != 0 && group.Dissolved != r.Seq:
 		return false, nil
 	}
 	first, err := b.firstChanges(ctx, []int{i})
@@ -47,7 +50,7 @@ func (b *batch) saveMembership(ctx context.Context, i int, r *events.Record) (ef
 	if r.Type == events.GroupDissolved {
 		return true, b.dissolve(ctx, i, r)
 	}
-	effective, err = b.joinOrLeave(ctx, r)
+	effective, err = b.joinOrLeave(ctx, r, group.Open)
 	if err != nil || !effective {
 		return false, err
 	}
@@ -87,7 +90,7 @@ func (b *batch) createGroup(ctx context.Context, i int, r *events.Record, group 
 }
 
 // joinOrLeave reports whether the event has an effect: that it had it before counts too.
-func (b *batch) joinOrLeave(ctx context.Context, r *events.Record) (effective bool, err error) {
+func (b *batch) joinOrLeave(ctx context.Context, r *events.Record, open bool) (effective bool, err error) {
 	p, found, err := findOne[participant](ctx, b.participantOf(r.User, r.Conversation))
 	if err != nil {
 		return false, fmt.Errorf("find member: %w", err)
@@ -95,8 +98,12 @@ func (b *batch) joinOrLeave(ctx context.Context, r *events.Record) (effective bo
 	if p.Changed == r.Seq {
 		return true, nil
 	}
-	if p.Changed > r.Seq || (p.Joined != 0) == (r.Type == events.MemberJoined) {
+	stays := p.memberships()
+	if !store.Takes(r, stays) {
 		return false, nil
+	}
+	if err := store.CheckEntry(r, open, stays); err != nil {
+		return false, err
 	}
 	var model *driver.UpdateOneModel
 	switch {
@@ -243,10 +250,20 @@ func (db *DB) Stays(ctx context.Context, user, groupID int64) ([]store.Membershi
 		return nil, fmt.Errorf("stays of user %d in group %d: %w", user, groupID, err)
 	}
 	var stays []store.Membership
-	for _, s := range p.stays() {
-		stays = append(stays, store.Membership{GroupID: groupID, User: user, Joined: s.Joined, Left: s.Left, Removed: s.Removed})
+	for _, s := range p.memberships() {
+		s.GroupID, s.User = groupID, user
+		stays = append(stays, s)
 	}
 	return stays, nil
+}
+
+// memberships are the participant's stays as the rules take them.
+func (p *participant) memberships() []store.Membership {
+	var all []store.Membership
+	for _, s := range p.stays() {
+		all = append(all, store.Membership{Joined: s.Joined, Left: s.Left, Removed: s.Removed})
+	}
+	return all
 }
 
 // stays are the past ones and the current one, whose Left is 0.

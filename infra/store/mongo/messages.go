@@ -10,6 +10,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"millrace/events"
+	"millrace/infra/store"
 )
 
 // saveMessages inserts every message of the batch at once. Those that are refused because their id or position is taken are
@@ -74,6 +75,8 @@ func (b *batch) saveRepeats(ctx context.Context, records []int) error {
 		switch {
 		case !ok:
 			b.results[i] = unstorable("another message has the id or the position %s", r.Position)
+		case m.From != r.Message.From:
+			b.results[i] = store.CheckRepeat(r, m.original())
 		case m.Seq < r.Seq:
 		case m.Seq == r.Seq:
 			b.activate(r)
@@ -131,6 +134,8 @@ func (b *batch) move(ctx context.Context, r *events.Record) error {
 	return nil
 }
 
+func (m *message) original() *store.Original { return &store.Original{From: m.From, Seq: m.Seq} }
+
 // saveChanges applies edits and recalls of messages by their senders. A recall holds whatever comes, before or after it,
 // and of edits the latest; of an edit that is repeated the first counts. Each write has no effect where it is overtaken, so
 // their order is none.
@@ -154,10 +159,17 @@ func (b *batch) saveChanges(ctx context.Context) error {
 	for _, i := range records {
 		r := &b.records[i]
 		m, ok := known[messageKey{r.Conversation, r.MessageID}]
+		var original *store.Original
+		if ok {
+			original = m.original()
+		}
 		edit := r.Type == events.MessageEdited
+		if b.results[i] = store.CheckChange(r, original); b.results[i] != nil {
+			continue
+		}
 		key := messageKey{r.Conversation, r.EventID}
 		at, made := first[key]
-		if !ok || m.From != r.By || edit && m.Recalled || made && at < r.Seq {
+		if edit && m.Recalled || made && at < r.Seq {
 			continue
 		}
 		first[key] = r.Seq

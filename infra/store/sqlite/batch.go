@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"millrace/events"
+	"millrace/infra/store"
 )
 
 const (
@@ -28,6 +29,7 @@ func (db *DB) SaveBatch(ctx context.Context, records []events.Record) []error {
 		b := &batch{
 			conn: c, committed: db.conversations.Get,
 			found: make(map[string]int64), heads: make(map[int64]*head), positions: make(map[int32]int64),
+			members: make(map[member][]store.Membership),
 		}
 		created = b.found
 		for i := range records {
@@ -59,6 +61,7 @@ type batch struct {
 	found     map[string]int64 // conversations that were not known before; some may exist in this transaction alone
 	heads     map[int64]*head
 	positions map[int32]int64
+	members   map[member][]store.Membership
 }
 
 // head is what the batch adds to a conversation.

@@ -10,14 +10,13 @@ import (
 )
 
 const (
-	insertGroup   = `INSERT INTO groups (conversation_id, name, owner, open, dissolved_seq) VALUES (?, ?, ?, ?, 0) ON CONFLICT DO NOTHING`
-	findGroup     = `SELECT dissolved_seq FROM groups WHERE conversation_id = ?`
+	insertGroup   = `INSERT INTO groups (conversation_id, name, owner, open, dissolved_seq) VALUES (?, ?, ?, ?, 0)`
+	findGroup     = `SELECT owner, open, dissolved_seq FROM groups WHERE conversation_id = ?`
 	dissolveGroup = `UPDATE groups SET dissolved_seq = ?2 WHERE conversation_id = ?1`
 	insertStay    = `INSERT INTO stays (user, conversation_id, joined_seq, left_seq) VALUES (?, ?, ?, 0) ON CONFLICT DO NOTHING`
-	findStay      = `SELECT joined_seq, left_seq FROM stays
-		WHERE user = ? AND conversation_id = ? ORDER BY joined_seq DESC LIMIT 1`
-	endStay  = `UPDATE stays SET left_seq = ?4, removed = ?5 WHERE user = ?1 AND conversation_id = ?2 AND joined_seq = ?3`
-	endStays = `UPDATE stays SET left_seq = max(joined_seq, ?2), removed = 1 WHERE conversation_id = ?1 AND left_seq = 0`
+	findStays     = `SELECT joined_seq, left_seq, removed FROM stays WHERE user = ? AND conversation_id = ? ORDER BY joined_seq`
+	endStay       = `UPDATE stays SET left_seq = ?3, removed = ?4 WHERE user = ?1 AND conversation_id = ?2 AND left_seq = 0`
+	endStays      = `UPDATE stays SET left_seq = max(joined_seq, ?2), removed = 1 WHERE conversation_id = ?1 AND left_seq = 0`
 
 	groupByName = `SELECT g.name, g.owner, g.open, g.dissolved_seq > 0
 		FROM conversations c JOIN groups g ON g.conversation_id = c.id WHERE c.name = ?`
@@ -37,8 +36,14 @@ func (b *batch) saveGroup(ctx context.Context, r *events.Record) error {
 	if err != nil {
 		return err
 	}
-	inserted, err := b.change(ctx, insertGroup, conversation, r.Name, r.User, r.Join == events.JoinOpen)
-	if err != nil {
+	group, err := b.group(ctx, conversation)
+	if err == nil {
+		err = store.CheckMembership(r, group.owner)
+	}
+	if err != nil || group.owner != 0 {
+		return err
+	}
+	if err := b.exec(ctx, insertGroup, conversation, r.Name, r.User, r.Join == events.JoinOpen); err != nil {
 		return fmt.Errorf("insert group: %w", err)
 	}
 	if r.ClientMsgID != "" {
@@ -46,9 +51,6 @@ func (b *batch) saveGroup(ctx context.Context, r *events.Record) error {
 		if err := b.exec(ctx, insertGroupID, r.User, idValue(r.ClientMsgID), r.GroupID); err != nil {
 			return fmt.Errorf("insert group id: %w", err)
 		}
-	}
-	if inserted == 0 {
-		return nil
 	}
 	for _, member := range r.Members {
 		if err := b.join(ctx, member, conversation, r.Seq); err != nil {
@@ -62,16 +64,15 @@ func (b *batch) saveGroup(ctx context.Context, r *events.Record) error {
 // redelivery never reopens a stay.
 func (b *batch) saveMembership(ctx context.Context, r *events.Record) error {
 	conversation, err := b.conversation(ctx, r.Conversation)
-	if err != nil || conversation == 0 {
+	if err != nil {
 		return err
 	}
-	var dissolved, joined, left int64
-	found, err := b.get(ctx, findGroup, []any{conversation}, &dissolved)
-	if err != nil {
-		return fmt.Errorf("find group: %w", err)
+	group, err := b.group(ctx, conversation)
+	if err == nil {
+		err = store.CheckMembership(r, group.owner)
 	}
-	if !found || dissolved != 0 {
-		return nil
+	if err != nil || group.dissolved != 0 {
+		return err
 	}
 	if repeat, err := b.repeatsChange(ctx, r, conversation); err != nil || repeat {
 		return err
@@ -83,15 +84,15 @@ func (b *batch) saveMembership(ctx context.Context, r *events.Record) error {
 		return b.keepMembership(ctx, r, conversation)
 	}
 
-	if _, err := b.get(ctx, findStay, []any{r.User, conversation}, &joined, &left); err != nil {
-		return fmt.Errorf("find stay: %w", err)
+	stays, err := b.stays(ctx, r.User, conversation)
+	if err != nil || !store.Takes(r, stays) {
+		return err
 	}
-	member := joined != 0 && left == 0
-	if r.Seq <= max(joined, left) || member == (r.Type == events.MemberJoined) {
-		return nil
+	if err := store.CheckEntry(r, group.open, stays); err != nil {
+		return err
 	}
-	if member {
-		err = b.exec(ctx, endStay, r.User, conversation, joined, r.Seq, r.By != r.User)
+	if r.Type == events.MemberLeft {
+		err = b.exec(ctx, endStay, r.User, conversation, r.Seq, r.By != r.User)
 	} else {
 		err = b.join(ctx, r.User, conversation, r.Seq)
 	}
@@ -99,6 +100,64 @@ func (b *batch) saveMembership(ctx context.Context, r *events.Record) error {
 		return fmt.Errorf("change membership: %w", err)
 	}
 	return b.keepMembership(ctx, r, conversation)
+}
+
+// checkSender answers an error for a message to a group that its sender may not write to.
+func (b *batch) checkSender(ctx context.Context, r *events.Record) error {
+	conversation, err := b.conversation(ctx, r.Message.Conversation)
+	if err != nil {
+		return err
+	}
+	stays, err := b.stays(ctx, r.Message.From, conversation)
+	exists := len(stays) > 0
+	if err == nil && !exists {
+		var group groupRow
+		group, err = b.group(ctx, conversation)
+		exists = group.owner != 0
+	}
+	if err != nil {
+		return err
+	}
+	return store.CheckSender(r, exists, stays)
+}
+
+// groupRow is a group as it is stored; without an owner there is none.
+type groupRow struct {
+	owner     int64
+	open      bool
+	dissolved int64 // the position of its end
+}
+
+func (b *batch) group(ctx context.Context, conversation int64) (g groupRow, err error) {
+	if _, err := b.get(ctx, findGroup, []any{conversation}, &g.owner, &g.open, &g.dissolved); err != nil {
+		return g, fmt.Errorf("find group: %w", err)
+	}
+	return g, nil
+}
+
+// member is a user in the conversation of a group.
+type member struct{ user, conversation int64 }
+
+// stays answers all stays of the user in the group. It reads them once in a batch, since one user often sends much.
+func (b *batch) stays(ctx context.Context, user, conversation int64) ([]store.Membership, error) {
+	key := member{user, conversation}
+	if stays, ok := b.members[key]; ok {
+		return stays, nil
+	}
+	var stays []store.Membership
+	err := b.list(ctx, findStays, []any{user, conversation}, func(rows *sql.Rows) error {
+		var s store.Membership
+		if err := rows.Scan(&s.Joined, &s.Left, &s.Removed); err != nil {
+			return err
+		}
+		stays = append(stays, s)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find stays: %w", err)
+	}
+	b.members[key] = stays
+	return stays, nil
 }
 
 func (b *batch) join(ctx context.Context, user, conversation, seq int64) error {
@@ -122,6 +181,7 @@ func (b *batch) dissolve(ctx context.Context, conversation, seq int64) error {
 }
 
 func (b *batch) keepMembership(ctx context.Context, r *events.Record, conversation int64) error {
+	clear(b.members)
 	b.activate(conversation, r.Seq, r.Timestamp)
 	return b.keepChange(ctx, r, conversation, nil)
 }

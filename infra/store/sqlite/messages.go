@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"millrace/events"
+	"millrace/infra/store"
 )
 
 const (
@@ -37,6 +38,11 @@ func (b *batch) saveMessage(ctx context.Context, r *events.Record) error {
 	m := r.Message
 	if m == nil {
 		return unstorable("no message")
+	}
+	if m.GroupID != 0 {
+		if err := b.checkSender(ctx, r); err != nil {
+			return err
+		}
 	}
 	conversation, err := b.needConversation(ctx, m.Conversation, r.Partition)
 	if err != nil {
@@ -83,6 +89,13 @@ func (b *batch) saveRepeat(ctx context.Context, r *events.Record, conversation i
 	if itsConversation != conversation {
 		return unstorable("a message of another conversation has the id")
 	}
+	original := store.Original{Seq: seq}
+	if _, err := b.get(ctx, findSender, []any{conversation, seq}, &original.From, new(bool)); err != nil {
+		return fmt.Errorf("find message: %w", err)
+	}
+	if err := store.CheckRepeat(r, &original); err != nil {
+		return err
+	}
 	if seq <= r.Seq {
 		return nil
 	}
@@ -109,25 +122,17 @@ func (b *batch) saveRepeat(ctx context.Context, r *events.Record, conversation i
 // saveChange applies an edit or a recall of a message by its sender. A recall holds whatever comes, before or after it. Of
 // an edit that is repeated the first counts: what came between the two holds.
 func (b *batch) saveChange(ctx context.Context, r *events.Record) error {
-	conversation, err := b.conversation(ctx, r.Conversation)
-	if err != nil || conversation == 0 {
+	messageID := idValue(r.MessageID)
+	conversation, original, recalled, err := b.findOriginal(ctx, r, messageID)
+	if err != nil {
 		return err
 	}
-	var itsConversation, seq, sender int64
-	var recalled bool
-	messageID := idValue(r.MessageID)
-	found, err := b.get(ctx, findMessageID, []any{messageID}, &itsConversation, &seq)
-	if err != nil {
-		return fmt.Errorf("find message id: %w", err)
+	if err := store.CheckChange(r, original); err != nil {
+		return err
 	}
-	if !found || itsConversation != conversation {
-		return nil
-	}
-	if _, err := b.get(ctx, findSender, []any{conversation, seq}, &sender, &recalled); err != nil {
-		return fmt.Errorf("find message: %w", err)
-	}
+	seq := original.Seq
 	edit := r.Type == events.MessageEdited
-	if sender != r.By || edit && recalled {
+	if edit && recalled {
 		return nil
 	}
 	if repeat, err := b.repeatsChange(ctx, r, conversation); err != nil || repeat {
@@ -152,6 +157,29 @@ func (b *batch) repeatsChange(ctx context.Context, r *events.Record, conversatio
 		return false, fmt.Errorf("find change: %w", err)
 	}
 	return found && seq < r.Seq, nil
+}
+
+// findOriginal answers the message that the change is about, nil if its conversation has none of the id.
+func (b *batch) findOriginal(
+	ctx context.Context, r *events.Record, messageID any,
+) (conversation int64, original *store.Original, recalled bool, err error) {
+	conversation, err = b.conversation(ctx, r.Conversation)
+	if err != nil || conversation == 0 {
+		return conversation, nil, false, err
+	}
+	var itsConversation int64
+	m := &store.Original{}
+	found, err := b.get(ctx, findMessageID, []any{messageID}, &itsConversation, &m.Seq)
+	if err != nil {
+		return 0, nil, false, fmt.Errorf("find message id: %w", err)
+	}
+	if !found || itsConversation != conversation {
+		return conversation, nil, false, nil
+	}
+	if _, err := b.get(ctx, findSender, []any{conversation, m.Seq}, &m.From, &recalled); err != nil {
+		return 0, nil, false, fmt.Errorf("find message: %w", err)
+	}
+	return conversation, m, recalled, nil
 }
 
 // keepChange keeps the event for those who were away. An edit's content is in the message alone, so that a recall wipes it.

@@ -13,8 +13,8 @@ import (
 )
 
 func groupTests() []test {
-	theGroup := store.Group{ID: club, Name: "the group", Owner: alice}
-	gone := store.Group{ID: club, Name: "the group", Owner: alice, Dissolved: true}
+	theGroup := store.Group{ID: club, Name: "the group", Owner: alice, Open: true}
+	gone := store.Group{ID: club, Name: "the group", Owner: alice, Open: true, Dissolved: true}
 	creation := at(10, created(club, alice, bob))
 	var tests []test
 	for _, c := range []struct {
@@ -27,7 +27,7 @@ func groupTests() []test {
 		{"a new group has its members", nil, theGroup, nil, map[int64]int64{alice: 10, bob: 10}},
 		{
 			"a group is created once",
-			[]events.Record{at(11, created(club, carol, bob))},
+			[]events.Record{at(11, created(club, alice, carol))},
 			theGroup, nil,
 			map[int64]int64{alice: 10, bob: 10},
 		},
@@ -78,7 +78,7 @@ func groupTests() []test {
 		{
 			"a dissolved group stays as it is",
 			[]events.Record{
-				at(11, joined(club, carol)), at(30, dissolved(club, alice)), at(31, joined(club, carol)), at(32, left(club, alice)),
+				at(11, joined(club, carol)), at(30, dissolved(club, alice)), at(31, joined(club, carol)), at(32, left(club, carol)),
 				at(33, dissolved(club, alice)), at(34, created(club, alice, carol)),
 			},
 			gone,
@@ -117,7 +117,7 @@ func groupTests() []test {
 		}})
 	}
 	return append(tests, test{"an unknown group is not found", func(t *testing.T, s Store) {
-		save(t, s, at(11, joined(club, carol)), at(12, left(club, carol)), at(13, dissolved(club, carol)), at(14, inGroup(bob, team, "hello")))
+		save(t, s, at(10, created(3, alice)))
 		for _, id := range []int64{club, team} {
 			_, err := s.Group(t.Context(), id)
 			require.ErrorIs(t, err, store.ErrNotFound)
@@ -129,9 +129,7 @@ func groupTests() []test {
 		require.NoError(t, err)
 		require.Empty(t, got)
 	}}, test{"a group is open if it was created so", func(t *testing.T, s Store) {
-		open := created(club, alice)
-		open.Join = events.JoinOpen
-		save(t, s, at(10, open), at(11, created(team, alice)))
+		save(t, s, at(10, created(club, alice)), at(11, closed(created(team, alice))))
 		for id, want := range map[int64]bool{club: true, team: false} {
 			got, err := s.Group(t.Context(), id)
 			require.NoError(t, err)

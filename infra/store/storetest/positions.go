@@ -34,10 +34,10 @@ func positionTests() []test {
 		}},
 		{"records without an effect advance the position", func(t *testing.T, s Store) {
 			one := at(10, direct(alice, bob, "one"))
-			save(t, s, one, at(11, direct(alice, bob, "one")), at(12, edit(carol, one, "not hers")))
-			requireStored(t, s, map[int32]int64{one.Partition: 12})
-			save(t, s, at(13, events.Event{Type: "message_pinned", Conversation: aliceBob}))
+			save(t, s, one, at(11, direct(alice, bob, "one")), at(12, recall(alice, one)), at(13, edit(alice, one, "withdrawn")))
 			requireStored(t, s, map[int32]int64{one.Partition: 13})
+			save(t, s, at(14, events.Event{Type: "message_pinned", Conversation: aliceBob}))
+			requireStored(t, s, map[int32]int64{one.Partition: 14})
 		}},
 		{"the position is never ahead of the messages", positionNeverAhead},
 		{"an epoch rises with the topic's id", func(t *testing.T, s Store) {

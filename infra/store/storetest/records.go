@@ -85,10 +85,10 @@ func read(user int64, conversation string, seq int64) events.Event {
 	return events.Event{Type: events.MessageRead, Conversation: conversation, User: user, MessageSeq: seq}
 }
 
-// created is a group that its first member owns.
+// created is an open group that its first member owns.
 func created(group int64, members ...int64) events.Event {
 	e := membership(events.GroupCreated, group, members[0])
-	e.Name, e.Members = "the group", members
+	e.Name, e.Members, e.Join = "the group", members, events.JoinOpen
 	return e
 }
 
@@ -100,6 +100,18 @@ func dissolved(group, owner int64) events.Event {
 
 func membership(kind events.Type, group, user int64) events.Event {
 	return events.Event{Type: kind, Conversation: events.Group(group), GroupID: group, User: user, By: user}
+}
+
+// closed is the creation of a group as one that is not open.
+func closed(e events.Event) events.Event {
+	e.Join = ""
+	return e
+}
+
+// authorized is the group message as one whose producer has checked that the sender is a member.
+func authorized(e events.Event) events.Event {
+	e.Message.Authorized = true
+	return e
 }
 
 // stored is the record's message as history shows it.

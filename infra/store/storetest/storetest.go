@@ -64,6 +64,7 @@ func Run(t *testing.T, open func(*testing.T) Store) {
 		{"history", historyTests()},
 		{"changes", changeTests()},
 		{"groups", groupTests()},
+		{"rules", ruleTests()},
 		{"heads", headTests()},
 		{"missed", missedTests()},
 		{"positions", positionTests()},

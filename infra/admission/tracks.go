@@ -1,0 +1,41 @@
+package admission
+
+import (
+	"context"
+	"sync"
+
+	"millrace/events"
+)
+
+// Tracks follow all partitions that a handler reads.
+type Tracks struct {
+	judge *Judge
+
+	mu     sync.Mutex
+	tracks map[int32]*Track
+}
+
+// NewTracks follow nothing yet.
+func NewTracks(j *Judge) *Tracks { return &Tracks{judge: j, tracks: make(map[int32]*Track)} }
+
+// Claimed begins to follow a partition behind the position.
+func (t *Tracks) Claimed(after events.Position) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tracks[after.Partition] = t.judge.Follow(after)
+}
+
+// Released ends it.
+func (t *Tracks) Released(partition int32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.tracks, partition)
+}
+
+// Admits is [Track.Admits] for a record of a partition that is followed; of others it is true.
+func (t *Tracks) Admits(ctx context.Context, r *events.Record) bool {
+	t.mu.Lock()
+	track := t.tracks[r.Partition]
+	t.mu.Unlock()
+	return track == nil || track.Admits(ctx, r)
+}
