@@ -51,6 +51,7 @@ func DeliveryOf(r *Record) (*millracev1.Delivery, error) {
 			Content: m.Content, MessageType: m.MessageType, Timestamp: m.Timestamp, Recalled: m.Recalled,
 		}
 	case MessageEdited, MessageRecalled:
+		d.About = r.MessageSeq
 		push.Conversation, push.MessageID, push.Seq, push.Content = r.Conversation, r.MessageID, r.MessageSeq, r.Content
 	case MessageRead:
 		// Not resumable, so without a position.

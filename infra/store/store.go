@@ -28,6 +28,9 @@ type Page struct {
 	// Newest takes the highest seqs within the bounds, otherwise the lowest. The answer ascends either way.
 	Newest bool
 	Limit  int
+	// AsOf shows messages as they stood at that position: without what was edited or recalled after it. 0: as they are now.
+	// Messages of the Reader itself are always as they are now.
+	AsOf, Reader int64
 }
 
 // Head is a conversation in a user's list.

@@ -144,6 +144,19 @@ func TestAJoinedGroupIsReadFromTheLogUntilTheNodeKnowsOfIt(t *testing.T) {
 	b.wants("join", "g:7", "g:7", "g:7")
 }
 
+func TestNothingIsPushedAboutAMessageFromBeforeTheStay(t *testing.T) {
+	b := newBench(t, "u:2", "join", "g:7", "g:7", "g:7")
+	b.push(1, 2, 1, "u:1")
+	b.request()
+	b.acknowledged(b.stream, &millracev1.InterestAck{Number: 2, Handled: map[int32]int64{0: 2}})
+	b.log.deliveries[2].Push, b.log.deliveries[2].About = []byte("edit of what was said before"), 1
+	b.log.deliveries[3].Push = []byte("said")
+	b.log.deliveries[4].Push, b.log.deliveries[4].About = []byte("edit"), 4
+	b.push(2, 5, 2, "g:7")
+	b.letRead(1)
+	b.wants("join", "said", "edit")
+}
+
 // While the joining is being read from the log, a span from after it is held that was made before the node knew of the
 // group. It must not be trusted, whether its stream lives or has broken meanwhile.
 func TestAHeldSpanThatIsOlderThanAJoinedGroupIsNotTrusted(t *testing.T) {

@@ -60,6 +60,11 @@ type stay struct {
 	partition int32 // of the group, if a delivery told of the joining
 }
 
+// sees reports whether the delivery, and the message that it is about, lie behind the joining.
+func (s stay) sees(d *millracev1.Delivery) bool {
+	return d.GetSeq() > s.joined && (d.GetAbout() == 0 || d.GetAbout() > s.joined)
+}
+
 type buffered struct {
 	events.Position
 	push  []byte
@@ -144,7 +149,7 @@ func (h *hub) deliver(partition int32, d *millracev1.Delivery) {
 			continue
 		}
 		for sub := range c.subs {
-			if sub.last == h.deliveries || c.group != 0 && d.GetSeq() <= sub.groups[c.group].joined {
+			if sub.last == h.deliveries || c.group != 0 && !sub.groups[c.group].sees(d) {
 				continue
 			}
 			sub.last = h.deliveries

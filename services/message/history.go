@@ -28,7 +28,7 @@ func (s *Service) history(ctx context.Context, r *millracev1.HistoryRequest) (*m
 	if err != nil {
 		return nil, err
 	}
-	messages, more, err := s.pages(ctx, r.GetConversation(), page, visible)
+	messages, more, err := s.pages(ctx, r.GetUser(), r.GetConversation(), page, visible)
 	if err != nil {
 		return nil, err
 	}
@@ -128,9 +128,9 @@ func (s *Service) visible(ctx context.Context, user int64, conversation string) 
 	return parts, nil
 }
 
-// pages reads one page across the visible parts. Once it is full one more message is looked for, to know if there is more.
+// pages reads one page across the visible parts, each as it stood when the user left. Once it is full one more message is looked for, to know if there is more.
 func (s *Service) pages(
-	ctx context.Context, conversation string, page store.Page, visible []interval,
+	ctx context.Context, user int64, conversation string, page store.Page, visible []interval,
 ) ([]store.StoredMessage, bool, error) {
 	if page.Newest {
 		slices.Reverse(visible)
@@ -143,6 +143,9 @@ func (s *Service) pages(
 	for _, part := range visible {
 		within := page
 		within.After, within.Before = max(page.After, part.after), min(before, part.through+1)
+		if part.through != events.MaxID {
+			within.AsOf, within.Reader = part.through, user
+		}
 		if within.After+1 >= within.Before {
 			continue
 		}

@@ -146,7 +146,8 @@ func (w *written) sees(user int64, r *events.Record) bool {
 		return err == nil && conversation.Has(user)
 	}
 	return slices.ContainsFunc(w.stays[conversation.GroupID], func(stay store.Membership) bool {
-		return stay.User == user && stay.Joined <= r.Seq && (stay.Left == 0 || r.Seq <= stay.Left)
+		return stay.User == user && stay.Joined <= r.Seq && (stay.Left == 0 || r.Seq <= stay.Left) &&
+			(r.MessageID == "" || r.MessageSeq > stay.Joined)
 	})
 }
 

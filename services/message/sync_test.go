@@ -22,6 +22,7 @@ type synced struct {
 	got    map[int32][]int64 // positions delivered, by partition, in their order
 	groups map[int64]int64
 	known  bool
+	texts  []string // of what was delivered
 }
 
 func (n *node) sync(t testing.TB, r *millracev1.SyncRequest) synced {
@@ -54,6 +55,7 @@ func (n *node) sync(t testing.TB, r *millracev1.SyncRequest) synced {
 			for _, d := range span.GetDeliveries() {
 				require.True(t, span.GetAfter() < d.GetSeq() && d.GetSeq() <= span.GetThrough())
 				s.got[p] = append(s.got[p], d.GetSeq())
+				s.texts = append(s.texts, string(d.GetPush()))
 			}
 		}
 	}
@@ -126,6 +128,31 @@ func TestSyncGivesWhatWasMissedWhereverItStands(t *testing.T) {
 			require.Equal(t, cursor, s.GetCursor())
 			require.Equal(t, n.end(t), s.GetEnd())
 			require.Equal(t, map[int32][]int64{events.Partition(c, 4): seqs(missed)}, s.got)
+		})
+	}
+}
+
+// Where each part of what happened stands, in the store or in the log alone, must make no difference.
+func TestSyncTellsNothingOfMessagesFromOutsideTheStay(t *testing.T) {
+	for stored := range 11 {
+		t.Run(fmt.Sprint(stored, " stored"), func(t *testing.T) {
+			n := newNode(t, memory.Config{Partitions: 1})
+			at := n.publish(t, change(events.GroupCreated, 7, 1, 0, 1), saidIn(7, 1, "a"), saidIn(7, 1, "b"))
+			cursor := map[int32]int64{0: at[2].Seq}
+			joined := n.publish(t, change(events.MemberJoined, 7, 2, 0))
+			n.publish(t, edited(7, 1, "a", at[1], "a secret"), withdrawn(7, 1, "b", at[2]))
+			seen := n.publish(t, saidIn(7, 1, "c"))
+			changed := n.publish(t, edited(7, 1, "c", seen[0], "C"))
+			left := n.publish(t, change(events.MemberLeft, 7, 2, 0))
+			n.publish(t, edited(7, 1, "c", seen[0], "a secret"))
+			if stored > 0 {
+				n.keep(t, 0, int64(stored))
+			}
+			s := n.resume(t, 2, cursor)
+			require.True(t, s.GetRecovered())
+			require.Equal(t, []int64{joined[0].Seq, seen[0].Seq, changed[0].Seq, left[0].Seq}, s.got[0])
+			require.NotContains(t, strings.Join(s.texts, "\n"), "secret")
+			require.Contains(t, s.texts[2], `"content":"C"`)
 		})
 	}
 }

@@ -249,7 +249,8 @@ func (v *view) concerns(r *logged) bool {
 		return r.conversation.Has(v.user)
 	}
 	joined, member := v.groups[r.conversation.GroupID]
-	return member && joined < r.Seq || joins(&r.Event, v.user) || r.Type == events.MemberLeft && r.User == v.user
+	// Nothing about a message from before the stay.
+	return member && joined < r.Seq && (r.MessageSeq == 0 || r.MessageSeq > joined) || joins(&r.Event, v.user) || r.Type == events.MemberLeft && r.User == v.user
 }
 
 // resolve finds out which surprises hide something. Mostly a stay ended that was another user's, or had ended before. But

@@ -30,7 +30,8 @@ func TestQueriesSearchIndexes(t *testing.T) {
 	}
 	name := records[0].Message.Conversation
 	windows := []window{
-		{name, events.Range{After: 1, Through: math.MaxInt64}}, {records[1].Message.Conversation, events.Range{Through: 5}},
+		{conversation: name, Range: events.Range{After: 1, Through: math.MaxInt64}},
+		{conversation: records[1].Message.Conversation, Range: events.Range{Through: 5}},
 	}
 	one := map[string]bool{name: true}
 	for what, q := range map[string]query{
@@ -47,6 +48,8 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		"user's":              db.participantsOf(1),
 		"members":             db.membersOf("g:1"),
 		"memberships of user": db.membershipsOf(1),
+		"versions":            db.versionsOf(name, []string{"a", "b"}, 7),
+		"who left":            db.leftAfter("g:1", 5),
 		"group id":            db.groupIDOf("1 c"),
 	} {
 		t.Run(what, func(t *testing.T) {

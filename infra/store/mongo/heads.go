@@ -83,17 +83,17 @@ func (db *DB) head(ctx context.Context, p *participant) (store.Head, error) {
 	h := store.Head{Conversation: p.Conversation, ReadSeq: p.ReadSeq}
 	pages := []store.Page{{After: p.Joined}}
 	for i := len(p.Past) - 1; i >= 0; i-- {
-		pages = append(pages, store.Page{After: p.Past[i].Joined, Before: p.Past[i].Left + 1})
+		left := p.Past[i].Left
+		pages = append(pages, store.Page{After: p.Past[i].Joined, Before: left + 1, AsOf: left, Reader: p.User})
 	}
 	for _, page := range pages {
-		page.Newest = true
-		last, found, err := findOne[message](ctx, db.page(p.Conversation, page))
+		page.Newest, page.Limit = true, 1
+		last, _, err := db.History(ctx, p.Conversation, page)
 		if err != nil {
-			return h, fmt.Errorf("%s: %w", p.Conversation, err)
+			return h, err
 		}
-		if found {
-			stored := last.stored()
-			h.Last = &stored
+		if len(last) != 0 {
+			h.Last = &last[0]
 			break
 		}
 	}

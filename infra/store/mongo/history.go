@@ -45,6 +45,11 @@ func (db *DB) History(ctx context.Context, conversation string, page store.Page)
 	if err != nil {
 		return nil, false, fmt.Errorf("history of %s: %w", conversation, err)
 	}
+	if page.AsOf != 0 {
+		if err := db.asOf(ctx, conversation, found, page.AsOf, page.Reader); err != nil {
+			return nil, false, err
+		}
+	}
 	more := len(found) > limit
 	if more {
 		found = found[:limit]

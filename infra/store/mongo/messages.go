@@ -156,6 +156,7 @@ func (b *batch) saveChanges(ctx context.Context) error {
 	}
 	var models []driver.WriteModel
 	var effective []int
+	var before versions
 	for _, i := range records {
 		r := &b.records[i]
 		m, ok := known[messageKey{r.Conversation, r.MessageID}]
@@ -174,6 +175,10 @@ func (b *batch) saveChanges(ctx context.Context) error {
 		}
 		first[key] = r.Seq
 		effective = append(effective, i)
+		if err := b.changeVersions(ctx, &before, &m, r); err != nil {
+			return err
+		}
+		known[messageKey{r.Conversation, r.MessageID}] = m
 		there := doc(field("_id", m.ID), field("conversation", m.Conversation))
 		if edit {
 			newest := append(there, field("recalled", doc(field("$ne", true))),
@@ -184,7 +189,13 @@ func (b *batch) saveChanges(ctx context.Context) error {
 			models = append(models, update(there, set(field("content", ""), field("recalled", true))))
 		}
 	}
+	if err := b.keepVersions(ctx, &before); err != nil {
+		return err
+	}
 	if err := b.write(ctx, b.messages, models); err != nil {
+		return err
+	}
+	if err := b.wipeVersions(ctx, &before); err != nil {
 		return err
 	}
 	return b.keepChanges(ctx, effective)

@@ -17,10 +17,11 @@ import (
 // windowsAtOnce bounds how many ranges one query asks for.
 const windowsAtOnce = 100
 
-// Missed answers the events in the ranges that concern the user, ascending within each partition: all of its direct
-// conversations, and of a group those from its joining to its leaving, both included. Read marks are not among them. A
-// message that was recalled since comes recalled and without content, an edited one as it is now. Where there are more
-// than limit it answers limit of them, no matter which.
+// Missed returns the events in the ranges that concern the user, ascending within each partition: all of its direct
+// conversations, and of a group those from its joining to its leaving, both included, without what happened to messages from
+// before that. Read marks are not among them. Messages, and their edits, come as the messages are now or, of a stay that has
+// ended, as they stood at its end; a recalled one comes without content. Where there are more than limit it returns limit of
+// them, no matter which.
 func (db *DB) Missed(ctx context.Context, user int64, ranges []events.Range, limit int) ([]events.Record, error) {
 	if limit <= 0 {
 		return nil, nil
@@ -31,11 +32,11 @@ func (db *DB) Missed(ctx context.Context, user int64, ranges []events.Range, lim
 	}
 	var records []events.Record
 	for some := range slices.Chunk(windows, windowsAtOnce) {
-		for _, read := range []func(context.Context, []window, int) ([]events.Record, error){db.messagesWithin, db.changesWithin} {
+		for _, read := range []func(context.Context, int64, []window, int) ([]events.Record, error){db.messagesWithin, db.changesWithin} {
 			if len(records) >= limit {
 				break
 			}
-			found, err := read(ctx, some, limit-len(records))
+			found, err := read(ctx, user, some, limit-len(records))
 			if err != nil {
 				return nil, fmt.Errorf("missed by user %d: %w", user, err)
 			}
@@ -48,10 +49,16 @@ func (db *DB) Missed(ctx context.Context, user int64, ranges []events.Range, lim
 	return records, nil
 }
 
-// window is a part of a conversation's positions.
+// window is a part of a conversation's positions that the user may see.
 type window struct {
 	conversation string
 	events.Range
+	joined int64 // nothing is told of messages up to here
+	left   int64 // messages are shown as they stood here; 0: as they are now
+}
+
+func (w *window) has(conversation string, seq int64) bool {
+	return w.conversation == conversation && w.After < seq && seq <= w.Through
 }
 
 // changedWithin answers the parts of the user's conversations in which something may have happened within the ranges.
@@ -85,9 +92,7 @@ func (db *DB) changedWithin(ctx context.Context, user int64, ranges []events.Ran
 			if c.LastSeq <= r.After {
 				continue
 			}
-			for _, stayed := range byName[c.Name].within(r) {
-				windows = append(windows, window{c.Name, stayed})
-			}
+			windows = append(windows, byName[c.Name].within(c.Name, r)...)
 		}
 	}
 	return windows, nil
@@ -97,19 +102,20 @@ func (db *DB) conversationsByName(names []string) query {
 	return query{of: db.conversations, filter: doc(field("_id", doc(field("$in", names))))}
 }
 
-// within answers the parts of the range in which the user was a member; of a direct conversation it is all.
-func (p *participant) within(r events.Range) []events.Range {
+// within returns the parts of the range in which the user was a member; of a direct conversation it is all.
+func (p *participant) within(conversation string, r events.Range) []window {
 	if p.Changed == 0 {
-		return []events.Range{r}
+		return []window{{conversation: conversation, Range: r}}
 	}
-	var parts []events.Range
+	var parts []window
 	for _, s := range p.stays() {
+		through := s.Left
 		if s.Left == 0 {
-			s.Left = math.MaxInt64
+			through = math.MaxInt64
 		}
-		part := events.Range{Partition: r.Partition, After: max(r.After, s.Joined-1), Through: min(r.Through, s.Left)}
+		part := events.Range{Partition: r.Partition, After: max(r.After, s.Joined-1), Through: min(r.Through, through)}
 		if part.After < part.Through {
-			parts = append(parts, part)
+			parts = append(parts, window{conversation, part, s.Joined, s.Left})
 		}
 	}
 	return parts
@@ -125,36 +131,59 @@ func anyOf(c *driver.Collection, windows []window, limit int) query {
 	return query{of: c, filter: doc(field("$or", ranges)), limit: limit}
 }
 
-func (db *DB) messagesWithin(ctx context.Context, windows []window, limit int) ([]events.Record, error) {
+func (db *DB) messagesWithin(ctx context.Context, user int64, windows []window, limit int) ([]events.Record, error) {
 	found, err := find[message](ctx, anyOf(db.messages, windows, limit))
 	if err != nil {
 		return nil, err
 	}
-	partitions := make(map[string]int32, len(windows))
+	var records []events.Record
 	for _, w := range windows {
-		partitions[w.conversation] = w.Partition
-	}
-	records := make([]events.Record, len(found))
-	for i := range found {
-		m := found[i].stored()
-		records[i] = events.Record{
-			Event:    events.Event{Type: events.NewMessage, Message: &m.Message, EventID: m.MessageID, Timestamp: m.Timestamp},
-			Position: events.Position{Partition: partitions[m.Conversation], Seq: m.Seq},
+		var mine []message
+		for _, m := range found {
+			if w.has(m.Conversation, m.Seq) {
+				mine = append(mine, m)
+			}
+		}
+		if err := db.atEndOf(ctx, w, user, mine); err != nil {
+			return nil, err
+		}
+		for i := range mine {
+			m := mine[i].stored()
+			records = append(records, events.Record{
+				Event:    events.Event{Type: events.NewMessage, Message: &m.Message, EventID: m.MessageID, Timestamp: m.Timestamp},
+				Position: events.Position{Partition: w.Partition, Seq: m.Seq},
+			})
 		}
 	}
 	return records, nil
 }
 
-// changesWithin leaves out edits of recalled messages, and asks for more in their place.
-func (db *DB) changesWithin(ctx context.Context, windows []window, limit int) ([]events.Record, error) {
+// atEndOf makes of the messages what they were when the window's stay ended, if it did.
+func (db *DB) atEndOf(ctx context.Context, w window, user int64, messages []message) error {
+	if w.left == 0 {
+		return nil
+	}
+	return db.asOf(ctx, w.conversation, messages, w.left, user)
+}
+
+// changesWithin leaves out changes that the user is not told of, and asks for more in their place.
+func (db *DB) changesWithin(ctx context.Context, user int64, windows []window, limit int) ([]events.Record, error) {
 	for asked := limit; ; asked *= 2 {
 		found, err := find[change](ctx, anyOf(db.changes, windows, asked))
 		if err != nil {
 			return nil, err
 		}
-		records, err := db.asTheyAreNow(ctx, found)
+		messages, err := db.messagesOf(ctx, found)
 		if err != nil {
 			return nil, err
+		}
+		var records []events.Record
+		for _, w := range windows {
+			told, err := db.told(ctx, user, w, found, messages)
+			if err != nil {
+				return nil, err
+			}
+			records = append(records, told...)
 		}
 		if len(found) < asked || len(records) >= limit {
 			return records[:min(len(records), limit)], nil
@@ -162,32 +191,47 @@ func (db *DB) changesWithin(ctx context.Context, windows []window, limit int) ([
 	}
 }
 
-// asTheyAreNow shows an edit with the message as it is now, or not at all once that was recalled.
-func (db *DB) asTheyAreNow(ctx context.Context, changes []change) ([]events.Record, error) {
+// messagesOf returns the messages that the changes are about.
+func (db *DB) messagesOf(ctx context.Context, changes []change) ([]message, error) {
 	conversations, ids := make(map[string]bool), make(map[string]bool)
 	for _, c := range changes {
 		if c.MessageID != "" {
 			conversations[c.Conversation], ids[c.MessageID] = true, true
 		}
 	}
-	messages := make(map[messageKey]message, len(ids))
-	if len(ids) > 0 {
-		found, err := find[message](ctx, db.messagesByID(conversations, ids))
-		if err != nil {
-			return nil, err
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	return find[message](ctx, db.messagesByID(conversations, ids))
+}
+
+// told returns the changes in the window as the user is told of them: an edit with the message as it stood in the end, or not
+// at all if that was recalled, and nothing about a message from before the stay.
+func (db *DB) told(ctx context.Context, user int64, w window, changes []change, messages []message) ([]events.Record, error) {
+	var mine []message
+	for _, m := range messages {
+		if m.Conversation == w.conversation && m.Seq > w.joined {
+			mine = append(mine, m)
 		}
-		for _, m := range found {
-			messages[messageKey{m.Conversation, m.ID}] = m
-		}
+	}
+	if err := db.atEndOf(ctx, w, user, mine); err != nil {
+		return nil, err
+	}
+	byID := make(map[string]message, len(mine))
+	for _, m := range mine {
+		byID[m.ID] = m
 	}
 	var records []events.Record
 	for _, c := range changes {
+		m, known := byID[c.MessageID]
+		if !w.has(c.Conversation, c.Seq) || c.MessageID != "" && !known {
+			continue
+		}
 		r := events.Record{Position: events.Position{Partition: c.Partition, Seq: c.Seq}}
 		if err := json.Unmarshal([]byte(c.Event), &r.Event); err != nil {
 			return nil, fmt.Errorf("change at %s: %w", r.Position, err)
 		}
-		m, ok := messages[messageKey{c.Conversation, c.MessageID}]
-		if r.Type == events.MessageEdited && (!ok || m.Recalled) {
+		if r.Type == events.MessageEdited && m.Recalled {
 			continue
 		}
 		r.Content, r.MessageSeq = m.Content, m.Seq

@@ -46,6 +46,7 @@ type DB struct {
 	positions     *driver.Collection
 	topics        *driver.Collection
 	groupIDs      *driver.Collection
+	versions      *driver.Collection
 
 	// known are conversations that have their document and, direct ones, those of their two users.
 	known *lru.Cache[string, struct{}]
@@ -94,6 +95,7 @@ func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB,
 		positions:     database.Collection("positions"),
 		topics:        database.Collection("topics"),
 		groupIDs:      database.Collection("group_ids"),
+		versions:      database.Collection("versions"),
 		known:         known,
 	}
 	db.close = sync.OnceValue(func() error {

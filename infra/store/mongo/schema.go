@@ -36,6 +36,18 @@ type change struct {
 	Event        string `bson:"event"`                // as JSON, without content
 }
 
+// version is a document of versions: how a message of a group was between two positions, before it was edited or recalled,
+// for those who left meanwhile.
+type version struct {
+	ID           string `bson:"_id"`
+	Conversation string `bson:"conversation"`
+	MessageID    string `bson:"message_id"`
+	Since        int64  `bson:"since"` // of the edit that made it so; 0: it was sent so
+	Until        int64  `bson:"until"` // of the edit or recall that ended it
+	EditedAt     int64  `bson:"edited_at"`
+	Content      string `bson:"content"`
+}
+
 // conversation is a document of conversations, a group's too.
 type conversation struct {
 	Name      string `bson:"_id"`
@@ -92,6 +104,7 @@ func (db *DB) createIndexes(ctx context.Context) error {
 		{db.messages, place, true},
 		{db.changes, place, true},
 		{db.changes, bson.D{{Key: "conversation", Value: 1}, {Key: "event_id", Value: 1}}, false},
+		{db.versions, bson.D{{Key: "conversation", Value: 1}, {Key: "message_id", Value: 1}, {Key: "until", Value: 1}}, false},
 		{db.participants, bson.D{{Key: "user", Value: 1}, {Key: "joined", Value: 1}}, false},
 		{db.participants, bson.D{{Key: "conversation", Value: 1}, {Key: "joined", Value: 1}}, false},
 	} {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 
+	"millrace/events"
 	"millrace/infra/store"
 )
 
@@ -20,11 +22,8 @@ const (
 		LEFT JOIN stays s ON s.user = u.user AND s.conversation_id = u.conversation_id AND s.left_seq = 0
 		WHERE u.user = ? AND c.last_seq > 0 AND (s.joined_seq IS NOT NULL OR c.name GLOB 'u:*')
 		ORDER BY c.active_at DESC, c.last_seq DESC LIMIT ?`
-	lastMessage = `SELECT ` + messageColumns + ` FROM messages m WHERE m.conversation_id = ? AND m.seq > ?
-		ORDER BY m.seq DESC LIMIT 1`
-	lastMessageOfPastStays = `SELECT ` + messageColumns + ` FROM stays s JOIN messages m ON m.conversation_id = s.conversation_id
-			AND m.seq > s.joined_seq AND m.seq <= s.left_seq
-		WHERE s.user = ? AND s.conversation_id = ? AND s.left_seq > 0 ORDER BY s.joined_seq DESC, m.seq DESC LIMIT 1`
+	lastMessage = `SELECT ` + messageColumns + ` FROM messages m` + versionThen + `
+		WHERE m.conversation_id = ?3 AND m.seq > ?4 AND m.seq <= ?5 ORDER BY m.seq DESC LIMIT 1`
 	countUnread = `SELECT count(*) FROM (SELECT sender, recalled FROM messages
 			WHERE conversation_id = ? AND seq > ? ORDER BY seq DESC LIMIT ?)
 		WHERE sender <> ? AND NOT recalled`
@@ -77,15 +76,21 @@ func (c *conn) candidates(ctx context.Context, user int64, limit int) ([]userHea
 
 // complete adds the last message that the user may see and the number of those it has not read.
 func (c *conn) complete(ctx context.Context, user int64, h *userHead) error {
-	last, err := c.messages(ctx, h.Conversation, lastMessage, h.conversation, h.joined)
-	if err == nil && len(last) == 0 && h.joined != 0 {
-		last, err = c.messages(ctx, h.Conversation, lastMessageOfPastStays, user, h.conversation)
-	}
+	windows, err := c.stayed(ctx, user, window{
+		conversation: h.conversation, name: h.Conversation, Range: events.Range{Through: now}, asOf: now,
+	})
 	if err != nil {
 		return err
 	}
-	if len(last) != 0 {
-		h.Last = &last[0]
+	for _, w := range slices.Backward(windows) {
+		last, err := c.messages(ctx, w.name, lastMessage, w.asOf, user, w.conversation, w.joined, w.Through)
+		if err != nil {
+			return err
+		}
+		if len(last) != 0 {
+			h.Last = &last[0]
+			break
+		}
 	}
 	_, err = c.get(ctx, countUnread, []any{h.conversation, max(h.ReadSeq, h.joined), countedMessages, user}, &h.Unread)
 	h.Unread = min(h.Unread, maxUnread)

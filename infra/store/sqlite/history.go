@@ -12,19 +12,25 @@ import (
 )
 
 const (
-	messageColumns = `m.seq, m.id, m.client_id, m.sender, m.type, m.sent_at, m.recalled, m.edited_at, m.content`
+	// now is later than every position.
+	now = math.MaxInt64
 
-	pageOf = `SELECT ` + messageColumns + ` FROM messages m
-		WHERE m.conversation_id = (SELECT id FROM conversations WHERE name = ?) AND m.seq > ? AND m.seq < ?
+	// Every query for messages shows them as they stood at the position ?1, those of the user ?2 as they are now.
+	messageColumns = `m.seq, m.id, m.client_id, m.sender, m.type, m.sent_at, iif(v.message_id IS NULL, m.recalled, 0),
+		ifnull(v.edited_at, m.edited_at), ifnull(v.content, m.content)`
+	versionThen = ` LEFT JOIN versions v ON v.message_id = m.id AND v.since_seq <= ?1 AND v.until_seq > ?1 AND m.sender <> ?2 `
+
+	pageOf = `SELECT ` + messageColumns + ` FROM messages m` + versionThen + `
+		WHERE m.conversation_id = (SELECT id FROM conversations WHERE name = ?3) AND m.seq > ?4 AND m.seq < ?5
 		ORDER BY m.seq `
-	oldestPage  = pageOf + `LIMIT ?`
-	newestPage  = pageOf + `DESC LIMIT ?`
+	oldestPage  = pageOf + `LIMIT ?6`
+	newestPage  = pageOf + `DESC LIMIT ?6`
 	messageByID = `SELECT ` + messageColumns + ` FROM message_ids i
-		JOIN messages m ON m.conversation_id = i.conversation_id AND m.seq = i.seq
-		WHERE i.id = ?2 AND i.conversation_id = (SELECT id FROM conversations WHERE name = ?1)`
+		JOIN messages m ON m.conversation_id = i.conversation_id AND m.seq = i.seq` + versionThen + `
+		WHERE i.id = ?4 AND i.conversation_id = (SELECT id FROM conversations WHERE name = ?3)`
 )
 
-// History answers a page of the conversation in ascending seq, and whether there is more within the page's bounds in the
+// History returns a page of the conversation in ascending seq, and whether there is more within the page's bounds in the
 // direction asked for. A conversation that does not exist is empty.
 func (db *DB) History(ctx context.Context, conversation string, page store.Page) ([]store.StoredMessage, bool, error) {
 	query, before, limit := oldestPage, page.Before, max(page.Limit, 0)
@@ -34,9 +40,13 @@ func (db *DB) History(ctx context.Context, conversation string, page store.Page)
 	if before == 0 {
 		before = math.MaxInt64
 	}
+	asOf := page.AsOf
+	if asOf == 0 {
+		asOf = now
+	}
 	var messages []store.StoredMessage
 	err := db.readers.within(ctx, func(ctx context.Context, c *conn) (err error) {
-		messages, err = c.messages(ctx, conversation, query, conversation, page.After, before, limit+1)
+		messages, err = c.messages(ctx, conversation, query, asOf, page.Reader, conversation, page.After, before, limit+1)
 		return err
 	})
 	if err != nil {
@@ -56,7 +66,7 @@ func (db *DB) History(ctx context.Context, conversation string, page store.Page)
 func (db *DB) Message(ctx context.Context, conversation, messageID string) (store.StoredMessage, error) {
 	var messages []store.StoredMessage
 	err := db.readers.within(ctx, func(ctx context.Context, c *conn) (err error) {
-		messages, err = c.messages(ctx, conversation, messageByID, conversation, idValue(messageID))
+		messages, err = c.messages(ctx, conversation, messageByID, int64(now), 0, conversation, idValue(messageID))
 		return err
 	})
 	if err == nil && len(messages) == 0 {

@@ -138,6 +138,9 @@ func (b *batch) saveChange(ctx context.Context, r *events.Record) error {
 	if repeat, err := b.repeatsChange(ctx, r, conversation); err != nil || repeat {
 		return err
 	}
+	if err := b.keepVersion(ctx, r, conversation, seq); err != nil {
+		return err
+	}
 	if edit {
 		err = b.exec(ctx, editMessage, conversation, seq, r.Seq, r.Content, r.Timestamp)
 	} else {

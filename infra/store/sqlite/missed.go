@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"math"
 	"slices"
 
 	"millrace/events"
@@ -15,23 +14,25 @@ import (
 const (
 	latestOfUser = `SELECT c.id, c.name, c.partition, c.last_seq
 		FROM user_conversations u JOIN conversations c ON c.id = u.conversation_id WHERE u.user = ?`
-	userStays      = `SELECT joined_seq, left_seq FROM stays WHERE user = ? AND conversation_id = ?`
-	messagesWithin = `SELECT ` + messageColumns + ` FROM messages m
-		WHERE m.conversation_id = ? AND m.seq > ? AND m.seq <= ? ORDER BY m.seq LIMIT ?`
-	// An edit shows the message as it is now, or not at all once that was recalled.
-	changesWithin = `SELECT ch.seq, ch.event, ifnull(m.seq, 0), ifnull(m.content, '')
+	userStays      = `SELECT joined_seq, left_seq FROM stays WHERE user = ? AND conversation_id = ? ORDER BY joined_seq`
+	messagesWithin = `SELECT ` + messageColumns + ` FROM messages m` + versionThen + `
+		WHERE m.conversation_id = ?3 AND m.seq > ?4 AND m.seq <= ?5 ORDER BY m.seq LIMIT ?6`
+	// An edit shows the message as it stood in the end, or not at all if that was recalled. What happened to a message from
+	// before the stay is left out.
+	changesWithin = `SELECT ch.seq, ch.event, ifnull(m.seq, 0), ifnull(v.content, ifnull(m.content, ''))
 		FROM changes ch
 		LEFT JOIN message_ids i ON i.id = ch.message_id
-		LEFT JOIN messages m ON m.conversation_id = i.conversation_id AND m.seq = i.seq
-		WHERE ch.conversation_id = ? AND ch.seq > ? AND ch.seq <= ?
-			AND NOT (ch.type = 'message_edited' AND ifnull(m.recalled, 1))
-		ORDER BY ch.seq LIMIT ?`
+		LEFT JOIN messages m ON m.conversation_id = i.conversation_id AND m.seq = i.seq` + versionThen + `
+		WHERE ch.conversation_id = ?3 AND ch.seq > ?4 AND ch.seq <= ?5 AND ifnull(m.seq > ?7, 1)
+			AND NOT (ch.type = 'message_edited' AND v.message_id IS NULL AND ifnull(m.recalled, 1))
+		ORDER BY ch.seq LIMIT ?6`
 )
 
-// Missed answers the events in the ranges that concern the user, ascending within each partition: all of its direct
-// conversations, and of a group those from its joining to its leaving, both included. Read marks are not among them. A
-// message that was recalled since comes recalled and without content, an edited one as it is now. Where there are more
-// than limit it answers limit of them, no matter which.
+// Missed returns the events in the ranges that concern the user, ascending within each partition: all of its direct
+// conversations, and of a group those from its joining to its leaving, both included, without what happened to messages from
+// before that. Read marks are not among them. Messages, and their edits, come as the messages are now or, of a stay that has
+// ended, as they stood at its end; a recalled one comes without content. Where there are more than limit it returns limit of
+// them, no matter which.
 func (db *DB) Missed(ctx context.Context, user int64, ranges []events.Range, limit int) ([]events.Record, error) {
 	var records []events.Record
 	err := db.readers.within(ctx, func(work context.Context, c *conn) error {
@@ -60,11 +61,13 @@ func (db *DB) Missed(ctx context.Context, user int64, ranges []events.Range, lim
 	return records[:min(len(records), max(limit, 0))], nil
 }
 
-// window is a part of a conversation's positions.
+// window is a part of a conversation's positions that the user may see.
 type window struct {
 	conversation int64
 	name         string
 	events.Range
+	joined int64 // nothing is told of messages up to here
+	asOf   int64 // messages are shown as they stood here
 }
 
 // changedWithin answers the user's conversations in which something happened after the beginning of a range.
@@ -75,7 +78,7 @@ func (c *conn) changedWithin(ctx context.Context, user int64, ranges []events.Ra
 	}
 	var changed []window
 	err := c.list(ctx, latestOfUser, []any{user}, func(rows *sql.Rows) error {
-		var w window
+		w := window{asOf: now}
 		var last int64
 		if err := rows.Scan(&w.conversation, &w.name, &w.Partition, &last); err != nil {
 			return err
@@ -100,7 +103,7 @@ func (c *conn) missed(ctx context.Context, user int64, w window, limit int) ([]e
 		if len(records) >= limit {
 			break
 		}
-		args := []any{w.conversation, w.After, w.Through, limit - len(records)}
+		args := []any{w.asOf, user, w.conversation, w.After, w.Through, limit - len(records)}
 		messages, err := c.messages(ctx, w.name, messagesWithin, args...)
 		if err != nil {
 			return nil, err
@@ -111,7 +114,7 @@ func (c *conn) missed(ctx context.Context, user int64, w window, limit int) ([]e
 				Position: events.Position{Partition: w.Partition, Seq: m.Seq},
 			})
 		}
-		changes, err := c.changes(ctx, w.Partition, args)
+		changes, err := c.changes(ctx, w.Partition, append(args, w.joined))
 		if err != nil {
 			return nil, err
 		}
@@ -139,7 +142,8 @@ func (c *conn) changes(ctx context.Context, partition int32, args []any) ([]even
 	return records, err
 }
 
-// stayed answers the parts of a group's window in which the user was a member; of a direct conversation it is all.
+// stayed returns the parts of a group's window in which the user was a member, the first one first; of a direct conversation
+// it is all.
 func (c *conn) stayed(ctx context.Context, user int64, w window) ([]window, error) {
 	conversation, err := events.ParseConversation(w.name)
 	if err != nil || conversation.GroupID == 0 {
@@ -152,9 +156,10 @@ func (c *conn) stayed(ctx context.Context, user int64, w window) ([]window, erro
 			return err
 		}
 		if left == 0 {
-			left = math.MaxInt64
+			left = now
 		}
 		stay := w
+		stay.joined, stay.asOf = joined, left
 		stay.After, stay.Through = max(w.After, joined-1), min(w.Through, left)
 		if stay.After < stay.Through {
 			windows = append(windows, stay)

@@ -17,11 +17,11 @@ func TestQueriesSearchIndexes(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "store.db"))
 	for name, query := range map[string]string{
 		"oldest page": oldestPage, "newest page": newestPage, "message by id": messageByID,
-		"last message": lastMessage, "last message of past stays": lastMessageOfPastStays,
+		"last message":   lastMessage,
 		"latest of user": latestOfUser, "user's stays": userStays,
 		"messages within": messagesWithin, "changes within": changesWithin,
 		"group": groupByName, "members": groupMembers, "memberships": currentStays, "stays in group": staysInGroup,
-		"group id": findGroupID,
+		"group id": findGroupID, "version": insertVersion, "versions": deleteVersions,
 
 		"change": findChange, "change by id": changeByID, "read mark": readMark,
 		"conversation": findConversation, "message id": findMessageID, "sender": findSender, "topic": findTopic,

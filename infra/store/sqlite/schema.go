@@ -15,7 +15,9 @@ import (
 
 // migrations are the steps that make the schema: the first creates a file of version 1, each later one takes a file of the
 // version before to the next. A file keeps its version as its user_version. A step that was released is never changed.
-func migrations() []string { return []string{firstSchema, groupsByClientMsgID, changesByEventID} }
+func migrations() []string {
+	return []string{firstSchema, groupsByClientMsgID, changesByEventID, messageVersions}
+}
 
 // Columns whose type is ANY hold ids in the form of [idValue].
 const firstSchema = `
@@ -109,6 +111,19 @@ ALTER TABLE stays ADD COLUMN removed INTEGER NOT NULL DEFAULT 0; -- ended by som
 
 // changesByEventID finds the change that an event has made, which tells a repeat of the event.
 const changesByEventID = `CREATE INDEX change_ids ON changes (conversation_id, json_extract(event, '$.event_id'));`
+
+const messageVersions = `
+-- How a message of a group was between two positions, before it was edited or recalled, for those who left meanwhile.
+CREATE TABLE versions (
+	message_id ANY NOT NULL,
+	since_seq  INTEGER NOT NULL, -- of the edit that made it so; 0: it was sent so
+	until_seq  INTEGER NOT NULL, -- of the edit or recall that ended it
+	edited_at  INTEGER NOT NULL,
+	content    TEXT NOT NULL,
+	PRIMARY KEY (message_id, until_seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX past_stays ON stays (conversation_id, left_seq) WHERE left_seq > 0;
+`
 
 // writerDSN lets the write-ahead log grow to 40 MB before it is copied into the file, which writes a page once for many
 // inserts into it: a quarter more messages a second than with SQLite's 4 MB. It is read through after a crash, in about

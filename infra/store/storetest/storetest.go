@@ -18,7 +18,7 @@ type Store interface {
 	// and one bad record keeps no other from being stored. Of records with the same message id the lowest position is
 	// kept. Per partition the stored position advances to the highest seq in the batch.
 	SaveBatch(ctx context.Context, records []events.Record) []error
-	// History answers a page in ascending seq and whether the direction asked for has more. Recalled messages come
+	// History returns a page in ascending seq and whether the direction asked for has more. Recalled messages come
 	// without content.
 	History(ctx context.Context, conversation string, page store.Page) (messages []store.StoredMessage, more bool, err error)
 	// Message answers one message of the conversation, or store.ErrNotFound.
@@ -30,8 +30,9 @@ type Store interface {
 	ReadMark(ctx context.Context, user int64, conversation string) (int64, error)
 	// Heads answers the user's direct conversations and the groups it is a member of, latest activity first.
 	Heads(ctx context.Context, user int64, limit int) ([]store.Head, error)
-	// Missed answers the events in the ranges that concern the user, at most limit, ascending within each partition: messages as
-	// they are now, and of a message that was recalled since no edits.
+	// Missed returns the events in the ranges that concern the user, at most limit, ascending within each partition: messages as
+	// they are now, and of a message that was recalled since no edits; of a stay in a group that has ended, as all that was at
+	// its end. It leaves out what happened to messages from before a stay.
 	Missed(ctx context.Context, user int64, ranges []events.Range, limit int) ([]events.Record, error)
 	// Memberships answers the groups that the user is a member of now, in no order.
 	Memberships(ctx context.Context, user int64) ([]store.Membership, error)
@@ -63,6 +64,7 @@ func Run(t *testing.T, open func(*testing.T) Store) {
 		{"messages", messageTests()},
 		{"history", historyTests()},
 		{"changes", changeTests()},
+		{"versions", versionTests()},
 		{"groups", groupTests()},
 		{"rules", ruleTests()},
 		{"heads", headTests()},

@@ -31,7 +31,10 @@ type Delivery struct {
 	// The complete WebSocket text: {"push":{…}}.
 	Push []byte `protobuf:"bytes,3,opt,name=push,proto3" json:"push,omitempty"`
 	// Set when the event changes who belongs to a group.
-	Change        *MembershipChange `protobuf:"bytes,4,opt,name=change,proto3" json:"change,omitempty"`
+	Change *MembershipChange `protobuf:"bytes,4,opt,name=change,proto3" json:"change,omitempty"`
+	// Position of the message that the event has edited or recalled; 0 for other events. Who joined a group after it is told
+	// nothing.
+	About         int64 `protobuf:"varint,5,opt,name=about,proto3" json:"about,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -92,6 +95,13 @@ func (x *Delivery) GetChange() *MembershipChange {
 		return x.Change
 	}
 	return nil
+}
+
+func (x *Delivery) GetAbout() int64 {
+	if x != nil {
+		return x.About
+	}
+	return 0
 }
 
 // MembershipChange says who joined and left a group at the position of its delivery.
@@ -408,12 +418,13 @@ var File_millrace_v1_delivery_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_delivery_proto_rawDesc = "" +
 	"\n" +
-	"\x1amillrace/v1/delivery.proto\x12\vmillrace.v1\"\x83\x01\n" +
+	"\x1amillrace/v1/delivery.proto\x12\vmillrace.v1\"\x99\x01\n" +
 	"\bDelivery\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12\x1a\n" +
 	"\bchannels\x18\x02 \x03(\tR\bchannels\x12\x12\n" +
 	"\x04push\x18\x03 \x01(\fR\x04push\x125\n" +
-	"\x06change\x18\x04 \x01(\v2\x1d.millrace.v1.MembershipChangeR\x06change\"w\n" +
+	"\x06change\x18\x04 \x01(\v2\x1d.millrace.v1.MembershipChangeR\x06change\x12\x14\n" +
+	"\x05about\x18\x05 \x01(\x03R\x05about\"w\n" +
 	"\x10MembershipChange\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x03R\agroupId\x12\x16\n" +
 	"\x06joined\x18\x02 \x03(\x03R\x06joined\x12\x12\n" +

@@ -44,8 +44,8 @@ func (c Change) bare() Change {
 	return c
 }
 
-// checkChanges holds how messages ended, in the history and for each reader that was a member when they were changed
-// last, against the last change that anybody saw. A reader that resumes is shown the message as it is by then at each of
+// checkChanges holds how messages ended, in the history and for each reader that was a member from before they were sent
+// until after they were changed last, against the last change that anybody saw. A reader that resumes is shown the message as it is by then at each of
 // its changes' positions, so of a change that was seen at several the last counts.
 func (c *conversation) checkChanges(stays map[int64][]stay, report report) {
 	latest := map[Change]int64{}
@@ -78,10 +78,20 @@ func (c *conversation) checkChanges(stays map[int64][]stay, report report) {
 				m.ID, m.Seq, change.pos, change.Content, m.Content, c.changesOf(m.ID))
 		}
 	}
+	seqs := make(map[string]int64, len(c.history))
+	for _, m := range c.history {
+		seqs[m.ID] = m.Seq
+	}
 	for reader, stays := range stays {
+		for _, change := range c.changed[reader] {
+			if seq, stored := seqs[change.MessageID]; stored && change.pos != 0 && !together(stays, seq, change.pos) {
+				report(Leaked, "user %d was told at %d of a change of message %s at %d, from outside its stay",
+					reader, change.pos, change.MessageID, seq)
+			}
+		}
 		for id, ended := range c.view(reader) {
 			change, ok := last[id]
-			if ok && within(stays, change.pos) && ended != change.bare() {
+			if ok && together(stays, seqs[id], change.pos) && ended != change.bare() {
 				report(Diverged, "message %s ended for user %d otherwise than it was changed at %d", id, reader, change.pos)
 			}
 		}

@@ -203,6 +203,18 @@ func TestJournalWithChangesAndGuestsThatHeldHasNoViolations(t *testing.T) {
 	require.Empty(t, changing().Check())
 }
 
+func TestWhoComesBackHearsNothingOfWhatWasSaidInAnEarlierStay(t *testing.T) {
+	j := changing()
+	again := Change{MessageID: "id-b", Content: "b1"}
+	j.Asked(room, again)
+	j.Joined(room, 45, 3)
+	j.Changed(room, 1, 50, again)
+	j.Changed(room, 2, 50, again)
+	c := j.conversations[room]
+	c.history[1].Content, c.history[1].Recalled = "b1", false
+	require.Empty(t, j.Check())
+}
+
 func TestRepeatedJoinsAndLeavesChangeNothing(t *testing.T) {
 	j := changing()
 	j.Joined(room, 25, 3)
@@ -240,8 +252,14 @@ func TestBrokenJournalWithChangesAndGuestsIsFound(t *testing.T) {
 		rule   Rule
 		damage func(j *Journal, c *conversation)
 	}{
-		"shown from before joining":       {Leaked, func(_ *Journal, c *conversation) { c.shown[3] = append(c.history[:1:1], c.shown[3]...) }},
-		"shown from after leaving":        {Leaked, func(_ *Journal, c *conversation) { c.moves[3] = map[int64]*move{15: {joined: true}, 25: {}} }},
+		"shown from before joining": {Leaked, func(_ *Journal, c *conversation) { c.shown[3] = append(c.history[:1:1], c.shown[3]...) }},
+		"shown from after leaving":  {Leaked, func(_ *Journal, c *conversation) { c.moves[3] = map[int64]*move{15: {joined: true}, 25: {}} }},
+		"told of an edit of what was said before joining": {Leaked, func(j *Journal, _ *conversation) {
+			j.Changed(room, 3, 22, Change{MessageID: "id-a", Content: "a2"})
+		}},
+		"told of an edit after leaving": {Leaked, func(j *Journal, _ *conversation) {
+			j.Changed(room, 3, 40, Change{MessageID: "id-c", Content: "c1"})
+		}},
 		"not shown after joining":         {Lost, func(_ *Journal, c *conversation) { c.shown[3] = c.shown[3][1:] }},
 		"not shown before leaving":        {Lost, func(_ *Journal, c *conversation) { c.shown[3] = c.shown[3][:1] }},
 		"joined and left at one position": {Diverged, func(j *Journal, _ *conversation) { j.Left(room, 15, 3) }},

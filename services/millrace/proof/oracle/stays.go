@@ -62,6 +62,7 @@ func (c *conversation) stays(report report) map[int64][]stay {
 	return stays
 }
 
-func within(stays []stay, pos int64) bool {
-	return slices.ContainsFunc(stays, func(s stay) bool { return s.joined < pos && pos < s.left })
+// together reports whether one of the stays has both positions.
+func together(stays []stay, message, change int64) bool {
+	return slices.ContainsFunc(stays, func(s stay) bool { return s.joined < message && change < s.left })
 }
