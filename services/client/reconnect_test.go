@@ -198,3 +198,36 @@ func TestCutEndsAReadWithItsContext(t *testing.T) {
 		require.False(t, more)
 	})
 }
+
+func TestChangesAreRepeatedUnderTheSameClientMsgIDOverAnotherConnection(t *testing.T) {
+	for _, request := range []Request{
+		Edit{Conversation: "u:1001:1002", MessageID: "m", Content: "x"},
+		GroupCreate{Name: "n"},
+		GroupJoin{GroupID: 7},
+		GroupLeave{GroupID: 7},
+		GroupAdd{GroupID: 7, User: 1002},
+		GroupRemove{GroupID: 7, User: 1002},
+	} {
+		bubble(t, func(t *testing.T, s *server) {
+			c, p := dialed(t, s, nil)
+			done := make(chan error, 1)
+			go func() {
+				if _, ok := request.(Edit); ok {
+					done <- c.Do(t.Context(), request)
+					return
+				}
+				_, err := c.Group(t.Context(), request)
+				done <- err
+			}()
+			_, _, first := p.next()
+			require.Contains(t, first, `"client_msg_id":"`)
+			p.end()
+			p = s.accept()
+			p.connect(`{}`)
+			id, _, again := p.next()
+			require.Equal(t, first, again)
+			p.writes(`{"id":%d,"ok":{}}`, id)
+			require.NoError(t, <-done)
+		})
+	}
+}

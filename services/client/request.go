@@ -61,11 +61,12 @@ type (
 		Conversation string `json:"conversation"`
 		MessageID    string `json:"message_id"`
 	}
-	// Edit replaces the content of the user's own message.
+	// Edit replaces the content of the user's own message. A repeat with the same ClientMsgID undoes no later edit.
 	Edit struct {
 		Conversation string `json:"conversation"`
 		MessageID    string `json:"message_id"`
 		Content      string `json:"content"`
+		ClientMsgID  string `json:"client_msg_id,omitempty"`
 	}
 	// Typing tells that the user is writing.
 	Typing struct{ Target }
@@ -85,14 +86,19 @@ type (
 	GroupInfo struct {
 		GroupID int64 `json:"group_id"`
 	}
-	// GroupJoin enters an open group, or one that the user has left by itself.
-	GroupJoin GroupInfo
+	// GroupJoin enters an open group, or one that the user has left by itself. A repeat with the same ClientMsgID undoes
+	// nothing that came between; so do those of the requests below.
+	GroupJoin struct {
+		GroupID     int64  `json:"group_id"`
+		ClientMsgID string `json:"client_msg_id,omitempty"`
+	}
 	// GroupLeave leaves a group.
-	GroupLeave GroupInfo
+	GroupLeave GroupJoin
 	// GroupAdd adds a member.
 	GroupAdd struct {
-		GroupID int64 `json:"group_id"`
-		User    int64 `json:"user"`
+		GroupID     int64  `json:"group_id"`
+		User        int64  `json:"user"`
+		ClientMsgID string `json:"client_msg_id,omitempty"`
 	}
 	// GroupRemove removes a member.
 	GroupRemove GroupAdd

@@ -65,14 +65,10 @@ func (c *Client) Conversations(ctx context.Context, limit int) ([]Conversation, 
 	return f.Conversations.Conversations, nil
 }
 
-// Group makes a group request: [GroupCreate], whose ClientMsgID is drawn if there is none, [GroupInfo], [GroupJoin],
-// [GroupLeave], [GroupAdd] or [GroupRemove]. The group is zero if the server answered only that it is done.
+// Group makes a group request: [GroupCreate], [GroupInfo], [GroupJoin], [GroupLeave], [GroupAdd] or [GroupRemove]. A
+// ClientMsgID is drawn if there is none. The group is zero if the server answered only that it is done.
 func (c *Client) Group(ctx context.Context, r Request) (Group, error) {
-	if g, ok := r.(GroupCreate); ok && g.ClientMsgID == "" {
-		g.ClientMsgID = rand.Text()
-		r = g
-	}
-	k := c.queue.add(ctx, r)
+	k := c.queue.add(ctx, named(r))
 	f, err := k.wait()
 	switch {
 	case err != nil:
@@ -99,14 +95,45 @@ func (c *Client) Presence(ctx context.Context, users ...int64) ([]int64, error) 
 	return f.Presence.Online, nil
 }
 
-// Do makes a request that is answered by ok or pong: [Read], [Recall], [Edit], [Typing], [Refresh], [Ping].
+// Do makes a request that is answered by ok or pong: [Read], [Recall], [Edit], whose ClientMsgID is drawn if there is none,
+// [Typing], [Refresh], [Ping].
 func (c *Client) Do(ctx context.Context, r Request) error {
-	k := c.queue.add(ctx, r)
+	k := c.queue.add(ctx, named(r))
 	f, err := k.wait()
 	if err == nil && f.OK == nil && f.Pong == nil {
 		err = unexpected(k, f)
 	}
 	return err
+}
+
+// named is the request with a ClientMsgID, so that it can be repeated over another connection without harm.
+func named(r Request) Request {
+	drawn := func(id *string) {
+		if *id == "" {
+			*id = rand.Text()
+		}
+	}
+	switch r := r.(type) {
+	case Edit:
+		drawn(&r.ClientMsgID)
+		return r
+	case GroupCreate:
+		drawn(&r.ClientMsgID)
+		return r
+	case GroupJoin:
+		drawn(&r.ClientMsgID)
+		return r
+	case GroupLeave:
+		drawn(&r.ClientMsgID)
+		return r
+	case GroupAdd:
+		drawn(&r.ClientMsgID)
+		return r
+	case GroupRemove:
+		drawn(&r.ClientMsgID)
+		return r
+	}
+	return r
 }
 
 func unexpected(k *call, f Frame) error {

@@ -25,7 +25,7 @@ type Config struct {
 	// OutboxFrames and OutboxBytes bound what waits for one client (4,096 and 1 MiB). Beyond either it is too slow.
 	OutboxFrames int
 	OutboxBytes  int
-	// Unanswered bounds the sends of one connection that wait for their answer (1,024). Beyond it the gateway stops
+	// Unanswered bounds the changes of one connection that wait for their answer (1,024), of groups a quarter of it each. Beyond it the gateway stops
 	// reading from the client until one is answered.
 	Unanswered int
 

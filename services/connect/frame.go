@@ -176,6 +176,7 @@ type (
 		MessageID    string `json:"message_id"`
 		Seq          int64  `json:"seq"`
 		Content      string `json:"content"`
+		ClientMsgID  string `json:"client_msg_id"`
 	}
 	presenceBody struct {
 		Users []int64 `json:"users"`
@@ -207,15 +208,27 @@ func target(user, to, group int64) (string, *refusal) {
 	return events.Direct(user, to), nil
 }
 
-// check answers why the send cannot be accepted whatever the message service thinks of it.
+// check returns why the send cannot be accepted whatever the message service thinks of it.
 func (b *sendBody) check() *refusal {
-	switch {
-	case len(b.Content) > events.MaxContentBytes:
-		return refuse(codeTooLarge, "content: at most 32 KiB")
-	case len(b.ClientMsgID) > events.MaxClientMsgBytes:
-		return refuse(codeInvalid, "client_msg_id: at most 64 bytes")
-	case b.MessageType < 0:
+	if refused := checkContent(b.Content); refused != nil {
+		return refused
+	}
+	if b.MessageType < 0 {
 		return refuse(codeInvalid, "message_type: want a positive integer")
+	}
+	return checkClientMsgID(b.ClientMsgID)
+}
+
+func checkContent(content string) *refusal {
+	if len(content) > events.MaxContentBytes {
+		return refuse(codeTooLarge, "content: at most 32 KiB")
+	}
+	return nil
+}
+
+func checkClientMsgID(id string) *refusal {
+	if len(id) > events.MaxClientMsgBytes {
+		return refuse(codeInvalid, "client_msg_id: at most 64 bytes")
 	}
 	return nil
 }

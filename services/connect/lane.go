@@ -16,11 +16,11 @@ import (
 
 // What goes into one batch of a lane at most.
 const (
-	batchMessages = 64
-	batchBytes    = 256 << 10
+	batchChanges = 64
+	batchBytes   = 256 << 10
 )
 
-// lanes keep the order of a connection's sends. Each conversation has its own lane, which exists only while it has
+// lanes keep the order of a connection's changes, which are sends, edits, recalls, reads and changes of groups. Each conversation has its own lane, which exists only while it has
 // something to do: one batch is with a message node, what arrives meanwhile becomes the next.
 type lanes struct {
 	session *session
@@ -35,7 +35,7 @@ type lane struct {
 	waiting      []*outgoing
 	inFlight     bool
 
-	// After a refusal as unavailable only a repeat of the send that failed is taken: those behind it may be on the wire
+	// After a refusal as unavailable only a repeat of the change that failed is taken: those behind it may be on the wire
 	// already, and the client repeats in order. That ends after a while, for the client may have given it up; but not
 	// before the client has seen the refusal, which the pong to a ping behind it tells.
 	failed  *outgoing
@@ -45,61 +45,6 @@ type lane struct {
 
 // unseen is the number of a refusal that is not on its way to the client yet.
 const unseen = math.MaxUint64
-
-// outgoing is a send that waits for its answer.
-type outgoing struct {
-	id     int64
-	weight int64
-	at     time.Time
-	send   *millracev1.SendWSMessageRequest
-}
-
-func (s *session) send(r request) {
-	var b sendBody
-	if refused := r.into(&b); refused != nil {
-		s.refuse(r.id, refused)
-		return
-	}
-	conversation, refused := target(s.identity.User, b.To, b.GroupID)
-	if refused == nil {
-		refused = b.check()
-	}
-	if refused != nil {
-		s.gw.metrics.sends.WithLabelValues(refused.Code).Inc()
-		s.logAnswer(r.id, r.verb, refused)
-		s.refuse(r.id, refused)
-		return
-	}
-	if b.ClientMsgID == "" {
-		b.ClientMsgID = newID()
-	}
-	m := &outgoing{
-		id: r.id, at: time.Now(), weight: min(1+int64(len(b.Content)>>10), int64(s.gw.cfg.Unanswered)),
-		send: &millracev1.SendWSMessageRequest{
-			Sender: s.sender, To: b.To, GroupId: b.GroupID, Content: b.Content, MessageType: b.MessageType, ClientMsgId: b.ClientMsgID,
-			CorrelationId: s.correlation(r.id),
-		},
-	}
-	if s.window.Acquire(s.ctx, m.weight) == nil {
-		s.lanes.add(conversation, m)
-	}
-}
-
-// answer tells the client what became of its send.
-func (l *lanes) answer(m *outgoing, sent *millracev1.SendWSMessageResponse, refused *refusal) {
-	l.session.gw.metrics.send(m, refused)
-	l.session.logAnswer(m.id, "send", refused)
-	if refused != nil {
-		l.session.refuse(m.id, refused)
-	} else {
-		l.session.answer(m.id, "sent", struct {
-			MessageID    string `json:"message_id"`
-			Conversation string `json:"conversation"`
-			Timestamp    int64  `json:"timestamp"`
-		}{sent.GetMessageId(), sent.GetConversation(), sent.GetTimestamp()})
-	}
-	l.session.window.Release(m.weight)
-}
 
 func (l *lanes) add(conversation string, m *outgoing) {
 	l.mu.Lock()
@@ -124,21 +69,24 @@ func (l *lanes) add(conversation string, m *outgoing) {
 }
 
 func (ln *lane) holdsBack(m *outgoing) bool {
-	return ln.failed != nil && ln.failed.send.GetClientMsgId() != m.send.GetClientMsgId() &&
-		(ln.refusal != 0 || time.Now().Before(ln.held))
+	return ln.failed != nil && !m.repeats(ln.failed) && (ln.refusal != 0 || time.Now().Before(ln.held))
 }
 
-// next takes the lane's next batch, nil if there is none or one is in flight.
+// next takes the lane's next batch, nil if there is none or one is in flight. A change that is answered only once it is
+// stored is a batch by itself, so that no other answer waits for it.
 func (ln *lane) next() []*outgoing {
 	if ln.inFlight || len(ln.waiting) == 0 {
 		return nil
 	}
 	n, size := 0, 0
-	for n < len(ln.waiting) && n < batchMessages {
-		if size += len(ln.waiting[n].send.GetContent()); n > 0 && size > batchBytes {
+	for n < len(ln.waiting) && n < batchChanges {
+		m := ln.waiting[n]
+		if size += m.size; n > 0 && (size > batchBytes || m.stored) {
 			break
 		}
-		n++
+		if n++; m.stored {
+			break
+		}
 	}
 	batch := ln.waiting[:n:n]
 	if ln.waiting = ln.waiting[n:]; len(ln.waiting) == 0 {
@@ -149,36 +97,37 @@ func (ln *lane) next() []*outgoing {
 }
 
 // dispatch hands the lane's batch to a message node.
-func (l *lanes) dispatch(ln *lane, messages []*outgoing) {
-	if len(messages) == 0 {
+func (l *lanes) dispatch(ln *lane, changes []*outgoing) {
+	if len(changes) == 0 {
 		return
 	}
-	b := &cluster.Batch{Deadline: messages[0].at.Add(l.session.gw.cfg.CallTimeout)}
-	for _, m := range messages {
-		b.Messages = append(b.Messages, m.send)
+	b := &cluster.Batch{Deadline: changes[0].at.Add(l.session.gw.cfg.CallTimeout), Stored: changes[0].stored}
+	for _, m := range changes {
+		b.Changes = append(b.Changes, m.change)
+		b.Bytes += m.size
 	}
 	b.Done = func(results []*millracev1.SendResult, err error) {
 		if errors.Is(err, cluster.ErrUnsent) && time.Now().Before(b.Deadline) {
-			l.dispatch(ln, messages)
+			l.dispatch(ln, changes)
 			return
 		}
-		l.settle(ln, messages, results)
+		l.settle(ln, changes, results)
 	}
 	l.session.gw.nodes.Send(b)
 }
 
-// verdict is what becomes of a send: accepted, or refused.
+// verdict is what becomes of a change: made, or refused.
 type verdict struct {
 	m       *outgoing
-	sent    *millracev1.SendWSMessageResponse
+	result  *millracev1.SendResult
 	refused *refusal
 }
 
-// settle answers the sends of a batch; without results nobody knows what became of them.
-func (l *lanes) settle(ln *lane, messages []*outgoing, results []*millracev1.SendResult) {
+// settle answers the changes of a batch; without results nobody knows what became of them.
+func (l *lanes) settle(ln *lane, changes []*outgoing, results []*millracev1.SendResult) {
 	l.mu.Lock()
 	ln.inFlight = false
-	verdicts, failed := judge(messages, results)
+	verdicts, failed := judge(changes, results)
 	if failed != nil {
 		for _, m := range ln.waiting {
 			verdicts = append(verdicts, verdict{m: m, refused: unavailable()})
@@ -192,7 +141,7 @@ func (l *lanes) settle(ln *lane, messages []*outgoing, results []*millracev1.Sen
 	}
 	l.mu.Unlock()
 	for _, v := range verdicts {
-		l.answer(v.m, v.sent, v.refused)
+		l.answer(v.m, v.result, v.refused)
 	}
 	if failed != nil {
 		l.ask(ln, failed)
@@ -220,7 +169,7 @@ func (l *lanes) ping() {
 	l.session.out.put(outFrame{websocket.PingMessage, strconv.AppendUint(nil, l.asked, 10)})
 }
 
-// pong reports whether it is the one that is awaited. From then on lanes hold sends back for a while only.
+// pong reports whether it is the one that is awaited. From then on lanes hold changes back for a while only.
 func (l *lanes) pong(data string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -242,7 +191,7 @@ func (l *lanes) pong(data string) bool {
 	return true
 }
 
-// release drops a lane that was kept only to hold later sends back.
+// release drops a lane that was kept only to hold later changes back.
 func (l *lanes) release(ln *lane) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -251,18 +200,19 @@ func (l *lanes) release(ln *lane) {
 	}
 }
 
-// judge reads the results of a batch. A message refused for its own fault stands alone. The first that failed otherwise is
-// returned, for it and everything behind it has to be repeated in order.
-func judge(messages []*outgoing, results []*millracev1.SendResult) (verdicts []verdict, failed *outgoing) {
-	for i, m := range messages {
+// judge reads the results of a batch. A change refused for its own fault stands alone, and so does a read, whose place among
+// the others does not matter. The first other that failed is returned, for it and everything behind it has to be repeated in
+// order.
+func judge(changes []*outgoing, results []*millracev1.SendResult) (verdicts []verdict, failed *outgoing) {
+	for i, m := range changes {
 		result := &millracev1.SendResult{Code: int32(codes.Unavailable)} // unless the node has told
 		if i < len(results) {
 			result = results[i]
 		}
-		v := verdict{m: m, sent: result.GetSent()}
+		v := verdict{m: m, result: result}
 		if code := codes.Code(result.GetCode()); code != codes.OK {
 			v.refused = refusalFor(code, result.GetError())
-			if !ownFault(code) && failed == nil {
+			if !ownFault(code) && m.change.GetRead() == nil && failed == nil {
 				failed = m
 			}
 		}

@@ -3,6 +3,7 @@ package connect_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,11 +27,12 @@ type script struct {
 func (s *script) batch(b *millracev1.SendBatch) *millracev1.SendBatchResult {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sizes = append(s.sizes, len(b.GetMessages()))
+	contents := contentsOf(b)
+	s.sizes = append(s.sizes, len(contents))
 	result := &millracev1.SendBatchResult{Id: b.GetId()}
 	broken := codes.OK
-	for _, m := range b.GetMessages() {
-		code := s.code(m.GetContent())
+	for _, content := range contents {
+		code := s.code(content)
 		switch {
 		case code == codes.Canceled:
 			return nil
@@ -40,13 +42,40 @@ func (s *script) batch(b *millracev1.SendBatch) *millracev1.SendBatchResult {
 			broken = code
 		}
 		if code == codes.OK {
-			s.accepted = append(s.accepted, m.GetContent())
+			s.accepted = append(s.accepted, content)
 		}
 		result.Results = append(result.Results, &millracev1.SendResult{
-			Code: int32(code), Error: code.String(), Sent: &millracev1.SendWSMessageResponse{MessageId: m.GetContent(), Conversation: "u:1:2"},
+			Code: int32(code), Error: code.String(), Sent: &millracev1.SendWSMessageResponse{MessageId: content, Conversation: "u:1:2"},
 		})
 	}
 	return result
+}
+
+// contentsOf tells the changes of a batch apart: a send by its content, any other by what it does, too.
+func contentsOf(b *millracev1.SendBatch) []string {
+	var contents []string
+	for _, m := range b.GetMessages() {
+		contents = append(contents, m.GetContent())
+	}
+	for _, c := range b.GetChanges() {
+		switch kind := c.GetKind().(type) {
+		case *millracev1.Change_Send:
+			contents = append(contents, kind.Send.GetContent())
+		case *millracev1.Change_Edit:
+			contents = append(contents, "edit "+kind.Edit.GetContent())
+		case *millracev1.Change_Recall:
+			contents = append(contents, "recall "+kind.Recall.GetMessageId())
+		case *millracev1.Change_Read:
+			contents = append(contents, fmt.Sprint("read ", kind.Read.GetSeq()))
+		case *millracev1.Change_CreateGroup:
+			contents = append(contents, "create "+kind.CreateGroup.GetName())
+		case *millracev1.Change_AddMember:
+			contents = append(contents, fmt.Sprint("add ", kind.AddMember.GetUser()))
+		case *millracev1.Change_RemoveMember:
+			contents = append(contents, fmt.Sprint("remove ", kind.RemoveMember.GetUser()))
+		}
+	}
+	return contents
 }
 
 func (s *script) set(code func(string) codes.Code) {
@@ -122,6 +151,116 @@ func TestSendsOfAConversationKeepTheirOrder(t *testing.T) {
 	}
 	require.Equal(t, contents, script.got())
 	require.LessOrEqual(t, slices.Max(script.sizes), 64)
+}
+
+// ask sends requests, each as `"verb":{…}`.
+func (c *client) ask(requests ...string) {
+	for i, request := range requests {
+		c.send(`{"id":%d,%s}`, i+1, request)
+	}
+}
+
+func TestAllChangesOfAConversationKeepTheirOrder(t *testing.T) {
+	s, script := startScripted(t, connect.Config{}, all(codes.OK))
+	c, _ := s.connect(1)
+	var want, requests []string
+	for i := range 40 {
+		want = append(want, fmt.Sprint("s", i), fmt.Sprint("edit e", i), fmt.Sprint("recall m", i), fmt.Sprint("read ", i+1),
+			fmt.Sprint("remove ", i+1), fmt.Sprint("add ", i+1))
+		requests = append(requests,
+			fmt.Sprintf(`"send":{"group_id":7,"content":"s%d"}`, i),
+			fmt.Sprintf(`"edit":{"conversation":"g:7","message_id":"m","content":"e%d"}`, i),
+			fmt.Sprintf(`"recall":{"conversation":"g:7","message_id":"m%d"}`, i),
+			fmt.Sprintf(`"read":{"conversation":"g:7","seq":%d}`, i+1),
+			fmt.Sprintf(`"group_remove":{"group_id":7,"user":%d}`, i+1),
+			fmt.Sprintf(`"group_add":{"group_id":7,"user":%d}`, i+1))
+	}
+	c.ask(requests...)
+	c.outcomes(len(requests))
+	require.Equal(t, want, script.got())
+}
+
+func TestAfterAnyChangeThatIsUnavailableNothingOvertakesItsRepeat(t *testing.T) {
+	edit := func(content, clientMsgID string) string {
+		return `"edit":{"conversation":"u:1:2","message_id":"m","content":"` + content + `"` + clientMsgID + `}`
+	}
+	for name, clientMsgID := range map[string]string{"named": `,"client_msg_id":"e"`, "nameless": ""} {
+		t.Run(name, func(t *testing.T) {
+			s, script := startScripted(t, connect.Config{OrderHold: time.Minute}, only("edit a", codes.Unavailable))
+			c, _ := s.connect(1)
+			recall := `"recall":{"conversation":"u:1:2","message_id":"m"}`
+			c.ask(edit("a", clientMsgID), recall, `"send":{"to":2,"content":"b"}`)
+			require.Equal(t, []string{"unavailable", "unavailable", "unavailable"}, c.outcomes(3))
+			script.set(all(codes.OK))
+			c.ask(recall, edit("c", `,"client_msg_id":"other"`), edit("c", ""))
+			require.Equal(t, []string{"unavailable", "unavailable", "unavailable"}, c.outcomes(3))
+			c.ask(edit("a", clientMsgID), recall)
+			c.outcomes(2)
+			require.Equal(t, []string{"edit a", "recall m"}, script.got())
+		})
+	}
+}
+
+func TestAReadThatIsUnavailableHoldsBackNothing(t *testing.T) {
+	s, script := startScripted(t, connect.Config{OrderHold: time.Minute}, only("read 1", codes.Unavailable))
+	c, _ := s.connect(1)
+	c.ask(`"read":{"conversation":"u:1:2","seq":1}`)
+	require.Equal(t, []string{"unavailable"}, c.outcomes(1))
+	c.sendAll("a", "b")
+	require.Equal(t, []string{"sent", "sent"}, c.outcomes(2))
+	require.Equal(t, []string{"a", "b"}, script.got())
+}
+
+func TestAChangeThatWaitsForTheStoreHoldsUpNoOtherConversation(t *testing.T) {
+	s := startSimple(t, connect.Config{CallTimeout: patience, AnswerTimeout: patience})
+	waiting := make(chan *millracev1.SendBatch, 100)
+	s.message.batch = func(b *millracev1.SendBatch) *millracev1.SendBatchResult {
+		if len(b.GetMessages()) == 0 {
+			waiting <- b
+			return nil // not answered while the test lasts
+		}
+		return s.message.accept(b)
+	}
+	c, _ := s.connect(1)
+	other, _ := s.connect(2)
+	for i := range 4 {
+		c.send(`{"id":%d,"group_create":{"name":"g%d"}}`, i+1, i)
+		<-waiting // each lane is alone in its frame
+	}
+	other.sendAll("a")
+	for f := other.read(); f.Sent == nil; f = other.read() {
+		require.NotNil(t, f.Push, f.raw)
+	}
+}
+
+func TestEveryGroupIsCreatedInALaneOfItsOwnUnderANameDrawnByTheGateway(t *testing.T) {
+	s, script := startScripted(t, connect.Config{OrderHold: time.Minute}, only("create a", codes.Unavailable))
+	names := make(chan string, 10)
+	s.message.batch = func(b *millracev1.SendBatch) *millracev1.SendBatchResult {
+		names <- b.GetChanges()[0].GetCreateGroup().GetClientMsgId()
+		return script.batch(b)
+	}
+	c, _ := s.connect(1)
+	c.ask(`"group_create":{"name":"a"}`, `"group_create":{"name":"b"}`)
+	require.Equal(t, []string{"unavailable", "sent"}, c.outcomes(2))
+	first, second := <-names, <-names
+	require.NotEmpty(t, first)
+	require.NotEmpty(t, second)
+	require.NotEqual(t, first, second)
+}
+
+func TestAChangeIsRefusedForAnImpossibleClientMsgID(t *testing.T) {
+	s, script := startScripted(t, connect.Config{}, all(codes.OK))
+	c, _ := s.connect(1)
+	for _, id := range []string{strings.Repeat("x", 65), `\ud800`} {
+		name := `,"client_msg_id":"` + id + `"}`
+		c.ask(`"edit":{"conversation":"u:1:2","message_id":"m","content":"x"`+name, `"recall":{"conversation":"u:1:2","message_id":"m"`+name,
+			`"read":{"conversation":"u:1:2","seq":1`+name, `"group_create":{"name":"x"`+name, `"group_leave":{"group_id":7`+name,
+			`"group_add":{"group_id":7,"user":2`+name, `"edit":{"conversation":"u:2:1","message_id":"m","content":"x"}`,
+			`"group_join":{"group_id":0}`)
+		require.Equal(t, slices.Repeat([]string{"invalid_argument"}, 8), c.outcomes(8))
+	}
+	require.Empty(t, script.got())
 }
 
 func TestAMessageRefusedForItsOwnFaultStandsAlone(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 )
 
 // maxWatched is how many users a connection may watch.
-const maxWatched = 200
+const maxWatched = 1000
 
 // watch is a user whose presence some sessions asked for. A user is online if it has a connection here or any push node
 // says so: each knows the users of all gateways attached to it. It is under the hub's lock.
@@ -28,7 +28,7 @@ func (s *session) presence(r request) {
 	if refused == nil && (len(b.Users) > maxWatched || slices.ContainsFunc(b.Users, func(user int64) bool {
 		return user < 1 || user > events.MaxID
 	})) {
-		refused = refuse(codeInvalid, "users: want at most 200 integers from 1 to 2^53-1")
+		refused = refuse(codeInvalid, "users: want at most 1,000 integers from 1 to 2^53-1")
 	}
 	if refused != nil {
 		s.refuse(r.id, refused)

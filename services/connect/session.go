@@ -19,7 +19,7 @@ const (
 	floodFactor   = 10  // frames per send that the rate allows
 	controlRate   = 20  // pings and pongs of a client per second
 	controlBurst  = 100 // and at once
-	parallelCalls = 16  // unanswered requests of a connection other than sends
+	parallelCalls = 16  // unanswered requests of a connection other than changes
 	goingAway     = "the server is going away"
 )
 
@@ -42,9 +42,11 @@ type session struct {
 
 	frames   *rate.Limiter // of the connection, and once connected of the user
 	controls *rate.Limiter
-	window   *semaphore.Weighted // unanswered sends
+	window   *semaphore.Weighted // unanswered changes
 	calls    chan struct{}       // unanswered other requests
 	lanes    lanes
+
+	acquaintances acquaintances
 
 	// Set once connected, by the reader.
 	identity auth.Identity
@@ -128,11 +130,11 @@ func (s *session) awaitConnect() { s.closeAt(s.connectBy, closeUnauthenticated, 
 
 func (s *session) expireAt(at time.Time) { s.closeAt(at, closeExpired, "the token has expired") }
 
-// drain closes the session once its sends are answered.
+// drain closes the session once its changes are answered.
 func (s *session) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.gw.cfg.AnswerTimeout)
 	defer cancel()
-	// Taking the whole window means that no send is unanswered; where that takes too long, the rest stays unanswered.
+	// Taking the whole window means that no change is unanswered; where that takes too long, the rest stays unanswered.
 	_ = s.window.Acquire(ctx, int64(s.gw.cfg.Unanswered))
 	s.close(websocket.CloseGoingAway, goingAway)
 }

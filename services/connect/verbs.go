@@ -9,8 +9,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// handle answers one frame of the client, in the reader's goroutine: sends go to their lane, other requests that need a
-// message node run beside each other.
+// handle answers one frame of the client, in the reader's goroutine: what changes a conversation goes to the conversation's
+// lane, other requests that need a message node run beside each other.
 func (s *session) handle(data []byte) {
 	r, refused := decodeFrame(data)
 	if refused == nil && s.sub != nil {
@@ -25,16 +25,16 @@ func (s *session) handle(data []byte) {
 		s.handleConnect(r)
 	case r.verb == "refresh":
 		s.refresh(r)
-	case r.verb == "send":
-		s.send(r)
 	case r.verb == "ping":
 		s.answer(r.id, "pong", struct{}{})
 	case r.verb == "presence":
 		s.presence(r)
 	case r.verb == "typing":
 		s.typing(r)
-	default:
+	case r.verb == "history", r.verb == "conversations", r.verb == "group_info":
 		s.call(r)
+	default:
+		s.change(r)
 	}
 }
 
@@ -98,94 +98,20 @@ func (s *session) ask(ctx context.Context, c millracev1.MessageServiceClient, r 
 		return s.history(ctx, c, r)
 	case "conversations":
 		return s.conversations(ctx, c, r)
-	case "read", "recall", "edit":
-		return s.mark(ctx, c, r)
 	}
-	return s.group(ctx, c, r)
+	return s.groupInfo(ctx, c, r)
 }
 
-func (s *session) mark(ctx context.Context, c millracev1.MessageServiceClient, r request) (string, any, error) {
-	var b messageBody
-	if refused := r.into(&b); refused != nil {
-		return "", nil, refused
-	}
-	user := s.identity.User
-	var err error
-	switch r.verb {
-	case "read":
-		_, err = c.MarkRead(ctx, &millracev1.MarkReadRequest{User: user, Conversation: b.Conversation, Seq: b.Seq})
-	case "recall":
-		_, err = c.RecallMessage(ctx, &millracev1.RecallMessageRequest{User: user, Conversation: b.Conversation, MessageId: b.MessageID})
-	case "edit":
-		_, err = c.EditMessage(ctx, &millracev1.EditMessageRequest{
-			User: user, Conversation: b.Conversation, MessageId: b.MessageID, Content: b.Content,
-		})
-	}
-	return "ok", struct{}{}, err
-}
-
-func (s *session) group(ctx context.Context, c millracev1.MessageServiceClient, r request) (string, any, error) {
+func (s *session) groupInfo(ctx context.Context, c millracev1.MessageServiceClient, r request) (string, any, error) {
 	var b groupBody
 	if refused := r.into(&b); refused != nil {
 		return "", nil, refused
 	}
-	if b.Join != "" && b.Join != events.JoinOpen {
-		return "", nil, refuse(codeInvalid, `join: want "open" or nothing`)
-	}
-	var answer interface{ GetGroup() *millracev1.Group }
-	var err error
-	switch r.verb {
-	case "group_create":
-		answer, err = c.CreateGroup(ctx, &millracev1.CreateGroupRequest{
-			Sender: s.sender, Name: b.Name, Members: b.Members, Open: b.Join == events.JoinOpen, ClientMsgId: b.ClientMsgID,
-		})
-	case "group_join":
-		answer, err = c.JoinGroup(ctx, &millracev1.JoinGroupRequest{Sender: s.sender, GroupId: b.GroupID})
-	case "group_add":
-		answer, err = c.AddMember(ctx, &millracev1.AddMemberRequest{Sender: s.sender, GroupId: b.GroupID, User: b.User})
-	case "group_remove":
-		answer, err = c.RemoveMember(ctx, &millracev1.RemoveMemberRequest{Sender: s.sender, GroupId: b.GroupID, User: b.User})
-	case "group_info":
-		answer, err = c.GetGroup(ctx, &millracev1.GetGroupRequest{User: s.identity.User, GroupId: b.GroupID})
-	case "group_leave":
-		_, err = c.LeaveGroup(ctx, &millracev1.LeaveGroupRequest{Sender: s.sender, GroupId: b.GroupID})
-		return "ok", struct{}{}, err
-	}
+	answer, err := c.GetGroup(ctx, &millracev1.GetGroupRequest{User: s.identity.User, GroupId: b.GroupID})
 	if err != nil {
 		return "", nil, err
 	}
 	return "group", groupOf(answer.GetGroup()), nil
-}
-
-// typing is relayed, not logged: it may be lost.
-func (s *session) typing(r request) {
-	var b typingBody
-	if refused := r.into(&b); refused != nil {
-		s.refuse(r.id, refused)
-		return
-	}
-	if _, refused := target(s.identity.User, b.To, b.GroupID); refused != nil {
-		s.refuse(r.id, refused)
-		return
-	}
-	channel := events.UserChannel(b.To)
-	if b.GroupID != 0 {
-		channel = events.Group(b.GroupID)
-		if !s.gw.hub.member(s.sub, b.GroupID) {
-			s.refuse(r.id, refuse(codeNotFound, "no such group")) // in the words of the message service
-			return
-		}
-	}
-	push := pushFrame(struct {
-		Type    string `json:"type"`
-		From    int64  `json:"from"`
-		To      int64  `json:"to,omitempty"`
-		GroupID int64  `json:"group_id,omitempty"`
-	}{"typing", s.identity.User, b.To, b.GroupID})
-	s.gw.hub.signal(&millracev1.Signal{
-		Channel: channel, ExceptUser: s.identity.User, Kind: &millracev1.Signal_Push{Push: push},
-	})
-	s.answer(r.id, "ok", struct{}{})
 }
 
 // refresh extends the session to the new token's life.

@@ -18,6 +18,39 @@ func expect[T any](ok bool, answer *T) (*T, error) {
 	return answer, nil
 }
 
+// change makes the call that the change stands for.
+func (n *messageNode) change(c *millracev1.Change) *millracev1.SendResult {
+	ctx := context.Background()
+	var answer any
+	var err error
+	switch kind := c.GetKind().(type) {
+	case *millracev1.Change_Edit:
+		answer, err = n.EditMessage(ctx, kind.Edit)
+	case *millracev1.Change_Recall:
+		answer, err = n.RecallMessage(ctx, kind.Recall)
+	case *millracev1.Change_Read:
+		answer, err = n.MarkRead(ctx, kind.Read)
+	case *millracev1.Change_CreateGroup:
+		answer, err = n.CreateGroup(ctx, kind.CreateGroup)
+	case *millracev1.Change_JoinGroup:
+		answer, err = n.JoinGroup(ctx, kind.JoinGroup)
+	case *millracev1.Change_LeaveGroup:
+		answer, err = n.LeaveGroup(ctx, kind.LeaveGroup)
+	case *millracev1.Change_AddMember:
+		answer, err = n.AddMember(ctx, kind.AddMember)
+	case *millracev1.Change_RemoveMember:
+		answer, err = n.RemoveMember(ctx, kind.RemoveMember)
+	}
+	if err != nil {
+		return &millracev1.SendResult{Code: int32(status.Code(err)), Error: status.Convert(err).Message()}
+	}
+	result := &millracev1.SendResult{}
+	if group, ok := answer.(interface{ GetGroup() *millracev1.Group }); ok {
+		result.Group = group.GetGroup()
+	}
+	return result
+}
+
 func us(members ...int64) *millracev1.Group {
 	return &millracev1.Group{GroupId: 7, Name: "us", Owner: 1, Members: members}
 }
@@ -27,6 +60,9 @@ func recalled() *millracev1.StoredMessage {
 }
 
 func (n *messageNode) History(_ context.Context, r *millracev1.HistoryRequest) (*millracev1.HistoryResponse, error) {
+	if r.GetLimit() == 1 {
+		return n.w.newest(r.GetConversation()), nil
+	}
 	ok := r.GetUser() == 1 && r.GetConversation() == "u:1:2" && r.AfterSeq != nil && r.BeforeSeq == nil && r.GetLimit() == 2
 	return expect(ok, &millracev1.HistoryResponse{More: true, Messages: []*millracev1.StoredMessage{
 		{

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -31,6 +32,7 @@ type world struct {
 	endsLag       int64 // records that the node that answers Sync has not heard of
 	readLimit     int64 // records that ReadLog reads at once
 	reads         int   // calls of ReadLog
+	lookups       int   // calls of History for the newest message
 }
 
 func newWorld(partitions int32) *world {
@@ -59,6 +61,20 @@ func (w *world) append(e events.Event) events.Position {
 		n.handle(p)
 	}
 	return pos
+}
+
+// newest has a message if the conversation has one.
+func (w *world) newest(conversation string) *millracev1.HistoryResponse {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lookups++
+	answer := &millracev1.HistoryResponse{}
+	for _, d := range w.logs[events.Partition(conversation, w.partitions)] {
+		if strings.Contains(string(d.GetPush()), `"type":"new_message"`) && strings.Contains(string(d.GetPush()), `"`+conversation+`"`) {
+			answer.Messages = []*millracev1.StoredMessage{{Seq: d.GetSeq()}}
+		}
+	}
+	return answer
 }
 
 func (w *world) message(from, to, group int64, content string) events.Event {
@@ -190,7 +206,7 @@ func (n *messageNode) SendBatches(stream millracev1.MessageService_SendBatchesSe
 	}
 }
 
-// accept appends the batch's messages to the log.
+// accept appends the batch's messages to the log, and has its changes answered as the calls of the same names are.
 func (n *messageNode) accept(b *millracev1.SendBatch) *millracev1.SendBatchResult {
 	result := &millracev1.SendBatchResult{Id: b.GetId()}
 	for _, m := range b.GetMessages() {
@@ -201,6 +217,9 @@ func (n *messageNode) accept(b *millracev1.SendBatch) *millracev1.SendBatchResul
 		result.Results = append(result.Results, &millracev1.SendResult{Sent: &millracev1.SendWSMessageResponse{
 			MessageId: e.Message.MessageID, Conversation: e.Message.Conversation, Timestamp: 1,
 		}})
+	}
+	for _, c := range b.GetChanges() {
+		result.Results = append(result.Results, n.change(c))
 	}
 	return result
 }

@@ -28,21 +28,36 @@ var (
 	errLeaving = errors.New("the node is going away")
 )
 
-// Batch is a run of messages of one lane.
+// Batch is a run of changes of one lane.
 type Batch struct {
-	Messages []*millracev1.SendWSMessageRequest
+	Changes []*millracev1.Change
+	// Bytes is the size of their content.
+	Bytes int
+	// Stored says that the batch is answered only once it is stored, so that others do not wait for its answer.
+	Stored   bool
 	Deadline time.Time
-	// Done is called once: with one result for each message, or with ErrUnsent, or with errUnknown.
+	// Done is called once: with one result for each change, or with ErrUnsent, or with errUnknown.
 	Done func([]*millracev1.SendResult, error)
 
-	size  int
 	timer *time.Timer
 	frame *sentFrame // nil until sent
 }
 
 type sentFrame struct {
 	at       time.Time
-	answered bool
+	answered bool // or nothing in it is answered soon
+}
+
+// wire is the batch as it is sent. Nodes of earlier versions know no changes, so sends alone go as messages.
+func (b *Batch) wire(id uint64) *millracev1.SendBatch {
+	batch := &millracev1.SendBatch{Id: id}
+	for _, c := range b.Changes {
+		if c.GetSend() == nil {
+			return &millracev1.SendBatch{Id: id, Changes: b.Changes}
+		}
+		batch.Messages = append(batch.Messages, c.GetSend())
+	}
+	return batch
 }
 
 // uplink carries the batches of all lanes to one message node, over one stream. It collects what waits into one frame; at
@@ -86,10 +101,7 @@ func (u *uplink) health() int {
 
 // add takes the batch, unless there is no stream.
 func (u *uplink) add(b *Batch) bool {
-	b.size, b.frame = 0, nil
-	for _, m := range b.Messages {
-		b.size += len(m.GetContent())
-	}
+	b.frame = nil
 	u.mu.Lock()
 	if !u.up {
 		u.mu.Unlock()
@@ -241,7 +253,7 @@ func (u *uplink) collect() (*millracev1.SendBatchesRequest, time.Duration) {
 	if len(open) >= openFrames {
 		return nil, framePatience - now.Sub(open[0].at)
 	}
-	frame := &sentFrame{at: now}
+	frame := &sentFrame{at: now, answered: true}
 	request := &millracev1.SendBatchesRequest{}
 	n, size := 0, 0
 	for ; n < len(u.queue); n++ {
@@ -249,11 +261,12 @@ func (u *uplink) collect() (*millracev1.SendBatchesRequest, time.Duration) {
 		if b == nil {
 			continue // ran out of time
 		}
-		if size += b.size; size > frameBytes && len(request.Batches) > 0 {
+		if size += b.Bytes; size > frameBytes && len(request.Batches) > 0 {
 			break
 		}
 		b.frame = frame
-		request.Batches = append(request.Batches, &millracev1.SendBatch{Id: u.queue[n], Messages: b.Messages})
+		frame.answered = frame.answered && b.Stored
+		request.Batches = append(request.Batches, b.wire(u.queue[n]))
 	}
 	u.queue = u.queue[n:]
 	if len(u.queue) == 0 {

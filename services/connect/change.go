@@ -1,0 +1,247 @@
+package connect
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"millrace/events"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// outgoing is a change that waits for its answer.
+type outgoing struct {
+	id     int64
+	verb   string
+	at     time.Time
+	change *millracev1.Change
+	size   int   // of its content, in bytes
+	weight int64 // of the connection's window
+	stored bool  // it is answered only once it is stored
+	named  bool  // the client has given a client_msg_id
+}
+
+// repeats reports whether the change is the other one, asked for again: it has the same client_msg_id or, where the client
+// gives none, is the same in every other respect.
+func (m *outgoing) repeats(other *outgoing) bool {
+	if m.verb != other.verb || m.named != other.named {
+		return false
+	}
+	if m.named {
+		return nameOf(m.change) == nameOf(other.change)
+	}
+	return proto.Equal(nameless(m.change), nameless(other.change))
+}
+
+// nameOf returns the change's client_msg_id.
+func nameOf(c *millracev1.Change) string {
+	switch kind := c.GetKind().(type) {
+	case *millracev1.Change_Send:
+		return kind.Send.GetClientMsgId()
+	case *millracev1.Change_Edit:
+		return kind.Edit.GetClientMsgId()
+	case *millracev1.Change_CreateGroup:
+		return kind.CreateGroup.GetClientMsgId()
+	case *millracev1.Change_JoinGroup:
+		return kind.JoinGroup.GetClientMsgId()
+	case *millracev1.Change_LeaveGroup:
+		return kind.LeaveGroup.GetClientMsgId()
+	case *millracev1.Change_AddMember:
+		return kind.AddMember.GetClientMsgId()
+	case *millracev1.Change_RemoveMember:
+		return kind.RemoveMember.GetClientMsgId()
+	}
+	return ""
+}
+
+// nameless is a copy without the ids that this gateway has drawn for it.
+func nameless(c *millracev1.Change) *millracev1.Change {
+	c = proto.CloneOf(c)
+	c.CorrelationId = ""
+	switch kind := c.GetKind().(type) {
+	case *millracev1.Change_Send:
+		kind.Send.ClientMsgId, kind.Send.CorrelationId = "", ""
+	case *millracev1.Change_Edit:
+		kind.Edit.ClientMsgId = ""
+	case *millracev1.Change_CreateGroup:
+		kind.CreateGroup.ClientMsgId = ""
+	}
+	return c
+}
+
+// change puts a request that changes a conversation into the conversation's lane.
+func (s *session) change(r request) {
+	conversation, m, refused := s.compose(r)
+	if refused != nil {
+		if r.verb == "send" {
+			s.gw.metrics.sends.WithLabelValues(refused.Code).Inc()
+		}
+		s.logAnswer(r.id, r.verb, refused)
+		s.refuse(r.id, refused)
+		return
+	}
+	m.id, m.verb, m.at = r.id, r.verb, time.Now()
+	if s.window.Acquire(s.ctx, m.weight) == nil {
+		s.lanes.add(conversation, m)
+	}
+}
+
+// compose makes the change that the request asks for. It draws the client_msg_id of a change that would otherwise be made
+// twice if it were given to a message node twice.
+func (s *session) compose(r request) (conversation string, m *outgoing, refused *refusal) {
+	m = &outgoing{change: &millracev1.Change{CorrelationId: s.correlation(r.id)}, weight: 1}
+	switch r.verb {
+	case "send":
+		conversation, refused = s.composeSend(r, m)
+	case "edit", "recall", "read":
+		conversation, refused = s.composeChange(r, m)
+	default:
+		conversation, refused = s.composeGroup(r, m)
+	}
+	return conversation, m, refused
+}
+
+// weigh counts a change with content by the KiB.
+func (m *outgoing) weigh(s *session, content string) {
+	m.size = len(content)
+	m.weight = min(1+int64(len(content)>>10), int64(s.gw.cfg.Unanswered))
+}
+
+func (s *session) composeSend(r request, m *outgoing) (string, *refusal) {
+	var b sendBody
+	if refused := r.into(&b); refused != nil {
+		return "", refused
+	}
+	conversation, refused := target(s.identity.User, b.To, b.GroupID)
+	if refused == nil {
+		refused = b.check()
+	}
+	if refused != nil {
+		return "", refused
+	}
+	m.named = b.ClientMsgID != ""
+	m.weigh(s, b.Content)
+	m.change.Kind = &millracev1.Change_Send{Send: &millracev1.SendWSMessageRequest{
+		Sender: s.sender, To: b.To, GroupId: b.GroupID, Content: b.Content, MessageType: b.MessageType,
+		ClientMsgId: orDrawn(b.ClientMsgID), CorrelationId: m.change.GetCorrelationId(),
+	}}
+	return conversation, nil
+}
+
+func (s *session) composeChange(r request, m *outgoing) (string, *refusal) {
+	var b messageBody
+	if refused := r.into(&b); refused != nil {
+		return "", refused
+	}
+	if _, err := events.ParseConversation(b.Conversation); err != nil {
+		return "", refuse(codeInvalid, `conversation: want "u:<low>:<high>" or "g:<group>"`)
+	}
+	if refused := checkContent(b.Content); refused != nil {
+		return "", refused
+	}
+	if refused := checkClientMsgID(b.ClientMsgID); refused != nil {
+		return "", refused
+	}
+	user := s.identity.User
+	m.named = b.ClientMsgID != "" && r.verb == "edit"
+	switch r.verb {
+	case "edit":
+		m.weigh(s, b.Content)
+		m.change.Kind = &millracev1.Change_Edit{Edit: &millracev1.EditMessageRequest{
+			User: user, Conversation: b.Conversation, MessageId: b.MessageID, Content: b.Content, ClientMsgId: orDrawn(b.ClientMsgID),
+		}}
+	case "recall":
+		m.change.Kind = &millracev1.Change_Recall{Recall: &millracev1.RecallMessageRequest{
+			User: user, Conversation: b.Conversation, MessageId: b.MessageID,
+		}}
+	case "read":
+		m.change.Kind = &millracev1.Change_Read{Read: &millracev1.MarkReadRequest{
+			User: user, Conversation: b.Conversation, Seq: b.Seq,
+		}}
+	}
+	return b.Conversation, nil
+}
+
+// newGroup begins the name of the lane of a group that is to be created, which has no conversation yet.
+const newGroup = "new:"
+
+func (s *session) composeGroup(r request, m *outgoing) (string, *refusal) {
+	var b groupBody
+	refused := r.into(&b)
+	if refused == nil {
+		refused = checkClientMsgID(b.ClientMsgID)
+	}
+	if refused != nil {
+		return "", refused
+	}
+	m.stored, m.named = true, b.ClientMsgID != ""
+	// Groups are long answers: only a few of them may be on their way.
+	m.weight = max(int64(s.gw.cfg.Unanswered)/4, 1)
+	if r.verb == "group_create" {
+		if b.Join != "" && b.Join != events.JoinOpen {
+			return "", refuse(codeInvalid, `join: want "open" or nothing`)
+		}
+		name := orDrawn(b.ClientMsgID)
+		m.change.Kind = &millracev1.Change_CreateGroup{CreateGroup: &millracev1.CreateGroupRequest{
+			Sender: s.sender, Name: b.Name, Members: b.Members, Open: b.Join == events.JoinOpen, ClientMsgId: name,
+		}}
+		return newGroup + name, nil
+	}
+	if b.GroupID < 1 || b.GroupID > events.MaxID {
+		return "", refuse(codeInvalid, "group_id: want an integer from 1 to 2^53-1")
+	}
+	switch r.verb {
+	case "group_join":
+		m.change.Kind = &millracev1.Change_JoinGroup{JoinGroup: &millracev1.JoinGroupRequest{
+			Sender: s.sender, GroupId: b.GroupID, ClientMsgId: b.ClientMsgID,
+		}}
+	case "group_leave":
+		m.change.Kind = &millracev1.Change_LeaveGroup{LeaveGroup: &millracev1.LeaveGroupRequest{
+			Sender: s.sender, GroupId: b.GroupID, ClientMsgId: b.ClientMsgID,
+		}}
+	case "group_add":
+		m.change.Kind = &millracev1.Change_AddMember{AddMember: &millracev1.AddMemberRequest{
+			Sender: s.sender, GroupId: b.GroupID, User: b.User, ClientMsgId: b.ClientMsgID,
+		}}
+	case "group_remove":
+		m.change.Kind = &millracev1.Change_RemoveMember{RemoveMember: &millracev1.RemoveMemberRequest{
+			Sender: s.sender, GroupId: b.GroupID, User: b.User, ClientMsgId: b.ClientMsgID,
+		}}
+	}
+	return events.Group(b.GroupID), nil
+}
+
+func orDrawn(clientMsgID string) string {
+	if clientMsgID == "" {
+		return newID()
+	}
+	return clientMsgID
+}
+
+// answer tells the client what became of its change.
+func (l *lanes) answer(m *outgoing, result *millracev1.SendResult, refused *refusal) {
+	s := l.session
+	if m.verb == "send" {
+		s.gw.metrics.send(m, refused)
+	}
+	s.logAnswer(m.id, m.verb, refused)
+	switch {
+	case refused != nil:
+		s.refuse(m.id, refused)
+	case result.GetSent() != nil:
+		sent := result.GetSent()
+		if to := m.change.GetSend().GetTo(); to != 0 {
+			s.acquaintances.note(to, true)
+		}
+		s.answer(m.id, "sent", struct {
+			MessageID    string `json:"message_id"`
+			Conversation string `json:"conversation"`
+			Timestamp    int64  `json:"timestamp"`
+		}{sent.GetMessageId(), sent.GetConversation(), sent.GetTimestamp()})
+	case result.GetGroup() != nil:
+		s.answer(m.id, "group", groupOf(result.GetGroup()))
+	default:
+		s.answer(m.id, "ok", struct{}{})
+	}
+	s.window.Release(m.weight)
+}
