@@ -66,6 +66,9 @@ func Join(t *testing.T, url string, id int64, cursor client.Cursor) *User {
 	return u
 }
 
+// Seen is what the user is shown, in order.
+func (u *User) Seen() <-chan client.Push { return u.seen }
+
 // Sends returns when the message was accepted.
 func (u *User) Sends(t *testing.T, to client.Target, content string) client.Sent {
 	t.Helper()
