@@ -12,10 +12,9 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"log/slog"
 	"net/http"
-	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -113,13 +112,27 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the server is going away", http.StatusServiceUnavailable)
 		return
 	}
-	conn, err := g.upgrader.Upgrade(w, r, nil)
+	conn, err := g.upgrade(w, r)
 	if err != nil {
 		g.wg.Done()
 		g.log.Debug("no WebSocket", "remote", r.RemoteAddr, "error", err)
 		return
 	}
 	go g.serve(newSession(g, conn))
+}
+
+// upgrade makes a WebSocket of the request, or answers why not.
+func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
+	if !r.ProtoAtLeast(1, 1) {
+		http.Error(w, "a WebSocket needs HTTP/1.1", http.StatusBadRequest)
+		return nil, errors.New("HTTP before 1.1")
+	}
+	// The list may be spread over several lines (RFC 9110, 5.3), of which gorilla reads the first.
+	const protocols = "Sec-Websocket-Protocol"
+	if lines := r.Header.Values(protocols); len(lines) > 1 {
+		r.Header.Set(protocols, strings.Join(lines, ", "))
+	}
+	return g.upgrader.Upgrade(strictWriter{w}, r, nil)
 }
 
 // enter counts a connection in, unless the gateway is draining.
@@ -176,17 +189,6 @@ func (g *Gateway) cut() {
 	for s := range g.sessions {
 		_ = s.conn.Close()
 	}
-}
-
-// originAllowed admits browsers of this host and of the origins that are allowed, and whoever names none.
-func (g *Gateway) originAllowed(r *http.Request) bool {
-	origin := r.Header.Get("Origin")
-	if origin == "" || slices.Contains(g.cfg.AllowedOrigins, "*") {
-		return true
-	}
-	u, err := url.Parse(origin)
-	return err == nil && strings.EqualFold(u.Host, r.Host) ||
-		slices.ContainsFunc(g.cfg.AllowedOrigins, func(allowed string) bool { return strings.EqualFold(allowed, origin) })
 }
 
 // newID is an id of 32 hexadecimal digits: the time in microseconds, so that ids rise, and 64 random bits.

@@ -1,7 +1,10 @@
 package connect_test
 
 import (
+	"bufio"
+	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -29,16 +32,20 @@ func TestWhatClosesAConnection(t *testing.T) {
 		do   func(*client)
 		code int
 	}{
-		"a frame before connect":          {text(`{"id":1,"ping":{}}`), 4001},
-		"garbage before connect":          {text(`hello`), 4001},
-		"a bad token":                     {text(`{"id":1,"connect":{"token":"nobody"}}`), 4001},
-		"no connect in time":              {func(*client) {}, 4001},
-		"an expired token":                {func(c *client) { c.send(`{"id":1,"connect":{"token":"1001@%d"}}`, time.Now().UnixMilli()) }, 4003},
-		"a binary message":                {func(c *client) { _ = c.conn.WriteMessage(websocket.BinaryMessage, []byte(connected)) }, 1003},
-		"text that is not UTF-8":          {text(connected, "{\"id\":2,\"ping\":{\"x\":\"\xff\"}}"), 1007},
-		"a frame over 64 KiB":             {text(connected, `{"id":2,"send":{"content":"`+strings.Repeat("x", 64<<10)+`"}}`), 1009},
-		"a long frame in many fragments":  {fragments, 1009},
-		"a frame that breaks RFC 6455":    {func(c *client) { _, _ = c.conn.NetConn().Write([]byte{0xff, 0x80, 0, 0, 0, 0}) }, 1002},
+		"a frame before connect":         {text(`{"id":1,"ping":{}}`), 4001},
+		"garbage before connect":         {text(`hello`), 4001},
+		"a bad token":                    {text(`{"id":1,"connect":{"token":"nobody"}}`), 4001},
+		"no connect in time":             {func(*client) {}, 4001},
+		"an expired token":               {func(c *client) { c.send(`{"id":1,"connect":{"token":"1001@%d"}}`, time.Now().UnixMilli()) }, 4003},
+		"a binary message":               {func(c *client) { _ = c.conn.WriteMessage(websocket.BinaryMessage, []byte(connected)) }, 1003},
+		"text that is not UTF-8":         {text(connected, "{\"id\":2,\"ping\":{\"x\":\"\xff\"}}"), 1007},
+		"a frame over 64 KiB":            {text(connected, `{"id":2,"send":{"content":"`+strings.Repeat("x", 64<<10)+`"}}`), 1009},
+		"a long frame in many fragments": {fragments, 1009},
+		"a frame that breaks RFC 6455":   {func(c *client) { _, _ = c.conn.NetConn().Write([]byte{0xff, 0x80, 0, 0, 0, 0}) }, 1002},
+		"a close frame of one byte": {func(c *client) {
+			_ = c.conn.WriteControl(websocket.CloseMessage, []byte("x"), time.Now().Add(patience))
+		}, 1002},
+		"a length longer than needed":     {func(c *client) { _, _ = c.conn.NetConn().Write([]byte{0x81, 0xfe, 0, 1, 0, 0, 0, 0, '{'}) }, 1002},
 		"more frames than anybody needs":  {flood(websocket.TextMessage, `{"id":2,"ping":{}}`), 4029},
 		"more pings than anybody needs":   {flood(websocket.PingMessage, ""), 4029},
 		"more garbage than anybody needs": {flood(websocket.TextMessage, "["), 4029},
@@ -222,15 +229,49 @@ func TestTheHandshake(t *testing.T) {
 			require.NoError(t, conn.Close())
 		}
 	}
-	for asked, got := range map[string]string{"": "", connect.Subprotocol: connect.Subprotocol, "other, " + connect.Subprotocol: connect.Subprotocol} {
+	for asked, got := range map[string]string{"": "", connect.Subprotocol: connect.Subprotocol, "other, " + connect.Subprotocol: connect.Subprotocol, "other; " + connect.Subprotocol: connect.Subprotocol} {
 		header := http.Header{}
 		if asked != "" {
-			header.Set("Sec-WebSocket-Protocol", asked)
+			for line := range strings.SplitSeq(asked, "; ") {
+				header.Add("Sec-WebSocket-Protocol", line)
+			}
 		}
 		c := s.dial(header)
-		require.Equal(t, got, c.conn.Subprotocol())
+		require.Equal(t, got, c.conn.Subprotocol(), asked)
 		c.send(`{"id":1,"connect":{"token":"1001"}}`)
 		require.NotNil(t, c.read().Connected, "the protocol is spoken whatever was asked")
+	}
+}
+
+func TestAWebSocketNeedsHTTP11(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	address := strings.TrimPrefix(s.url, "ws://")
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	_, err = fmt.Fprintf(conn, "GET / HTTP/1.0\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", address)
+	require.NoError(t, err)
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	require.Equal(t, http.StatusBadRequest, answer.StatusCode)
+}
+
+// Many encoders escape all that is not ASCII; content of the greatest length must fit all the same.
+func TestContentFitsHoweverItIsEscaped(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	c, _ := s.connect(1001)
+	for id, escaped := range []string{`\u0001`, `\u00e9`, `\u4e2d`, `\ud83d\ude00`} {
+		var one string
+		require.NoError(t, json.Unmarshal([]byte(`"`+escaped+`"`), &one))
+		c.send(`{"id":%d,"send":{"to":1002,"content":"%s"}}`, id+1, strings.Repeat(escaped, events.MaxContentBytes/len(one)))
+		for f := c.read(); ; f = c.read() {
+			if f.ID != 0 {
+				require.NotNil(t, f.Sent, f.raw)
+				break
+			}
+		}
 	}
 }
 

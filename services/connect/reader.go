@@ -1,6 +1,7 @@
 package connect
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +12,11 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-const lingerTime = time.Second
+const (
+	lingerTime = time.Second
+	// escape is the longest way to write a character in JSON.
+	escape = `\u0000`
+)
 
 var (
 	errTooLarge = errors.New("frame too large")
@@ -22,7 +27,6 @@ var (
 func (s *session) read() error {
 	s.conn.SetPingHandler(func(data string) error { return s.control(outFrame{websocket.PongMessage, []byte(data)}) })
 	s.conn.SetPongHandler(s.pong)
-	s.conn.SetCloseHandler(func(int, string) error { return nil }) // answered in hangUp
 	for {
 		kind, data, err := s.next()
 		switch {
@@ -68,7 +72,8 @@ func (s *session) control(answer outFrame) error {
 	return nil
 }
 
-// next reads a message of at most MaxFrame bytes.
+// next reads a message of at most MaxFrame bytes, in which an escape such as \u4e2d counts as one: so all content that is
+// short enough fits, whether or not the client's encoder escapes what is not ASCII.
 func (s *session) next() (kind int, data []byte, err error) {
 	kind, r, err := s.conn.NextReader()
 	if err != nil {
@@ -78,8 +83,8 @@ func (s *session) next() (kind int, data []byte, err error) {
 		return kind, nil, nil
 	}
 	// The limit is held here because gorilla's closes without a reason.
-	data, err = io.ReadAll(io.LimitReader(r, s.gw.cfg.MaxFrame+1))
-	if int64(len(data)) > s.gw.cfg.MaxFrame {
+	data, err = io.ReadAll(io.LimitReader(r, int64(len(escape))*s.gw.cfg.MaxFrame+1))
+	if size := len(data) - (len(escape)-1)*bytes.Count(data, []byte(escape[:2])); int64(size) > s.gw.cfg.MaxFrame {
 		return 0, nil, errTooLarge
 	}
 	return kind, data, err
@@ -91,6 +96,7 @@ func (s *session) hangUp(err error) {
 	conn := s.conn.NetConn()
 	defer conn.Close()
 	var byClient *websocket.CloseError
+	var breach protocolError
 	switch {
 	case errors.As(err, &byClient) && byClient.Code != websocket.CloseAbnormalClosure:
 		code := byClient.Code
@@ -100,6 +106,8 @@ func (s *session) hangUp(err error) {
 		s.closeNow(code, "")
 		<-s.out.done
 		return
+	case errors.As(err, &breach):
+		s.close(websocket.CloseProtocolError, breach.Error())
 	case errors.Is(err, errTooLarge), errors.Is(err, websocket.ErrReadLimit):
 		s.close(websocket.CloseMessageTooBig, "frame too large")
 	case errors.Is(err, errFlood):
