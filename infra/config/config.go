@@ -118,7 +118,7 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 		flags.StringVar(&c.MessageAddr, "message-addr", "127.0.0.1:9090", "where the gRPC services listen; any other host than loopback needs a service token")
 	}
 	if is(Dev, Connect) {
-		flags.StringVar(&c.ConnectAddr, "connect-addr", ":8080", "where WebSockets are accepted")
+		flags.StringVar(&c.ConnectAddr, "connect-addr", map[bool]string{true: "127.0.0.1:8080", false: ":8080"}[role == Dev], "where WebSockets are accepted")
 		flags.StringSliceVar(&c.AllowedOrigins, "allowed-origins", nil, "origins of web pages, besides the gateway's own host, that may connect")
 		flags.IntVar(&c.SendRate, "send-rate", 2000, "messages per second that one user may send")
 		flags.IntVar(&c.UserConnections, "user-connections", 100, "connections that one user may have to a gateway; those of one device count once")

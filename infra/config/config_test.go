@@ -23,7 +23,7 @@ func load(t *testing.T, role Role, args ...string) (Config, error) {
 func TestDevNeedsNothing(t *testing.T) {
 	c, err := load(t, Dev)
 	require.NoError(t, err)
-	require.Equal(t, ":8080", c.ConnectAddr)
+	require.Equal(t, "127.0.0.1:8080", c.ConnectAddr, "whoever reaches it may be any user")
 	require.Equal(t, []string{"storage", "push", "audit"}, c.Handlers)
 }
 

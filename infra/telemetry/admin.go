@@ -11,6 +11,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"millrace/infra/security"
 )
 
 // Check tells whether something the process needs is ready.
@@ -29,7 +31,11 @@ type Admin struct {
 
 const (
 	checkTimeout = 2 * time.Second
-	headerWait   = 5 * time.Second
+	// requestTimeout is for how long a request may take to come, and answerTimeout for the answer to be taken; a profile is
+	// given the seconds that it was asked for on top. A connection is kept open for the next request for idleTimeout.
+	requestTimeout = 5 * time.Second
+	answerTimeout  = 30 * time.Second
+	idleTimeout    = time.Minute
 	// scrapeTimeout is below the 10 s that Prometheus waits by default.
 	scrapeTimeout = 8 * time.Second
 )
@@ -47,10 +53,17 @@ func StartAdmin(address string, checks []Check, metrics prometheus.Gatherer) (*A
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	// Elsewhere other machines ask for it by names that are not known here.
+	var handler http.Handler = mux
+	if security.LocalHost(listener.Addr().String()) {
+		handler = security.OnlyLocalHosts(mux, func(string) bool { return false })
+	}
 	a := &Admin{
 		listener: listener,
-		server:   &http.Server{Handler: mux, ReadHeaderTimeout: headerWait},
-		served:   make(chan struct{}),
+		server: &http.Server{
+			Handler: handler, ReadTimeout: requestTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout,
+		},
+		served: make(chan struct{}),
 	}
 	go func() {
 		defer close(a.served)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"testing"
 
@@ -36,6 +37,38 @@ func TestReadinessNamesWhatIsNotReady(t *testing.T) {
 	code, body = get(t, admin, "/metrics")
 	require.Equal(t, http.StatusOK, code)
 	require.Contains(t, body, `millrace_build_info{role="dev",version="v1"} 1`)
+}
+
+// A foreign page could else read what is served here, by DNS rebinding.
+func TestOnLoopbackOnlyNamesOfThisMachineAreServed(t *testing.T) {
+	admin, err := StartAdmin("127.0.0.1:0", nil, NewMetrics("v1", "dev"))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, admin.Close()) }()
+	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/debug/pprof/"} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+admin.Addr()+path, nil)
+		require.NoError(t, err)
+		request.Host = "evil.example.org"
+		request.Close = true
+		response, err := http.DefaultClient.Do(request)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		require.Equal(t, http.StatusForbidden, response.StatusCode, path)
+	}
+}
+
+func TestARequestThatNeverComesIsCutOff(t *testing.T) {
+	admin, err := StartAdmin("127.0.0.1:0", nil, NewMetrics("v1", "dev"))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, admin.Close()) }()
+	for _, request := range []string{"", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"} {
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", admin.Addr())
+		require.NoError(t, err)
+		_, err = io.WriteString(conn, request)
+		require.NoError(t, err)
+		_, err = io.Copy(io.Discard, conn)
+		require.NoError(t, err)
+		require.NoError(t, conn.Close())
+	}
 }
 
 func TestTakenAddressIsAnError(t *testing.T) {

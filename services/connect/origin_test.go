@@ -1,6 +1,7 @@
 package connect
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"testing"
 
@@ -38,7 +39,7 @@ func TestAPageIsOfThisHostOrOfAnAllowedOrigin(t *testing.T) {
 		{[]string{"http://dev.example.org:3000"}, "h", true},
 		{[]string{"http://dev.example.org"}, "h", false},
 	} {
-		r := httptest.NewRequest("GET", "/ws", nil)
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/ws", nil)
 		r.Host = test.host
 		for _, origin := range test.origins {
 			r.Header.Add("Origin", origin)

@@ -16,13 +16,14 @@ import (
 
 	"millrace/infra/auth"
 	"millrace/infra/config"
+	"millrace/infra/security"
 	"millrace/infra/telemetry"
 	"millrace/services/connect"
 	nodes "millrace/services/connect/cluster"
 )
 
 const (
-	// handshakeTimeout bounds how long a client may take to ask for its WebSocket.
+	// handshakeTimeout bounds how long a client may take to ask for its WebSocket, with any body, and to read the answer.
 	handshakeTimeout = 10 * time.Second
 	// maxHandshakeBytes bounds the header of that request.
 	maxHandshakeBytes = 16 << 10
@@ -52,10 +53,16 @@ func newGatewayServer(p gatewayParams) (*gatewayServer, error) {
 	if p.Local != nil {
 		messageAddrs, pushAddrs = []string{p.Local.Addr()}, []string{p.Local.Addr()}
 	}
-	listener, err := new(net.ListenConfig).Listen(p.Context, "tcp", p.Config.ConnectAddr)
+	bound, err := connectionBound(p.Config.MaxConnections)
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
+	plain, err := new(net.ListenConfig).Listen(p.Context, "tcp", p.Config.ConnectAddr)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	listener := newBoundedListener(plain, bound, p.Metrics, p.Log)
+	p.Log.Info("the gateway bounds its connections", "most", bound)
 	name, err := os.Hostname()
 	if err != nil {
 		name = "gateway"
@@ -72,7 +79,15 @@ func newGatewayServer(p gatewayParams) (*gatewayServer, error) {
 	if p.Config.Role == config.Dev && p.Config.JWTSecret != "" {
 		mux.Handle("POST /dev/token", serveDevToken(p.Config.JWTSecret))
 	}
-	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: handshakeTimeout, MaxHeaderBytes: maxHandshakeBytes}
+	var handler http.Handler = mux
+	if p.Config.Role == config.Dev {
+		handler = security.OnlyLocalHosts(mux, p.Config.AllowsHost)
+	}
+	s.server = &http.Server{
+		Handler: listener.handler(handler), ReadTimeout: handshakeTimeout, WriteTimeout: handshakeTimeout, MaxHeaderBytes: maxHandshakeBytes,
+	}
+	// Whoever has its answer is done; a connection that is to stay becomes a WebSocket.
+	s.server.SetKeepAlivesEnabled(false)
 	return s, nil
 }
 
