@@ -3,6 +3,7 @@ package push
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -204,7 +205,9 @@ func (t *routes) change(s *stream, in *millracev1.Interest) error {
 		t.presence.change(s, u)
 	}
 	s.interest = in.GetNumber()
-	ack := &millracev1.InterestAck{Number: s.interest, Handled: make(map[int32]int64, len(t.partitions))}
+	ack := &millracev1.InterestAck{
+		Number: s.interest, Handled: make(map[int32]int64, len(t.partitions)), Now: time.Now().UnixMicro(),
+	}
 	for partition, through := range t.partitions {
 		ack.Handled[partition] = through
 	}

@@ -28,6 +28,15 @@ type Identity struct {
 	Expires  time.Time
 }
 
+// Ends is when a session of the token ends: 5 s after the token expires, for as long its verifier accepts it. It is zero if
+// the token does not expire.
+func (i Identity) Ends() time.Time {
+	if i.Expires.IsZero() {
+		return time.Time{}
+	}
+	return i.Expires.Add(leeway)
+}
+
 type claims struct {
 	UserType string `json:"user_type,omitempty"`
 	Region   string `json:"region,omitempty"`

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const patience = 10 * time.Second
 
-// tokens are "user" or "user@unix-milliseconds" of their expiry.
+// tokens are "user" or "user@unix-milliseconds" of when a session of the token ends, 5 s after the token expires.
 type tokens struct{}
 
 func (tokens) Verify(_ context.Context, token string) (auth.Identity, error) {
@@ -44,7 +44,7 @@ func (tokens) Verify(_ context.Context, token string) (auth.Identity, error) {
 	}
 	identity := auth.Identity{User: id, UserType: "member", Region: "eu"}
 	if ms, err := strconv.ParseInt(expires, 10, 64); err == nil {
-		identity.Expires = time.UnixMilli(ms)
+		identity.Expires = time.UnixMilli(ms).Add(-5 * time.Second)
 	}
 	return identity, nil
 }
@@ -150,7 +150,12 @@ func behindOneName(t testing.TB, names *fakeResolver, nodes ...*pushNode) *clust
 
 func startListed(t testing.TB, cfg connect.Config, messages, pushes *cluster.Lister) *rig {
 	t.Helper()
-	g := connect.New(cfg, tokens{}, messages, pushes, slog.New(slog.DiscardHandler))
+	return startVerified(t, cfg, tokens{}, messages, pushes)
+}
+
+func startVerified(t testing.TB, cfg connect.Config, verifier connect.Verifier, messages, pushes *cluster.Lister) *rig {
+	t.Helper()
+	g := connect.New(cfg, verifier, messages, pushes, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- g.Run(ctx) }()

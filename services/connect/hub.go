@@ -37,6 +37,7 @@ type hub struct {
 	partitions map[int32]*partition
 	watches    map[int64]*watch // by user
 	deliveries uint64           // how many there were, which numbers them
+	announced  []*subscriber    // sessions of devices that are to be announced once more, in the order of their times
 }
 
 // logReader reads the deliveries of all records of a partition in (after, through]. It calls visit for span after span,
@@ -67,16 +68,10 @@ func newHub(ctx context.Context, cfg Config, reader logReader, m *metrics, log *
 	}
 }
 
-// join subscribes a session to its user's channel and the groups, buffering what arrives. An older session of the same
-// device ends.
+// join subscribes a session to its user's channel and the groups, buffering what arrives.
 func (h *hub) join(sub *subscriber, groups []*millracev1.Membership) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for other := range h.sessionsOf(sub.user) {
-		if sub.device != "" && other.device == sub.device {
-			other.session.close(closeReplaced, replacedReason)
-		}
-	}
 	sub.buffering = true
 	h.subscribe(sub, events.UserChannel(sub.user), 0)
 	for _, m := range groups {
@@ -163,9 +158,10 @@ func (h *hub) sweep() {
 	}
 }
 
-// run sweeps until the context ends.
+// run does what has to be done at intervals until the context ends.
 func (h *hub) run(ctx context.Context) {
 	for cluster.Sleep(ctx, h.keep/8+time.Millisecond) {
 		h.sweep()
+		h.announceLost()
 	}
 }

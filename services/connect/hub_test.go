@@ -178,14 +178,3 @@ func TestAHeldSpanThatIsOlderThanAJoinedGroupIsNotTrusted(t *testing.T) {
 		})
 	}
 }
-
-// Of two sessions of a device that opened at about the same time, the one with the smaller id must learn that it yields.
-func TestAYoungSessionAnswersTheOneThatHasToYield(t *testing.T) {
-	b := newBench(t)
-	b.sub.device, b.sub.id, b.sub.opened = "phone", "b", time.Now()
-	b.relayed(b.sub.replacement())
-	require.Nil(t, b.take(b.stream), "its own signal")
-	other := &subscriber{user: 1, device: "phone", id: "a"}
-	b.relayed(other.replacement())
-	require.Equal(t, "b", b.take(b.stream).GetSignal().GetReplaced().GetSession())
-}

@@ -28,6 +28,7 @@ type stream struct {
 	sent    uint64
 	acked   uint64
 	late    uint64
+	clock   nodeClock
 	waiters []waiter
 	wake    chan struct{}
 }
@@ -176,6 +177,9 @@ func (h *hub) expectLate(p *partition) {
 func (h *hub) acknowledged(s *stream, ack *millracev1.InterestAck) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if ack.GetNow() > s.clock.now() {
+		s.clock = nodeClock{ack.GetNow(), time.Now()}
+	}
 	before := s.acked
 	s.acked = max(s.acked, ack.GetNumber())
 	caughtUp := func(late uint64) bool { return before < late && late <= s.acked }
@@ -201,19 +205,22 @@ func (h *hub) acknowledged(s *stream, ack *millracev1.InterestAck) {
 func (h *hub) signal(signal *millracev1.Signal) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.queueSignal(signal)
-}
-
-func (h *hub) queueSignal(signal *millracev1.Signal) {
 	var via *stream
 	for s := range h.streams {
 		if via == nil || s.acked >= s.late {
 			via = s
 		}
 	}
-	if via != nil && len(via.signals) < maxSignals {
-		via.signals = append(via.signals, signal)
-		via.poke()
+	if via != nil {
+		via.signal(signal)
+	}
+}
+
+// signal queues the signal, unless too many wait.
+func (s *stream) signal(signal *millracev1.Signal) {
+	if len(s.signals) < maxSignals {
+		s.signals = append(s.signals, signal)
+		s.poke()
 	}
 }
 
@@ -226,17 +233,11 @@ func (h *hub) relayed(signal *millracev1.Signal) {
 		return
 	}
 	for sub := range c.subs {
-		replaced := signal.GetReplaced()
 		switch {
-		case sub.user == signal.GetExceptUser():
-		case replaced == nil:
-			if !sub.buffering {
-				sub.session.out.text(signal.GetPush())
-			}
-		case replaced.GetUser() == sub.user && replaced.GetDevice() == sub.device:
-			if !sub.replaced(replaced.GetSession()) {
-				h.queueSignal(sub.replacement()) // so that the other one yields
-			}
+		case signal.GetReplaced() != nil:
+			h.hear(sub, signal.GetReplaced())
+		case sub.user != signal.GetExceptUser() && !sub.buffering:
+			sub.session.out.text(signal.GetPush())
 		}
 	}
 }

@@ -114,6 +114,7 @@ func closeCodes() []int {
 	return []int{
 		websocket.CloseNormalClosure, websocket.CloseGoingAway, websocket.CloseProtocolError, websocket.CloseUnsupportedData,
 		websocket.CloseAbnormalClosure, websocket.CloseInvalidFramePayloadData, websocket.CloseMessageTooBig,
+		websocket.CloseTryAgainLater,
 		closeUnauthenticated, closeExpired, closeSlow, closeReplaced, closeFlood,
 	}
 }

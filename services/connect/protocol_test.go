@@ -451,5 +451,5 @@ func TestAServerThatCannotConnectASessionSaysSo(t *testing.T) {
 	require.NotNil(t, f.Error, f.raw)
 	require.Equal(t, "unavailable", f.Error.Code)
 	code, _ := c.closedWith()
-	require.Equal(t, 1001, code)
+	require.Equal(t, 1013, code)
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"millrace/infra/auth"
 	millracev1 "millrace/proto/millrace/v1"
 	"millrace/services/connect/cluster"
 )
@@ -26,7 +25,10 @@ func (s *session) handleConnect(r request) {
 		return
 	}
 	s.timer.Stop() // it has come in time, however long the answer takes
-	identity, err := s.verify(b.Token)
+	ctx, cancel := context.WithTimeout(s.ctx, s.gw.cfg.AnswerTimeout)
+	defer cancel()
+	number := s.gw.hub.number()
+	identity, err := s.gw.verifier.Verify(ctx, b.Token)
 	if err != nil {
 		s.refuse(r.id, refuse(codeUnauthenticated, err.Error()))
 		s.close(closeUnauthenticated, "unauthenticated")
@@ -40,41 +42,46 @@ func (s *session) handleConnect(r request) {
 		return
 	}
 	sub := &subscriber{
-		session: s, id: newID(), opened: time.Now(), user: identity.User, device: b.Device, wake: make(chan struct{}, 1),
+		session: s, id: newID(), number: number, user: identity.User, device: b.Device, wake: make(chan struct{}, 1),
 	}
-	answer, err := s.resume(sub, b.Cursor)
-	if err != nil {
+	answer, err := s.resume(ctx, sub, b.Cursor)
+	// The device's older sessions may end only now that nothing can fail any more.
+	ends := identity.Ends()
+	expired := !ends.IsZero() && !time.Now().Before(ends)
+	if err != nil || expired || !s.gw.hub.establish(sub) {
 		s.gw.hub.leave(sub)
 		s.gw.rates.leave(identity.User, b.Device)
-		refused := asRefusal(err)
-		s.refuse(r.id, refused)
-		if refused.Code == codeInvalid {
-			s.awaitConnect()
-			return
-		}
-		s.log.Warn("cannot connect a session", "user", sub.user, "error", err)
-		s.close(websocket.CloseGoingAway, "try again")
+		s.cannotConnect(r.id, err)
 		return
 	}
 	s.sub, s.identity = sub, identity
 	s.sender = &millracev1.Sender{User: identity.User, UserType: identity.UserType, Region: identity.Region}
 	s.user, s.frames = user, user.frames
-	s.expireAt(identity.Expires)
+	s.expireAt(identity.Ends())
 	s.gw.metrics.connect(b.Cursor != nil, answer)
 	s.answer(r.id, "connected", s.connected(answer))
 	s.gw.hub.feed(sub, newFeed(sub, answer), answer)
 }
 
-func (s *session) verify(token string) (auth.Identity, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, s.gw.cfg.AnswerTimeout)
-	defer cancel()
-	return s.gw.verifier.Verify(ctx, token)
+// cannotConnect answers why there is no session: an error, or else the token has ended meanwhile, or a newer session of the
+// device has closed this one already.
+func (s *session) cannotConnect(id int64, err error) {
+	if err == nil {
+		s.close(closeExpired, expiredReason)
+		return
+	}
+	refused := asRefusal(err)
+	s.refuse(id, refused)
+	if refused.Code == codeInvalid {
+		s.awaitConnect()
+		return
+	}
+	s.log.Warn("cannot connect a session", "error", err)
+	s.close(websocket.CloseTryAgainLater, "try again")
 }
 
 // resume subscribes the session and learns what it missed.
-func (s *session) resume(sub *subscriber, cursor map[int32]int64) (*cluster.Synced, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, s.gw.cfg.AnswerTimeout)
-	defer cancel()
+func (s *session) resume(ctx context.Context, sub *subscriber, cursor map[int32]int64) (*cluster.Synced, error) {
 	if err := s.gw.syncs.Acquire(ctx, 1); err != nil {
 		return nil, unavailable()
 	}
@@ -88,9 +95,6 @@ func (s *session) resume(sub *subscriber, cursor map[int32]int64) (*cluster.Sync
 	}
 	hub.join(sub, groups)
 	hub.await(ctx)
-	if sub.device != "" {
-		hub.signal(sub.replacement())
-	}
 	answer, err := s.gw.nodes.Sync(ctx, &millracev1.SyncRequest{
 		User: sub.user, Cursor: cursor, Resume: cursor != nil, Handled: hub.handled(),
 	})

@@ -21,6 +21,7 @@ const (
 	controlBurst  = 100 // and at once
 	parallelCalls = 16  // unanswered requests of a connection other than changes
 	goingAway     = "the server is going away"
+	expiredReason = "the token has expired"
 )
 
 // session is one WebSocket connection. Its reader goroutine lives as long as it does and handles the client's frames in
@@ -100,7 +101,7 @@ func (s *session) finish(code int, reason string, discard bool) {
 	s.closing.Store(true)
 	s.gw.metrics.close(code)
 	s.cancel()
-	_ = s.conn.SetReadDeadline(time.Now().Add(s.gw.cfg.CloseTimeout)) // the reader goes on until the client has answered
+	_ = s.out.conn.SetReadDeadline(time.Now().Add(s.gw.cfg.CloseTimeout)) // the reader goes on until the client has answered
 	s.log.Debug("closing session", "session", s.id, "code", code, "reason", reason)
 }
 
@@ -128,7 +129,7 @@ func (s *session) closeAt(at time.Time, code int, reason string) {
 
 func (s *session) awaitConnect() { s.closeAt(s.connectBy, closeUnauthenticated, "no connect in time") }
 
-func (s *session) expireAt(at time.Time) { s.closeAt(at, closeExpired, "the token has expired") }
+func (s *session) expireAt(at time.Time) { s.closeAt(at, closeExpired, expiredReason) }
 
 // drain closes the session once its changes are answered.
 func (s *session) drain(ctx context.Context) {

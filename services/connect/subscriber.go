@@ -11,18 +11,18 @@ import (
 const (
 	unknownPartition = -1
 	maxShown         = 4096
-	youngSession     = 2 * time.Second
-	replacedReason   = "replaced by a newer session of the device"
 )
 
 // subscriber is what the hub knows of a session. All of it is under the hub's lock.
 type subscriber struct {
 	session *session
-	id      string // rises with the time
-	opened  time.Time
+	id      string
 	user    int64
 	device  string
+	number  int64 // orders the sessions of the device
 	gone    bool
+	// established is when connecting succeeded; zero before.
+	established time.Time
 
 	groups map[int64]stay
 	// watches are the users whose presence it asked for; true once it was answered and is told of changes.
@@ -103,26 +103,6 @@ func (s *subscriber) dress(pos events.Position, push []byte) []byte {
 		return withoutPos(push)
 	}
 	return push
-}
-
-// replacement is the signal that ends older sessions of the device on other gateways.
-func (s *subscriber) replacement() *millracev1.Signal {
-	return &millracev1.Signal{Channel: events.UserChannel(s.user), Kind: &millracev1.Signal_Replaced{
-		Replaced: &millracev1.SessionReplaced{User: s.user, Device: s.device, Session: s.id},
-	}}
-}
-
-// replaced tells that the user's device has opened another session, and answers false if that one has to yield. The newest
-// stays; where two open at about the same time, on gateways whose clocks differ, both must choose the same, so among young
-// sessions the ids decide.
-func (s *subscriber) replaced(by string) bool {
-	if time.Since(s.opened) <= youngSession && s.id > by {
-		return false
-	}
-	if s.id != by {
-		s.session.close(closeReplaced, replacedReason)
-	}
-	return true
 }
 
 // positions tells up to where the session has been given every partition.

@@ -121,14 +121,16 @@ func (s *session) refresh(r request) {
 		s.refuse(r.id, refused)
 		return
 	}
-	identity, err := s.verify(b.Token)
+	ctx, cancel := context.WithTimeout(s.ctx, s.gw.cfg.AnswerTimeout)
+	defer cancel()
+	identity, err := s.gw.verifier.Verify(ctx, b.Token)
 	switch {
 	case err != nil:
 		s.refuse(r.id, refuse(codeUnauthenticated, err.Error()))
 	case identity.User != s.identity.User:
 		s.refuse(r.id, refuse(codeDenied, "the token is another user's"))
 	default:
-		s.expireAt(identity.Expires)
+		s.expireAt(identity.Ends())
 		s.answer(r.id, "ok", struct{}{})
 	}
 }

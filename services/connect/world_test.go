@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -176,6 +177,8 @@ type messageNode struct {
 	beforeSync, afterSync func()
 	// beforeMemberships, if set, runs when a Memberships comes in.
 	beforeMemberships func()
+	// syncDown has Sync fail.
+	syncDown atomic.Bool
 	// stale has Memberships answer nothing.
 	stale bool
 }
@@ -242,6 +245,9 @@ func (n *messageNode) Memberships(_ context.Context, r *millracev1.MembershipsRe
 func (n *messageNode) Sync(r *millracev1.SyncRequest, stream millracev1.MessageService_SyncServer) error {
 	if n.beforeSync != nil {
 		n.beforeSync()
+	}
+	if n.syncDown.Load() {
+		return status.Error(codes.Unavailable, "down")
 	}
 	answer := n.w.sync(r)
 	if n.afterSync != nil {
@@ -521,7 +527,9 @@ func (n *pushNode) request(a *attachment, r *millracev1.AttachRequest) {
 		for _, c := range kind.Interest.GetRemove() {
 			delete(a.interest, c)
 		}
-		a.out <- &millracev1.AttachResponse{Ack: &millracev1.InterestAck{Number: a.number, Handled: handled}}
+		a.out <- &millracev1.AttachResponse{Ack: &millracev1.InterestAck{
+			Number: a.number, Handled: handled, Now: time.Now().UnixMicro(),
+		}}
 	}
 }
 

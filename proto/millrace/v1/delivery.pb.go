@@ -353,12 +353,15 @@ func (*Signal_Push) isSignal_Kind() {}
 
 func (*Signal_Replaced) isSignal_Kind() {}
 
-// SessionReplaced tells that a user's device has opened a newer session, so that older ones of the device end.
+// SessionReplaced announces that a user's device has a session. Of two sessions of a device the one with the lower number
+// ends, or the one with the lower id where the numbers are equal.
 type SessionReplaced struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	User          int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
-	Device        string                 `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
-	Session       string                 `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	User    int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	Device  string                 `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
+	Session string                 `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
+	// When the session began, by the clock that InterestAck tells; 0 if its gateway did not know that clock.
+	Number        int64 `protobuf:"varint,4,opt,name=number,proto3" json:"number,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -414,6 +417,13 @@ func (x *SessionReplaced) GetSession() string {
 	return ""
 }
 
+func (x *SessionReplaced) GetNumber() int64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
 var File_millrace_v1_delivery_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_delivery_proto_rawDesc = "" +
@@ -444,11 +454,12 @@ const file_millrace_v1_delivery_proto_rawDesc = "" +
 	"exceptUser\x12\x14\n" +
 	"\x04push\x18\x03 \x01(\fH\x00R\x04push\x12:\n" +
 	"\breplaced\x18\x04 \x01(\v2\x1c.millrace.v1.SessionReplacedH\x00R\breplacedB\x06\n" +
-	"\x04kind\"W\n" +
+	"\x04kind\"o\n" +
 	"\x0fSessionReplaced\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x18\n" +
-	"\asession\x18\x03 \x01(\tR\asessionB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
+	"\asession\x18\x03 \x01(\tR\asession\x12\x16\n" +
+	"\x06number\x18\x04 \x01(\x03R\x06numberB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
 
 var (
 	file_millrace_v1_delivery_proto_rawDescOnce sync.Once

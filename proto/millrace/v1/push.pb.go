@@ -425,7 +425,9 @@ type InterestAck struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Number uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	// Per partition the node holds: the position up to which it had handled records when it took the interest.
-	Handled       map[int32]int64 `protobuf:"bytes,2,rep,name=handled,proto3" json:"handled,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Handled map[int32]int64 `protobuf:"bytes,2,rep,name=handled,proto3" json:"handled,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// The node's clock, in microseconds since 1970. Gateways number the sessions of a device by it, for their own clocks differ.
+	Now           int64 `protobuf:"varint,3,opt,name=now,proto3" json:"now,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -474,6 +476,13 @@ func (x *InterestAck) GetHandled() map[int32]int64 {
 	return nil
 }
 
+func (x *InterestAck) GetNow() int64 {
+	if x != nil {
+		return x.Now
+	}
+	return 0
+}
+
 var File_millrace_v1_push_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_push_proto_rawDesc = "" +
@@ -502,10 +511,11 @@ const file_millrace_v1_push_proto_rawDesc = "" +
 	"\tpresences\x18\x04 \x03(\v2\x15.millrace.v1.PresenceR\tpresences\"6\n" +
 	"\bPresence\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x16\n" +
-	"\x06online\x18\x02 \x01(\bR\x06online\"\xa2\x01\n" +
+	"\x06online\x18\x02 \x01(\bR\x06online\"\xb4\x01\n" +
 	"\vInterestAck\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12?\n" +
-	"\ahandled\x18\x02 \x03(\v2%.millrace.v1.InterestAck.HandledEntryR\ahandled\x1a:\n" +
+	"\ahandled\x18\x02 \x03(\v2%.millrace.v1.InterestAck.HandledEntryR\ahandled\x12\x10\n" +
+	"\x03now\x18\x03 \x01(\x03R\x03now\x1a:\n" +
 	"\fHandledEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x012T\n" +
