@@ -21,7 +21,7 @@ const historyWait = 2 * time.Second
 
 // Sync answers from the store up to the stored position and from the log after it. While the store is down it goes by the
 // groups that are remembered, and the log alone. More than maxMissed is left to history; as long as storage is behind that
-// is all incomplete.
+// is all incomplete. To a client without a cursor what storage is behind with is incomplete too: no history has it yet.
 func (s *Service) Sync(r *millracev1.SyncRequest, stream grpc.ServerStreamingServer[millracev1.SyncResponse]) error {
 	return statusOf(s.sync(stream.Context(), r, stream.Send))
 }
@@ -37,7 +37,11 @@ func (s *Service) sync(ctx context.Context, r *millracev1.SyncRequest, send func
 		return err
 	}
 	recovered := known && !v.catch.over
-	if !recovered && r.GetResume() {
+	switch {
+	case !r.GetResume():
+		recovered = true
+		s.awaitUnstored(ctx, v)
+	case !recovered:
 		// The user has to reload by history, once that has all it missed.
 		behind := s.waitStored(ctx, v.wanted(r), historyWait) != nil
 		v.late = behind && known
@@ -47,7 +51,7 @@ func (s *Service) sync(ctx context.Context, r *millracev1.SyncRequest, send func
 	if err != nil {
 		return err
 	}
-	if start.GetRecovered() {
+	if start.GetRecovered() && r.GetResume() {
 		if err := v.sendDeliveries(r, start, send); err != nil {
 			return err
 		}
@@ -72,7 +76,7 @@ func (v *view) wanted(r *millracev1.SyncRequest) map[int32]int64 {
 func (s *Service) memberships(
 	ctx context.Context, r *millracev1.MembershipsRequest,
 ) (*millracev1.MembershipsResponse, error) {
-	v, _, err := s.catchUp(ctx, &millracev1.SyncRequest{User: r.GetUser()})
+	v, _, err := s.catchUp(ctx, &millracev1.SyncRequest{User: r.GetUser(), Resume: true})
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +100,11 @@ func (s *Service) catchUp(ctx context.Context, r *millracev1.SyncRequest) (v *vi
 			return nil, false, err
 		}
 		known = v.want(r)
+		if !r.GetResume() {
+			if err = s.wantUnstored(ctx, v); err != nil {
+				return nil, false, err
+			}
+		}
 		if err = s.readStored(ctx, v); !errors.Is(err, errStoreDown) {
 			break
 		}
@@ -154,17 +163,21 @@ func asked(r *millracev1.SyncRequest, p int32) bool {
 func (v *view) start(r *millracev1.SyncRequest, recovered bool) *millracev1.SyncStart {
 	end := v.wanted(r)
 	start := &millracev1.SyncStart{Recovered: recovered, Cursor: maps.Clone(end), End: end}
-	if !recovered || !r.GetResume() {
+	if !recovered {
 		return start
 	}
 	for _, p := range slices.Sorted(maps.Keys(end)) {
 		at, own := r.GetCursor()[p]
-		if !own {
-			continue
-		}
-		start.Cursor[p] = at
-		if at < end[p] && (v.late || v.asOf == nil || v.unread[p] || v.torn[p]) {
+		switch {
+		case !r.GetResume() && v.owes(p):
+			start.Cursor[p] = v.done[p]
 			start.Incomplete = append(start.Incomplete, p)
+		case !r.GetResume() || !own:
+		default:
+			start.Cursor[p] = at
+			if at < end[p] && (v.late || v.unsure(p)) {
+				start.Incomplete = append(start.Incomplete, p)
+			}
 		}
 	}
 	return start

@@ -28,6 +28,7 @@ type view struct {
 	end    []int64 // the end of the log
 
 	from, until []int64 // what is wanted: (from, until]
+	done        []int64 // what storage is done with; nil where that does not matter
 	catch       catch
 
 	late      bool            // more is wanted than is given, and the store does not have it all yet

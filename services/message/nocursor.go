@@ -1,0 +1,61 @@
+package message
+
+import (
+	"context"
+	"slices"
+
+	"millrace/events"
+)
+
+// wantUnstored has the view look for what a client without a cursor would find neither in history nor among its live
+// pushes: what the log has of its conversations and storage is not done with. While the store is down the group's
+// committed offsets tell how far storage is.
+func (s *Service) wantUnstored(ctx context.Context, v *view) error {
+	if v.stored != nil && !slices.ContainsFunc(v.partitions(), func(p int32) bool { return v.stored[p] < v.end[p] }) {
+		return nil
+	}
+	committed, err := s.committed.get(ctx)
+	if err != nil && v.stored == nil {
+		return err
+	}
+	v.done = s.byPartition(committed)
+	for p := range v.done {
+		if v.stored != nil {
+			v.done[p] = max(v.done[p], v.stored[p])
+		}
+		v.done[p] = min(max(v.done[p], events.EpochStart(v.end[p])), v.end[p])
+	}
+	v.from = slices.Clone(v.done)
+	return nil
+}
+
+// awaitUnstored gives storage a moment to be done with what wantUnstored found. Mostly it is only just behind, and then the
+// client misses nothing and need not be told of it.
+func (s *Service) awaitUnstored(ctx context.Context, v *view) {
+	through := map[int32]int64{}
+	for _, p := range v.partitions() {
+		if v.owes(p) {
+			through[p] = v.end[p]
+		}
+	}
+	if len(through) > 0 && v.stored != nil && s.waitStored(ctx, through, lookupWait) == nil {
+		v.done = nil
+	}
+}
+
+// owes reports whether a client without a cursor has to be given something of the partition, or may have to be, that
+// storage is not done with.
+func (v *view) owes(p int32) bool {
+	return v.done != nil && v.done[p] < v.end[p] && (v.catch.over || v.unsure(p) || len(v.catch.deliveries[p]) > 0)
+}
+
+// unsure reports whether the view may lack something of the partition.
+func (v *view) unsure(p int32) bool { return v.asOf == nil || v.unread[p] || v.torn[p] }
+
+func (v *view) partitions() []int32 {
+	all := make([]int32, len(v.end))
+	for p := range all {
+		all[p] = int32(p)
+	}
+	return all
+}
