@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"time"
 
 	"millrace/events"
 	millracev1 "millrace/proto/millrace/v1"
@@ -94,63 +93,6 @@ func (f *feed) run(ctx context.Context, answer *cluster.Synced) {
 	}
 }
 
-// give writes what Sync answered and notes what it could not have.
-func (f *feed) give(ctx context.Context, a *cluster.Synced) bool {
-	session := f.sub.session
-	if f.begun && !a.Start.GetRecovered() {
-		session.closeNow(closeSlow, "too much was missed: resume with the cursor")
-		return false
-	}
-	f.begun = true
-	pushes := f.dressAll(a)
-	for _, push := range pushes {
-		if session.out.room(ctx) != nil {
-			return false
-		}
-		session.out.text(push)
-	}
-	return true
-}
-
-// dressAll takes the answer into the books and returns the pushes that have not been shown.
-func (f *feed) dressAll(a *cluster.Synced) [][]byte {
-	hub := f.gw.hub
-	hub.mu.Lock()
-	defer hub.mu.Unlock()
-	sub := f.sub
-	if a.End.GetMembershipsKnown() {
-		f.keepShown()
-		for _, p := range a.Start.GetIncomplete() {
-			f.owe(events.Range{Partition: p, After: f.reached[p], Through: a.Start.GetEnd()[p]})
-		}
-	} else if f.known {
-		f.known, f.told, f.first = false, false, f.reached
-		sub.muteAll, sub.shown = true, map[events.Position]struct{}{}
-	}
-	var pushes [][]byte
-	for _, span := range a.Spans {
-		pushes = f.dressSpan(pushes, span)
-	}
-	f.reached = maps.Clone(a.Start.GetEnd())
-	sub.given = maps.Clone(a.Start.GetEnd())
-	return pushes
-}
-
-func (f *feed) dressSpan(pushes [][]byte, span *millracev1.Span) [][]byte {
-	for _, d := range span.GetDeliveries() {
-		pos := events.Position{Partition: span.GetPartition(), Seq: d.GetSeq()}
-		if !has(f.shown, pos) && !has(f.sub.shown, pos) {
-			pushes = append(pushes, f.sub.dress(pos, d.GetPush()))
-		}
-	}
-	return pushes
-}
-
-func has[K comparable](set map[K]struct{}, key K) bool {
-	_, ok := set[key]
-	return ok
-}
-
 // keepShown ends the time in which the groups were unknown.
 func (f *feed) keepShown() {
 	if f.known {
@@ -216,11 +158,8 @@ func (f *feed) release(ctx context.Context) feedState {
 		if done {
 			return state
 		}
-		for _, push := range pushes {
-			if f.sub.session.out.room(ctx) != nil {
-				return caughtUp
-			}
-			f.sub.session.out.text(push)
+		if !f.write(ctx, pushes) {
+			return caughtUp
 		}
 	}
 }
@@ -325,76 +264,4 @@ func (f *feed) sync(ctx context.Context, request *millracev1.SyncRequest) (*clus
 	}
 	defer f.gw.retries.Release(1)
 	return f.gw.nodes.Sync(ctx, request)
-}
-
-// retry asks after a pause for what is owed. It returns an answer where the whole has to be gone through again.
-func (f *feed) retry(ctx context.Context) *cluster.Synced {
-	timer := time.NewTimer(cluster.Jitter(f.gw.cfg.Retry))
-	defer timer.Stop()
-	select {
-	case <-f.sub.wake:
-		return nil
-	case <-ctx.Done():
-		return nil
-	case <-timer.C:
-	}
-	if !f.known {
-		return f.learnGroups(ctx)
-	}
-	f.settle(ctx)
-	return nil
-}
-
-// learnGroups starts anew once the user's groups can be had.
-func (f *feed) learnGroups(ctx context.Context) *cluster.Synced {
-	asking, cancel := context.WithTimeout(ctx, f.gw.cfg.CallTimeout)
-	defer cancel()
-	groups, err := f.gw.nodes.Memberships(asking, f.sub.user)
-	if err != nil {
-		return nil
-	}
-	hub := f.gw.hub
-	hub.mu.Lock()
-	f.sub.buffering = true
-	for _, m := range groups {
-		hub.enter(f.sub, m.GetGroupId(), stay{joined: m.GetJoinedSeq(), partition: unknownPartition})
-	}
-	hub.mu.Unlock()
-	hub.await(ctx)
-	return f.ask(ctx)
-}
-
-// settle asks for the first part that is owed of each partition.
-func (f *feed) settle(ctx context.Context) {
-	request := &millracev1.SyncRequest{User: f.sub.user, Cursor: map[int32]int64{}, Resume: true, Through: map[int32]int64{}}
-	for _, r := range f.owed {
-		if _, asked := request.Cursor[r.Partition]; !asked {
-			request.Cursor[r.Partition], request.Through[r.Partition] = r.After, r.Through
-		}
-	}
-	asking, cancel := context.WithTimeout(ctx, f.gw.cfg.CallTimeout)
-	defer cancel()
-	answer, err := f.sync(asking, request)
-	session := f.sub.session
-	switch {
-	case err != nil:
-		return
-	case !answer.Start.GetRecovered():
-		session.closeNow(closeSlow, "too much was missed: resume with the cursor")
-		return
-	}
-	for _, span := range answer.Spans {
-		for _, d := range span.GetDeliveries() {
-			if has(f.shown, events.Position{Partition: span.GetPartition(), Seq: d.GetSeq()}) {
-				continue
-			}
-			if session.out.room(ctx) != nil {
-				return
-			}
-			session.out.text(d.GetPush())
-		}
-	}
-	f.owed = slices.DeleteFunc(f.owed, func(r events.Range) bool {
-		return request.Through[r.Partition] == r.Through && !slices.Contains(answer.Start.GetIncomplete(), r.Partition)
-	})
 }

@@ -166,7 +166,7 @@ func (l *lanes) ask(ln *lane, failed *outgoing) {
 // ping goes behind all refusals so far. The lock is held.
 func (l *lanes) ping() {
 	l.asked = l.refused
-	l.session.out.put(outFrame{websocket.PingMessage, strconv.AppendUint(nil, l.asked, 10)})
+	l.session.out.put(outFrame{op: websocket.PingMessage, payload: strconv.AppendUint(nil, l.asked, 10)})
 }
 
 // pong reports whether it is the one that is awaited. From then on lanes hold changes back for a while only.

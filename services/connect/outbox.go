@@ -21,19 +21,24 @@ var errClosed = errors.New("connection closed")
 // outbox holds the frames that wait for one client. They are written in order by a goroutine that exists only while
 // something waits; what waits together goes into one write. It writes frames itself: gorilla would make a system call of
 // each.
+//
+// What waits is counted in two loads. Pushes come whether the client keeps up or not, so too many end the connection.
+// Answers come because the client asked, so too many of them make its next requests wait (see room) and end nothing.
 type outbox struct {
-	conn      net.Conn
-	maxFrames int
-	maxBytes  int
-	timeout   time.Duration
-	spawn     func(func()) // runs the writer
-	overflow  func()       // called, without the lock, when the bound is passed
-	buffers   *sync.Pool   // of *[]byte
+	conn         net.Conn
+	maxFrames    int // of each load
+	maxBytes     int
+	timeout      time.Duration // for one write
+	closeTimeout time.Duration // for the client to answer the close frame
+	spawn        func(func())  // runs the writer
+	overflow     func()        // called, without the lock, when too many pushes wait
+	progress     func()        // called, with the lock, when something was written that somebody waited for
+	buffers      *sync.Pool    // of *[]byte
 
 	mu      sync.Mutex
 	queue   []outFrame
-	frames  int // waiting or being written
-	bytes   int
+	pushes  load
+	answers load
 	writing bool
 	closed  bool
 	discard bool   // what is being written is not finished either
@@ -45,45 +50,90 @@ type outbox struct {
 type outFrame struct {
 	op      byte
 	payload []byte
+	answer  bool // it answers a request
 }
 
-// text queues a text frame. It never blocks: a client for which too much waits is given up.
-func (o *outbox) text(payload []byte) { o.put(outFrame{websocket.TextMessage, payload}) }
+// load is what waits or is being written.
+type load struct{ frames, bytes int }
 
+func (l *load) add(payload []byte) {
+	l.frames++
+	l.bytes += len(payload)
+}
+
+// text queues a push. It never blocks: a client for which too many wait is given up.
+func (o *outbox) text(payload []byte) { o.put(outFrame{op: websocket.TextMessage, payload: payload}) }
+
+// put queues a frame that is no answer.
 func (o *outbox) put(f outFrame) {
 	o.mu.Lock()
 	if o.closed {
 		o.mu.Unlock()
 		return
 	}
-	if o.frames >= o.maxFrames || o.frames > 0 && o.bytes+len(f.payload) > o.maxBytes {
+	if o.pushes.frames >= o.maxFrames || o.pushes.frames > 0 && o.pushes.bytes+len(f.payload) > o.maxBytes {
 		o.mu.Unlock()
 		o.overflow()
 		return
 	}
-	o.queue = append(o.queue, f)
-	o.frames++
-	o.bytes += len(f.payload)
-	o.start()
+	o.add(f)
 	o.mu.Unlock()
+}
+
+// answer queues an answer. It never blocks; who can wait calls answerInTurn, or room for answers before handling a request.
+func (o *outbox) answer(payload []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.closed {
+		o.add(outFrame{websocket.TextMessage, payload, true})
+	}
+}
+
+// answerInTurn queues an answer once there is room for it.
+func (o *outbox) answerInTurn(ctx context.Context, payload []byte) {
+	for o.room(ctx, &o.answers) == nil {
+		o.mu.Lock()
+		free := o.half(&o.answers)
+		if free && !o.closed {
+			o.add(outFrame{websocket.TextMessage, payload, true})
+		}
+		o.mu.Unlock()
+		if free {
+			return
+		}
+	}
+}
+
+// add queues the frame. The lock is held.
+func (o *outbox) add(f outFrame) {
+	o.queue = append(o.queue, f)
+	o.loadOf(f).add(f.payload)
+	o.start()
+}
+
+func (o *outbox) loadOf(f outFrame) *load {
+	if f.answer {
+		return &o.answers
+	}
+	return &o.pushes
 }
 
 // waits is how many bytes wait to be written.
 func (o *outbox) waits() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.bytes
+	return o.pushes.bytes + o.answers.bytes
 }
 
-// room waits until at most half of what may wait does.
-func (o *outbox) room(ctx context.Context) error {
+// room waits until at most half of what may wait of the load does.
+func (o *outbox) room(ctx context.Context, of *load) error {
 	for {
 		o.mu.Lock()
 		if o.closed {
 			o.mu.Unlock()
 			return errClosed
 		}
-		if o.half() {
+		if o.half(of) {
 			o.mu.Unlock()
 			return nil
 		}
@@ -98,10 +148,11 @@ func (o *outbox) room(ctx context.Context) error {
 	}
 }
 
-func (o *outbox) half() bool { return o.frames <= o.maxFrames/2 && o.bytes <= o.maxBytes/2 }
+func (o *outbox) half(of *load) bool { return of.frames <= o.maxFrames/2 && of.bytes <= o.maxBytes/2 }
 
-// finish ends the connection with a close frame, behind what waits or, if discard is set, in its place. Only the first
-// call counts; it reports whether it was.
+// finish ends the connection with a close frame, behind what waits or, if discard is set, in its place. A write that is
+// under way has the whole timeout once more, so that a client that stalled and reads again is told why. Only the first call
+// counts; it reports whether it was.
 func (o *outbox) finish(code int, reason string, discard bool) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -113,6 +164,8 @@ func (o *outbox) finish(code int, reason string, discard bool) bool {
 	if discard {
 		o.queue, o.discard = nil, true
 	}
+	_ = o.conn.SetWriteDeadline(time.Now().Add(o.timeout))
+	_ = o.conn.SetReadDeadline(time.Now().Add(o.timeout + o.closeTimeout))
 	o.start()
 	return true
 }
@@ -155,7 +208,7 @@ func (o *outbox) write() {
 				o.mu.Unlock()
 				return
 			}
-			batch = []outFrame{{websocket.CloseMessage, final}}
+			batch = []outFrame{{op: websocket.CloseMessage, payload: final}}
 		}
 		o.mu.Unlock()
 		o.writeAll(batch, buffer)
@@ -177,32 +230,40 @@ func (o *outbox) wake() {
 
 func (o *outbox) writeAll(batch []outFrame, buffer *[]byte) {
 	for len(batch) > 0 {
-		chunk, frames, bytes := (*buffer)[:0], 0, 0
-		for frames < len(batch) && (frames == 0 || len(chunk)+len(batch[frames].payload) <= writeChunk) {
-			chunk = appendFrame(chunk, batch[frames])
-			bytes += len(batch[frames].payload)
-			frames++
+		chunk, n := (*buffer)[:0], 0
+		for n < len(batch) && (n == 0 || len(chunk)+len(batch[n].payload) <= writeChunk) {
+			chunk = appendFrame(chunk, batch[n])
+			n++
 		}
-		batch = batch[frames:]
 		if cap(chunk) <= 2*writeChunk {
 			*buffer = chunk
 		}
-		if !o.flush(chunk, frames, bytes) {
+		if !o.flush(chunk, batch[:n]) {
 			return
 		}
+		batch = batch[n:]
 	}
 }
 
-// flush writes the chunk and reports whether to go on.
-func (o *outbox) flush(chunk []byte, frames, bytes int) bool {
+// flush writes the chunk, which holds the frames, and reports whether to go on.
+func (o *outbox) flush(chunk []byte, frames []outFrame) bool {
 	_ = o.conn.SetWriteDeadline(time.Now().Add(o.timeout)) // a broken connection shows in the write
 	_, err := o.conn.Write(chunk)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.frames -= frames
-	o.bytes -= bytes
-	if o.half() {
+	for _, f := range frames {
+		l := o.loadOf(f)
+		l.frames--
+		l.bytes -= len(f.payload)
+	}
+	if err == nil && len(o.waiting) > 0 {
+		o.progress()
+	}
+	if o.half(&o.pushes) || o.half(&o.answers) {
 		o.wake()
+	}
+	if err == nil && frames[0].op == websocket.CloseMessage {
+		_ = o.conn.SetReadDeadline(time.Now().Add(o.closeTimeout)) // the reader goes on until the client has answered
 	}
 	if err != nil {
 		o.closed, o.queue, o.final = true, nil, nil

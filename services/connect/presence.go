@@ -46,7 +46,7 @@ func (s *session) presence(r request) {
 		ctx, cancel := context.WithTimeout(s.ctx, s.gw.cfg.CallTimeout)
 		defer cancel()
 		hub.await(ctx) // the nodes tell who is online before they acknowledge
-		if s.out.room(s.ctx) != nil {
+		if s.out.room(s.ctx, &s.out.answers) != nil {
 			return
 		}
 		hub.withPresence(s.sub, b.Users, func(online []int64) {

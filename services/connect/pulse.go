@@ -59,6 +59,6 @@ func (p *pulse) beat(slot int) {
 			s.closeNow(closeSlow, "no answer to pings: resume with the cursor")
 			continue
 		}
-		s.out.put(outFrame{websocket.PingMessage, nil})
+		s.out.put(outFrame{op: websocket.PingMessage})
 	}
 }

@@ -25,7 +25,7 @@ var (
 
 // read handles the client's frames until the connection fails or the client answers our close.
 func (s *session) read() error {
-	s.conn.SetPingHandler(func(data string) error { return s.control(outFrame{websocket.PongMessage, []byte(data)}) })
+	s.conn.SetPingHandler(func(data string) error { return s.control(outFrame{op: websocket.PongMessage, payload: []byte(data)}) })
 	s.conn.SetPongHandler(s.pong)
 	for {
 		kind, data, err := s.next()
@@ -44,7 +44,7 @@ func (s *session) read() error {
 		case !s.frames.Allow():
 			s.gw.metrics.limited.WithLabelValues(limitedFrames).Inc()
 			s.close(closeFlood, fmt.Sprintf("too many frames: at most %.0f a second", s.frames.Limit()))
-		default:
+		case s.out.room(s.ctx, &s.out.answers) == nil: // else the connection is closing
 			s.handle(data)
 		}
 	}

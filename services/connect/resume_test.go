@@ -138,13 +138,61 @@ func TestTooMuchMissedIsIncompleteUntilHistoryHasIt(t *testing.T) {
 	require.True(t, again.Complete)
 }
 
-func TestTooManyBytesMissedAreNotRecovered(t *testing.T) {
+// However large they are, a thousand missed messages follow one another as the client reads, and live ones follow them.
+func TestLargeMissedMessagesAreRecoveredPageByPage(t *testing.T) {
 	s := startSimple(t, connect.Config{})
-	for i := range 100 {
-		s.w.say(2, 1, fmt.Sprint(i, strings.Repeat("x", 32<<10)))
+	missed := func(i int) string { return fmt.Sprint(i, strings.Repeat("x", 32<<10-10)) }
+	for i := range 260 {
+		s.w.say(2, 1, missed(i))
 	}
-	_, connected := s.connect(1, fromTheStart)
-	require.False(t, connected.Recovered)
+	c, connected := s.connect(1, fromTheStart)
+	require.True(t, connected.Recovered)
+	require.True(t, connected.Complete)
+	s.w.say(2, 1, "live")
+	for i := range 260 {
+		c.pushed(missed(i))
+	}
+	require.NotEmpty(t, c.pushed("live").Pos)
+	require.Greater(t, s.message.syncs.Load(), int64(2), "the gateway holds a page at a time")
+}
+
+// Storage is down when the second page is asked for: what lacks is owed then, and comes when it can be had.
+func TestAPageThatCannotBeHadFollowsLater(t *testing.T) {
+	s := startSimple(t, connect.Config{Retry: 10 * time.Millisecond})
+	missed := func(i int) string { return fmt.Sprint(i, strings.Repeat("x", 32<<10-10)) }
+	for i := range 260 {
+		s.w.say(2, 1, missed(i))
+	}
+	s.message.afterSync = func() { s.w.set(func(w *world) { w.storeDown = s.message.syncs.Load() < 4 }) }
+	c, connected := s.connect(1, fromTheStart)
+	require.True(t, connected.Recovered)
+	for i := range 260 {
+		c.pushed(missed(i))
+	}
+	f := c.read()
+	require.NotNil(t, f.Push, f.raw)
+	require.Equal(t, "complete", f.Push.Type)
+}
+
+// What is new while a client reads what it missed waits for it in the log, should it be more than an outbox.
+func TestAClientThatReadsWhatItMissedIsNotTooSlowForWhatIsNew(t *testing.T) {
+	s := startSimple(t, connect.Config{OutboxFrames: 8})
+	missed := func(i int) string { return fmt.Sprint(i, strings.Repeat("x", 32<<10-10)) }
+	for i := range 400 {
+		s.w.say(2, 1, missed(i))
+	}
+	other, _ := s.connect(1)
+	c, _ := s.connect(1, fromTheStart)
+	for i := range 40 {
+		s.w.say(2, 1, fmt.Sprint("new ", i))
+		other.pushed(fmt.Sprint("new ", i))
+	}
+	for i := range 400 {
+		c.pushed(missed(i))
+	}
+	for i := range 40 {
+		c.pushed(fmt.Sprint("new ", i))
+	}
 }
 
 func TestASlowClientGetsMoreThanAnOutboxOfMissedPushes(t *testing.T) {

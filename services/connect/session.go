@@ -73,9 +73,11 @@ func newSession(gw *Gateway, conn *websocket.Conn) *session {
 	s.ctx, s.cancel = context.WithCancel(gw.ctx)
 	s.lanes = lanes{session: s}
 	s.out = &outbox{
-		conn: conn.NetConn(), maxFrames: gw.cfg.OutboxFrames, maxBytes: gw.cfg.OutboxBytes, timeout: gw.cfg.WriteTimeout,
+		conn: conn.NetConn(), maxFrames: gw.cfg.OutboxFrames, maxBytes: gw.cfg.OutboxBytes,
+		timeout: gw.cfg.WriteTimeout, closeTimeout: gw.cfg.CloseTimeout,
 		spawn:    s.wg.Go,
 		overflow: func() { s.closeNow(closeSlow, "too slow: resume with the cursor") },
+		progress: s.alive, // the reader may be waiting, and see nothing else of the client
 		buffers:  &gw.buffers,
 		done:     make(chan struct{}),
 	}
@@ -101,7 +103,6 @@ func (s *session) finish(code int, reason string, discard bool) {
 	s.closing.Store(true)
 	s.gw.metrics.close(code)
 	s.cancel()
-	_ = s.out.conn.SetReadDeadline(time.Now().Add(s.gw.cfg.CloseTimeout)) // the reader goes on until the client has answered
 	s.log.Debug("closing session", "session", s.id, "code", code, "reason", reason)
 }
 

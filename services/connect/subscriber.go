@@ -82,7 +82,7 @@ func (s *subscriber) give(pos events.Position, push []byte, group int64, limit b
 	}
 	if s.buffering {
 		if len(s.buffer) >= limit.frames || s.bufferBytes+len(push) > limit.bytes && len(s.buffer) > 0 {
-			s.session.closeNow(closeSlow, "too slow: resume with the cursor")
+			s.skipBuffered(pos)
 			return
 		}
 		s.buffer = append(s.buffer, buffered{pos, push, group})
@@ -90,6 +90,19 @@ func (s *subscriber) give(pos events.Position, push []byte, group int64, limit b
 		return
 	}
 	s.session.out.text(s.dress(pos, push))
+}
+
+// skipBuffered drops what is buffered, and the delivery at the position with it: the feed asks for them when the client has
+// what it missed.
+func (s *subscriber) skipBuffered(pos events.Position) {
+	if s.skipped == nil {
+		s.skipped = map[int32]int64{}
+	}
+	s.skipped[pos.Partition] = max(s.skipped[pos.Partition], pos.Seq)
+	for _, b := range s.buffer {
+		s.skipped[b.Partition] = max(s.skipped[b.Partition], b.Seq)
+	}
+	s.buffer, s.bufferBytes = nil, 0
 }
 
 // dress takes the position off a push that must not move the client's cursor, and notes what is shown ahead of time.

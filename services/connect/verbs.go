@@ -55,9 +55,11 @@ func (s *session) limit(r request) *refusal {
 	return refused
 }
 
-func (s *session) answer(id int64, name string, value any) { s.out.text(resultFrame(id, name, value)) }
+func (s *session) answer(id int64, name string, value any) {
+	s.out.answer(resultFrame(id, name, value))
+}
 
-func (s *session) refuse(id int64, r *refusal) { s.out.text(errorFrame(id, r)) }
+func (s *session) refuse(id int64, r *refusal) { s.out.answer(errorFrame(id, r)) }
 
 // call runs the request beside the others of the connection.
 func (s *session) call(r request) {
@@ -77,9 +79,6 @@ func (s *session) call(r request) {
 			name, value, err = s.ask(ctx, c, r)
 			return err
 		})
-		if s.out.room(s.ctx) != nil {
-			return
-		}
 		if err != nil {
 			refused := asRefusal(err)
 			s.logAnswer(r.id, r.verb, refused)
@@ -87,7 +86,7 @@ func (s *session) call(r request) {
 			return
 		}
 		s.logAnswer(r.id, r.verb, nil)
-		s.answer(r.id, name, value)
+		s.out.answerInTurn(s.ctx, resultFrame(r.id, name, value))
 	})
 }
 

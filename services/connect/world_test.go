@@ -177,6 +177,7 @@ type messageNode struct {
 	beforeSync, afterSync func()
 	// beforeMemberships, if set, runs when a Memberships comes in.
 	beforeMemberships func()
+	syncs             atomic.Int64
 	// syncDown has Sync fail.
 	syncDown atomic.Bool
 	// stale has Memberships answer nothing.
@@ -250,6 +251,7 @@ func (n *messageNode) Sync(r *millracev1.SyncRequest, stream millracev1.MessageS
 		return status.Error(codes.Unavailable, "down")
 	}
 	answer := n.w.sync(r)
+	n.syncs.Add(1)
 	if n.afterSync != nil {
 		n.afterSync()
 	}
@@ -314,6 +316,7 @@ func (w *world) sync(r *millracev1.SyncRequest) []*millracev1.SyncResponse {
 		start, spans = &millracev1.SyncStart{Cursor: ends, End: ends}, nil
 	}
 	end := &millracev1.SyncEnd{MembershipsKnown: !w.groupsUnknown}
+	spans, end.Rest = page(spans, r.GetPageBytes())
 	if !w.groupsUnknown {
 		end.Memberships = w.memberships(r.GetUser(), w.ends())
 	}
@@ -323,6 +326,26 @@ func (w *world) sync(r *millracev1.SyncRequest) []*millracev1.SyncResponse {
 		answer = append(answer, &millracev1.SyncResponse{Kind: &millracev1.SyncResponse_Deliveries{Deliveries: deliveries}})
 	}
 	return append(answer, &millracev1.SyncResponse{Kind: &millracev1.SyncResponse_End{End: end}})
+}
+
+// page keeps the spans that the page has room for, and tells from where on the others are.
+func page(spans []*millracev1.Span, bytes int64) (kept []*millracev1.Span, rest map[int32]int64) {
+	rest = map[int32]int64{}
+	for _, span := range spans {
+		_, begun := rest[span.GetPartition()]
+		switch {
+		case begun:
+			continue
+		case bytes <= 0:
+			rest[span.GetPartition()] = span.GetAfter()
+			continue
+		}
+		kept = append(kept, span)
+		for _, d := range span.GetDeliveries() {
+			bytes -= int64(len(d.GetPush()))
+		}
+	}
+	return kept, rest
 }
 
 func (n *messageNode) Ends(context.Context, *millracev1.EndsRequest) (*millracev1.EndsResponse, error) {

@@ -22,8 +22,10 @@ const (
 type catch struct {
 	deliveries map[int32][]*millracev1.Delivery
 	ids        map[string]events.Position
-	bytes      int
-	over       bool // more than the limits; nothing is kept
+	bytes      int64
+	page       int64           // when so many bytes are collected the rest is only counted; 0: never
+	rest       map[int32]int64 // by partition, from where on it is only counted
+	over       bool            // more than the limit; nothing is kept
 }
 
 // add appends the record's delivery. It passes over what no client resumes by, and an event that is there already: a
@@ -39,20 +41,29 @@ func (c *catch) add(r *events.Record, encode func() (*millracev1.Delivery, error
 	if _, ok := c.ids[id]; ok {
 		return nil
 	}
-	d, err := encode()
-	if d == nil || err != nil {
-		return err
-	}
 	if c.ids == nil {
-		c.ids, c.deliveries = map[string]events.Position{}, map[int32][]*millracev1.Delivery{}
+		c.ids, c.deliveries, c.rest = map[string]events.Position{}, map[int32][]*millracev1.Delivery{}, map[int32]int64{}
 	}
-	c.ids[id] = r.Position
-	c.deliveries[r.Partition] = append(c.deliveries[r.Partition], d)
-	c.bytes += len(d.GetPush())
-	if len(c.ids) > maxMissed || c.bytes > maxCatchBytes {
+	if c.page == 0 || c.bytes < c.page {
+		d, err := encode()
+		if d == nil || err != nil {
+			return err
+		}
+		c.deliveries[r.Partition] = append(c.deliveries[r.Partition], d)
+		c.bytes += int64(len(d.GetPush()))
+	} else if _, begun := c.rest[r.Partition]; !begun {
+		c.rest[r.Partition] = r.Seq - 1
+	}
+	if c.ids[id] = r.Position; len(c.ids) > maxMissed {
 		*c = catch{over: true}
 	}
 	return nil
+}
+
+// some reports whether there is anything of the partition, or too much of all.
+func (c *catch) some(p int32) bool {
+	_, counted := c.rest[p]
+	return c.over || counted || len(c.deliveries[p]) > 0
 }
 
 // drop takes out again what repeats an event of an earlier position.

@@ -46,7 +46,7 @@ func (s *Service) awaitUnstored(ctx context.Context, v *view) {
 // owes reports whether a client without a cursor has to be given something of the partition, or may have to be, that
 // storage is not done with.
 func (v *view) owes(p int32) bool {
-	return v.done != nil && v.done[p] < v.end[p] && (v.catch.over || v.unsure(p) || len(v.catch.deliveries[p]) > 0)
+	return v.done != nil && v.done[p] < v.end[p] && (v.unsure(p) || v.catch.some(p))
 }
 
 // unsure reports whether the view may lack something of the partition.

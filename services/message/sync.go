@@ -56,9 +56,11 @@ func (s *Service) sync(ctx context.Context, r *millracev1.SyncRequest, send func
 			return err
 		}
 	}
-	return send(&millracev1.SyncResponse{Kind: &millracev1.SyncResponse_End{End: &millracev1.SyncEnd{
-		Memberships: v.memberships(), MembershipsKnown: v.complete(),
-	}}})
+	end := &millracev1.SyncEnd{Memberships: v.memberships(), MembershipsKnown: v.complete()}
+	if start.GetRecovered() && r.GetResume() {
+		end.Rest = v.rest(start)
+	}
+	return send(&millracev1.SyncResponse{Kind: &millracev1.SyncResponse_End{End: end}})
 }
 
 // wanted tells up to where the request asks.
@@ -70,6 +72,12 @@ func (v *view) wanted(r *millracev1.SyncRequest) map[int32]int64 {
 		}
 	}
 	return through
+}
+
+// rest tells from where on the answer lacks deliveries because its page was full. What is incomplete it lacks anyway.
+func (v *view) rest(start *millracev1.SyncStart) map[int32]int64 {
+	maps.DeleteFunc(v.catch.rest, func(p int32, _ int64) bool { return slices.Contains(start.GetIncomplete(), p) })
+	return v.catch.rest
 }
 
 // memberships answers only what is sure; who can live with less calls Sync.
@@ -100,6 +108,7 @@ func (s *Service) catchUp(ctx context.Context, r *millracev1.SyncRequest) (v *vi
 			return nil, false, err
 		}
 		known = v.want(r)
+		v.catch.page = r.GetPageBytes()
 		if !r.GetResume() {
 			if err = s.wantUnstored(ctx, v); err != nil {
 				return nil, false, err
@@ -200,7 +209,11 @@ func (v *view) sendDeliveries(
 		if slices.Contains(start.GetIncomplete(), p) {
 			continue
 		}
-		for _, span := range cut(p, r.GetCursor()[p], v.until[p], v.catch.deliveries[p]) {
+		through := v.until[p]
+		if at, more := v.catch.rest[p]; more {
+			through = at
+		}
+		for _, span := range cut(p, r.GetCursor()[p], through, v.catch.deliveries[p]) {
 			n := proto.Size(span)
 			if size+n > maxFrameBytes {
 				if err := flush(); err != nil {

@@ -23,6 +23,7 @@ type synced struct {
 	groups map[int64]int64
 	known  bool
 	texts  []string // of what was delivered
+	rest   map[int32]int64
 }
 
 func (n *node) sync(t testing.TB, r *millracev1.SyncRequest) synced {
@@ -39,6 +40,7 @@ func (n *node) sync(t testing.TB, r *millracev1.SyncRequest) synced {
 		require.NoError(t, err)
 		if end := response.GetEnd(); end != nil {
 			s.known = end.GetMembershipsKnown()
+			s.rest = end.GetRest()
 			for _, m := range end.GetMemberships() {
 				s.groups[m.GetGroupId()] = m.GetJoinedSeq()
 			}
@@ -62,7 +64,11 @@ func (n *node) sync(t testing.TB, r *millracev1.SyncRequest) synced {
 	_, err = stream.Recv()
 	require.ErrorIs(t, err, io.EOF)
 	for p, through := range reached {
-		require.Equal(t, s.GetEnd()[p], through, "the last span reaches the end")
+		want := s.GetEnd()[p]
+		if at, more := s.rest[p]; more {
+			want = at
+		}
+		require.Equal(t, want, through, "the last span reaches the end, or where the next page begins")
 	}
 	return s
 }
@@ -350,6 +356,48 @@ func TestLargeDeliveriesComeInSeveralFrames(t *testing.T) {
 	}
 	p := events.Partition("u:1:2", 4)
 	require.Equal(t, seqs(missed), n.resume(t, 1, map[int32]int64{p: 0}).got[p])
+}
+
+// A page bounds the bytes of an answer, not how much may have been missed.
+func TestSyncGivesLargeDeliveriesPageByPage(t *testing.T) {
+	for name, stored := range map[string]int{"nothing stored": 0, "some": 50, "all": 200} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, memory.Config{})
+			want := map[int32][]int64{}
+			for i := range int64(100) {
+				for _, from := range []int64{2, 3} {
+					e := said(from, 1, fmt.Sprint(i))
+					e.Message.Content = strings.Repeat("x", events.MaxContentBytes)
+					pos := n.publish(t, e)[0]
+					want[pos.Partition] = append(want[pos.Partition], pos.Seq)
+					if int(i) < stored/2 {
+						n.keep(t, pos.Partition, pos.Seq)
+					}
+				}
+			}
+			request := &millracev1.SyncRequest{User: 1, Resume: true, Cursor: map[int32]int64{0: 0, 1: 0, 2: 0, 3: 0}, PageBytes: 1 << 20}
+			got := map[int32][]int64{}
+			pages := 0
+			for request != nil {
+				s := n.sync(t, request)
+				pages++
+				require.True(t, s.GetRecovered())
+				require.Empty(t, s.GetIncomplete())
+				request = nil
+				if len(s.rest) > 0 {
+					request = &millracev1.SyncRequest{User: 1, Resume: true, Cursor: s.rest, Through: map[int32]int64{}, PageBytes: 1 << 20}
+				}
+				for p := range s.rest {
+					request.Through[p] = s.GetEnd()[p]
+				}
+				for p, seqs := range s.got {
+					got[p] = append(got[p], seqs...)
+				}
+			}
+			require.Equal(t, want, got)
+			require.InDelta(t, 7, pages, 1)
+		})
+	}
 }
 
 func TestConcurrentSyncsShareTheirReadings(t *testing.T) {

@@ -1613,7 +1613,9 @@ type SyncRequest struct {
 	// Per partition the position that push nodes had handled when they acknowledged the user's channels.
 	Handled map[int32]int64 `protobuf:"bytes,4,rep,name=handled,proto3" json:"handled,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// If not empty: answer only these partitions, each up to the position given, in place of the end of the log.
-	Through       map[int32]int64 `protobuf:"bytes,5,rep,name=through,proto3" json:"through,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Through map[int32]int64 `protobuf:"bytes,5,rep,name=through,proto3" json:"through,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// About how many bytes of pushes to answer at once; 0: all. The resume limit counts deliveries, however large.
+	PageBytes     int64 `protobuf:"varint,6,opt,name=page_bytes,json=pageBytes,proto3" json:"page_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1681,6 +1683,13 @@ func (x *SyncRequest) GetThrough() map[int32]int64 {
 		return x.Through
 	}
 	return nil
+}
+
+func (x *SyncRequest) GetPageBytes() int64 {
+	if x != nil {
+		return x.PageBytes
+	}
+	return 0
 }
 
 type SyncResponse struct {
@@ -1904,8 +1913,11 @@ type SyncEnd struct {
 	Memberships []*Membership `protobuf:"bytes,1,rep,name=memberships,proto3" json:"memberships,omitempty"`
 	// False: the groups are as last known, at best, because the store could not be asked or the log after it not be read.
 	MembershipsKnown bool `protobuf:"varint,2,opt,name=memberships_known,json=membershipsKnown,proto3" json:"memberships_known,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Partitions of which the page did not have all, and the position up to which it had. Ask again with these as `cursor`
+	// and their ends as `through`.
+	Rest          map[int32]int64 `protobuf:"bytes,3,rep,name=rest,proto3" json:"rest,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SyncEnd) Reset() {
@@ -1950,6 +1962,13 @@ func (x *SyncEnd) GetMembershipsKnown() bool {
 		return x.MembershipsKnown
 	}
 	return false
+}
+
+func (x *SyncEnd) GetRest() map[int32]int64 {
+	if x != nil {
+		return x.Rest
+	}
+	return nil
 }
 
 type ReadLogRequest struct {
@@ -2986,13 +3005,15 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"Membership\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x03R\agroupId\x12\x1d\n" +
 	"\n" +
-	"joined_seq\x18\x02 \x01(\x03R\tjoinedSeq\"\xac\x03\n" +
+	"joined_seq\x18\x02 \x01(\x03R\tjoinedSeq\"\xcb\x03\n" +
 	"\vSyncRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12<\n" +
 	"\x06cursor\x18\x02 \x03(\v2$.millrace.v1.SyncRequest.CursorEntryR\x06cursor\x12\x16\n" +
 	"\x06resume\x18\x03 \x01(\bR\x06resume\x12?\n" +
 	"\ahandled\x18\x04 \x03(\v2%.millrace.v1.SyncRequest.HandledEntryR\ahandled\x12?\n" +
-	"\athrough\x18\x05 \x03(\v2%.millrace.v1.SyncRequest.ThroughEntryR\athrough\x1a9\n" +
+	"\athrough\x18\x05 \x03(\v2%.millrace.v1.SyncRequest.ThroughEntryR\athrough\x12\x1d\n" +
+	"\n" +
+	"page_bytes\x18\x06 \x01(\x03R\tpageBytes\x1a9\n" +
 	"\vCursorEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a:\n" +
@@ -3023,10 +3044,14 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"9\n" +
 	"\x0eSyncDeliveries\x12'\n" +
-	"\x05spans\x18\x01 \x03(\v2\x11.millrace.v1.SpanR\x05spans\"q\n" +
+	"\x05spans\x18\x01 \x03(\v2\x11.millrace.v1.SpanR\x05spans\"\xde\x01\n" +
 	"\aSyncEnd\x129\n" +
 	"\vmemberships\x18\x01 \x03(\v2\x17.millrace.v1.MembershipR\vmemberships\x12+\n" +
-	"\x11memberships_known\x18\x02 \x01(\bR\x10membershipsKnown\"^\n" +
+	"\x11memberships_known\x18\x02 \x01(\bR\x10membershipsKnown\x122\n" +
+	"\x04rest\x18\x03 \x03(\v2\x1e.millrace.v1.SyncEnd.RestEntryR\x04rest\x1a7\n" +
+	"\tRestEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"^\n" +
 	"\x0eReadLogRequest\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\x03R\x05after\x12\x18\n" +
@@ -3116,7 +3141,7 @@ func file_millrace_v1_message_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_message_proto_rawDescData
 }
 
-var file_millrace_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_millrace_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_millrace_v1_message_proto_goTypes = []any{
 	(*Sender)(nil),                // 0: millrace.v1.Sender
 	(*SendWSMessageRequest)(nil),  // 1: millrace.v1.SendWSMessageRequest
@@ -3169,8 +3194,9 @@ var file_millrace_v1_message_proto_goTypes = []any{
 	nil,                           // 48: millrace.v1.SyncRequest.ThroughEntry
 	nil,                           // 49: millrace.v1.SyncStart.CursorEntry
 	nil,                           // 50: millrace.v1.SyncStart.EndEntry
-	nil,                           // 51: millrace.v1.EndsResponse.EndEntry
-	(*Span)(nil),                  // 52: millrace.v1.Span
+	nil,                           // 51: millrace.v1.SyncEnd.RestEntry
+	nil,                           // 52: millrace.v1.EndsResponse.EndEntry
+	(*Span)(nil),                  // 53: millrace.v1.Span
 }
 var file_millrace_v1_message_proto_depIdxs = []int32{
 	0,  // 0: millrace.v1.SendWSMessageRequest.sender:type_name -> millrace.v1.Sender
@@ -3202,59 +3228,60 @@ var file_millrace_v1_message_proto_depIdxs = []int32{
 	28, // 26: millrace.v1.SyncResponse.end:type_name -> millrace.v1.SyncEnd
 	49, // 27: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
 	50, // 28: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
-	52, // 29: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
+	53, // 29: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
 	23, // 30: millrace.v1.SyncEnd.memberships:type_name -> millrace.v1.Membership
-	52, // 31: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
-	51, // 32: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
-	0,  // 33: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
-	33, // 34: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
-	33, // 35: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 36: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
-	33, // 37: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 38: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
-	0,  // 39: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
-	33, // 40: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
-	0,  // 41: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
-	33, // 42: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
-	1,  // 43: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
-	3,  // 44: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
-	10, // 45: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
-	12, // 46: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
-	15, // 47: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
-	17, // 48: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
-	19, // 49: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
-	21, // 50: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
-	24, // 51: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
-	29, // 52: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
-	31, // 53: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
-	34, // 54: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
-	36, // 55: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
-	38, // 56: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
-	40, // 57: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
-	42, // 58: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
-	44, // 59: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
-	2,  // 60: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
-	6,  // 61: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
-	11, // 62: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
-	13, // 63: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
-	16, // 64: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
-	18, // 65: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
-	20, // 66: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
-	22, // 67: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
-	25, // 68: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
-	30, // 69: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
-	32, // 70: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
-	35, // 71: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
-	37, // 72: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
-	39, // 73: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
-	41, // 74: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
-	43, // 75: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
-	45, // 76: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
-	60, // [60:77] is the sub-list for method output_type
-	43, // [43:60] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	51, // 31: millrace.v1.SyncEnd.rest:type_name -> millrace.v1.SyncEnd.RestEntry
+	53, // 32: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
+	52, // 33: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
+	0,  // 34: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
+	33, // 35: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
+	33, // 36: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 37: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
+	33, // 38: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 39: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
+	0,  // 40: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
+	33, // 41: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
+	0,  // 42: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
+	33, // 43: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
+	1,  // 44: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
+	3,  // 45: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
+	10, // 46: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
+	12, // 47: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
+	15, // 48: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
+	17, // 49: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
+	19, // 50: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
+	21, // 51: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
+	24, // 52: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
+	29, // 53: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
+	31, // 54: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
+	34, // 55: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
+	36, // 56: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
+	38, // 57: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
+	40, // 58: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
+	42, // 59: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
+	44, // 60: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
+	2,  // 61: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
+	6,  // 62: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
+	11, // 63: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
+	13, // 64: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
+	16, // 65: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
+	18, // 66: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
+	20, // 67: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
+	22, // 68: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
+	25, // 69: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
+	30, // 70: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
+	32, // 71: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
+	35, // 72: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
+	37, // 73: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
+	39, // 74: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
+	41, // 75: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
+	43, // 76: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
+	45, // 77: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
+	61, // [61:78] is the sub-list for method output_type
+	44, // [44:61] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_message_proto_init() }
@@ -3286,7 +3313,7 @@ func file_millrace_v1_message_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_message_proto_rawDesc), len(file_millrace_v1_message_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   52,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

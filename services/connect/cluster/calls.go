@@ -14,14 +14,15 @@ import (
 )
 
 const (
-	// maxMissedBytes bounds what one session is given of what it missed. More counts as too much, like too many.
-	maxMissedBytes = 8 << 20
+	// pageBytes is how much of what a session missed is asked for at once. The next page is asked for when the client has
+	// read this one.
+	pageBytes = 4 << 20
 	// syncTimeout leaves time for another node where one hangs.
 	syncTimeout    = 2500 * time.Millisecond
 	readLogTimeout = 10 * time.Second
 )
 
-// Synced is a complete answer of Sync.
+// Synced is a complete answer of Sync, or a page of one: see Next.
 type Synced struct {
 	Start *millracev1.SyncStart
 	Spans []*millracev1.Span
@@ -33,9 +34,19 @@ func (a *Synced) Complete() bool {
 	return len(a.Start.GetIncomplete()) == 0 && a.End.GetMembershipsKnown()
 }
 
+// Next asks for the next page of the user's answer; for nothing if this was the last.
+func (a *Synced) Next(user int64) *millracev1.SyncRequest {
+	through := map[int32]int64{}
+	for p := range a.End.GetRest() {
+		through[p] = a.Start.GetEnd()[p]
+	}
+	return &millracev1.SyncRequest{User: user, Resume: true, Cursor: a.End.GetRest(), Through: through}
+}
+
 // Sync asks one node after the other what a user has missed, until one answers completely or the context ends. The answer
 // is collected before any of it is used: only its end tells whether the user's groups were known.
 func (n *Nodes) Sync(ctx context.Context, request *millracev1.SyncRequest) (*Synced, error) {
+	request.PageBytes = pageBytes
 	for pause := ShortPause; ; pause = min(2*pause, LongPause) {
 		answer, err := n.syncOnce(ctx, request)
 		if err == nil || !transient(err) {
@@ -64,7 +75,7 @@ func (n *Nodes) syncOnce(ctx context.Context, request *millracev1.SyncRequest) (
 
 func collect(stream millracev1.MessageService_SyncClient) (*Synced, error) {
 	a := &Synced{}
-	for size := 0; ; {
+	for {
 		response, err := stream.Recv()
 		switch {
 		case errors.Is(err, io.EOF) && a.Start != nil && a.End != nil:
@@ -80,16 +91,7 @@ func collect(stream millracev1.MessageService_SyncClient) (*Synced, error) {
 		case *millracev1.SyncResponse_End:
 			a.End = kind.End
 		case *millracev1.SyncResponse_Deliveries:
-			for _, span := range kind.Deliveries.GetSpans() {
-				for _, d := range span.GetDeliveries() {
-					size += len(d.GetPush())
-				}
-			}
 			a.Spans = append(a.Spans, kind.Deliveries.GetSpans()...)
-			if size > maxMissedBytes && a.Start != nil {
-				a.Start = &millracev1.SyncStart{Cursor: a.Start.GetEnd(), End: a.Start.GetEnd()}
-				a.Spans = nil
-			}
 		}
 	}
 }

@@ -1,0 +1,103 @@
+package connect
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"millrace/events"
+	millracev1 "millrace/proto/millrace/v1"
+	"millrace/services/connect/cluster"
+)
+
+// give writes what Sync answered, page after page as the client reads, and notes what it could not have.
+func (f *feed) give(ctx context.Context, a *cluster.Synced) bool {
+	if f.begun && !a.Start.GetRecovered() {
+		f.sub.session.closeNow(closeSlow, "too much was missed: resume with the cursor")
+		return false
+	}
+	f.begun = true
+	if !f.write(ctx, f.dressAll(a)) {
+		return false
+	}
+	for f.known && len(a.End.GetRest()) > 0 {
+		request := a.Next(f.sub.user)
+		next, err := f.sync(ctx, request)
+		if err != nil || !next.Start.GetRecovered() {
+			f.sub.session.closeNow(closeSlow, "cannot go on: resume with the cursor")
+			return false
+		}
+		if !f.write(ctx, f.dressPage(request, next)) {
+			return false
+		}
+		a = next
+	}
+	return true
+}
+
+// write writes the pushes as the client reads. It reports false if the session ends.
+func (f *feed) write(ctx context.Context, pushes [][]byte) bool {
+	out := f.sub.session.out
+	for _, push := range pushes {
+		if out.room(ctx, &out.pushes) != nil {
+			return false
+		}
+		out.text(push)
+	}
+	return true
+}
+
+// dressPage takes another page of an answer into the books and returns its pushes. What the page could not have is owed:
+// all of it where the groups are no longer known.
+func (f *feed) dressPage(request *millracev1.SyncRequest, page *cluster.Synced) [][]byte {
+	hub := f.gw.hub
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	incomplete := page.Start.GetIncomplete()
+	if !page.End.GetMembershipsKnown() {
+		incomplete = slices.Collect(maps.Keys(request.GetCursor()))
+		page.Spans, page.End.Rest = nil, nil
+	}
+	for _, p := range incomplete {
+		f.owe(events.Range{Partition: p, After: request.GetCursor()[p], Through: request.GetThrough()[p]})
+	}
+	return f.dressSpans(page.Spans)
+}
+
+// dressAll takes the answer into the books and returns the pushes that have not been shown.
+func (f *feed) dressAll(a *cluster.Synced) [][]byte {
+	hub := f.gw.hub
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	sub := f.sub
+	if a.End.GetMembershipsKnown() {
+		f.keepShown()
+		for _, p := range a.Start.GetIncomplete() {
+			f.owe(events.Range{Partition: p, After: f.reached[p], Through: a.Start.GetEnd()[p]})
+		}
+	} else if f.known {
+		f.known, f.told, f.first = false, false, f.reached
+		sub.muteAll, sub.shown = true, map[events.Position]struct{}{}
+	}
+	pushes := f.dressSpans(a.Spans)
+	f.reached = maps.Clone(a.Start.GetEnd())
+	sub.given = maps.Clone(a.Start.GetEnd())
+	return pushes
+}
+
+func (f *feed) dressSpans(spans []*millracev1.Span) (pushes [][]byte) {
+	for _, span := range spans {
+		for _, d := range span.GetDeliveries() {
+			pos := events.Position{Partition: span.GetPartition(), Seq: d.GetSeq()}
+			if !has(f.shown, pos) && !has(f.sub.shown, pos) {
+				pushes = append(pushes, f.sub.dress(pos, d.GetPush()))
+			}
+		}
+	}
+	return pushes
+}
+
+func has[K comparable](set map[K]struct{}, key K) bool {
+	_, ok := set[key]
+	return ok
+}

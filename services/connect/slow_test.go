@@ -1,0 +1,112 @@
+package connect_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	millracev1 "millrace/proto/millrace/v1"
+	"millrace/services/connect"
+	"millrace/services/connect/cluster"
+)
+
+// historyNode answers every page of history in full.
+type historyNode struct{ *messageNode }
+
+func (historyNode) History(context.Context, *millracev1.HistoryRequest) (*millracev1.HistoryResponse, error) {
+	page := &millracev1.HistoryResponse{More: true}
+	for i := range int64(15) {
+		page.Messages = append(page.Messages, &millracev1.StoredMessage{
+			Seq: i + 1, MessageId: fmt.Sprint(i), From: 1, To: 2, Content: strings.Repeat("x", 32<<10), MessageType: 1,
+		})
+	}
+	return page, nil
+}
+
+// What a client asks for slows down the reading of its requests, and ends nothing.
+func TestAHundredPipelinedPagesOfHistoryAreAnswered(t *testing.T) {
+	w := newWorld(1)
+	r := start(t, connect.Config{}, []cluster.Conn{serveMessages(t, historyNode{&messageNode{w: w}})}, []cluster.Conn{servePushes(t, w.newPushNode(0))})
+	c, _ := r.connect(1)
+	for i := range 100 {
+		c.send(`{"id":%d,"history":{"conversation":"u:1:2","limit":200}}`, i+2)
+	}
+	answered := map[int64]bool{}
+	for range 100 {
+		f := c.read()
+		require.NotNil(t, f.Messages, f.raw)
+		answered[f.ID] = true
+	}
+	require.Len(t, answered, 100)
+}
+
+// dialStalled connects user 1 by a socket with a small window; nothing is read of it but the answer.
+func dialStalled(t *testing.T, r *rig) *client {
+	t.Helper()
+	dialer := websocket.Dialer{NetDialContext: (&net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		var failed error
+		err := c.Control(func(fd uintptr) { failed = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) })
+		require.NoError(t, failed)
+		return err
+	}}).DialContext}
+	conn, response, err := dialer.DialContext(t.Context(), r.url, nil)
+	require.NoError(t, err)
+	_ = response.Body.Close()
+	t.Cleanup(func() { _ = conn.Close() })
+	c := &client{t: t, conn: conn}
+	c.send(`{"id":1,"connect":{"token":"1"}}`)
+	require.NotNil(t, c.read().Connected)
+	return c
+}
+
+func TestAStalledReaderIsToldWhyItIsClosedIfItsWindowOpensInTime(t *testing.T) {
+	for name, test := range map[string]struct {
+		write time.Duration
+		code  int
+	}{
+		"it opens":          {patience, 4008},
+		"it stays too long": {200 * time.Millisecond, 1006},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			reg := prometheus.NewRegistry()
+			s := startSimple(t, connect.Config{
+				Metrics: reg, OutboxFrames: 16, WriteTimeout: test.write, CloseTimeout: 100 * time.Millisecond,
+			})
+			c := dialStalled(t, s.rig)
+			closes := func() float64 { return closesWith(t, reg, "4008") + closesWith(t, reg, "1006") }
+			for i := 0; closes() == 0; i++ {
+				s.w.say(2, 1, fmt.Sprint(i, strings.Repeat("x", 32<<10-10)))
+			}
+			<-time.After(500 * time.Millisecond) // longer than it has for answering a close, and for the shorter write
+			code, _ := c.closedWith()
+			require.Equal(t, test.code, code)
+		})
+	}
+}
+
+// closesWith is how many connections were closed with the code.
+func closesWith(t *testing.T, reg *prometheus.Registry, code string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		if f.GetName() != "millrace_closes_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			if m.GetLabel()[0].GetValue() == code {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
+}
