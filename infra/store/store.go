@@ -21,6 +21,9 @@ type StoredMessage struct {
 	EditedAt int64
 }
 
+// MessageKey names a message.
+type MessageKey struct{ Conversation, MessageID string }
+
 // Page says which part of a conversation is asked for. Bounds are exclusive.
 type Page struct {
 	// After and Before bound the seq; Before 0 means no upper bound.

@@ -317,6 +317,13 @@ func (s *storeEdge) Message(ctx context.Context, c, id string) (store.StoredMess
 	return s.Store.Message(ctx, c, id)
 }
 
+func (s *storeEdge) SentAt(ctx context.Context, messages []store.MessageKey) (map[store.MessageKey]int64, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	return s.Store.SentAt(ctx, messages)
+}
+
 func (s *storeEdge) HasChange(ctx context.Context, c, id string) (bool, error) {
 	if err := s.enter(ctx); err != nil {
 		return false, err

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"millrace/events"
+	"millrace/infra/store"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -58,7 +59,9 @@ func (s *Service) send(ctx context.Context, requests []*millracev1.SendWSMessage
 	if len(batch) == 0 {
 		return results
 	}
-	if accepted, err := s.publish(batch...); err != nil {
+	looked := s.originals.look(keysOf(results, places))
+	accepted, err := s.publish(batch...)
+	if err != nil {
 		first := requests[places[min(accepted, len(places)-1)]]
 		s.log.WarnContext(ctx, "publishing failed", "conversation", lane.Conversation, "user", lane.From,
 			"messages", len(batch), "accepted", accepted,
@@ -67,7 +70,22 @@ func (s *Service) send(ctx context.Context, requests []*millracev1.SendWSMessage
 			results[i] = failed(err)
 		}
 	}
+	s.originals.wait(looked)
+	for i, key := range keysOf(results, places[:accepted]) {
+		sent := results[places[i]].GetSent()
+		sent.Timestamp = s.originals.sentAt(looked, key, sent.GetTimestamp())
+	}
 	return results
+}
+
+// keysOf names the messages that stand at the places of the results.
+func keysOf(results []*millracev1.SendResult, places []int) []store.MessageKey {
+	keys := make([]store.MessageKey, len(places))
+	for i, at := range places {
+		sent := results[at].GetSent()
+		keys[i] = store.MessageKey{Conversation: sent.GetConversation(), MessageID: sent.GetMessageId()}
+	}
+	return keys
 }
 
 // compose makes the message and its record, with an id drawn if the sender gave none.

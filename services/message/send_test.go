@@ -133,3 +133,39 @@ func TestSendIsUnavailableWhenTheBrokerRefuses(t *testing.T) {
 	_, err := n.SendWSMessage(t.Context(), &millracev1.SendWSMessageRequest{Sender: by(1), To: 2, Content: "x"})
 	requireCode(t, codes.Unavailable, err)
 }
+
+func TestRepeatedSendIsAnsweredWithTheTimestampOfTheMessageThatIsThere(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	original := said(1, 2, "a")
+	original.Message.ClientMsgID, original.Message.Timestamp = "a", 5
+	original.Message.MessageID = events.MessageID(1, "u:1:2", "a")
+	n.publish(t, original)
+	n.keepAll(t)
+	timestamp := func(name string) int64 {
+		sent, err := n.SendWSMessage(t.Context(), direct(name)[0])
+		require.NoError(t, err)
+		require.Equal(t, events.MessageID(1, "u:1:2", name), sent.GetMessageId())
+		return sent.GetTimestamp()
+	}
+	eventually(t, func() bool {
+		n.service.originals.known.Purge() // on a machine that is busy the store may answer too late
+		return timestamp("a") == 5
+	})
+	require.EqualValues(t, 5, timestamp("a"))
+
+	first := timestamp("b")
+	n.service.originals.known.Add(events.MessageID(1, "u:1:2", "b"), first-100)
+	require.Equal(t, first-100, timestamp("b"), "it was accepted lately and need not be stored yet")
+}
+
+func TestAStoreThatDoesNotAnswerHoldsUpNoSend(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	n.store.hangs.Store(true)
+	for i := range 50 {
+		_, err := n.SendWSMessage(t.Context(), direct(fmt.Sprint(i))[0])
+		require.NoError(t, err)
+	}
+	n.service.originals.mu.Lock()
+	defer n.service.originals.mu.Unlock()
+	require.True(t, n.service.originals.slow, "only the first has waited")
+}

@@ -3,8 +3,9 @@
 // the log after it, so that a lagging or failing store delays nobody who was away only shortly.
 //
 // The files follow the API: send, batches and run, groups, history and changes, sync and readlog. They stand on publish (the
-// one way to the log), members (who may send to a group), current (a message as the log has it by now), view (a user's groups at a position), tail (reading the log
-// for all who wait) and shared (one reading for many callers).
+// one way to the log), members (who may send to a group), originals (what a send repeats), current (a message as the log has
+// it by now), view (a user's groups at a position), tail (reading the log for all who wait) and shared (one reading for many
+// callers).
 package message
 
 import (
@@ -63,6 +64,7 @@ type Service struct {
 	committed  *shared[map[int32]int64]
 	tail       *tail
 	members    *members
+	originals  *originals
 	breaker    breaker
 	known      *lru.Cache[int64, knowledge]
 }
@@ -78,6 +80,10 @@ func New(d Deps) (*Service, error) {
 	}
 	t := newTasks()
 	members, err := newMembers(d.Store, t)
+	if err != nil {
+		return nil, err
+	}
+	originals, err := newOriginals(d.Store, t)
 	if err != nil {
 		return nil, err
 	}
@@ -102,9 +108,10 @@ func New(d Deps) (*Service, error) {
 		committed: newShared(t, 0, endTimeout, func(ctx context.Context) (map[int32]int64, error) {
 			return topic.Committed(ctx, storageGroup)
 		}),
-		tail:    newTail(topic, partitions, judge, t),
-		members: members,
-		known:   known,
+		tail:      newTail(topic, partitions, judge, t),
+		members:   members,
+		originals: originals,
+		known:     known,
 	}, nil
 }
 

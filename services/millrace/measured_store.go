@@ -65,6 +65,13 @@ func (s measuredStore) Message(ctx context.Context, conversation, id string) (st
 	return m, err
 }
 
+func (s measuredStore) SentAt(ctx context.Context, messages []store.MessageKey) (map[store.MessageKey]int64, error) {
+	begin := time.Now()
+	at, err := s.storeBackend.SentAt(ctx, messages)
+	s.done("sent_at", begin, err)
+	return at, err
+}
+
 func (s measuredStore) HasChange(ctx context.Context, conversation, eventID string) (bool, error) {
 	begin := time.Now()
 	has, err := s.storeBackend.HasChange(ctx, conversation, eventID)

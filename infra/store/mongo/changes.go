@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"millrace/infra/store"
 )
 
 // changesByID asks for the changes of the conversations that have one of the event ids.
@@ -37,6 +39,26 @@ func (b *batch) firstChanges(ctx context.Context, records []int) (map[messageKey
 		}
 	}
 	return first, nil
+}
+
+// SentAt returns the timestamps of those of the messages that are stored.
+func (db *DB) SentAt(ctx context.Context, messages []store.MessageKey) (map[store.MessageKey]int64, error) {
+	sent := make(map[store.MessageKey]int64)
+	if len(messages) == 0 {
+		return sent, nil
+	}
+	conversations, ids := make(map[string]bool), make(map[string]bool)
+	for _, m := range messages {
+		conversations[m.Conversation], ids[m.MessageID] = true, true
+	}
+	found, err := find[message](ctx, db.messagesByID(conversations, ids))
+	if err != nil {
+		return nil, fmt.Errorf("timestamps of messages: %w", err)
+	}
+	for _, m := range found {
+		sent[store.MessageKey{Conversation: m.Conversation, MessageID: m.ID}] = m.Timestamp
+	}
+	return sent, nil
 }
 
 // HasChange reports whether an edit, a recall or a change of membership with the event id has had an effect on the

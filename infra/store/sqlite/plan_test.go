@@ -31,6 +31,9 @@ func TestQueriesSearchIndexes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { requireSearches(t, plan(t, db, query), "SCALAR SUBQUERY", "REUSE SUBQUERY") })
 	}
+	t.Run("messages by id are looked up, however many are asked for", func(t *testing.T) {
+		requireSearches(t, plan(t, db, sentAt), "SCAN json_each")
+	})
 	t.Run("a page is one range of the conversation", func(t *testing.T) {
 		for _, query := range []string{oldestPage, newestPage} {
 			require.Equal(t, "SEARCH m USING PRIMARY KEY (conversation_id=? AND seq>? AND seq<?)", plan(t, db, query)[0])

@@ -35,6 +35,22 @@ func messageTests() []test {
 			require.Len(t, heads, 1)
 		}},
 		{"ids and contents of any form come back as they were", anyForm},
+		{"the timestamps of those messages are known that are stored", func(t *testing.T, s Store) {
+			own, foreign := at(7, direct(alice, bob, "hello")), at(8, direct(alice, bob, "hi"))
+			foreign.Message.MessageID = `it's "one"`
+			save(t, s, own, foreign, at(9, direct(alice, bob, "other")))
+			key := func(id string) store.MessageKey { return store.MessageKey{Conversation: aliceBob, MessageID: id} }
+			got, err := s.SentAt(t.Context(), []store.MessageKey{
+				key(own.Message.MessageID), key(foreign.Message.MessageID), key("unknown"),
+			})
+			require.NoError(t, err)
+			require.Equal(t, map[store.MessageKey]int64{
+				key(own.Message.MessageID): started + 7, key(foreign.Message.MessageID): started + 8,
+			}, got)
+			got, err = s.SentAt(t.Context(), nil)
+			require.NoError(t, err)
+			require.Empty(t, got)
+		}},
 		{"an unknown message is not found", func(t *testing.T, s Store) {
 			r := at(7, direct(alice, bob, "hello"))
 			save(t, s, r)

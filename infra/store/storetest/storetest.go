@@ -23,6 +23,8 @@ type Store interface {
 	History(ctx context.Context, conversation string, page store.Page) (messages []store.StoredMessage, more bool, err error)
 	// Message answers one message of the conversation, or store.ErrNotFound.
 	Message(ctx context.Context, conversation, messageID string) (store.StoredMessage, error)
+	// SentAt returns the timestamps of those of the messages that are stored.
+	SentAt(ctx context.Context, messages []store.MessageKey) (map[store.MessageKey]int64, error)
 	// HasChange reports whether an edit, recall or change of membership with the event id has had an effect on the
 	// conversation.
 	HasChange(ctx context.Context, conversation, eventID string) (bool, error)
