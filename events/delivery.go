@@ -54,8 +54,8 @@ func DeliveryOf(r *Record) (*millracev1.Delivery, error) {
 		d.About = r.MessageSeq
 		push.Conversation, push.MessageID, push.Seq, push.Content = r.Conversation, r.MessageID, r.MessageSeq, r.Content
 	case MessageRead:
-		// Not resumable, so without a position.
-		push.Pos, push.Conversation, push.User, push.Seq = "", r.Conversation, r.User, r.MessageSeq
+		// Not resumable, so without a position. Nobody has read what came after the mark itself.
+		push.Pos, push.Conversation, push.User, push.Seq = "", r.Conversation, r.User, min(r.MessageSeq, r.Seq)
 	case GroupCreated, MemberJoined, MemberLeft, GroupDissolved:
 		push.GroupID, push.User, push.By = r.GroupID, r.User, r.By
 		d.Change = r.membershipChange()

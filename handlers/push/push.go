@@ -34,7 +34,7 @@ type Admission interface {
 	Released(partition int32)
 	// Admits reports whether storage takes the record. It is false for what storage refuses or passes over, true where that
 	// cannot be known within moments. Of records that nobody wants only those must be asked for on which others depend:
-	// recalls and changes of membership.
+	// recalls, read marks and changes of membership.
 	Admits(ctx context.Context, r *events.Record) bool
 }
 
@@ -131,7 +131,7 @@ func (h *Hub) handle(ctx context.Context, r events.Record) error {
 
 // decidesLater reports whether what storage makes of later records can depend on one of the type.
 func decidesLater(t events.Type) bool {
-	return t != events.NewMessage && t != events.MessageEdited && t != events.MessageRead
+	return t != events.NewMessage && t != events.MessageEdited
 }
 
 // handleAll saves the router work for each record; there is nothing that a batch could share here.

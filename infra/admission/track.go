@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"millrace/events"
 	"millrace/infra/store"
 )
@@ -14,6 +16,9 @@ import (
 const (
 	// maxRecent bounds what a track remembers while the store does not move.
 	maxRecent = 4096
+	// maxMarks bounds the read marks that a track remembers. Message nodes publish only marks that advance, so they matter
+	// where two of a user come to two nodes at a time.
+	maxMarks = 2048
 	// gapPause lies between two attempts to read what the store lacks.
 	gapPause = time.Second
 )
@@ -28,7 +33,18 @@ type Track struct {
 	since  int64
 	recent []events.Record
 	gapAt  time.Time // when what the store lacks may be read again
+
+	marks *lru.Cache[reader, mark]
 }
+
+// reader is a user in a conversation, mark up to where it has read there and which record said so.
+type (
+	reader struct {
+		user         int64
+		conversation string
+	}
+	mark struct{ seq, at int64 }
+)
 
 // Follow begins a track with the first record after the position.
 func (j *Judge) Follow(after events.Position) *Track {
@@ -48,6 +64,8 @@ func (t *Track) Admits(ctx context.Context, r *events.Record) bool {
 		admitted = t.change(ctx, r)
 	case events.GroupCreated, events.MemberJoined, events.MemberLeft, events.GroupDissolved:
 		admitted = t.membership(ctx, r)
+	case events.MessageRead:
+		admitted = t.read(r)
 	}
 	if admitted && matters(r) {
 		t.remember(r)
@@ -96,6 +114,20 @@ func (t *Track) change(ctx context.Context, r *events.Record) bool {
 		return false
 	}
 	return r.Type == events.MessageRecalled || !recalled
+}
+
+// read reports whether the mark advances, as far as the track has seen the user's marks: what the store has may be newer than
+// the record.
+func (t *Track) read(r *events.Record) bool {
+	if t.marks == nil {
+		t.marks, _ = lru.New[reader, mark](maxMarks) // fails for a size below 1 alone
+	}
+	by := reader{r.User, r.Conversation}
+	if before, known := t.marks.Get(by); known && before.seq >= r.MessageSeq {
+		return before.at == r.Seq
+	}
+	t.marks.Add(by, mark{r.MessageSeq, r.Seq})
+	return true
 }
 
 // original finds the message of the id that stands before the record in its conversation, nil if there is none, and whether
