@@ -84,7 +84,7 @@ func newGatewayServer(p gatewayParams) (*gatewayServer, error) {
 		handler = security.OnlyLocalHosts(mux, p.Config.AllowsHost)
 	}
 	s.server = &http.Server{
-		Handler: listener.handler(handler), ReadTimeout: handshakeTimeout, WriteTimeout: handshakeTimeout, MaxHeaderBytes: maxHandshakeBytes,
+		Handler: listener.handler(handler), ReadTimeout: handshakeTimeout, WriteTimeout: 2 * handshakeTimeout, MaxHeaderBytes: maxHandshakeBytes,
 	}
 	// Whoever has its answer is done; a connection that is to stay becomes a WebSocket.
 	s.server.SetKeepAlivesEnabled(false)

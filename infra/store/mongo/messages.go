@@ -178,6 +178,7 @@ func (b *batch) saveChanges(ctx context.Context) error {
 		if err := b.changeVersions(ctx, &before, &m, r); err != nil {
 			return err
 		}
+		m.Recalled = m.Recalled || !edit // for the edits behind it
 		known[messageKey{r.Conversation, r.MessageID}] = m
 		there := doc(field("_id", m.ID), field("conversation", m.Conversation))
 		if edit {
