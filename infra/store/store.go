@@ -36,12 +36,20 @@ type Page struct {
 	AsOf, Reader int64
 }
 
+// Place is where a conversation stands in a user's list: the one that was active last is first, and of those that were
+// active in the same second the one whose name sorts last. The zero Place lies before all.
+type Place struct {
+	// ActiveAt is the Unix time in seconds of the latest message or change of membership.
+	ActiveAt     int64
+	Conversation string
+}
+
 // Head is a conversation in a user's list.
 type Head struct {
-	Conversation string
+	Place
 	// Last is the newest message the user may see; nil in a group without any.
 	Last *StoredMessage
-	// Unread counts others' messages after ReadSeq, up to 999.
+	// Unread counts others' messages after ReadSeq, of all stays, up to 999.
 	Unread  int
 	ReadSeq int64
 }

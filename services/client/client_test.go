@@ -209,7 +209,7 @@ func TestRequestsReturnWhatTheServerAnswers(t *testing.T) {
 		c, p := dialed(t, s, nil)
 		answers := map[string]string{
 			"history":       `"messages":{"conversation":"u:1001:1002","messages":[{"seq":5,"message_id":"a","from":1002,"content":"x","edited_at":9}],"more":true}`,
-			"conversations": `"conversations":{"conversations":[{"conversation":"u:1001:1002","unread":3,"read_seq":4,"last":{"seq":5,"message_id":"a"}}]}`,
+			"conversations": `"conversations":{"conversations":[{"conversation":"u:1001:1002","unread":3,"read_seq":4,"last":{"seq":5,"message_id":"a"}}],"more":true,"next":"n2"}`,
 			"group_create":  `"group":{"group_id":77,"name":"n","owner":1001,"members":[1001,1002]}`,
 			"group_leave":   `"ok":{}`,
 			"ping":          `"pong":{}`,
@@ -228,10 +228,12 @@ func TestRequestsReturnWhatTheServerAnswers(t *testing.T) {
 		require.True(t, page.More)
 		require.Equal(t, int64(5), page.Messages[0].Seq)
 		require.Equal(t, int64(9), page.Messages[0].EditedAt)
-		heads, err := c.Conversations(t.Context(), 0)
+		list, err := c.Conversations(t.Context(), Conversations{})
 		require.NoError(t, err)
-		require.Equal(t, 3, heads[0].Unread)
-		require.Equal(t, "a", heads[0].Last.MessageID)
+		require.Equal(t, 3, list.Conversations[0].Unread)
+		require.Equal(t, "a", list.Conversations[0].Last.MessageID)
+		require.True(t, list.More)
+		require.Equal(t, "n2", list.Next)
 		group, err := c.Group(t.Context(), GroupCreate{Name: "n", Members: []int64{1002}})
 		require.NoError(t, err)
 		require.Equal(t, Group{GroupID: 77, Name: "n", Owner: 1001, Members: []int64{1001, 1002}}, group)

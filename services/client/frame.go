@@ -9,17 +9,17 @@ import (
 
 // Frame is what the server sends. A push has Push; an answer has the ID of its request and one of the others.
 type Frame struct {
-	ID            int64               `json:"id"`
-	Push          *Push               `json:"push"`
-	Error         *Error              `json:"error"`
-	Connected     *Connected          `json:"connected"`
-	Sent          *Sent               `json:"sent"`
-	Messages      *Page               `json:"messages"`
-	Conversations *conversationsFrame `json:"conversations"`
-	Group         *Group              `json:"group"`
-	Presence      *presenceFrame      `json:"presence"`
-	OK            json.RawMessage     `json:"ok"`
-	Pong          json.RawMessage     `json:"pong"`
+	ID            int64             `json:"id"`
+	Push          *Push             `json:"push"`
+	Error         *Error            `json:"error"`
+	Connected     *Connected        `json:"connected"`
+	Sent          *Sent             `json:"sent"`
+	Messages      *Page             `json:"messages"`
+	Conversations *ConversationPage `json:"conversations"`
+	Group         *Group            `json:"group"`
+	Presence      *presenceFrame    `json:"presence"`
+	OK            json.RawMessage   `json:"ok"`
+	Pong          json.RawMessage   `json:"pong"`
 
 	// Raw is the frame as it came.
 	Raw []byte `json:"-"`
@@ -87,8 +87,12 @@ type Conversation struct {
 	ReadSeq      int64   `json:"read_seq"`
 }
 
-type conversationsFrame struct {
+// ConversationPage is a part of a user's list of conversations, the latest first.
+type ConversationPage struct {
 	Conversations []Conversation `json:"conversations"`
+	// More tells that there are others, for which Next asks.
+	More bool   `json:"more"`
+	Next string `json:"next"`
 }
 
 // Group is a group as its members see it.

@@ -21,6 +21,7 @@ func TestRequestsLookAsTheProtocolSays(t *testing.T) {
 		`{"id":7,"history":{"conversation":"g:77","limit":50}}`:                      History{Conversation: "g:77", Limit: 50},
 		`{"id":7,"history":{"conversation":"g:77","before_seq":5}}`:                  History{Conversation: "g:77", BeforeSeq: 5},
 		`{"id":7,"history":{"conversation":"g:77","after_seq":0}}`:                   History{Conversation: "g:77", AfterSeq: &zero},
+		`{"id":7,"conversations":{"limit":3,"next":"n2"}}`:                           Conversations{Limit: 3, Next: "n2"},
 		`{"id":7,"conversations":{}}`:                                                Conversations{},
 		`{"id":7,"read":{"conversation":"g:77","seq":5}}`:                            Read{Conversation: "g:77", Seq: 5},
 		`{"id":7,"recall":{"conversation":"g:77","message_id":"m"}}`:                 Recall{Conversation: "g:77", MessageID: "m"},

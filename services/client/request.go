@@ -47,9 +47,10 @@ type (
 		AfterSeq     *int64 `json:"after_seq,omitempty"`
 		Limit        int    `json:"limit,omitempty"`
 	}
-	// Conversations asks for the user's conversations, the latest first.
+	// Conversations asks for the user's conversations, the latest first, or for those behind an earlier page by its Next.
 	Conversations struct {
-		Limit int `json:"limit,omitempty"`
+		Limit int    `json:"limit,omitempty"`
+		Next  string `json:"next,omitempty"`
 	}
 	// Read tells up to which seq the user has read.
 	Read struct {

@@ -52,17 +52,17 @@ func (c *Client) History(ctx context.Context, r History) (Page, error) {
 	return *f.Messages, nil
 }
 
-// Conversations returns the heads of the user's conversations, the latest first; limit 0 means the server's default.
-func (c *Client) Conversations(ctx context.Context, limit int) ([]Conversation, error) {
-	k := c.queue.add(ctx, Conversations{Limit: limit})
+// Conversations returns a page of the user's conversations.
+func (c *Client) Conversations(ctx context.Context, r Conversations) (ConversationPage, error) {
+	k := c.queue.add(ctx, r)
 	f, err := k.wait()
 	if err == nil && f.Conversations == nil {
 		err = unexpected(k, f)
 	}
 	if err != nil {
-		return nil, err
+		return ConversationPage{}, err
 	}
-	return f.Conversations.Conversations, nil
+	return *f.Conversations, nil
 }
 
 // Group makes a group request: [GroupCreate], [GroupInfo], [GroupJoin], [GroupLeave], [GroupAdd] or [GroupRemove]. A

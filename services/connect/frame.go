@@ -169,7 +169,8 @@ type (
 		Limit        int32  `json:"limit"`
 	}
 	conversationsBody struct {
-		Limit int32 `json:"limit"`
+		Limit int32  `json:"limit"`
+		Next  string `json:"next"`
 	}
 	messageBody struct {
 		Conversation string `json:"conversation"`

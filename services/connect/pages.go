@@ -73,7 +73,7 @@ func (s *session) conversations(ctx context.Context, c millracev1.MessageService
 	if refused := r.into(&b); refused != nil {
 		return "", nil, refused
 	}
-	list, err := c.Conversations(ctx, &millracev1.ConversationsRequest{User: s.identity.User, Limit: b.Limit})
+	list, err := c.Conversations(ctx, &millracev1.ConversationsRequest{User: s.identity.User, Limit: b.Limit, Next: b.Next})
 	if err != nil {
 		return "", nil, err
 	}
@@ -86,10 +86,15 @@ func (s *session) conversations(ctx context.Context, c millracev1.MessageService
 		heads[i] = head
 	}
 	kept, cut, err := fit(heads, false)
+	more, next := list.GetMore() || cut, ""
+	if more && len(kept) > 0 {
+		next = list.GetConversations()[len(kept)-1].GetNext()
+	}
 	return "conversations", struct {
 		Conversations []json.RawMessage `json:"conversations"`
-		More          bool              `json:"more,omitempty"` // the latest are here, others had no room
-	}{kept, cut}, err
+		More          bool              `json:"more"`
+		Next          string            `json:"next,omitempty"`
+	}{kept, more, next}, err
 }
 
 // fit encodes as many of the items as have room, from the last on if fromEnd is set, and tells whether any was left out.

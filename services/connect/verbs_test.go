@@ -75,9 +75,10 @@ func (n *messageNode) History(_ context.Context, r *millracev1.HistoryRequest) (
 func (n *messageNode) Conversations(
 	_ context.Context, r *millracev1.ConversationsRequest,
 ) (*millracev1.ConversationsResponse, error) {
-	return expect(r.GetUser() == 1, &millracev1.ConversationsResponse{Conversations: []*millracev1.ConversationHead{
-		{Conversation: "g:7", Last: recalled(), Unread: 3, ReadSeq: 4},
-	}})
+	list := &millracev1.ConversationsResponse{Conversations: []*millracev1.ConversationHead{
+		{Conversation: "g:7", Last: recalled(), Unread: 3, ReadSeq: 4, Next: "n1"},
+	}, More: r.GetNext() == "n0"}
+	return expect(r.GetUser() == 1, list)
 }
 
 func (n *messageNode) MarkRead(_ context.Context, r *millracev1.MarkReadRequest) (*millracev1.MarkReadResponse, error) {

@@ -3,8 +3,12 @@ package message
 import (
 	"cmp"
 	"context"
+	"encoding/base64"
+	"fmt"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 
@@ -49,15 +53,20 @@ func (s *Service) conversations(
 	if err != nil {
 		return nil, err
 	}
-	s.soonStored(ctx, "")
-	heads, err := s.store.Heads(ctx, r.GetUser(), limit)
+	behind, err := parsePlace(r.GetNext())
 	if err != nil {
 		return nil, err
 	}
-	response := &millracev1.ConversationsResponse{}
+	s.soonStored(ctx, "")
+	heads, more, err := s.store.Heads(ctx, r.GetUser(), behind, limit)
+	if err != nil {
+		return nil, err
+	}
+	response := &millracev1.ConversationsResponse{More: more}
 	for _, head := range heads {
 		conversation := &millracev1.ConversationHead{
 			Conversation: head.Conversation, Unread: int32(min(head.Unread, 999)), ReadSeq: head.ReadSeq,
+			Next: formatPlace(head.Place),
 		}
 		if head.Last != nil {
 			conversation.Last = wireMessage(head.Last)
@@ -65,6 +74,32 @@ func (s *Service) conversations(
 		response.Conversations = append(response.Conversations, conversation)
 	}
 	return response, nil
+}
+
+// formatPlace makes the token by which a list goes on behind the place.
+func formatPlace(p store.Place) string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %s", p.ActiveAt, p.Conversation))
+}
+
+// parsePlace reads what formatPlace made; no token is the place before all.
+func parsePlace(token string) (store.Place, error) {
+	if token == "" {
+		return store.Place{}, nil
+	}
+	var p store.Place
+	text, err := base64.RawURLEncoding.DecodeString(token)
+	at, conversation, _ := strings.Cut(string(text), " ")
+	if err == nil {
+		p.ActiveAt, err = strconv.ParseInt(at, 10, 64)
+	}
+	if err == nil {
+		p.Conversation = conversation
+		_, err = events.ParseConversation(conversation)
+	}
+	if err != nil {
+		return store.Place{}, refuse(codes.InvalidArgument, "next: want what the page before gave")
+	}
+	return p, nil
 }
 
 func pageOf(r *millracev1.HistoryRequest) (store.Page, error) {

@@ -12,6 +12,7 @@ import (
 
 	"millrace/events"
 	"millrace/infra/pubsub/memory"
+	"millrace/infra/store"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -210,6 +211,38 @@ func TestConversationsTellTheLastMessageAndWhatIsUnread(t *testing.T) {
 	require.Equal(t, int32(3), unread())
 	require.NoError(t, second(n.MarkRead(t.Context(), read)))
 	eventually(t, func() bool { return unread() == 0 })
+}
+
+func TestEveryConversationIsListedOnSomePage(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	var all []events.Event
+	for i := range int64(205) {
+		all = append(all, said(1, 1000+i, "a"))
+	}
+	n.publish(t, all...)
+	n.keepAll(t)
+	for _, limit := range []int32{7, 200, 1000} {
+		listed := map[string]int{}
+		for r := (&millracev1.ConversationsRequest{User: 1, Limit: limit}); ; {
+			page, err := n.Conversations(t.Context(), r)
+			require.NoError(t, err)
+			for _, c := range page.GetConversations() {
+				listed[c.GetConversation()]++
+				r.Next = c.GetNext()
+			}
+			if !page.GetMore() {
+				break
+			}
+			require.Len(t, page.GetConversations(), int(min(limit, 200)))
+		}
+		require.Len(t, listed, len(all))
+		for conversation, times := range listed {
+			require.Equal(t, 1, times, conversation)
+		}
+	}
+	for _, next := range []string{"?", "eA", formatPlace(store.Place{ActiveAt: 1, Conversation: "u:2:1"})} {
+		requireCode(t, codes.InvalidArgument, second(n.Conversations(t.Context(), &millracev1.ConversationsRequest{User: 1, Next: next})))
+	}
 }
 
 // Storing begins some time after publishing.

@@ -338,11 +338,11 @@ func (s *storeEdge) ReadMark(ctx context.Context, user int64, c string) (int64, 
 	return s.Store.ReadMark(ctx, user, c)
 }
 
-func (s *storeEdge) Heads(ctx context.Context, user int64, limit int) ([]store.Head, error) {
+func (s *storeEdge) Heads(ctx context.Context, user int64, behind store.Place, limit int) ([]store.Head, bool, error) {
 	if err := s.enter(ctx); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return s.Store.Heads(ctx, user, limit)
+	return s.Store.Heads(ctx, user, behind, limit)
 }
 
 func (s *storeEdge) Missed(

@@ -19,8 +19,9 @@ type Store interface {
 	HasChange(ctx context.Context, conversation, eventID string) (bool, error)
 	// ReadMark returns the seq up to which the user has read the conversation, 0 if it has read nothing.
 	ReadMark(ctx context.Context, user int64, conversation string) (int64, error)
-	// Heads answers the user's conversations, the latest first.
-	Heads(ctx context.Context, user int64, limit int) ([]store.Head, error)
+	// Heads returns, from behind the place on, the user's conversations in the order of their places, at most limit, and
+	// whether there are more.
+	Heads(ctx context.Context, user int64, behind store.Place, limit int) ([]store.Head, bool, error)
 	// Missed answers the events in the ranges that concern the user, ascending within each partition, at most limit:
 	// direct conversations, and each stay in a group from the joining to the leaving. message_read is left out.
 	Missed(ctx context.Context, user int64, ranges []events.Range, limit int) ([]events.Record, error)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -120,6 +121,31 @@ func TestEndToEndGroupOfOthersLooksLikeOneThatDoesNotExist(t *testing.T) {
 	joined, err := c.Group(t.Context(), client.GroupJoin{GroupID: open.GroupID})
 	require.NoError(t, err)
 	require.Equal(t, client.Group{GroupID: open.GroupID, Name: "plaza", Owner: proof.Alice, Members: []int64{proof.Alice, proof.Carol}, Join: "open"}, joined)
+}
+
+func TestEndToEndEveryConversationIsListedHoweverLargeItsLastMessage(t *testing.T) {
+	besideOthers(t)
+	d := startDev(t, t.TempDir())
+	a := proof.Join(t, d.url(), proof.Alice, nil)
+	want := map[string]bool{}
+	for i := range int64(40) {
+		want[a.Sends(t, client.ToUser(5000+i), strings.Repeat("x", events.MaxContentBytes)).Conversation] = true
+	}
+	listed := func() map[string]bool {
+		all := map[string]bool{}
+		for page, more := (client.ConversationPage{}), true; more; more = page.More {
+			var err error
+			page, err = a.Conversations(t.Context(), client.Conversations{Limit: 200, Next: page.Next})
+			require.NoError(t, err)
+			for _, c := range page.Conversations {
+				require.NotContains(t, all, c.Conversation)
+				all[c.Conversation] = true
+			}
+		}
+		return all
+	}
+	require.Eventually(t, func() bool { return len(listed()) == len(want) }, proof.Patience, 10*time.Millisecond)
+	require.Equal(t, want, listed())
 }
 
 func TestEndToEndClientThatWasAwayGetsWhatItMissedOnceAndInOrder(t *testing.T) {

@@ -86,11 +86,11 @@ func (s measuredStore) ReadMark(ctx context.Context, user int64, conversation st
 	return seq, err
 }
 
-func (s measuredStore) Heads(ctx context.Context, user int64, limit int) ([]store.Head, error) {
+func (s measuredStore) Heads(ctx context.Context, user int64, behind store.Place, limit int) ([]store.Head, bool, error) {
 	begin := time.Now()
-	heads, err := s.storeBackend.Heads(ctx, user, limit)
+	heads, more, err := s.storeBackend.Heads(ctx, user, behind, limit)
 	s.done("heads", begin, err)
-	return heads, err
+	return heads, more, err
 }
 
 func (s measuredStore) Missed(ctx context.Context, user int64, ranges []events.Range, limit int) ([]events.Record, error) {

@@ -156,10 +156,10 @@ func TestReadBeyondTheLastMessageIsTakenAgainOnceThereAreMore(t *testing.T) {
 		mark := alice.Sees(t, "message_read")
 		require.Equal(t, seq, mark.Seq)
 		require.EqualValues(t, proof.Bob, mark.User)
-		list, err := bob.Conversations(t.Context(), 1)
+		list, err := bob.Conversations(t.Context(), client.Conversations{Limit: 1})
 		require.NoError(t, err)
-		require.Equal(t, sent.Conversation, list[0].Conversation)
-		require.Zero(t, list[0].Unread)
+		require.Equal(t, sent.Conversation, list.Conversations[0].Conversation)
+		require.Zero(t, list.Conversations[0].Unread)
 	}
 	alice.Sends(t, client.ToUser(proof.Bob), "last")
 	for push := range alice.Seen() {

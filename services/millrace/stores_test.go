@@ -77,10 +77,10 @@ func chatOverStore(t *testing.T, d *dev) {
 	require.Equal(t, []string{"with carol"}, contents(eventually(t, c, room, 1)))
 
 	heads := func(u *proof.User) []string {
-		all, err := u.Conversations(ctx, 10)
+		all, err := u.Conversations(ctx, client.Conversations{})
 		require.NoError(t, err)
 		var said []string
-		for _, h := range all {
+		for _, h := range all.Conversations {
 			said = append(said, fmt.Sprintf("%s %q, %d unread", h.Conversation, h.Last.Content, h.Unread))
 		}
 		slices.Sort(said) // of one second there is no latest

@@ -58,9 +58,9 @@ func TestEndToEndOnlyWhatAForeignTransactionCommitsIsSaidAndItsMarkerHoldsUpNobo
 	unknownIsNotFound()
 	hasNoLag(t, bus)
 	begin := time.Now()
-	conversations, err := a.Conversations(t.Context(), 0)
+	conversations, err := a.Conversations(t.Context(), client.Conversations{})
 	require.NoError(t, err)
-	require.Len(t, conversations, 1)
+	require.Len(t, conversations.Conversations, 1)
 	t.Log("conversations took", time.Since(begin))
 }
 

@@ -114,7 +114,8 @@ func contentOf(t *testing.T, db *DB) []any {
 	add(db.Stored(ctx))
 	whole := []events.Range{{Partition: everyKindOfRecord()[0].Partition, Through: events.MaxID}}
 	for user := range int64(4) {
-		add(db.Heads(ctx, user, 10))
+		heads, _, err := db.Heads(ctx, user, store.Place{}, 10)
+		add(heads, err)
 		add(db.Stays(ctx, user, 5))
 		add(db.Memberships(ctx, user))
 		add(db.Missed(ctx, user, whole, 100))

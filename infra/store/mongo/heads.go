@@ -21,23 +21,23 @@ const (
 	headsAtOnce = 8
 )
 
-// Heads answers the user's direct conversations and the groups it is a member of, the one with the latest message or
-// change of membership first.
-func (db *DB) Heads(ctx context.Context, user int64, limit int) ([]store.Head, error) {
-	heads, err := db.heads(ctx, user, limit)
+// countedStays bounds in how many stays in a group messages are counted: its newest.
+const countedStays = 100
+
+// Heads returns, from behind the place on, the user's direct conversations and the groups it is a member of, in the order of
+// their places, at most limit, and whether there are more.
+func (db *DB) Heads(ctx context.Context, user int64, behind store.Place, limit int) ([]store.Head, bool, error) {
+	heads, more, err := db.heads(ctx, user, behind, max(limit, 0))
 	if err != nil {
-		return nil, fmt.Errorf("conversations of user %d: %w", user, err)
+		return nil, false, fmt.Errorf("conversations of user %d: %w", user, err)
 	}
-	return heads, nil
+	return heads, more, nil
 }
 
-func (db *DB) heads(ctx context.Context, user int64, limit int) ([]store.Head, error) {
-	if limit <= 0 {
-		return nil, nil
-	}
+func (db *DB) heads(ctx context.Context, user int64, behind store.Place, limit int) ([]store.Head, bool, error) {
 	participants, err := find[participant](ctx, db.participantsOf(user))
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	listed := make(map[string]*participant, len(participants))
 	names := make([]string, 0, len(participants))
@@ -45,42 +45,52 @@ func (db *DB) heads(ctx context.Context, user int64, limit int) ([]store.Head, e
 		p := &participants[i]
 		parsed, err := events.ParseConversation(p.Conversation)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if parsed.GroupID == 0 || p.Joined != 0 {
 			listed[p.Conversation] = p
 			names = append(names, p.Conversation)
 		}
 	}
-	latest, err := find[conversation](ctx, db.latestOf(names, limit))
+	latest, err := find[conversation](ctx, db.latestOf(names, behind, limit+1))
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	heads := make([]store.Head, len(latest))
+	more := len(latest) > limit
+	if more {
+		latest = latest[:limit]
+	}
+	var heads []store.Head
+	if len(latest) > 0 {
+		heads = make([]store.Head, len(latest))
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(headsAtOnce)
 	for i, c := range latest {
 		group.Go(func() (err error) {
 			heads[i], err = db.head(ctx, listed[c.Name])
+			heads[i].ActiveAt = c.ActiveAt
 			return err
 		})
 	}
-	return heads, group.Wait()
+	return heads, more, group.Wait()
 }
 
 // latestOf finds each conversation by its name; no others are sorted.
-func (db *DB) latestOf(names []string, limit int) query {
-	return query{
-		of:     db.conversations,
-		filter: doc(field("_id", doc(field("$in", names))), field("last_seq", doc(field("$gt", int64(0))))),
-		sort:   doc(field("active_at", -1), field("last_seq", -1)),
-		limit:  limit,
+func (db *DB) latestOf(names []string, behind store.Place, limit int) query {
+	filter := doc(field("_id", doc(field("$in", names))), field("last_seq", doc(field("$gt", int64(0)))))
+	if behind != (store.Place{}) {
+		filter = append(filter, field("$or", []bson.D{
+			doc(field("active_at", doc(field("$lt", behind.ActiveAt)))),
+			doc(field("active_at", behind.ActiveAt), field("_id", doc(field("$lt", behind.Conversation)))),
+		}))
 	}
+	return query{of: db.conversations, filter: filter, sort: doc(field("active_at", -1), field("_id", -1)), limit: limit}
 }
 
 // head has the last message that the user may see and the number of those it has not read.
 func (db *DB) head(ctx context.Context, p *participant) (store.Head, error) {
-	h := store.Head{Conversation: p.Conversation, ReadSeq: p.ReadSeq}
+	h := store.Head{Place: store.Place{Conversation: p.Conversation}, ReadSeq: p.ReadSeq}
 	pages := []store.Page{{After: p.Joined}}
 	for i := len(p.Past) - 1; i >= 0; i-- {
 		left := p.Past[i].Left
@@ -104,10 +114,17 @@ func (db *DB) head(ctx context.Context, p *participant) (store.Head, error) {
 	return h, nil
 }
 
+// unread counts others' messages after the read mark, of all stays.
 func (db *DB) unread(ctx context.Context, p *participant) (int, error) {
-	newest := db.page(p.Conversation, store.Page{After: max(p.ReadSeq, p.Joined), Newest: true, Limit: countedMessages})
+	within := doc(field("$gt", max(p.ReadSeq, p.Joined)))
+	parts := []bson.D{doc(field("seq", within))}
+	for i := len(p.Past) - 1; i >= 0 && p.Past[i].Left > p.ReadSeq && len(parts) < countedStays; i-- {
+		s := p.Past[i]
+		parts = append(parts, doc(field("seq", doc(field("$gt", max(p.ReadSeq, s.Joined)), field("$lte", s.Left)))))
+	}
+	newest := db.page(p.Conversation, store.Page{After: p.ReadSeq, Newest: true, Limit: countedMessages})
 	cursor, err := newest.of.Aggregate(ctx, []bson.D{
-		doc(field("$match", newest.filter)),
+		doc(field("$match", append(newest.filter, field("$or", parts)))),
 		doc(field("$sort", newest.sort)),
 		doc(field("$limit", int64(newest.limit))),
 		doc(field("$match", doc(field("from", doc(field("$ne", p.User))), field("recalled", doc(field("$ne", true)))))),

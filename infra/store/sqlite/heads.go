@@ -16,27 +16,29 @@ const (
 	// fewer than there are only if the user's own and recalled messages are more than half of them.
 	countedMessages = 2 * maxUnread
 
-	userHeads = `SELECT c.id, c.name, u.read_seq, ifnull(s.joined_seq, 0)
-		FROM user_conversations u
-		JOIN conversations c ON c.id = u.conversation_id
-		LEFT JOIN stays s ON s.user = u.user AND s.conversation_id = u.conversation_id AND s.left_seq = 0
-		WHERE u.user = ? AND c.last_seq > 0 AND (s.joined_seq IS NOT NULL OR c.name GLOB 'u:*')
-		ORDER BY c.active_at DESC, c.last_seq DESC LIMIT ?`
+	userHeads = `SELECT c.id, c.active_at, c.name, u.read_seq
+		FROM user_conversations u JOIN conversations c ON c.id = u.conversation_id
+		WHERE u.user = ?1 AND c.last_seq > 0 AND (c.active_at, c.name) < (?2, ?3) AND (c.name GLOB 'u:*' OR EXISTS
+			(SELECT 1 FROM stays s WHERE s.user = u.user AND s.conversation_id = u.conversation_id AND s.left_seq = 0))
+		ORDER BY c.active_at DESC, c.name DESC LIMIT ?4`
 	lastMessage = `SELECT ` + messageColumns + ` FROM messages m` + versionThen + `
 		WHERE m.conversation_id = ?3 AND m.seq > ?4 AND m.seq <= ?5 ORDER BY m.seq DESC LIMIT 1`
-	countUnread = `SELECT count(*) FROM (SELECT sender, recalled FROM messages
-			WHERE conversation_id = ? AND seq > ? ORDER BY seq DESC LIMIT ?)
-		WHERE sender <> ? AND NOT recalled`
+	countUnread = `SELECT count(*), ifnull(sum(sender <> ?4 AND NOT recalled), 0) FROM (SELECT sender, recalled FROM messages
+			WHERE conversation_id = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq DESC LIMIT ?5)`
 )
 
-// Heads answers the user's direct conversations and the groups it is a member of, the one with the latest message or
-// change of membership first.
-func (db *DB) Heads(ctx context.Context, user int64, limit int) ([]store.Head, error) {
+// Heads returns, from behind the place on, the user's direct conversations and the groups it is a member of, in the order of
+// their places, at most limit, and whether there are more.
+func (db *DB) Heads(ctx context.Context, user int64, behind store.Place, limit int) ([]store.Head, bool, error) {
 	var heads []store.Head
+	var more bool
 	err := db.readers.within(ctx, func(work context.Context, c *conn) error {
-		candidates, err := c.candidates(work, user, limit)
+		candidates, err := c.candidates(work, user, behind, max(limit, 0)+1)
 		if err != nil {
 			return err
+		}
+		if more = len(candidates) > limit; more {
+			candidates = candidates[:max(limit, 0)]
 		}
 		for _, h := range candidates {
 			if err := ctx.Err(); err != nil {
@@ -50,22 +52,24 @@ func (db *DB) Heads(ctx context.Context, user int64, limit int) ([]store.Head, e
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("conversations of user %d: %w", user, err)
+		return nil, false, fmt.Errorf("conversations of user %d: %w", user, err)
 	}
-	return heads, nil
+	return heads, more, nil
 }
 
 type userHead struct {
 	store.Head
 	conversation int64
-	joined       int64 // 0: direct
 }
 
-func (c *conn) candidates(ctx context.Context, user int64, limit int) ([]userHead, error) {
+func (c *conn) candidates(ctx context.Context, user int64, behind store.Place, limit int) ([]userHead, error) {
+	if behind == (store.Place{}) {
+		behind.ActiveAt = now
+	}
 	var heads []userHead
-	err := c.list(ctx, userHeads, []any{user, max(limit, 0)}, func(rows *sql.Rows) error {
+	err := c.list(ctx, userHeads, []any{user, behind.ActiveAt, behind.Conversation, limit}, func(rows *sql.Rows) error {
 		var h userHead
-		if err := rows.Scan(&h.conversation, &h.Conversation, &h.ReadSeq, &h.joined); err != nil {
+		if err := rows.Scan(&h.conversation, &h.ActiveAt, &h.Conversation, &h.ReadSeq); err != nil {
 			return err
 		}
 		heads = append(heads, h)
@@ -92,7 +96,23 @@ func (c *conn) complete(ctx context.Context, user int64, h *userHead) error {
 			break
 		}
 	}
-	_, err = c.get(ctx, countUnread, []any{h.conversation, max(h.ReadSeq, h.joined), countedMessages, user}, &h.Unread)
-	h.Unread = min(h.Unread, maxUnread)
+	h.Unread, err = c.unread(ctx, user, h.ReadSeq, windows)
 	return err
+}
+
+// unread counts others' messages in the windows after the read mark.
+func (c *conn) unread(ctx context.Context, user, read int64, windows []window) (int, error) {
+	unread, toLookAt := 0, countedMessages
+	for _, w := range slices.Backward(windows) {
+		var looked, others int
+		args := []any{w.conversation, max(read, w.joined), w.Through, user, toLookAt}
+		if _, err := c.get(ctx, countUnread, args, &looked, &others); err != nil {
+			return 0, err
+		}
+		unread, toLookAt = unread+others, toLookAt-looked
+		if unread >= maxUnread || toLookAt == 0 || w.joined <= read {
+			break
+		}
+	}
+	return min(unread, maxUnread), nil
 }

@@ -40,7 +40,7 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		}
 	})
 	t.Run("a user's conversations are sorted, no others", func(t *testing.T) {
-		requireSearches(t, plan(t, db, userHeads), "USE TEMP B-TREE FOR ORDER BY")
+		requireSearches(t, plan(t, db, userHeads), "USE TEMP B-TREE FOR ORDER BY", "CORRELATED SCALAR SUBQUERY")
 	})
 	t.Run("unread messages are counted among a bounded number", func(t *testing.T) {
 		requireSearches(t, plan(t, db, countUnread), "CO-ROUTINE (subquery-1)", "SCAN (subquery-1)")

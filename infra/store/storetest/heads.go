@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -63,10 +64,11 @@ func headTests() []test {
 			save(t, s, at(2000, read(bob, aliceBob, 12)))
 			require.Equal(t, 998, headsOf(t, s, bob, 1)[0].Unread)
 		}},
+		{"a list is read in pages that meet", pagesOfHeads},
 		{"a group's head begins where the user joined", groupHead},
 		{"a group without messages has a head without one", func(t *testing.T, s Store) {
 			save(t, s, at(10, created(club, alice)))
-			require.Equal(t, []store.Head{{Conversation: clubRoom}}, headsOf(t, s, alice, 10))
+			require.Equal(t, []store.Head{{Place: store.Place{ActiveAt: started + 10, Conversation: clubRoom}}}, headsOf(t, s, alice, 10))
 		}},
 		{"a group that was left or dissolved has no head", func(t *testing.T, s Store) {
 			save(t, s, at(10, created(club, alice, bob)), at(11, inGroup(alice, club, "one")), at(12, left(club, bob)))
@@ -102,7 +104,7 @@ func groupHead(t *testing.T, s Store) {
 	save(t, s, at(10, created(club, alice, bob)), at(11, inGroup(alice, club, "before")), at(12, joined(club, carol)))
 	head := headsOf(t, s, carol, 1)[0]
 	require.Nil(t, head.Last)
-	require.Zero(t, head.Unread)
+	require.Zero(t, head.Unread, "what was said before is not to be read")
 
 	seen := at(13, inGroup(alice, club, "during"))
 	save(t, s, seen, at(14, left(club, carol)), at(15, inGroup(alice, club, "away")), at(16, joined(club, carol)))
@@ -114,14 +116,58 @@ func groupHead(t *testing.T, s Store) {
 	save(t, s, again)
 	head = headsOf(t, s, carol, 1)[0]
 	require.Equal(t, stored(again), *head.Last)
-	require.Equal(t, 1, head.Unread, "of this stay alone")
+	require.Equal(t, 2, head.Unread, "of all stays, not of the time between them")
 	require.Equal(t, 1, headsOf(t, s, alice, 1)[0].Unread)
 	require.Equal(t, 3, headsOf(t, s, bob, 1)[0].Unread)
+
+	save(t, s, at(18, read(carol, clubRoom, 13)))
+	require.Equal(t, 1, headsOf(t, s, carol, 1)[0].Unread)
+	save(t, s, at(19, read(carol, clubRoom, 17)))
+	require.Zero(t, headsOf(t, s, carol, 1)[0].Unread)
+}
+
+// pagesOfHeads walks through a list in which 12 conversations were active in 4 different seconds. Between any two pages a
+// conversation that was listed becomes active again.
+func pagesOfHeads(t *testing.T, s Store) {
+	var log []events.Record
+	var want []string
+	for i := range int64(12) {
+		r := at(100+i, direct(alice, 2000+i, "hi"))
+		r.Message.Timestamp = started + i/3
+		log = append(log, r)
+		want = append(want, r.Message.Conversation)
+	}
+	save(t, s, log...)
+	slices.Reverse(want) // within a second the names ascend with the users
+	for limit := 1; limit <= 13; limit++ {
+		var got []string
+		var behind store.Place
+		for more := true; more; {
+			var heads []store.Head
+			var err error
+			heads, more, err = s.Heads(t.Context(), alice, behind, limit)
+			require.NoError(t, err)
+			require.LessOrEqual(t, len(heads), limit)
+			require.Equal(t, len(got)+len(heads) < len(want), more)
+			got = append(got, names(heads)...)
+			behind = heads[len(heads)-1].Place
+		}
+		require.Equal(t, want, got, "limit %d", limit)
+	}
+
+	first, more, err := s.Heads(t.Context(), alice, store.Place{}, 5)
+	require.NoError(t, err)
+	require.True(t, more)
+	save(t, s, at(200, direct(alice, 2011, "again")), at(201, direct(alice, 3000, "new")), at(202, edit(alice, log[0], "edited")))
+	rest, more, err := s.Heads(t.Context(), alice, first[4].Place, 50)
+	require.NoError(t, err)
+	require.False(t, more)
+	require.Equal(t, want[5:], names(rest), "what becomes active moves to the front and shifts nothing")
 }
 
 func headsOf(t *testing.T, s Store, user int64, limit int) []store.Head {
 	t.Helper()
-	heads, err := s.Heads(t.Context(), user, limit)
+	heads, _, err := s.Heads(t.Context(), user, store.Place{}, limit)
 	require.NoError(t, err)
 	return heads
 }

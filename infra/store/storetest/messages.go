@@ -30,9 +30,7 @@ func messageTests() []test {
 			r := at(7, direct(alice, alice, "note"))
 			save(t, s, r)
 			requireHistory(t, s, "u:1001:1001", stored(r))
-			heads, err := s.Heads(t.Context(), alice, 10)
-			require.NoError(t, err)
-			require.Len(t, heads, 1)
+			require.Len(t, headsOf(t, s, alice, 10), 1)
 		}},
 		{"ids and contents of any form come back as they were", anyForm},
 		{"the timestamps of those messages are known that are stored", func(t *testing.T, s Store) {
@@ -88,9 +86,7 @@ func messageTests() []test {
 			got, err := s.Message(t.Context(), aliceBob, first.Message.MessageID)
 			require.NoError(t, err)
 			require.Equal(t, stored(first), got)
-			heads, err := s.Heads(t.Context(), alice, 1)
-			require.NoError(t, err)
-			require.EqualValues(t, 8, heads[0].Last.Seq)
+			require.EqualValues(t, 8, headsOf(t, s, alice, 1)[0].Last.Seq)
 		}},
 		{"a record that cannot be stored is refused for good and alone", refusedAlone},
 		{"an id that a message of another conversation has is refused for good", func(t *testing.T, s Store) {

@@ -30,8 +30,9 @@ type Store interface {
 	HasChange(ctx context.Context, conversation, eventID string) (bool, error)
 	// ReadMark returns the seq up to which the user has read the conversation, 0 if it has read nothing.
 	ReadMark(ctx context.Context, user int64, conversation string) (int64, error)
-	// Heads answers the user's direct conversations and the groups it is a member of, latest activity first.
-	Heads(ctx context.Context, user int64, limit int) ([]store.Head, error)
+	// Heads returns, from behind the place on, the user's direct conversations and the groups it is a member of, in the order
+	// of their places, at most limit, and whether there are more.
+	Heads(ctx context.Context, user int64, behind store.Place, limit int) (heads []store.Head, more bool, err error)
 	// Missed returns the events in the ranges that concern the user, at most limit, ascending within each partition: messages as
 	// they are now, and of a message that was recalled since no edits; of a stay in a group that has ended, as all that was at
 	// its end. It leaves out what happened to messages from before a stay.

@@ -994,7 +994,9 @@ type ConversationsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	User  int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
 	// 0: 50; at most 200.
-	Limit         int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Go on behind the conversation that came with this token; empty: from the first.
+	Next          string `protobuf:"bytes,3,opt,name=next,proto3" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1043,9 +1045,18 @@ func (x *ConversationsRequest) GetLimit() int32 {
 	return 0
 }
 
+func (x *ConversationsRequest) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
 type ConversationsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Conversations []*ConversationHead    `protobuf:"bytes,1,rep,name=conversations,proto3" json:"conversations,omitempty"`
+	// Whether there are more behind these.
+	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1087,13 +1098,23 @@ func (x *ConversationsResponse) GetConversations() []*ConversationHead {
 	return nil
 }
 
+func (x *ConversationsResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
 type ConversationHead struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Conversation string                 `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
 	Last         *StoredMessage         `protobuf:"bytes,2,opt,name=last,proto3" json:"last,omitempty"`
 	// Messages of others after read_seq, counted up to 999.
-	Unread        int32 `protobuf:"varint,3,opt,name=unread,proto3" json:"unread,omitempty"`
-	ReadSeq       int64 `protobuf:"varint,4,opt,name=read_seq,json=readSeq,proto3" json:"read_seq,omitempty"`
+	Unread  int32 `protobuf:"varint,3,opt,name=unread,proto3" json:"unread,omitempty"`
+	ReadSeq int64 `protobuf:"varint,4,opt,name=read_seq,json=readSeq,proto3" json:"read_seq,omitempty"`
+	// The token by which the list goes on behind this conversation. It stays good whatever happens meanwhile; what becomes
+	// active moves to the front of the list.
+	Next          string `protobuf:"bytes,5,opt,name=next,proto3" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1154,6 +1175,13 @@ func (x *ConversationHead) GetReadSeq() int64 {
 		return x.ReadSeq
 	}
 	return 0
+}
+
+func (x *ConversationHead) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
 }
 
 type MarkReadRequest struct {
@@ -2967,17 +2995,20 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"_after_seq\"]\n" +
 	"\x0fHistoryResponse\x126\n" +
 	"\bmessages\x18\x01 \x03(\v2\x1a.millrace.v1.StoredMessageR\bmessages\x12\x12\n" +
-	"\x04more\x18\x02 \x01(\bR\x04more\"@\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"T\n" +
 	"\x14ConversationsRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x14\n" +
-	"\x05limit\x18\x02 \x01(\x05R\x05limit\"\\\n" +
+	"\x05limit\x18\x02 \x01(\x05R\x05limit\x12\x12\n" +
+	"\x04next\x18\x03 \x01(\tR\x04next\"p\n" +
 	"\x15ConversationsResponse\x12C\n" +
-	"\rconversations\x18\x01 \x03(\v2\x1d.millrace.v1.ConversationHeadR\rconversations\"\x99\x01\n" +
+	"\rconversations\x18\x01 \x03(\v2\x1d.millrace.v1.ConversationHeadR\rconversations\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"\xad\x01\n" +
 	"\x10ConversationHead\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12.\n" +
 	"\x04last\x18\x02 \x01(\v2\x1a.millrace.v1.StoredMessageR\x04last\x12\x16\n" +
 	"\x06unread\x18\x03 \x01(\x05R\x06unread\x12\x19\n" +
-	"\bread_seq\x18\x04 \x01(\x03R\areadSeq\"[\n" +
+	"\bread_seq\x18\x04 \x01(\x03R\areadSeq\x12\x12\n" +
+	"\x04next\x18\x05 \x01(\tR\x04next\"[\n" +
 	"\x0fMarkReadRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\"\n" +
 	"\fconversation\x18\x02 \x01(\tR\fconversation\x12\x10\n" +

@@ -57,7 +57,7 @@ type MessageServiceClient interface {
 	SendBatches(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SendBatchesRequest, SendBatchesResponse], error)
 	// History answers one page of a conversation, in ascending seq.
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
-	// Conversations answers the user's conversations, the latest first.
+	// Conversations answers a page of the user's conversations, the latest first.
 	Conversations(ctx context.Context, in *ConversationsRequest, opts ...grpc.CallOption) (*ConversationsResponse, error)
 	// MarkRead records up to where the user has read, at most the conversation's last message; the mark never goes back.
 	MarkRead(ctx context.Context, in *MarkReadRequest, opts ...grpc.CallOption) (*MarkReadResponse, error)
@@ -304,7 +304,7 @@ type MessageServiceServer interface {
 	SendBatches(grpc.BidiStreamingServer[SendBatchesRequest, SendBatchesResponse]) error
 	// History answers one page of a conversation, in ascending seq.
 	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
-	// Conversations answers the user's conversations, the latest first.
+	// Conversations answers a page of the user's conversations, the latest first.
 	Conversations(context.Context, *ConversationsRequest) (*ConversationsResponse, error)
 	// MarkRead records up to where the user has read, at most the conversation's last message; the mark never goes back.
 	MarkRead(context.Context, *MarkReadRequest) (*MarkReadResponse, error)

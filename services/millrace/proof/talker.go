@@ -200,12 +200,12 @@ func (k *talker) reloadOnce(ctx context.Context) error {
 		return err
 	}
 	defer reader.Close()
-	heads, err := reader.Conversations(ctx, 0)
+	heads, err := reader.Conversations(ctx, client.Conversations{})
 	if err != nil {
 		return err
 	}
 	k.loaded = make(map[string]bool)
-	for _, head := range heads {
+	for _, head := range heads.Conversations {
 		all, err := wholeHistory(ctx, reader, head.Conversation)
 		if err != nil {
 			return err
