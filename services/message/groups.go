@@ -2,13 +2,9 @@ package message
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
-	"slices"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 
@@ -20,56 +16,6 @@ import (
 // The group verbs publish the change, wait until it is stored and return the group from the store. A repeat that finds
 // nothing to change returns at once; one that runs beside the first publishes the same event id. What somebody may do is
 // decided by its own stays, before anything else of the group is read: who is no member finds out nothing, not even by time.
-
-// createGroup draws the group's id, so that nobody can guess it. The store keeps the first that was drawn for the owner and
-// the client_msg_id before anything is in the log: whoever repeats the call, on whatever node, goes on with that one.
-func (s *Service) createGroup(ctx context.Context, r *millracev1.CreateGroupRequest) (*millracev1.Group, error) {
-	owner, key := r.GetSender().GetUser(), r.GetClientMsgId()
-	switch err := checkClientMsgID(key); {
-	case err != nil:
-		return nil, err
-	case !utf8.ValidString(r.GetName()):
-		return nil, refuse(codes.InvalidArgument, "name is not UTF-8")
-	case key == "":
-		key = rand.Text()
-	}
-	members := append([]int64{owner}, r.GetMembers()...)
-	slices.Sort(members)
-	drawn := drawGroupID()
-	e := &events.Event{
-		Type: events.GroupCreated, Conversation: events.Group(drawn), GroupID: drawn, User: owner, By: owner,
-		Name: r.GetName(), Members: slices.Compact(members), ClientMsgID: key,
-	}
-	if r.GetOpen() {
-		e.Join = events.JoinOpen
-	}
-	if err := e.Validate(); err != nil {
-		return nil, err
-	}
-	id, err := s.store.ReserveGroup(ctx, owner, key, drawn)
-	if err != nil {
-		return nil, err
-	}
-	switch g, err := s.storedGroup(ctx, id); {
-	case err == nil:
-		return g, nil
-	case !errors.Is(err, store.ErrNotFound):
-		return nil, err
-	}
-	e.GroupID, e.EventID = id, events.EventID(events.GroupCreated, strconv.FormatInt(id, 10))
-	return s.changeGroup(ctx, r.GetSender(), e)
-}
-
-// drawGroupID returns an id from 1 to 2^53-1 of the system's randomness.
-func drawGroupID() int64 {
-	for {
-		var bits [8]byte
-		_, _ = rand.Read(bits[:]) // never fails
-		if id := int64(binary.BigEndian.Uint64(bits[:]) >> 11); id != 0 {
-			return id
-		}
-	}
-}
 
 func (s *Service) getGroup(ctx context.Context, r *millracev1.GetGroupRequest) (*millracev1.Group, error) {
 	of, err := s.standing(ctx, r.GetUser(), r.GetGroupId())
@@ -177,50 +123,12 @@ func (s *Service) removeMember(ctx context.Context, r *millracev1.RemoveMemberRe
 	return s.liveGroup(ctx, r.GetGroupId())
 }
 
-// outliveLease waits until no node goes by a membership read before now. A repeat waits too: the verb it repeats may have
-// ended without an answer, only just.
+// outliveLease waits until every node has seen the change that group-events has by now, or asks for it before it lets anybody
+// send. A repeat waits too: the verb it repeats may have ended without an answer, only just.
 func (s *Service) outliveLease(ctx context.Context) error {
 	sleep(ctx, lease)
 	return ctx.Err()
 }
-
-// checkOwner returns nil for the group's owner.
-func (s *Service) checkOwner(ctx context.Context, user, group int64) error {
-	of, err := s.standing(ctx, user, group)
-	switch {
-	case err != nil:
-		return err
-	case !of.member():
-		return errNoGroup
-	}
-	g, err := s.store.Group(ctx, group)
-	if err == nil && g.Owner != user {
-		err = refuse(codes.PermissionDenied, "user %d does not own group %d", user, group)
-	}
-	return err
-}
-
-// standing is how a user stands to a group: its stays, the first one first.
-type standing []store.Membership
-
-func (s *Service) standing(ctx context.Context, user, group int64) (standing, error) {
-	if err := checkUser(user); err != nil {
-		return nil, err
-	}
-	return s.store.Stays(ctx, user, group)
-}
-
-func (of standing) last() store.Membership {
-	if len(of) == 0 {
-		return store.Membership{}
-	}
-	return of[len(of)-1]
-}
-
-func (of standing) member() bool { return len(of) > 0 && of.last().Left == 0 }
-
-// invited reports whether the user is in the group or has left it by itself.
-func (of standing) invited() bool { return len(of) > 0 && !of.last().Removed }
 
 // changeMember takes a step that its client_msg_id names once, however late it is repeated. The id of a step without one is
 // derived from the last change of the user's membership, so that the same step taken twice at a time is one event, and a
@@ -265,7 +173,7 @@ func (s *Service) changeGroup(
 	if err := s.waitStored(ctx, map[int32]int64{pos.Partition: pos.Seq}, storedWait); err != nil {
 		return nil, err
 	}
-	s.members.void(e.GroupID)
+	s.members.changed(e)
 	return s.liveGroup(ctx, e.GroupID)
 }
 
@@ -295,7 +203,8 @@ func (s *Service) storedGroup(ctx context.Context, id int64) (*millracev1.Group,
 	return &millracev1.Group{GroupId: g.ID, Name: g.Name, Owner: g.Owner, Members: members, Open: g.Open}, nil
 }
 
-// copyToGroups publishes the event on group-events too. What holds is in message-events, so a failure is only logged.
+// copyToGroups publishes the event on group-events too. What holds is in message-events, so a failure is only logged: other
+// nodes go by the rosters that they have read until these have outlived [rosterLife].
 func (s *Service) copyToGroups(ctx context.Context, e *events.Event, by *millracev1.Sender) {
 	msg, err := newRecord(e, by, correlation(ctx))
 	if err == nil {

@@ -1,7 +1,6 @@
 package message
 
 import (
-	"crypto/rand"
 	"fmt"
 	"strconv"
 	"testing"
@@ -114,35 +113,6 @@ func TestHistoryOfAGroupIsThatOfTheUsersStays(t *testing.T) {
 	n.publish(t, change(events.GroupDissolved, 7, 1, 0), saidIn(7, 1, "too late"))
 	n.keepAll(t)
 	require.Equal(t, want, walk(t, n, 2, "g:7", 50, true), "what was seen stays")
-}
-
-// edited and withdrawn are changes of the group's message with the id, which stands at the position.
-func edited(group, by int64, id string, at events.Position, content string) events.Event {
-	return events.Event{
-		Type: events.MessageEdited, EventID: rand.Text(), Conversation: events.Group(group),
-		MessageID: events.MessageID(by, events.Group(group), id), MessageSeq: at.Seq, By: by, Content: content, Timestamp: 5,
-	}
-}
-
-func withdrawn(group, by int64, id string, at events.Position) events.Event {
-	e := edited(group, by, id, at, "")
-	e.Type = events.MessageRecalled
-	return e
-}
-
-func TestHistoryShowsAStayAsItStoodWhenTheUserLeft(t *testing.T) {
-	n := newNode(t, memory.Config{})
-	at := n.publish(t, change(events.GroupCreated, 7, 1, 0, 1, 2), saidIn(7, 1, "a"), saidIn(7, 1, "b"), saidIn(7, 2, "own"))
-	n.publish(t, edited(7, 1, "a", at[1], "A"), change(events.MemberLeft, 7, 2, 0))
-	n.publish(t, edited(7, 1, "a", at[1], "a secret"), withdrawn(7, 1, "b", at[2]), withdrawn(7, 2, "own", at[3]))
-	n.keepAll(t)
-	for range 2 {
-		require.Equal(t, []string{"A", "b", ""}, walk(t, n, 2, "g:7", 2, true), "its own message is as it is")
-		require.Equal(t, []string{"A", "b", ""}, walk(t, n, 2, "g:7", 2, false))
-		require.Equal(t, []string{"a secret", "", ""}, walk(t, n, 1, "g:7", 2, true))
-		n.publish(t, change(events.MemberJoined, 7, 2, 1), edited(7, 1, "a", at[1], "another secret"), edited(7, 1, "a", at[1], "a secret"))
-		n.keepAll(t)
-	}
 }
 
 func TestHistoryHasTheLimitsOfTheContract(t *testing.T) {

@@ -79,7 +79,7 @@ func New(d Deps) (*Service, error) {
 		return nil, err
 	}
 	t := newTasks()
-	members, err := newMembers(d.Store, t)
+	members, err := newMembers(d.Store, d.Bus.Log(events.TopicGroups), t)
 	if err != nil {
 		return nil, err
 	}

@@ -44,6 +44,16 @@ func (s *shared[T]) get(ctx context.Context) (T, error) {
 	}
 }
 
+// start begins a reading that nobody waits for, unless one is under way.
+func (s *shared[T]) start() {
+	s.mu.Lock()
+	running := s.running
+	s.mu.Unlock()
+	if !running {
+		s.join()
+	}
+}
+
 func (s *shared[T]) join() *reading[T] {
 	s.mu.Lock()
 	defer s.mu.Unlock()

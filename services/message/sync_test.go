@@ -141,31 +141,6 @@ func TestSyncGivesWhatWasMissedWhereverItStands(t *testing.T) {
 	}
 }
 
-// Where each part of what happened stands, in the store or in the log alone, must make no difference.
-func TestSyncTellsNothingOfMessagesFromOutsideTheStay(t *testing.T) {
-	for stored := range 11 {
-		t.Run(fmt.Sprint(stored, " stored"), func(t *testing.T) {
-			n := newNode(t, memory.Config{Partitions: 1})
-			at := n.publish(t, change(events.GroupCreated, 7, 1, 0, 1), saidIn(7, 1, "a"), saidIn(7, 1, "b"))
-			cursor := map[int32]int64{0: at[2].Seq}
-			joined := n.publish(t, change(events.MemberJoined, 7, 2, 0))
-			n.publish(t, edited(7, 1, "a", at[1], "a secret"), withdrawn(7, 1, "b", at[2]))
-			seen := n.publish(t, saidIn(7, 1, "c"))
-			changed := n.publish(t, edited(7, 1, "c", seen[0], "C"))
-			left := n.publish(t, change(events.MemberLeft, 7, 2, 0))
-			n.publish(t, edited(7, 1, "c", seen[0], "a secret"))
-			if stored > 0 {
-				n.keep(t, 0, int64(stored))
-			}
-			s := n.resume(t, 2, cursor)
-			require.True(t, s.GetRecovered())
-			require.Equal(t, []int64{joined[0].Seq, seen[0].Seq, changed[0].Seq, left[0].Seq}, s.got[0])
-			require.NotContains(t, strings.Join(s.texts, "\n"), "secret")
-			require.Contains(t, s.texts[2], `"content":"C"`)
-		})
-	}
-}
-
 func TestSyncKeepsToTheStaysOfAGroup(t *testing.T) {
 	for stored := range 9 {
 		t.Run(fmt.Sprint(stored, " stored"), func(t *testing.T) {

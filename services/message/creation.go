@@ -1,0 +1,67 @@
+package message
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"strconv"
+	"unicode/utf8"
+
+	"google.golang.org/grpc/codes"
+
+	"millrace/events"
+	"millrace/infra/store"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// createGroup draws the group's id, so that nobody can guess it. The store keeps the first that was drawn for the owner and
+// the client_msg_id before anything is in the log: whoever repeats the call, on whatever node, goes on with that one.
+func (s *Service) createGroup(ctx context.Context, r *millracev1.CreateGroupRequest) (*millracev1.Group, error) {
+	owner, key := r.GetSender().GetUser(), r.GetClientMsgId()
+	switch err := checkClientMsgID(key); {
+	case err != nil:
+		return nil, err
+	case !utf8.ValidString(r.GetName()):
+		return nil, refuse(codes.InvalidArgument, "name is not UTF-8")
+	case key == "":
+		key = rand.Text()
+	}
+	members := append([]int64{owner}, r.GetMembers()...)
+	slices.Sort(members)
+	drawn := drawGroupID()
+	e := &events.Event{
+		Type: events.GroupCreated, Conversation: events.Group(drawn), GroupID: drawn, User: owner, By: owner,
+		Name: r.GetName(), Members: slices.Compact(members), ClientMsgID: key,
+	}
+	if r.GetOpen() {
+		e.Join = events.JoinOpen
+	}
+	if err := e.Validate(); err != nil {
+		return nil, err
+	}
+	id, err := s.store.ReserveGroup(ctx, owner, key, drawn)
+	if err != nil {
+		return nil, err
+	}
+	switch g, err := s.storedGroup(ctx, id); {
+	case err == nil:
+		return g, nil
+	case !errors.Is(err, store.ErrNotFound):
+		return nil, err
+	}
+	e.GroupID, e.EventID = id, events.EventID(events.GroupCreated, strconv.FormatInt(id, 10))
+	return s.changeGroup(ctx, r.GetSender(), e)
+}
+
+// drawGroupID returns an id from 1 to 2^53-1 of the system's randomness.
+func drawGroupID() int64 {
+	for {
+		var bits [8]byte
+		_, _ = rand.Read(bits[:]) // never fails
+		if id := int64(binary.BigEndian.Uint64(bits[:]) >> 11); id != 0 {
+			return id
+		}
+	}
+}

@@ -1,0 +1,102 @@
+package message
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+)
+
+const (
+	followTimeout = 2 * time.Second
+	// maxFollowed is how many records are read to catch up; behind more it is cheaper to begin anew.
+	maxFollowed = 10_000
+)
+
+// follower sees every record of a topic from when it was first asked to catch up. It works only while somebody asks: one
+// request for the ends of the topic, and a reading where something was added.
+type follower struct {
+	topic pubsub.Log
+	see   func(*events.Event)
+	lost  func()
+	steps *shared[struct{}]
+
+	at map[int32]int64 // up to where all was seen; used by one step at a time
+
+	mu       sync.Mutex
+	caughtUp time.Time // when the end was asked for up to which all was seen
+}
+
+// newFollower calls see for each event in the order of its partition, and lost where some may have been missed, as at first;
+// both before catchUp returns.
+func newFollower(topic pubsub.Log, t *tasks, see func(*events.Event), lost func()) *follower {
+	f := &follower{topic: topic, see: see, lost: lost}
+	f.steps = newShared(t, 0, followTimeout, func(ctx context.Context) (struct{}, error) { return struct{}{}, f.step(ctx) })
+	return f
+}
+
+// catchUp returns once all is seen that the topic had when it was called.
+func (f *follower) catchUp(ctx context.Context) error {
+	_, err := f.steps.get(ctx)
+	return err
+}
+
+// keepsUp reports whether all is seen that the topic had that long ago. From half of it on it catches up by itself, so that
+// those who ask again and again need not wait.
+func (f *follower) keepsUp(within time.Duration) bool {
+	f.mu.Lock()
+	behind := time.Since(f.caughtUp)
+	f.mu.Unlock()
+	if behind >= within/2 && behind < within {
+		f.steps.start()
+	}
+	return behind < within
+}
+
+func (f *follower) step(ctx context.Context) error {
+	began := time.Now()
+	end, err := f.topic.End(ctx)
+	if err != nil {
+		return err
+	}
+	if err := f.read(ctx, end); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.caughtUp = began
+	return nil
+}
+
+func (f *follower) read(ctx context.Context, end map[int32]int64) error {
+	var ranges []events.Range
+	gap := f.at == nil
+	for p, through := range end {
+		after := f.at[p]
+		gap = gap || through < after // the topic was made anew
+		if after < through {
+			ranges = append(ranges, events.Range{Partition: p, After: after, Through: through})
+		}
+	}
+	if !gap && length(ranges) <= maxFollowed && len(ranges) > 0 {
+		err := f.topic.Read(ctx, ranges, func(raw pubsub.RawRecord) error {
+			if e, err := events.Decode(events.TopicGroups, raw.Position, raw.Value); err == nil {
+				f.see(&e)
+			}
+			return nil
+		})
+		gap = errors.Is(err, pubsub.ErrTrimmed)
+		if err != nil && !gap {
+			return err
+		}
+	}
+	if gap || length(ranges) > maxFollowed {
+		f.lost()
+	}
+	f.at = maps.Clone(end)
+	return nil
+}

@@ -1,0 +1,47 @@
+package message
+
+import (
+	"context"
+
+	"google.golang.org/grpc/codes"
+
+	"millrace/infra/store"
+)
+
+// checkOwner returns nil for the group's owner.
+func (s *Service) checkOwner(ctx context.Context, user, group int64) error {
+	of, err := s.standing(ctx, user, group)
+	switch {
+	case err != nil:
+		return err
+	case !of.member():
+		return errNoGroup
+	}
+	g, err := s.store.Group(ctx, group)
+	if err == nil && g.Owner != user {
+		err = refuse(codes.PermissionDenied, "user %d does not own group %d", user, group)
+	}
+	return err
+}
+
+// standing is how a user stands to a group: its stays, the first one first.
+type standing []store.Membership
+
+func (s *Service) standing(ctx context.Context, user, group int64) (standing, error) {
+	if err := checkUser(user); err != nil {
+		return nil, err
+	}
+	return s.store.Stays(ctx, user, group)
+}
+
+func (of standing) last() store.Membership {
+	if len(of) == 0 {
+		return store.Membership{}
+	}
+	return of[len(of)-1]
+}
+
+func (of standing) member() bool { return len(of) > 0 && of.last().Left == 0 }
+
+// invited reports whether the user is in the group or has left it by itself.
+func (of standing) invited() bool { return len(of) > 0 && !of.last().Removed }
