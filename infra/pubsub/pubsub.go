@@ -67,7 +67,8 @@ type Log interface {
 	// Committed answers for every partition the position up to which the group has acknowledged, 0 if it never has.
 	Committed(ctx context.Context, group string) (map[int32]int64, error)
 	// Read calls visit for every record in the ranges, ascending within each partition. ErrTrimmed: the log no longer
-	// has the beginning of a range. An error of visit ends it and is returned.
+	// has the beginning of a range. An error of visit ends it and is returned, but for ErrSkipRest, which goes on with the
+	// other ranges.
 	Read(ctx context.Context, ranges []events.Range, visit func(RawRecord) error) error
 }
 
@@ -99,6 +100,9 @@ type Headers interface {
 
 // ErrTrimmed is returned by [Log].Read where retention has removed what was asked for.
 var ErrTrimmed = errors.New("the log no longer has these records")
+
+// ErrSkipRest is for visitors of [Log].Read who want no more of the range that the record lies in.
+var ErrSkipRest = errors.New("skip the rest of the range")
 
 // Why a Publish was refused without trying: nothing of it gets into the log.
 var (

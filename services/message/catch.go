@@ -3,6 +3,8 @@ package message
 import (
 	"slices"
 
+	"golang.org/x/sync/semaphore"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
 	"millrace/events"
@@ -12,14 +14,35 @@ import (
 const (
 	// maxMissed is the resume limit: whoever missed more reloads by history.
 	maxMissed = 1000
-	// maxCatchBytes bounds what is collected for one caller.
-	maxCatchBytes = 64 << 20
+	// maxCaught is how many bytes of pushes are collected at once for all callers.
+	maxCaught = 256 << 20
 	// maxFrameBytes is how large a frame of deliveries gets.
 	maxFrameBytes = 256 << 10
 )
 
+// hold is how many bytes of [maxCaught] one caller takes up.
+type hold struct {
+	all   *semaphore.Weighted
+	bytes int64
+}
+
+// take is refused as unavailable when too much is being collected by all.
+func (h *hold) take(bytes int) error {
+	if !h.all.TryAcquire(int64(bytes)) {
+		return refuse(codes.Unavailable, "too much is being caught up with at once")
+	}
+	h.bytes += int64(bytes)
+	return nil
+}
+
+func (h *hold) release() {
+	h.all.Release(h.bytes)
+	h.bytes = 0
+}
+
 // catch collects the deliveries of one answer, by partition.
 type catch struct {
+	hold       *hold
 	deliveries map[int32][]*millracev1.Delivery
 	ids        map[string]events.Position
 	bytes      int64
@@ -49,13 +72,17 @@ func (c *catch) add(r *events.Record, encode func() (*millracev1.Delivery, error
 		if d == nil || err != nil {
 			return err
 		}
+		if err := c.hold.take(len(d.GetPush())); err != nil {
+			return err
+		}
 		c.deliveries[r.Partition] = append(c.deliveries[r.Partition], d)
 		c.bytes += int64(len(d.GetPush()))
 	} else if _, begun := c.rest[r.Partition]; !begun {
 		c.rest[r.Partition] = r.Seq - 1
 	}
 	if c.ids[id] = r.Position; len(c.ids) > maxMissed {
-		*c = catch{over: true}
+		c.hold.release()
+		*c = catch{hold: c.hold, over: true}
 	}
 	return nil
 }

@@ -241,6 +241,7 @@ type busEdge struct {
 	pubsub.Bus
 	instead  func(topic string, msgs ...*message.Message) error
 	reads    atomic.Int64
+	visited  atomic.Int64 // records that Read has come to
 	endFails atomic.Bool
 	hold     atomic.Pointer[chan struct{}] // Read waits for it
 }
@@ -278,7 +279,10 @@ func (l *logEdge) Read(ctx context.Context, ranges []events.Range, visit func(pu
 	if hold := l.bus.hold.Load(); hold != nil {
 		<-*hold
 	}
-	return l.Log.Read(ctx, ranges, visit)
+	return l.Log.Read(ctx, ranges, func(r pubsub.RawRecord) error {
+		l.bus.visited.Add(1)
+		return visit(r)
+	})
 }
 
 var errDown = errors.New("disk on fire")

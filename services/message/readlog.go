@@ -2,95 +2,134 @@ package message
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	"millrace/events"
 	"millrace/infra/pubsub"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// maxGap is how many records a gap may have that is read for a gateway.
-const maxGap = 10_000
+const (
+	// maxGap is how many records a gap may have that is read for a gateway.
+	maxGap = 10_000
+	// maxReads is how many gaps are read at once. Each holds no more than one frame of deliveries and the ids of the last
+	// [pubsub.MaxLookBack] records, half a megabyte, also when its caller is slow: all together 64 MiB.
+	maxReads = 128
+)
 
-// ReadLog answers what everybody, not one user, would have got between two positions. Of repeats only the first is
-// delivered, and none if that lies up to 1,000 records before the gap.
+// errFull ends a reading that has as much as goes into one frame.
+var errFull = errors.New("the frame is full")
+
+// ReadLog streams what everybody, not one user, would have got between two positions, in spans that meet, reading on as
+// the caller takes them. An event is delivered once, unless its repeat lies more than 1,000 records behind it. When too
+// many calls are being served the next is refused as unavailable.
 func (s *Service) ReadLog(
 	r *millracev1.ReadLogRequest, stream grpc.ServerStreamingServer[millracev1.ReadLogResponse],
 ) error {
-	spans, err := s.gap(stream.Context(), r)
-	if err != nil {
-		return statusOf(err)
-	}
-	for _, span := range spans {
-		if err := stream.Send(&millracev1.ReadLogResponse{Span: span}); err != nil {
-			return err
-		}
-	}
-	return nil
+	return statusOf(s.readGap(stream.Context(), r, func(span *millracev1.Span) error {
+		return stream.Send(&millracev1.ReadLogResponse{Span: span})
+	}))
 }
 
-func (s *Service) gap(ctx context.Context, r *millracev1.ReadLogRequest) ([]*millracev1.Span, error) {
-	p := r.GetPartition()
-	if p < 0 || p >= s.partitions || r.GetAfter() < 0 || r.GetThrough() < 0 {
-		return nil, refuse(codes.InvalidArgument, "records of %d from %d to %d", p, r.GetAfter(), r.GetThrough())
-	}
-	ends, err := s.ends.get(ctx)
+func (s *Service) readGap(ctx context.Context, r *millracev1.ReadLogRequest, send func(*millracev1.Span) error) error {
+	gap, err := s.gap(ctx, r)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	wanted := events.Range{Partition: p, After: r.GetAfter(), Through: r.GetThrough()}
-	switch {
-	case wanted.Through == 0:
-		wanted.Through = max(ends[p], wanted.After)
-	case wanted.Through > ends[p]: // the last records may have been removed since somebody was given them
-		bounds, err := s.bounds.get(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if wanted.Through > bounds[p].Stable {
-			return nil, fmt.Errorf("the log ends at %d:%d, before %d", p, bounds[p].Stable, wanted.Through)
-		}
+	if !s.reads.TryAcquire(1) {
+		return refuse(codes.Unavailable, "%d gaps are being read", maxReads)
 	}
-	if wanted.Len() > maxGap {
-		return nil, refuse(codes.OutOfRange, "%d records, more than %d", wanted.Len(), maxGap)
+	defer s.reads.Release(1)
+	handled, err := lru.New[string, struct{}](pubsub.MaxLookBack)
+	if err != nil {
+		return err
 	}
-	handled := make(map[string]struct{})
-	if wanted.Len() > 0 {
-		err := s.lookBack(ctx, events.Position{Partition: p, Seq: wanted.After}, func(r *logged) error {
-			handled[r.EventID] = struct{}{}
+	if gap.Len() > 0 {
+		err := s.lookBack(ctx, events.Position{Partition: gap.Partition, Seq: gap.After}, func(r *logged) error {
+			handled.Add(r.EventID, struct{}{})
 			return nil
 		})
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
-	var deliveries []*millracev1.Delivery
-	size := 0
-	trimmed, err := s.tail.read(ctx, []events.Range{wanted}, true, func(r *logged) error {
-		if _, repeat := handled[r.EventID]; repeat {
+	for {
+		span, err := s.nextSpan(ctx, gap, handled)
+		if err != nil {
+			return err
+		}
+		if err := send(span); err != nil {
+			return err
+		}
+		if gap.After = span.GetThrough(); gap.After >= gap.Through {
 			return nil
 		}
-		handled[r.EventID] = struct{}{}
+	}
+}
+
+// gap is what the request asks for, up to the end of the log if it does not say how far.
+func (s *Service) gap(ctx context.Context, r *millracev1.ReadLogRequest) (gap events.Range, err error) {
+	p := r.GetPartition()
+	if p < 0 || p >= s.partitions || r.GetAfter() < 0 || r.GetThrough() < 0 {
+		return gap, refuse(codes.InvalidArgument, "records of %d from %d to %d", p, r.GetAfter(), r.GetThrough())
+	}
+	ends, err := s.ends.get(ctx)
+	if err != nil {
+		return gap, err
+	}
+	gap = events.Range{Partition: p, After: r.GetAfter(), Through: r.GetThrough()}
+	switch {
+	case gap.Through == 0:
+		gap.Through = max(ends[p], gap.After)
+	case gap.Through > ends[p]: // the last records may have been removed since somebody was given them
+		bounds, err := s.bounds.get(ctx)
+		if err != nil {
+			return gap, err
+		}
+		if gap.Through > bounds[p].Stable {
+			return gap, fmt.Errorf("the log ends at %d:%d, before %d", p, bounds[p].Stable, gap.Through)
+		}
+	}
+	if gap.Len() > maxGap {
+		return gap, refuse(codes.OutOfRange, "%d records, more than %d", gap.Len(), maxGap)
+	}
+	return gap, nil
+}
+
+// nextSpan reads the beginning of the gap, as much of it as goes into one frame, leaving out events handled before.
+func (s *Service) nextSpan(
+	ctx context.Context, gap events.Range, handled *lru.Cache[string, struct{}],
+) (*millracev1.Span, error) {
+	span := &millracev1.Span{Partition: gap.Partition, After: gap.After, Through: gap.Through}
+	size := 0
+	trimmed, err := s.tail.read(ctx, []events.Range{gap}, true, func(r *logged) error {
+		if repeat, _ := handled.ContainsOrAdd(r.EventID, struct{}{}); repeat {
+			return nil
+		}
 		d, err := r.delivery()
 		if d == nil || err != nil {
 			return err
 		}
-		deliveries = append(deliveries, d)
-		if size += len(d.GetPush()); size > maxCatchBytes {
-			return refuse(codes.OutOfRange, "more than %d bytes", maxCatchBytes)
+		span.Deliveries = append(span.Deliveries, d)
+		if size += proto.Size(d); size < maxFrameBytes {
+			return nil
 		}
-		return nil
+		span.Through = r.Seq
+		return errFull
 	})
-	if err != nil {
+	switch {
+	case err != nil && !errors.Is(err, errFull):
 		return nil, err
+	case len(trimmed) > 0:
+		return nil, refuse(codes.OutOfRange, "partition %d after %d: %v", gap.Partition, gap.After, pubsub.ErrTrimmed)
 	}
-	if len(trimmed) > 0 {
-		return nil, refuse(codes.OutOfRange, "partition %d after %d: %v", p, wanted.After, pubsub.ErrTrimmed)
-	}
-	return cut(p, wanted.After, wanted.Through, deliveries), nil
+	return span, nil
 }
 
 // lookBack visits the records up to the position that one behind it may repeat.

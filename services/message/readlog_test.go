@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc/codes"
 
 	"millrace/events"
@@ -83,11 +85,7 @@ func TestReadLogGivesDeliveriesAsTheyArePushed(t *testing.T) {
 func TestReadLogCutsLongSpansIntoMeetingOnes(t *testing.T) {
 	n := newNode(t, memory.Config{Partitions: 1})
 	const records = 30
-	for i := range records {
-		e := said(1, 2, fmt.Sprint(i))
-		e.Message.Content = strings.Repeat("x", events.MaxContentBytes)
-		n.publish(t, e)
-	}
+	large(t, n, records)
 	spans, err := n.readLog(t, &millracev1.ReadLogRequest{})
 	require.NoError(t, err)
 	require.Greater(t, len(spans), 1)
@@ -103,6 +101,56 @@ func TestReadLogCutsLongSpansIntoMeetingOnes(t *testing.T) {
 	}
 	require.Equal(t, int64(records), reached)
 	require.Equal(t, int64(records+1), next)
+}
+
+// large publishes messages with the largest content.
+func large(t testing.TB, n *node, messages int) {
+	t.Helper()
+	for i := range messages {
+		e := said(1, 2, fmt.Sprint(i))
+		e.Message.Content = strings.Repeat("x", events.MaxContentBytes)
+		n.publish(t, e)
+	}
+}
+
+func TestReadLogReadsOnAsItsCallerTakesWhatWasRead(t *testing.T) {
+	n := newNode(t, memory.Config{Partitions: 1})
+	const records, inFrame = 100, maxFrameBytes / events.MaxContentBytes
+	large(t, n, records)
+	var reached int64
+	frames := int64(0)
+	require.NoError(t, n.service.readGap(t.Context(), &millracev1.ReadLogRequest{}, func(span *millracev1.Span) error {
+		frames++
+		require.LessOrEqual(t, len(span.GetDeliveries()), inFrame+1)
+		require.LessOrEqual(t, n.bus.visited.Load(), span.GetThrough(), "nothing is read ahead")
+		require.Equal(t, reached, span.GetAfter())
+		reached = span.GetThrough()
+		return nil
+	}))
+	require.Equal(t, int64(records), reached)
+	require.Greater(t, frames, int64(records/(inFrame+1)))
+}
+
+func TestReadLogIsRefusedWhenTooManySlowCallersAreServed(t *testing.T) {
+	n := newNode(t, memory.Config{Partitions: 1})
+	large(t, n, 1)
+	n.service.reads = semaphore.NewWeighted(1)
+	taken, goOn := make(chan struct{}), make(chan struct{})
+	var slow sync.WaitGroup
+	slow.Go(func() {
+		if err := n.service.readGap(t.Context(), &millracev1.ReadLogRequest{}, func(*millracev1.Span) error {
+			close(taken)
+			<-goOn
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	})
+	<-taken
+	requireCode(t, codes.Unavailable, second(n.readLog(t, &millracev1.ReadLogRequest{})))
+	close(goOn)
+	slow.Wait()
+	requireCode(t, codes.OK, second(n.readLog(t, &millracev1.ReadLogRequest{})))
 }
 
 func TestReadLogIsRefused(t *testing.T) {

@@ -46,11 +46,13 @@ type Deps struct {
 type Service struct {
 	millracev1.UnimplementedMessageServiceServer
 
-	bus   pubsub.Bus
-	store Store
-	log   *slog.Logger
-	tasks *tasks
-	slots *semaphore.Weighted
+	bus    pubsub.Bus
+	store  Store
+	log    *slog.Logger
+	tasks  *tasks
+	slots  *semaphore.Weighted
+	reads  *semaphore.Weighted // calls of ReadLog
+	caught *semaphore.Weighted // bytes collected for calls of Sync
 	// waiting bounds the batches that may wait for the store.
 	waiting *semaphore.Weighted
 
@@ -99,6 +101,8 @@ func New(d Deps) (*Service, error) {
 	return &Service{
 		bus: d.Bus, store: d.Store, log: d.Log, tasks: t,
 		slots:      semaphore.NewWeighted(maxInFlight),
+		reads:      semaphore.NewWeighted(maxReads),
+		caught:     semaphore.NewWeighted(maxCaught),
 		waiting:    semaphore.NewWeighted(maxWaiting),
 		draining:   make(chan struct{}),
 		partitions: partitions,

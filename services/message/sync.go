@@ -32,7 +32,9 @@ func (s *Service) sync(ctx context.Context, r *millracev1.SyncRequest, send func
 			return refuse(codes.InvalidArgument, "through %d:%d", p, through)
 		}
 	}
-	v, known, err := s.catchUp(ctx, r)
+	held := &hold{all: s.caught}
+	defer held.release()
+	v, known, err := s.catchUp(ctx, r, held)
 	if err != nil {
 		return err
 	}
@@ -84,7 +86,9 @@ func (v *view) rest(start *millracev1.SyncStart) map[int32]int64 {
 func (s *Service) memberships(
 	ctx context.Context, r *millracev1.MembershipsRequest,
 ) (*millracev1.MembershipsResponse, error) {
-	v, _, err := s.catchUp(ctx, &millracev1.SyncRequest{User: r.GetUser(), Resume: true})
+	held := &hold{all: s.caught}
+	defer held.release()
+	v, _, err := s.catchUp(ctx, &millracev1.SyncRequest{User: r.GetUser(), Resume: true}, held)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +100,9 @@ func (s *Service) memberships(
 
 // catchUp makes the user's view at the end of the log, with what the cursor misses; known is false if the cursor is not
 // one of this log. A store that fails on the way is done without.
-func (s *Service) catchUp(ctx context.Context, r *millracev1.SyncRequest) (v *view, known bool, err error) {
+func (s *Service) catchUp(
+	ctx context.Context, r *millracev1.SyncRequest, held *hold,
+) (v *view, known bool, err error) {
 	if err := checkUser(r.GetUser()); err != nil {
 		return nil, false, err
 	}
@@ -104,6 +110,7 @@ func (s *Service) catchUp(ctx context.Context, r *millracev1.SyncRequest) (v *vi
 		if v, err = s.open(ctx, r.GetUser(), r.GetHandled(), useStore); err != nil {
 			return nil, false, err
 		}
+		v.catch.hold = held
 		if err := s.placeCursor(ctx, v, r.GetCursor()); err != nil {
 			return nil, false, err
 		}
@@ -117,6 +124,7 @@ func (s *Service) catchUp(ctx context.Context, r *millracev1.SyncRequest) (v *vi
 		if err = s.readStored(ctx, v); !errors.Is(err, errStoreDown) {
 			break
 		}
+		held.release()
 	}
 	if err != nil {
 		return nil, false, err

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
@@ -373,6 +374,23 @@ func TestSyncGivesLargeDeliveriesPageByPage(t *testing.T) {
 			require.InDelta(t, 7, pages, 1)
 		})
 	}
+}
+
+func TestSyncIsUnavailableWhileTooMuchIsCollectedForAll(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	large(t, n, 3)
+	const bound = 3 * events.MaxContentBytes // two messages, with what is around them
+	n.service.caught = semaphore.NewWeighted(bound)
+	sync := func(missed int64) error {
+		p := events.Partition("u:1:2", 4)
+		r := &millracev1.SyncRequest{User: 2, Resume: true, Cursor: map[int32]int64{p: 3 - missed}}
+		return n.service.sync(t.Context(), r, func(*millracev1.SyncResponse) error { return nil })
+	}
+	requireCode(t, codes.Unavailable, statusOf(sync(3)))
+	for range 10 {
+		require.NoError(t, sync(2))
+	}
+	require.True(t, n.service.caught.TryAcquire(bound), "what was collected is given back")
 }
 
 func TestConcurrentSyncsShareTheirReadings(t *testing.T) {

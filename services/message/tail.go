@@ -63,8 +63,9 @@ func newTail(topic pubsub.Log, partitions int32, j *admission.Judge, t *tasks) *
 }
 
 // read visits the records in the ranges, at most one range a partition, ascending within each partition. Records that no
-// handler would take are left out, and so are, if judged, those that storage refuses or passes over. The visits come from another goroutine, one at a time, and end before read does; they
-// hold up everybody who reads, so they only filter. Partitions whose range has lost its beginning are answered as
+// handler would take are left out, and so are, if judged, those that storage refuses or passes over. The visits come from
+// another goroutine, one at a time, and end before read does; they hold up everybody who reads, so they only filter. An
+// error of visit ends them. Partitions whose range has lost its beginning are answered as
 // trimmed. errTooLong and the error of visit are returned.
 func (t *tail) read(
 	ctx context.Context, ranges []events.Range, judged bool, visit func(*logged) error,
@@ -165,19 +166,19 @@ func (t *tail) pull(ctx context.Context, ranges []events.Range, batch []*pull) e
 				takers = append(takers, p)
 			}
 		}
-		if len(takers) == 0 && !judged {
-			return nil
-		}
-		r := t.decode(raw)
-		if r == nil {
-			return nil
-		}
-		// A track has to see every record, also where nobody wants it.
-		admitted := !judged || tracks[raw.Partition].Admits(ctx, &r.Record)
-		for _, p := range takers {
-			if admitted || !p.judged {
-				p.give(r)
+		if len(takers) > 0 || judged {
+			if r := t.decode(raw); r != nil {
+				// A track has to see every record, also where nobody wants it.
+				admitted := !judged || tracks[raw.Partition].Admits(ctx, &r.Record)
+				for _, p := range takers {
+					if admitted || !p.judged {
+						p.give(r)
+					}
+				}
 			}
+		}
+		if !slices.ContainsFunc(batch, func(p *pull) bool { return p.wantsMore(raw.Position) }) {
+			return pubsub.ErrSkipRest
 		}
 		return nil
 	})
@@ -185,6 +186,9 @@ func (t *tail) pull(ctx context.Context, ranges []events.Range, batch []*pull) e
 
 // pullApart reads what is left for one caller, every partition alone, to find out which have lost the beginning.
 func (t *tail) pullApart(ctx context.Context, p *pull) error {
+	if p.err != nil {
+		return p.err
+	}
 	p.drop(t.gone)
 	for _, r := range p.ranges {
 		err := t.pull(ctx, []events.Range{r}, []*pull{p})
@@ -251,6 +255,13 @@ func (p *pull) empty() bool {
 func (p *pull) wants(pos events.Position) bool {
 	r := p.ranges[pos.Partition]
 	return r.After < pos.Seq && pos.Seq <= r.Through
+}
+
+// wantsMore reports whether the caller wants anything of the partition behind the position.
+func (p *pull) wantsMore(pos events.Position) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.over && p.ranges[pos.Partition].Through > pos.Seq
 }
 
 func (p *pull) give(r *logged) {

@@ -193,7 +193,11 @@ func (r *reader) partition(ctx context.Context, got *kmsg.FetchResponseTopicPart
 			Headers: (*headers)(record),
 			Replay:  (*headers)(record).Get(pubsub.ReplayHandlerHeader) != "",
 		}
-		if err := r.visit(raw); err != nil {
+		switch err := r.visit(raw); {
+		case errors.Is(err, pubsub.ErrSkipRest):
+			delete(r.cursors, got.Partition)
+			return true, nil
+		case err != nil:
 			return false, err
 		}
 	}

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 
@@ -91,7 +92,11 @@ func (l *Log) Read(ctx context.Context, ranges []events.Range, visit func(pubsub
 				Headers:  headers{msg.Metadata},
 				Replay:   msg.Metadata.Get(pubsub.ReplayHandlerHeader) != "",
 			}
-			if err := visit(raw); err != nil {
+			err := visit(raw)
+			if errors.Is(err, pubsub.ErrSkipRest) {
+				break
+			}
+			if err != nil {
 				return err
 			}
 		}

@@ -129,3 +129,20 @@ func readEndsWithError(t *testing.T, f Factory) {
 	require.ErrorIs(t, err, enough)
 	require.Equal(t, 2, visited)
 }
+
+func readSkipsTheRest(t *testing.T, f Factory) {
+	zero, one := series(f.keyIn(0), 10), series(f.keyIn(1), 10)
+	f.publish(t, append(zero, one...)...)
+	end := f.end(t)
+	byPartition := make(map[int32][]string)
+	require.NoError(t, f.Bus.Log(f.Topic).Read(t.Context(), []events.Range{
+		{Partition: 0, After: f.start[0], Through: end[0]}, {Partition: 1, After: f.start[1], Through: end[1]},
+	}, func(r pubsub.RawRecord) error {
+		byPartition[r.Partition] = append(byPartition[r.Partition], string(r.Value))
+		if r.Partition == 0 && len(byPartition[0]) == 3 {
+			return pubsub.ErrSkipRest
+		}
+		return nil
+	}))
+	require.Equal(t, map[int32][]string{0: payloads(zero[:3]), 1: payloads(one)}, byPartition)
+}

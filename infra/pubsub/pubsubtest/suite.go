@@ -36,6 +36,7 @@ func Run(t *testing.T, open func(*testing.T) Factory) {
 		"end, committed and read agree":                           logAgrees,
 		"read keeps to its ranges":                                readKeepsToRanges,
 		"read ends with the visitor's error":                      readEndsWithError,
+		"read skips the rest of a range":                          readSkipsTheRest,
 		"a group goes on where it acknowledged":                   groupGoesOn,
 		"a message not acknowledged before the end comes again":   unacknowledgedComesAgain,
 		"claims come before messages and releases after":          claimsFrameMessages,
