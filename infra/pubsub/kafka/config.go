@@ -1,14 +1,3 @@
-// Package kafka is the bus over Apache Kafka, or anything that speaks its protocol such as the embedded broker.
-//
-// Publishing: a Publish is split by partition; each partition has a lane, which sends one batch of records at a time and
-// gathers what arrives meanwhile into the next. A batch is one Kafka record batch of franz-go's idempotent producer with
-// acks=all, so it is in the log as a whole or not at all, and what comes after it in the partition waits for its outcome.
-//
-// Consuming: Watermill's subscriber, one consumer group per handler, one message of a partition in flight. Between it and
-// its reader stand the claims, which see partitions come and go and let go of a record that is being handled when its
-// partition is taken away.
-//
-// Reading: end and committed offsets and raw fetches from the partitions' leaders, without joining a group.
 package kafka
 
 import (
