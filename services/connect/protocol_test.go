@@ -377,6 +377,19 @@ func TestTypingReachesTheOthers(t *testing.T) {
 	require.NotNil(t, a.read().Pong, "the typist hears nothing of it")
 }
 
+func TestPresenceIsAskedOfAThousandUsers(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	c, _ := s.connect(1001)
+	users := make([]string, 1001)
+	for i := range users {
+		users[i] = fmt.Sprint(1001 + i)
+	}
+	c.send(`{"id":2,"presence":{"users":[%s]}}`, strings.Join(users[:1000], ","))
+	require.JSONEq(t, `{"id":2,"presence":{"online":[1001]}}`, c.read().raw)
+	c.send(`{"id":3,"presence":{"users":[%s]}}`, strings.Join(users, ","))
+	require.Equal(t, "invalid_argument", c.read().Error.Code)
+}
+
 func TestTypingToAStrangerReachesNobody(t *testing.T) {
 	s := startSimple(t, connect.Config{})
 	a, _ := s.connect(1001)

@@ -129,7 +129,7 @@ func (u *uplink) expire(id uint64) {
 	u.mu.Lock()
 	b := u.unanswered[id]
 	delete(u.unanswered, id)
-	if b != nil && b.frame != nil {
+	if b != nil && b.frame != nil && !b.Stored { // that it is not stored yet is not the node's fault
 		u.suspect = true
 	}
 	u.mu.Unlock()
