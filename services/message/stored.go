@@ -11,8 +11,7 @@ import (
 )
 
 const (
-	// lookupWait is how long an edit or recall waits for its message to be stored, and a page of history for what is to
-	// stand in it.
+	// lookupWait is how long a page of history waits for what is to stand in it.
 	lookupWait = time.Second
 	// storedPause is the longest pause between two looks at what is stored.
 	storedPause = 50 * time.Millisecond
