@@ -24,7 +24,7 @@ func (p *presence) change(s *stream, u *millracev1.UserInterest) {
 			p.watchers[user] = make(map[*stream]struct{})
 		}
 		p.watchers[user][s] = struct{}{}
-		s.queue.presence(&millracev1.Presence{User: user, Online: p.online[user] > 0})
+		s.queue.presence(user, p.online[user] > 0)
 	case watched && !u.GetWatched():
 		p.unwatch(s, user)
 	}
@@ -45,6 +45,7 @@ func (p *presence) forget(s *stream) {
 
 func (p *presence) unwatch(s *stream, user int64) {
 	delete(s.watched, user)
+	s.queue.unwatch(user)
 	if delete(p.watchers[user], s); len(p.watchers[user]) == 0 {
 		delete(p.watchers, user)
 	}
@@ -66,6 +67,6 @@ func (p *presence) move(s *stream, user int64, online bool) {
 		return
 	}
 	for watcher := range p.watchers[user] {
-		watcher.queue.presence(&millracev1.Presence{User: user, Online: online})
+		watcher.queue.presence(user, online)
 	}
 }

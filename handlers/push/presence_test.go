@@ -1,6 +1,7 @@
 package push
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -19,6 +20,7 @@ func told(s *stream) (all []string) {
 			all = append(all, map[int64]string{1: "alice", 2: "bob"}[p.GetUser()]+word)
 		}
 	}
+	slices.Sort(all)
 	return all
 }
 
@@ -58,4 +60,49 @@ func TestWatchersAreToldWhoIsOnlineOnAnyGateway(t *testing.T) {
 	routes.detach(first)
 	require.Empty(t, routes.presence.online)
 	require.Empty(t, routes.presence.watchers)
+}
+
+// Twenty thousand users leave at once, more than the queue has room for, while their watcher takes nothing.
+func TestWatchedUsersNeverFillTheQueue(t *testing.T) {
+	routes := newRoutes()
+	watcher, other := newStream(newQueue(Options{}.withDefaults())), newStream(newQueue(Options{}.withDefaults()))
+	routes.attach(watcher)
+	routes.attach(other)
+	const users = 20_000
+	watch, here := &millracev1.Interest{Number: 1}, &millracev1.Interest{Number: 1}
+	for user := range int64(users) {
+		watch.Users = append(watch.Users, &millracev1.UserInterest{User: user + 1, Watched: true})
+		here.Users = append(here.Users, &millracev1.UserInterest{User: user + 1, Online: true})
+	}
+	require.NoError(t, routes.change(other, here))
+	require.NoError(t, routes.change(watcher, watch))
+
+	told := map[int64]bool{}
+	takeAll := func() (acked bool) {
+		for f := watcher.queue.take(); f != nil; f = watcher.queue.take() {
+			require.False(t, acked, "nothing is behind the acknowledgement")
+			require.LessOrEqual(t, len(f.response.GetPresences()), framePresences)
+			for _, p := range f.response.GetPresences() {
+				told[p.GetUser()] = p.GetOnline()
+			}
+			acked = f.response.GetAck() != nil
+		}
+		return acked
+	}
+	online := func() (n int) {
+		for _, is := range told {
+			if is {
+				n++
+			}
+		}
+		return n
+	}
+	require.True(t, takeAll())
+	require.Equal(t, users, online(), "of all before the acknowledgement")
+
+	routes.detach(other)
+	require.NoError(t, watcher.queue.cause())
+	takeAll()
+	require.Len(t, told, users)
+	require.Zero(t, online())
 }

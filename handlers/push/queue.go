@@ -11,22 +11,28 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// spanBytes is about what a span takes beside its deliveries.
-const spanBytes = 32
+const (
+	// spanBytes is about what a span takes beside its deliveries.
+	spanBytes = 32
+	// framePresences is how many users a frame tells of at most: about 50 KB.
+	framePresences = 4096
+)
 
 // queue is what waits for one gateway, already laid out in frames. Putting something in never waits: when the queue is
-// full it ends.
+// full it ends. Presence does not fill it: only the latest state of each user that the gateway watches is kept, and it goes
+// into whatever frame is taken next.
 type queue struct {
 	opts Options
 
 	mu     sync.Mutex
 	frames []*frame
+	online map[int64]bool // users of whom the gateway has to be told, and what
 	items  int
 	bytes  int
 	over   bool
 	err    error
 
-	wake  chan struct{} // holds one token while there are frames
+	wake  chan struct{} // holds one token while something waits
 	ended chan struct{}
 }
 
@@ -37,21 +43,34 @@ type frame struct {
 }
 
 func newQueue(opts Options) *queue {
-	return &queue{opts: opts, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+	return &queue{opts: opts, online: map[int64]bool{}, wake: make(chan struct{}, 1), ended: make(chan struct{})}
 }
 
 func (q *queue) span(s *millracev1.Span, size int) {
 	q.put(size+spanBytes, 1, func(r *millracev1.AttachResponse) { r.Spans = append(r.Spans, s) })
 }
 
-// ack ends its frame: the spans of a frame come before its acknowledgement.
+// ack ends its frame: the spans of a frame, and all presence until then, come before its acknowledgement.
 func (q *queue) ack(a *millracev1.InterestAck) {
 	q.put(proto.Size(a), 1, func(r *millracev1.AttachResponse) { r.Ack = a })
 }
 
-// presence must not be lost: the gateway goes by the last that it was told.
-func (q *queue) presence(p *millracev1.Presence) {
-	q.put(proto.Size(p), 1, func(r *millracev1.AttachResponse) { r.Presences = append(r.Presences, p) })
+// presence has the gateway told whether the user is online. It is never lost, for the gateway goes by the last that it was
+// told.
+func (q *queue) presence(user int64, online bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.over {
+		q.online[user] = online
+		q.poke()
+	}
+}
+
+// unwatch has the gateway told nothing more of the user.
+func (q *queue) unwatch(user int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.online, user)
 }
 
 // signal is left out when the queue is more than half full.
@@ -86,6 +105,10 @@ func (q *queue) put(size, part int, add func(*millracev1.AttachResponse)) {
 	last.bytes += size
 	q.items++
 	q.bytes += size
+	q.poke()
+}
+
+func (q *queue) poke() {
 	select {
 	case q.wake <- struct{}{}:
 	default:
@@ -111,19 +134,27 @@ func (q *queue) next() *millracev1.AttachResponse {
 func (q *queue) take() *frame {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.frames) == 0 {
+	if len(q.frames) == 0 && len(q.online) == 0 {
 		return nil
 	}
-	f := q.frames[0]
-	q.frames[0] = nil
-	q.frames = q.frames[1:]
-	q.items -= f.items
-	q.bytes -= f.bytes
-	if len(q.frames) > 0 {
-		select {
-		case q.wake <- struct{}{}:
-		default:
+	f := &frame{}
+	tooMany := len(q.online) > framePresences
+	if len(q.frames) > 0 && !(tooMany && q.frames[0].response.Ack != nil) {
+		f = q.frames[0]
+		q.frames[0] = nil
+		q.frames = q.frames[1:]
+		q.items -= f.items
+		q.bytes -= f.bytes
+	}
+	for user, online := range q.online {
+		if len(f.response.Presences) == framePresences {
+			break
 		}
+		f.response.Presences = append(f.response.Presences, &millracev1.Presence{User: user, Online: online})
+		delete(q.online, user)
+	}
+	if len(q.frames) > 0 || len(q.online) > 0 {
+		q.poke()
 	}
 	return f
 }
@@ -139,7 +170,7 @@ func (q *queue) endLocked(err error) {
 	if q.over {
 		return
 	}
-	q.over, q.err, q.frames = true, err, nil
+	q.over, q.err, q.frames, q.online = true, err, nil, nil
 	close(q.ended)
 }
 
