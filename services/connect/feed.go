@@ -46,28 +46,6 @@ func (h *hub) feed(sub *subscriber, f *feed, answer *cluster.Synced) {
 	sub.session.wg.Go(func() { f.run(sub.session.ctx, answer) })
 }
 
-// skip tells that the session will not get the partition's deliveries up to the position unless it asks for them.
-func (h *hub) skip(sub *subscriber, partition int32, through int64) {
-	if !sub.buffering {
-		sub.buffering = true
-		sub.resumeFrom = h.positions(sub)
-	}
-	if sub.skipped == nil {
-		sub.skipped = map[int32]int64{}
-	}
-	sub.skipped[partition] = max(sub.skipped[partition], through)
-	switch {
-	case sub.feeding:
-		select {
-		case sub.wake <- struct{}{}:
-		default:
-		}
-	case sub.feed != nil:
-		sub.feeding = true
-		sub.session.wg.Go(func() { sub.feed.run(sub.session.ctx, nil) })
-	}
-}
-
 // run works until the session is live and nothing is owed, or ends.
 func (f *feed) run(ctx context.Context, answer *cluster.Synced) {
 	for ctx.Err() == nil {
@@ -169,6 +147,7 @@ func (f *feed) unbuffer() (pushes [][]byte, state feedState, done bool) {
 	hub, sub := f.gw.hub, f.sub
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
+	hub.applySkips(sub)
 	if sub.buffering {
 		for p, through := range sub.skipped {
 			if sub.resumeFrom != nil || f.reached[p] < through {
@@ -248,6 +227,7 @@ func (f *feed) question() *millracev1.SyncRequest {
 	handled := hub.handled()
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
+	hub.applySkips(f.sub)
 	if f.sub.resumeFrom != nil {
 		f.reached, f.sub.resumeFrom = f.sub.resumeFrom, nil
 	}

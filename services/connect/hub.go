@@ -37,6 +37,10 @@ type hub struct {
 	partitions map[int32]*partition
 	watches    map[int64]*watch // by user
 	deliveries uint64           // how many there were, which numbers them
+	sessions   []*subscriber    // all that have joined, in no order
+	skips      []skip           // that some session may not have taken into account yet
+	skipped    uint64           // how many skips there have been
+	skipping   bool             // somebody is seeing to that
 	announced  []*subscriber    // sessions of devices that are to be announced once more, in the order of their times
 }
 
@@ -73,6 +77,8 @@ func (h *hub) join(sub *subscriber, groups []*millracev1.Membership) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	sub.buffering = true
+	sub.skips, sub.place = h.skipped, len(h.sessions)
+	h.sessions = append(h.sessions, sub)
 	h.subscribe(sub, events.UserChannel(sub.user), 0)
 	for _, m := range groups {
 		h.enter(sub, m.GetGroupId(), stay{joined: m.GetJoinedSeq(), partition: unknownPartition})
@@ -83,7 +89,14 @@ func (h *hub) join(sub *subscriber, groups []*millracev1.Membership) {
 func (h *hub) leave(sub *subscriber) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if sub.gone || sub.place >= len(h.sessions) || h.sessions[sub.place] != sub {
+		return // it has not joined
+	}
 	sub.gone = true
+	last := h.sessions[len(h.sessions)-1]
+	h.sessions[sub.place], last.place = last, sub.place
+	h.sessions[len(h.sessions)-1] = nil
+	h.sessions = h.sessions[:len(h.sessions)-1]
 	h.unwatch(sub)
 	h.unsubscribe(sub, events.UserChannel(sub.user))
 	for group := range sub.groups {

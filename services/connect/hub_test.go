@@ -60,6 +60,7 @@ func newBench(t *testing.T, channels ...string) *bench {
 	b.sub = &subscriber{session: &session{out: out}, user: 1}
 	b.join(b.sub, nil)
 	b.learnt(map[int32]int64{0: 0})
+	b.wg.Wait() // until the session has been told of it
 	b.sub.buffering, b.sub.skipped = false, nil
 	b.stream = b.attach("node")
 	require.Nil(t, b.request().GetRemove())

@@ -70,6 +70,7 @@ func (f *feed) dressAll(a *cluster.Synced) [][]byte {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
 	sub := f.sub
+	hub.applySkips(sub)
 	if a.End.GetMembershipsKnown() {
 		f.keepShown()
 		for _, p := range a.Start.GetIncomplete() {

@@ -38,6 +38,7 @@ func (f *feed) learnGroups(ctx context.Context) *cluster.Synced {
 	}
 	hub := f.gw.hub
 	hub.mu.Lock()
+	hub.applySkips(f.sub)
 	f.sub.buffering = true
 	for _, m := range groups {
 		hub.enter(f.sub, m.GetGroupId(), stay{joined: m.GetJoinedSeq(), partition: unknownPartition})

@@ -185,33 +185,6 @@ func (h *hub) gap(p *partition) (after, through int64, ok bool) {
 	return p.covered, through, true
 }
 
-// jump gives up a gap that cannot be read: every session is given its part of it by itself.
-func (h *hub) jump(p *partition, through int64) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if through <= p.covered {
-		return
-	}
-	for sub := range h.subscribers() {
-		h.skip(sub, p.id, through)
-	}
-	p.covered = through
-	h.release(p)
-}
-
-// subscribers are all sessions, each once.
-func (h *hub) subscribers() map[*subscriber]struct{} {
-	all := map[*subscriber]struct{}{}
-	for _, c := range h.channels {
-		if c.group == 0 {
-			for sub := range c.subs {
-				all[sub] = struct{}{}
-			}
-		}
-	}
-	return all
-}
-
 // learnt takes the ends of the log that a session has learnt. From the first on there is live delivery; another session
 // that connects at the same time, and has learnt of an end before it, has to ask again.
 func (h *hub) learnt(end map[int32]int64) {
@@ -222,9 +195,7 @@ func (h *hub) learnt(end map[int32]int64) {
 		p.handled = max(p.handled, seq)
 		if !p.known {
 			p.known, p.covered = true, seq
-			for sub := range h.subscribers() {
-				h.skip(sub, id, seq)
-			}
+			h.skipAll(id, seq)
 			h.fill(p)
 		}
 	}

@@ -1,7 +1,6 @@
 package connect
 
 import (
-	"maps"
 	"time"
 
 	"millrace/events"
@@ -36,8 +35,10 @@ type subscriber struct {
 	// skipped tells up to where deliveries of a partition were not given to it at all, so that what it missed has to be
 	// asked for at least as far.
 	skipped map[int32]int64
-	// resumeFrom is what it had been given of all partitions when the first such skip found it live.
+	// resumeFrom is what it had been given of all partitions when the first such skip found it live; not to be changed.
 	resumeFrom map[int32]int64
+	skips      uint64 // how many of the hub's skips it has taken into account
+	place      int    // in the hub's list of sessions
 	// given tells up to where the session has, or will be given by its feed, a partition's deliveries. It matters only where
 	// that is more than the partition's covered.
 	given map[int32]int64
@@ -120,16 +121,18 @@ func (s *subscriber) dress(pos events.Position, push []byte) []byte {
 
 // positions tells up to where the session has been given every partition.
 func (h *hub) positions(sub *subscriber) map[int32]int64 {
-	cursor := maps.Clone(sub.given)
-	if cursor == nil {
-		cursor = make(map[int32]int64, len(h.partitions))
-	}
+	return furthest(h.delivered(), sub.given)
+}
+
+// delivered tells up to where the hub has delivered every partition.
+func (h *hub) delivered() map[int32]int64 {
+	positions := make(map[int32]int64, len(h.partitions))
 	for id, p := range h.partitions {
 		if p.known {
-			cursor[id] = max(cursor[id], p.covered)
+			positions[id] = p.covered
 		}
 	}
-	return cursor
+	return positions
 }
 
 // deliver brings a delivery to all who subscribe to one of its channels.
@@ -146,6 +149,7 @@ func (h *hub) deliver(partition int32, d *millracev1.Delivery) {
 				continue
 			}
 			sub.last = h.deliveries
+			h.applySkips(sub)
 			h.metrics.pushes.Inc()
 			sub.give(pos, d.GetPush(), c.group, h.limit)
 		}

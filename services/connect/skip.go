@@ -1,0 +1,113 @@
+package connect
+
+import "runtime"
+
+// skipsAtOnce is how many sessions are told of skips while the hub's lock is held.
+const skipsAtOnce = 128
+
+// skip says that no session gets the partition's deliveries up to a position from the hub: each has to ask for its own. It
+// concerns all sessions, which may be a hundred thousand, while everybody waits for the hub's lock. So it is only noted: a
+// session takes it into account before anything else happens to its deliveries (applySkips), and a goroutine goes through
+// all of them, a few at a time, for those to which nothing happens.
+type skip struct {
+	partition int32
+	through   int64
+	delivered map[int32]int64 // by the hub before the skip; shared by all sessions
+}
+
+// skipAll notes a skip. Of a partition that was being delivered it has to be noted before that is taken to be at the position.
+// The lock is held.
+func (h *hub) skipAll(partition int32, through int64) {
+	if len(h.sessions) == 0 {
+		return
+	}
+	h.skips = append(h.skips, skip{partition, through, h.delivered()})
+	h.skipped++
+	if !h.skipping {
+		h.skipping = true
+		h.wg.Go(h.seeToSkips)
+	}
+}
+
+// seeToSkips goes through the sessions until all have taken all skips into account. It goes from the last to the first,
+// for one that leaves has its place taken by the last.
+func (h *hub) seeToSkips() {
+	for {
+		h.mu.Lock()
+		goal, next := h.skipped, len(h.sessions)
+		h.mu.Unlock()
+		for next > 0 && h.ctx.Err() == nil {
+			h.mu.Lock()
+			next = min(next, len(h.sessions))
+			for range min(next, skipsAtOnce) {
+				next--
+				h.applySkips(h.sessions[next])
+			}
+			h.mu.Unlock()
+			runtime.Gosched()
+		}
+		h.mu.Lock()
+		h.skips = h.skips[len(h.skips)-int(h.skipped-goal):]
+		if h.skipped == goal || h.ctx.Err() != nil {
+			h.skips, h.skipping = nil, false
+			h.mu.Unlock()
+			return
+		}
+		h.mu.Unlock()
+	}
+}
+
+// applySkips has the session take into account what was skipped since it last did: it buffers from then on, and its feed
+// asks for what it missed. The lock is held.
+func (h *hub) applySkips(sub *subscriber) {
+	if sub.skips == h.skipped {
+		return
+	}
+	for _, s := range h.skips[max(0, len(h.skips)-int(h.skipped-sub.skips)):] {
+		if !sub.buffering {
+			sub.buffering = true
+			sub.resumeFrom = s.delivered
+			if len(sub.given) > 0 {
+				sub.resumeFrom = furthest(s.delivered, sub.given)
+			}
+		}
+		if sub.skipped == nil {
+			sub.skipped = map[int32]int64{}
+		}
+		sub.skipped[s.partition] = max(sub.skipped[s.partition], s.through)
+	}
+	sub.skips = h.skipped
+	switch {
+	case sub.feeding:
+		select {
+		case sub.wake <- struct{}{}:
+		default:
+		}
+	case sub.feed != nil:
+		sub.feeding = true
+		sub.session.wg.Go(func() { sub.feed.run(sub.session.ctx, nil) })
+	}
+}
+
+// furthest is the greater of each position.
+func furthest(a, b map[int32]int64) map[int32]int64 {
+	all := make(map[int32]int64, max(len(a), len(b)))
+	for _, positions := range []map[int32]int64{a, b} {
+		for p, seq := range positions {
+			all[p] = max(all[p], seq)
+		}
+	}
+	return all
+}
+
+// jump gives up a gap that cannot be read: every session is given its part of it by itself.
+func (h *hub) jump(p *partition, through int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if through <= p.covered {
+		return
+	}
+	h.skipAll(p.id, through)
+	p.covered = through
+	h.release(p)
+}
