@@ -138,8 +138,8 @@ func (q *queue) take() *frame {
 		return nil
 	}
 	f := &frame{}
-	tooMany := len(q.online) > framePresences
-	if len(q.frames) > 0 && !(tooMany && q.frames[0].response.Ack != nil) {
+	presenceFirst := len(q.online) > framePresences && len(q.frames) > 0 && q.frames[0].response.Ack != nil
+	if len(q.frames) > 0 && !presenceFirst {
 		f = q.frames[0]
 		q.frames[0] = nil
 		q.frames = q.frames[1:]
