@@ -106,8 +106,16 @@ func (s *Service) catchUp(
 	if err := checkUser(r.GetUser()); err != nil {
 		return nil, false, err
 	}
+	// A gateway asks through what was an end of the log already, should the log look shorter now.
+	reached := maps.Clone(r.GetThrough())
+	for p, seq := range r.GetHandled() {
+		if reached == nil {
+			reached = map[int32]int64{}
+		}
+		reached[p] = max(reached[p], seq)
+	}
 	for _, useStore := range []bool{true, false} {
-		if v, err = s.open(ctx, r.GetUser(), r.GetHandled(), useStore); err != nil {
+		if v, err = s.open(ctx, r.GetUser(), reached, useStore); err != nil {
 			return nil, false, err
 		}
 		v.catch.hold = held

@@ -282,6 +282,24 @@ func TestSyncThroughAnswersOnlyThosePartitions(t *testing.T) {
 	require.Equal(t, map[int32][]int64{p: seqs(missed[:2])}, s.got)
 }
 
+// Retention has emptied the log, so that it looks shorter than it was, and the store is down.
+func TestSyncThroughIsIncompleteWhereTheLogHasBecomeShorter(t *testing.T) {
+	bus := memory.NewBus(memory.Config{Partitions: 1})
+	n := newNodeOver(t, bus)
+	missed := n.publish(t, said(2, 1, "a"), said(2, 1, "b"))
+	n.keepAll(t)
+	n.sync(t, &millracev1.SyncRequest{User: 1}) // its groups are remembered
+	bus.Trim(events.TopicMessages, missed[1])
+	n.store.down.Store(true)
+	owed := &millracev1.SyncRequest{User: 1, Resume: true, Cursor: map[int32]int64{0: 0}, Through: map[int32]int64{0: missed[1].Seq}}
+	require.Equal(t, []int32{0}, n.sync(t, owed).GetIncomplete())
+	n.store.down.Store(false)
+	eventually(t, func() bool {
+		s := n.sync(t, owed)
+		return len(s.GetIncomplete()) == 0 && len(s.got[0]) == 2
+	})
+}
+
 func TestSyncIsRefused(t *testing.T) {
 	n := newNode(t, memory.Config{})
 	for name, r := range map[string]*millracev1.SyncRequest{
