@@ -48,7 +48,7 @@ func TestAConnectThatFailsLeavesTheDevicesSessionAlone(t *testing.T) {
 // Pairs of sessions of a device connect at the same moment, to one gateway or to two. One of each pair stays, the other is
 // closed as replaced.
 func TestOfTwoConnectsAtTheSameMomentOneStays(t *testing.T) {
-	w := newWorld(2)
+	w := newWorld(t, 2)
 	push := w.newPushNode(0, 1)
 	messages := []cluster.Conn{serveMessages(t, &messageNode{w: w})}
 	pushes := []cluster.Conn{servePushes(t, push)}
@@ -135,7 +135,7 @@ func (n deadlineNode) Sync(r *millracev1.SyncRequest, stream millracev1.MessageS
 }
 
 func TestTheWholeConnectHasOneDeadline(t *testing.T) {
-	w := newWorld(2)
+	w := newWorld(t, 2)
 	verifying, syncing := make(chan time.Time, 1), make(chan time.Time, 1)
 	r := startVerified(t, connect.Config{AnswerTimeout: time.Second}, slowTokens{verifying},
 		static([]cluster.Conn{serveMessages(t, deadlineNode{&messageNode{w: w}, syncing})}), static(nil))

@@ -180,7 +180,7 @@ type simple struct {
 }
 
 func startSimple(t testing.TB, cfg connect.Config) *simple {
-	w := newWorld(4)
+	w := newWorld(t, 4)
 	s := &simple{w: w, message: &messageNode{w: w}, push: w.newPushNode(0, 1, 2, 3)}
 	s.rig = start(t, cfg, []cluster.Conn{serveMessages(t, s.message)}, []cluster.Conn{servePushes(t, s.push)})
 	require.Eventually(t, func() bool {
@@ -339,7 +339,7 @@ func TestAMessageGoesFromSocketToSocket(t *testing.T) {
 }
 
 func TestPushNodesBehindOneNameComeAndGo(t *testing.T) {
-	w := newWorld(4)
+	w := newWorld(t, 4)
 	pushes := []*pushNode{w.newPushNode(0, 1), w.newPushNode(2, 3), w.newPushNode()}
 	names := &fakeResolver{}
 	names.set(pushAddress(0), pushAddress(1))

@@ -338,7 +338,7 @@ func TestAnUnansweredBatchIsUnavailableInTime(t *testing.T) {
 func cut(t *testing.T, node cluster.Conn) { require.NoError(t, node.Close()) }
 
 func TestWithoutAMessageNodeSendsAreUnavailableInTime(t *testing.T) {
-	w := newWorld(2)
+	w := newWorld(t, 2)
 	served := serveMessages(t, &messageNode{w: w})
 	r := start(t, connect.Config{CallTimeout: 300 * time.Millisecond, OrderHold: time.Millisecond}, []cluster.Conn{served}, nil)
 	c, _ := r.connect(1)
@@ -352,7 +352,7 @@ func TestWithoutAMessageNodeSendsAreUnavailableInTime(t *testing.T) {
 }
 
 func TestSendsGoOnOverAnotherNode(t *testing.T) {
-	w := newWorld(2)
+	w := newWorld(t, 2)
 	dead := serveMessages(t, &messageNode{w: w})
 	cut(t, dead)
 	r := start(t, connect.Config{}, []cluster.Conn{dead, serveMessages(t, &messageNode{w: w}), dead}, nil)

@@ -17,7 +17,7 @@ import (
 // A push node that cannot be reached from this gateway holds all partitions, and nobody else tells of them.
 func TestHarmRecordsOfANodeThatIsCutOffAreReadFromTheLog(t *testing.T) {
 	t.Parallel()
-	w := newWorld(4)
+	w := newWorld(t, 4)
 	near := w.newPushNode()
 	away, err := grpc.NewClient("passthrough:///away", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return nil, errors.New("cut off") }))
@@ -35,7 +35,7 @@ func TestHarmRecordsOfANodeThatIsCutOffAreReadFromTheLog(t *testing.T) {
 // A push node that the gateway does not know holds all partitions, and lives.
 func TestHarmRecordsOfANodeThatIsUnknownAreReadFromTheLog(t *testing.T) {
 	t.Parallel()
-	w := newWorld(4)
+	w := newWorld(t, 4)
 	near := w.newPushNode()
 	unknown := w.newPushNode(0, 1, 2, 3)
 	r := start(t, connect.Config{}, []cluster.Conn{serveMessages(t, &messageNode{w: w})}, []cluster.Conn{servePushes(t, near)})

@@ -293,7 +293,7 @@ func TestRefreshExtendsTheSession(t *testing.T) {
 }
 
 func TestTheNewestSessionOfADeviceStays(t *testing.T) {
-	w := newWorld(2)
+	w := newWorld(t, 2)
 	push := w.newPushNode(0, 1)
 	messages := []cluster.Conn{serveMessages(t, &messageNode{w: w})}
 	pushes := []cluster.Conn{servePushes(t, push)}

@@ -45,7 +45,7 @@ func TestHarmLogThatEndsLowerThanBeforeHidesNothing(t *testing.T) {
 	s.w.say(2, 1, "two")
 	first.pushed("one")
 	first.pushed("two")
-	s.w.set(func(w *world) { w.endsLag = 1 })
+	s.w.bus.lag.Store(1)
 	back, again := s.connect(1, cursorOf(t, connected.Cursor))
 	require.True(t, again.Recovered)
 	back.pushed("one")
@@ -99,12 +99,19 @@ func TestWithoutACursorNothingIsReplayed(t *testing.T) {
 	c.pushed("live")
 }
 
-// misses has user 1 miss messages between two sessions, and answers the second with how both began.
-func (s *simple) misses(messages int) (c *client, first, second *connectedFrame) {
+// tooMuch is one message more than a client may have missed.
+const tooMuch = 1001
+
+// missesTooMuch has user 1 miss too much between two sessions, stored or not, and returns the second with how both began.
+func (s *simple) missesTooMuch(stored bool) (c *client, first, second *connectedFrame) {
 	s.t.Helper()
 	_, first = s.connect(1)
-	for i := range messages {
+	s.w.lazy = true
+	for i := range tooMuch {
 		s.w.say(2, 1, fmt.Sprint("missed ", i))
+	}
+	if stored {
+		s.w.keepAll()
 	}
 	c, second = s.connect(1, cursorOf(s.t, first.Cursor))
 	return c, first, second
@@ -112,8 +119,7 @@ func (s *simple) misses(messages int) (c *client, first, second *connectedFrame)
 
 func TestTooMuchMissedIsNotRecovered(t *testing.T) {
 	s := startSimple(t, connect.Config{})
-	s.w.set(func(w *world) { w.resumeLimit = 2 })
-	c, _, again := s.misses(3)
+	c, _, again := s.missesTooMuch(true)
 	require.False(t, again.Recovered)
 	require.True(t, again.Complete)
 	s.w.set(func(w *world) { require.Equal(t, w.ends(), again.Cursor) })
@@ -123,14 +129,13 @@ func TestTooMuchMissedIsNotRecovered(t *testing.T) {
 
 func TestTooMuchMissedIsIncompleteUntilHistoryHasIt(t *testing.T) {
 	s := startSimple(t, connect.Config{Retry: 10 * time.Millisecond})
-	s.w.set(func(w *world) { w.resumeLimit, w.behind = 2, true })
-	c, connected, again := s.misses(3)
+	c, connected, again := s.missesTooMuch(false)
 	require.True(t, again.Recovered)
 	require.False(t, again.Complete)
 	require.Equal(t, connected.Cursor, again.Cursor)
 	s.w.say(2, 1, "live")
 	require.Empty(t, c.pushed("live").Pos)
-	s.w.set(func(w *world) { w.behind = false })
+	s.w.keepAll()
 	code, _ := c.closedWith()
 	require.Equal(t, 4008, code)
 	_, again = s.connect(1, cursorOf(t, again.Cursor))
@@ -163,7 +168,8 @@ func TestAPageThatCannotBeHadFollowsLater(t *testing.T) {
 	for i := range 260 {
 		s.w.say(2, 1, missed(i))
 	}
-	s.message.afterSync = func() { s.w.set(func(w *world) { w.storeDown = s.message.syncs.Load() < 4 }) }
+	s.w.trim()
+	s.message.afterSync = func() { s.w.store.down.Store(s.message.syncs.Load() < 4) }
 	c, connected := s.connect(1, fromTheStart)
 	require.True(t, connected.Recovered)
 	for i := range 260 {
@@ -206,11 +212,30 @@ func TestASlowClientGetsMoreThanAnOutboxOfMissedPushes(t *testing.T) {
 	}
 }
 
+// What storage is behind with is in no history yet, and came before the session: it follows.
+func TestWithoutACursorWhatStorageIsBehindWithFollows(t *testing.T) {
+	s := startSimple(t, connect.Config{Retry: 10 * time.Millisecond})
+	kept := s.w.say(2, 1, "in history")
+	s.w.set(func(w *world) { w.lazy = true })
+	behind := s.w.say(2, 1, "behind")
+	c, connected := s.connect(1)
+	require.True(t, connected.Recovered)
+	require.False(t, connected.Complete)
+	require.Equal(t, kept.Seq, connected.Cursor[kept.Partition])
+	require.Equal(t, behind.String(), c.pushed("behind").Pos)
+	complete := c.read()
+	require.Equal(t, "complete", complete.Push.Type, complete.raw)
+	s.w.set(func(w *world) { require.Equal(t, w.ends(), complete.Push.Cursor) })
+	pos := s.w.say(2, 1, "live")
+	require.Equal(t, pos.String(), c.pushed("live").Pos)
+}
+
 func TestWhileTheStoreIsDownLivePushesHaveNoPositionAndTheMissedFollow(t *testing.T) {
 	s := startSimple(t, connect.Config{Retry: 10 * time.Millisecond})
 	_, connected := s.connect(1)
 	missed := s.w.say(2, 1, "missed")
-	s.w.set(func(w *world) { w.storeDown = true })
+	s.w.trim()
+	s.w.store.down.Store(true)
 	c, again := s.connect(1, cursorOf(t, connected.Cursor))
 	require.True(t, again.Recovered)
 	require.False(t, again.Complete)
@@ -218,7 +243,7 @@ func TestWhileTheStoreIsDownLivePushesHaveNoPositionAndTheMissedFollow(t *testin
 
 	s.w.say(2, 1, "live meanwhile")
 	require.Empty(t, c.pushed("live meanwhile").Pos)
-	s.w.set(func(w *world) { w.storeDown = false })
+	s.w.store.down.Store(false)
 	require.Equal(t, missed.String(), c.pushed("missed").Pos)
 	complete := c.read()
 	require.Equal(t, "complete", complete.Push.Type, complete.raw)
@@ -230,13 +255,15 @@ func TestWhileTheStoreIsDownLivePushesHaveNoPositionAndTheMissedFollow(t *testin
 func TestGroupsThatCouldNotBeKnownFollow(t *testing.T) {
 	s := startSimple(t, connect.Config{Retry: 10 * time.Millisecond})
 	s.w.append(s.w.membership(events.GroupCreated, 7, 2, 1, 2))
-	s.w.set(func(w *world) { w.groupsUnknown = true })
+	s.w.store.down.Store(true)
 	c, connected := s.connect(1)
 	require.False(t, connected.Complete)
 	s.w.tell(2, 7, "to the group")
 	s.w.say(2, 1, "to me")
 	require.Empty(t, c.pushed("to me").Pos, "it would move the cursor past what the group said")
-	s.w.set(func(w *world) { w.groupsUnknown = false })
+	s.w.store.down.Store(false)
+	created := c.read() // how far storage was, nobody could say, so all is brought that may not be in history
+	require.Equal(t, "group_created", created.Push.Type, created.raw)
 	c.pushed("to the group")
 	complete := c.read()
 	require.Equal(t, "complete", complete.Push.Type, complete.raw)
@@ -268,7 +295,11 @@ func TestWhoLeavesAndComesBackWhileConnectingMissesNothing(t *testing.T) {
 			s.w.tell(2, 7, "before it left")
 			witness.pushed("before it left")
 			for _, move := range []events.Type{events.MemberLeft, events.MemberJoined} {
-				s.w.append(s.w.membership(move, 7, 1))
+				e := s.w.membership(move, 7, 1)
+				if move == events.MemberJoined {
+					e.By = 2
+				}
+				s.w.append(e)
 				require.Equal(t, string(move), witness.read().Push.Type)
 			}
 		})
@@ -288,7 +319,9 @@ func TestWhoJoinsSeesWhatFollowsAndWhoLeavesNothingMore(t *testing.T) {
 	s.w.append(s.w.membership(events.GroupCreated, 7, 1, 1))
 	require.Equal(t, "group_created", owner.read().Push.Type)
 	s.w.tell(1, 7, "before")
-	s.w.append(s.w.membership(events.MemberJoined, 7, 2))
+	joined := s.w.membership(events.MemberJoined, 7, 2)
+	joined.By = 1
+	s.w.append(joined)
 	s.w.tell(1, 7, "between")
 	s.w.append(s.w.membership(events.MemberLeft, 7, 2))
 	s.w.tell(1, 7, "after")

@@ -33,7 +33,7 @@ func (historyNode) History(context.Context, *millracev1.HistoryRequest) (*millra
 
 // What a client asks for slows down the reading of its requests, and ends nothing.
 func TestAHundredPipelinedPagesOfHistoryAreAnswered(t *testing.T) {
-	w := newWorld(1)
+	w := newWorld(t, 1)
 	r := start(t, connect.Config{}, []cluster.Conn{serveMessages(t, historyNode{&messageNode{w: w}})}, []cluster.Conn{servePushes(t, w.newPushNode(0))})
 	c, _ := r.connect(1)
 	for i := range 100 {

@@ -2,42 +2,73 @@ package connect_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"maps"
+	"log/slog"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 
+	watermill "github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"millrace/events"
+	"millrace/infra/pubsub"
+	"millrace/infra/pubsub/memory"
+	"millrace/infra/store"
+	"millrace/infra/store/sqlite"
 	millracev1 "millrace/proto/millrace/v1"
+	"millrace/services/message"
 )
 
-// world is the log that the fakes of message and push nodes stand on, so that history, gaps and live traffic agree. The
-// seq of a record is its place in its partition, from 1.
+// world is the log that the fakes of push nodes and the message service stand on, so that history, gaps and live traffic
+// agree. The seq of a record is its place in its partition, from 1. Who missed what, the real message service says.
 type world struct {
+	t          testing.TB
 	partitions int32
+	bus        *laggingBus
+	db         *sqlite.DB
+	store      *failingStore
 
-	mu    sync.Mutex
-	logs  map[int32][]*millracev1.Delivery
-	nodes []*pushNode
+	mu      sync.Mutex
+	service *message.Service
+	logs    map[int32][]*millracev1.Delivery
+	records map[int32][]events.Record
+	kept    map[int32]int64 // what is stored
+	nodes   []*pushNode
 
-	storeDown     bool  // Sync cannot replay
-	groupsUnknown bool  // and does not know the groups
-	resumeLimit   int   // missed deliveries that Sync replays
-	behind        bool  // history does not have what is beyond that
-	endsLag       int64 // records that the node that answers Sync has not heard of
-	readLimit     int64 // records that ReadLog reads at once
-	reads         int   // calls of ReadLog
-	lookups       int   // calls of History for the newest message
+	lazy      bool  // nothing is stored until keep is called
+	readLimit int64 // records that ReadLog reads at once
+	reads     int   // calls of ReadLog
+	lookups   int   // calls of History for the newest message
 }
 
-func newWorld(partitions int32) *world {
-	return &world{partitions: partitions, logs: map[int32][]*millracev1.Delivery{}, resumeLimit: 1000, readLimit: 1000}
+func newWorld(t testing.TB, partitions int32) *world {
+	t.Helper()
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "store.db"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	w := &world{
+		t: t, partitions: partitions, bus: &laggingBus{Bus: memory.NewBus(memory.Config{Partitions: partitions})},
+		db: db, store: &failingStore{Store: db},
+		logs: map[int32][]*millracev1.Delivery{}, records: map[int32][]events.Record{}, kept: map[int32]int64{}, readLimit: 1000,
+	}
+	w.restart()
+	return w
+}
+
+// restart has a new message service answer, which remembers nobody's groups.
+func (w *world) restart() {
+	service, err := message.New(message.Deps{Bus: w.bus, Store: w.store, Log: slog.New(slog.DiscardHandler)})
+	require.NoError(w.t, err)
+	w.t.Cleanup(service.Close)
+	w.service = service
 }
 
 // set changes a condition of the world.
@@ -51,17 +82,112 @@ func (w *world) set(change func(*world)) {
 func (w *world) append(e events.Event) events.Position {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	p := events.Partition(e.ConversationKey(), w.partitions)
-	pos := events.Position{Partition: p, Seq: int64(len(w.logs[p])) + 1}
-	d, err := events.DeliveryOf(&events.Record{Event: e, Position: pos})
-	if err != nil {
-		panic(err)
+	value, err := events.Encode(&e)
+	require.NoError(w.t, err)
+	record := watermill.NewMessage("", value)
+	record.Metadata.Set(pubsub.KeyHeader, e.ConversationKey())
+	require.NoError(w.t, w.bus.Publisher().Publish(events.TopicMessages, record))
+	pos, err := w.bus.Position(record)
+	require.NoError(w.t, err)
+	decoded, err := events.Decode(events.TopicMessages, pos, value)
+	require.NoError(w.t, err)
+	p, r := pos.Partition, events.Record{Event: decoded, Position: pos}
+	d, err := events.DeliveryOf(&r)
+	require.NoError(w.t, err)
+	w.logs[p], w.records[p] = append(w.logs[p], d), append(w.records[p], r)
+	if !w.lazy {
+		w.keep(p, pos.Seq)
 	}
-	w.logs[p] = append(w.logs[p], d)
 	for _, n := range w.nodes {
 		n.handle(p)
 	}
 	return pos
+}
+
+// keep stores the partition up to the position. The lock is held.
+func (w *world) keep(p int32, through int64) {
+	if through <= w.kept[p] {
+		return
+	}
+	for _, err := range w.db.SaveBatch(context.Background(), w.records[p][w.kept[p]:through]) {
+		require.NoError(w.t, err)
+	}
+	w.kept[p] = through
+}
+
+// keepAll stores all that there is.
+func (w *world) keepAll() {
+	w.set(func(w *world) {
+		for p, end := range w.ends() {
+			w.keep(p, end)
+		}
+	})
+}
+
+// trim takes out of the log what there is, as retention does.
+func (w *world) trim() {
+	w.set(func(w *world) {
+		for p, end := range w.ends() {
+			w.bus.Trim(events.TopicMessages, events.Position{Partition: p, Seq: end})
+		}
+	})
+}
+
+// laggingBus is a bus whose log has ends that lie some records back.
+type laggingBus struct {
+	*memory.Bus
+	lag atomic.Int64
+}
+
+func (b *laggingBus) Log(topic string) pubsub.Log { return laggingLog{b.Bus.Log(topic), b} }
+
+type laggingLog struct {
+	pubsub.Log
+	bus *laggingBus
+}
+
+func (l laggingLog) End(ctx context.Context) (map[int32]int64, error) {
+	ends, err := l.Log.End(ctx)
+	for p := range ends {
+		ends[p] = max(ends[p]-l.bus.lag.Load(), 0)
+	}
+	return ends, err
+}
+
+// failingStore is a store that may be down for what Sync asks of it.
+type failingStore struct {
+	message.Store
+	down atomic.Bool
+}
+
+var errDown = errors.New("down")
+
+func (s *failingStore) Missed(ctx context.Context, user int64, ranges []events.Range, limit int) ([]events.Record, error) {
+	if s.down.Load() {
+		return nil, errDown
+	}
+	return s.Store.Missed(ctx, user, ranges, limit)
+}
+
+func (s *failingStore) Memberships(ctx context.Context, user int64) ([]store.Membership, error) {
+	if s.down.Load() {
+		return nil, errDown
+	}
+	return s.Store.Memberships(ctx, user)
+}
+
+func (s *failingStore) Stays(ctx context.Context, user, group int64) ([]store.Membership, error) {
+	if s.down.Load() {
+		return nil, errDown
+	}
+	return s.Store.Stays(ctx, user, group)
+}
+
+func (s *failingStore) Stored(ctx context.Context) (map[int32]int64, error) {
+	if s.down.Load() {
+		return nil, errDown
+	}
+	return s.Store.Stored(ctx)
 }
 
 // newest has a message if the conversation has one.
@@ -83,8 +209,9 @@ func (w *world) message(from, to, group int64, content string) events.Event {
 	if group != 0 {
 		conversation = events.Group(group)
 	}
+	id := content[:min(len(content), events.MaxClientMsgBytes)]
 	return events.Event{Type: events.NewMessage, Message: &events.Message{
-		MessageID: "m-" + content, ClientMsgID: content, Conversation: conversation, From: from, To: to, GroupID: group,
+		MessageID: events.MessageID(from, conversation, id), ClientMsgID: id, Conversation: conversation, From: from, To: to, GroupID: group,
 		Content: content, MessageType: 1, Timestamp: 1,
 	}}
 }
@@ -134,34 +261,6 @@ func follow(member map[string]bool, user int64, d *millracev1.Delivery) {
 	case slices.Contains(c.GetLeft(), user), c.GetDissolved():
 		delete(member, events.Group(c.GetGroupId()))
 	}
-}
-
-// memberships are the user's groups as of the ends.
-func (w *world) memberships(user int64, ends map[int32]int64) []*millracev1.Membership {
-	joined := map[int64]int64{}
-	for p, end := range ends {
-		for _, d := range w.logs[p][:end] {
-			before := len(joined)
-			member := map[string]bool{}
-			group := d.GetChange().GetGroupId()
-			if _, ok := joined[group]; ok {
-				member[events.Group(group)] = true
-			}
-			follow(member, user, d)
-			switch {
-			case group == 0:
-			case !member[events.Group(group)]:
-				delete(joined, group)
-			case before == len(joined) && joined[group] == 0:
-				joined[group] = d.GetSeq()
-			}
-		}
-	}
-	var list []*millracev1.Membership
-	for _, group := range slices.Sorted(maps.Keys(joined)) {
-		list = append(list, &millracev1.Membership{GroupId: group, JoinedSeq: joined[group]})
-	}
-	return list
 }
 
 // messageNode is a MessageService over the world.
@@ -228,19 +327,32 @@ func (n *messageNode) accept(b *millracev1.SendBatch) *millracev1.SendBatchResul
 	return result
 }
 
-func (n *messageNode) Memberships(_ context.Context, r *millracev1.MembershipsRequest) (*millracev1.MembershipsResponse, error) {
+func (n *messageNode) Memberships(ctx context.Context, r *millracev1.MembershipsRequest) (*millracev1.MembershipsResponse, error) {
 	if n.beforeMemberships != nil {
 		n.beforeMemberships()
-	}
-	n.w.mu.Lock()
-	defer n.w.mu.Unlock()
-	if n.w.groupsUnknown {
-		return nil, status.Error(codes.Unavailable, "no store")
 	}
 	if n.stale {
 		return &millracev1.MembershipsResponse{}, nil
 	}
-	return &millracev1.MembershipsResponse{Memberships: n.w.memberships(r.GetUser(), n.w.ends())}, nil
+	return n.w.messages().Memberships(ctx, r)
+}
+
+// messages is the message service as it is now.
+func (w *world) messages() *message.Service {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.service
+}
+
+// answer collects what a Sync answers.
+type answer struct {
+	millracev1.MessageService_SyncServer
+	all []*millracev1.SyncResponse
+}
+
+func (a *answer) Send(r *millracev1.SyncResponse) error {
+	a.all = append(a.all, r)
+	return nil
 }
 
 func (n *messageNode) Sync(r *millracev1.SyncRequest, stream millracev1.MessageService_SyncServer) error {
@@ -250,102 +362,28 @@ func (n *messageNode) Sync(r *millracev1.SyncRequest, stream millracev1.MessageS
 	if n.syncDown.Load() {
 		return status.Error(codes.Unavailable, "down")
 	}
-	answer := n.w.sync(r)
+	n.w.set(func(w *world) {
+		ends := w.ends()
+		for p, seq := range r.GetHandled() {
+			if seq > ends[p] {
+				panic(fmt.Sprintf("handled %d of partition %d, which ends at %d", seq, p, ends[p]))
+			}
+		}
+	})
+	a := &answer{MessageService_SyncServer: stream}
+	if err := n.w.messages().Sync(r, a); err != nil {
+		return err
+	}
 	n.syncs.Add(1)
 	if n.afterSync != nil {
 		n.afterSync()
 	}
-	for _, response := range answer {
+	for _, response := range a.all {
 		if err := stream.Send(response); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (w *world) sync(r *millracev1.SyncRequest) []*millracev1.SyncResponse {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	ends := w.ends()
-	for p, seq := range r.GetHandled() {
-		if seq > ends[p] {
-			panic(fmt.Sprintf("handled %d of partition %d, which ends at %d", seq, p, ends[p]))
-		}
-	}
-	for p, end := range ends {
-		ends[p] = max(end-w.endsLag, r.GetHandled()[p], 0)
-	}
-	if len(r.GetThrough()) > 0 {
-		ends = r.GetThrough()
-	}
-	start := &millracev1.SyncStart{Recovered: true, Cursor: maps.Clone(ends), End: ends}
-	maps.Copy(start.Cursor, r.GetCursor())
-	var spans []*millracev1.Span
-	missed := 0
-	for p, end := range ends {
-		after, asked := r.GetCursor()[p]
-		if !asked || after >= end {
-			continue
-		}
-		if w.storeDown {
-			start.Incomplete = append(start.Incomplete, p)
-			continue
-		}
-		seen := w.visible(r.GetUser(), p, after, end)
-		if w.groupsUnknown {
-			seen = slices.DeleteFunc(seen, func(d *millracev1.Delivery) bool {
-				return !slices.Contains(d.GetChannels(), events.UserChannel(r.GetUser()))
-			})
-		}
-		missed += len(seen)
-		for _, d := range seen {
-			spans = append(spans, &millracev1.Span{Partition: p, After: after, Through: d.GetSeq(), Deliveries: []*millracev1.Delivery{d}})
-			after = d.GetSeq()
-		}
-		spans = append(spans, &millracev1.Span{Partition: p, After: after, Through: end})
-	}
-	switch {
-	case missed > w.resumeLimit && w.behind:
-		spans = nil
-		for p, after := range r.GetCursor() {
-			if through, ok := ends[p]; ok && after < through {
-				start.Incomplete = append(start.Incomplete, p)
-			}
-		}
-	case missed > w.resumeLimit:
-		start, spans = &millracev1.SyncStart{Cursor: ends, End: ends}, nil
-	}
-	end := &millracev1.SyncEnd{MembershipsKnown: !w.groupsUnknown}
-	spans, end.Rest = page(spans, r.GetPageBytes())
-	if !w.groupsUnknown {
-		end.Memberships = w.memberships(r.GetUser(), w.ends())
-	}
-	answer := []*millracev1.SyncResponse{{Kind: &millracev1.SyncResponse_Start{Start: start}}}
-	for _, span := range spans {
-		deliveries := &millracev1.SyncDeliveries{Spans: []*millracev1.Span{span}}
-		answer = append(answer, &millracev1.SyncResponse{Kind: &millracev1.SyncResponse_Deliveries{Deliveries: deliveries}})
-	}
-	return append(answer, &millracev1.SyncResponse{Kind: &millracev1.SyncResponse_End{End: end}})
-}
-
-// page keeps the spans that the page has room for, and tells from where on the others are.
-func page(spans []*millracev1.Span, bytes int64) (kept []*millracev1.Span, rest map[int32]int64) {
-	rest = map[int32]int64{}
-	for _, span := range spans {
-		_, begun := rest[span.GetPartition()]
-		switch {
-		case begun:
-			continue
-		case bytes <= 0:
-			rest[span.GetPartition()] = span.GetAfter()
-			continue
-		}
-		kept = append(kept, span)
-		for _, d := range span.GetDeliveries() {
-			bytes -= int64(len(d.GetPush()))
-		}
-	}
-	return kept, rest
 }
 
 func (n *messageNode) Ends(context.Context, *millracev1.EndsRequest) (*millracev1.EndsResponse, error) {
