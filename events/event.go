@@ -93,6 +93,9 @@ type Message struct {
 type Record struct {
 	Event
 	Position
+	// Replay says that this is a record from the handler's poison queue which comes again at its original position, lower
+	// than that of records which were handled since.
+	Replay bool
 }
 
 // ConversationKey is the key of the event's record: everything that happens in a conversation has the same.

@@ -23,6 +23,16 @@ type Handler struct {
 	// an error for each. Those that failed, or all if it panicked, are then given to Handle one by one.
 	HandleBatch func(ctx context.Context, records []Record) []error
 
+	// NoReplay says, in words for an operator, why the handler cannot do a [Record].Replay, so that none is made for it; empty
+	// if it can. A replay is never counted as done by who did nothing.
+	NoReplay string
+
+	// Ready, if not nil, reports why the handler cannot do its work now; nil if it can, or nobody has tried. It must not block
+	// for long.
+	Ready func() error
+	// Reopen, if not nil, has the handler let go of what it holds open and take it up anew, for an operator who changed it.
+	Reopen func() error
+
 	// The hooks are optional, called one at a time for a partition, and must not block.
 
 	// Claimed tells that this process reads the partition from now on, from the first record after the position.

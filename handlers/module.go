@@ -15,18 +15,19 @@ import (
 	"millrace/handlers/storage"
 )
 
-// handler is named as the value is that its module adds, which reads the topic.
+// handler says what the value that its module adds says too: the name, the topic and why it takes no replays.
 type handler struct {
-	name   string
-	topic  string
-	module fx.Option
+	name     string
+	topic    string
+	noReplay string
+	module   fx.Option
 }
 
 func all() []handler {
 	return []handler{
-		{"audit", events.TopicMessages, audit.Module},
-		{"push", events.TopicMessages, push.Module},
-		{"storage", events.TopicMessages, storage.Module},
+		{name: "audit", topic: events.TopicMessages, module: audit.Module},
+		{name: "push", topic: events.TopicMessages, noReplay: push.NoReplay, module: push.Module},
+		{name: "storage", topic: events.TopicMessages, module: storage.Module},
 	}
 }
 
@@ -46,6 +47,17 @@ func Names() []string {
 		names = append(names, h.name)
 	}
 	return names
+}
+
+// NoReplay are the handlers that cannot do a replay from the poison queue, and why.
+func NoReplay() map[string]string {
+	reasons := map[string]string{}
+	for _, h := range all() {
+		if h.noReplay != "" {
+			reasons[h.name] = h.noReplay
+		}
+	}
+	return reasons
 }
 
 // Module provides the handlers named; nothing of the others is made. An unknown name is an error.

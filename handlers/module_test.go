@@ -48,6 +48,7 @@ func TestOnlyTheHandlersNamedAreMade(t *testing.T) {
 				got = append(got, h.Name)
 				require.Equal(t, h.Name+"-consumer-group", h.Group)
 				require.Contains(t, handlers.Groups()[h.Topic], h.Group)
+				require.Equal(t, handlers.NoReplay()[h.Name], h.NoReplay)
 			}
 			require.Subset(t, got, names)
 			require.Subset(t, names, got)

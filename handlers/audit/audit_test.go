@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,9 +19,19 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func open(t *testing.T, path string) *Audit {
 	t.Helper()
-	a, err := Open(Config{Path: path})
-	require.NoError(t, err)
+	a := New(Config{Path: path}, slog.New(slog.DiscardHandler))
+	a.Start()
+	require.NoError(t, a.journal.ready())
+	t.Cleanup(func() { require.NoError(t, a.Close()) })
 	return a
+}
+
+// write has the handler take the records in one batch.
+func write(t *testing.T, a *Audit, records ...events.Record) {
+	t.Helper()
+	for _, err := range a.handleBatch(t.Context(), records) {
+		require.NoError(t, err)
+	}
 }
 
 func lines(t *testing.T, path string) []string {
@@ -77,9 +88,7 @@ func TestRecordThatComesAgainIsWrittenOnceAlsoAfterARestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	for range 2 {
 		a := open(t, path)
-		for _, r := range []events.Record{record(0, 1), record(1, 5), record(0, 1), record(0, 2), record(1, 5)} {
-			require.NoError(t, a.handle(t.Context(), r))
-		}
+		write(t, a, record(0, 1), record(1, 5), record(0, 1), record(0, 2), record(1, 5))
 		require.NoError(t, a.Close())
 	}
 	require.Len(t, lines(t, path), 3)
@@ -112,13 +121,12 @@ func TestLineTornByACrashIsCutOffAndWrittenAgain(t *testing.T) {
 func TestWriteThatFailedHalfwayLeavesNothingBehind(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	a := open(t, path)
-	_, err := a.file.WriteAt([]byte(`{"when":12`), a.size)
+	_, err := a.journal.file.WriteAt([]byte(`{"when":12`), a.journal.size)
 	require.NoError(t, err)
-	require.NoError(t, a.handle(t.Context(), record(0, 1)))
+	write(t, a, record(0, 1))
 	require.NoError(t, a.Close())
 	a = open(t, path)
-	require.Equal(t, map[int32]int64{0: 1}, a.highest)
-	require.NoError(t, a.Close())
+	require.Equal(t, map[int32]int64{0: 1}, a.journal.known.highest)
 }
 
 func TestPartitionsAppendSideBySide(t *testing.T) {
@@ -127,8 +135,10 @@ func TestPartitionsAppendSideBySide(t *testing.T) {
 	var writing sync.WaitGroup
 	for partition := range int32(8) {
 		writing.Go(func() {
-			for seq := range int64(20) {
-				assert.NoError(t, a.handle(t.Context(), record(partition, seq+1)))
+			for seq := int64(1); seq <= 20; seq += 2 {
+				for _, err := range a.handleBatch(t.Context(), []events.Record{record(partition, seq), record(partition, seq+1)}) {
+					assert.NoError(t, err)
+				}
 			}
 		})
 	}
@@ -136,23 +146,105 @@ func TestPartitionsAppendSideBySide(t *testing.T) {
 	require.NoError(t, a.Close())
 	require.Len(t, lines(t, path), 160)
 	a = open(t, path)
-	require.Len(t, a.highest, 8)
-	for partition, seq := range a.highest {
+	require.Len(t, a.journal.known.highest, 8)
+	for partition, seq := range a.journal.known.highest {
 		require.Equal(t, int64(20), seq, partition)
 	}
-	require.NoError(t, a.Close())
 }
 
-func TestLogThatCannotBeUsedIsAnErrorInWords(t *testing.T) {
+func TestBatchIsOneWriteAndOneSync(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	a := open(t, path)
-	_, err := Open(Config{Path: path})
-	require.ErrorContains(t, err, "in use by another process")
-	require.NoError(t, a.handle(t.Context(), record(0, 1)))
-	require.NoError(t, a.Close())
-	require.Error(t, a.handle(t.Context(), record(0, 2)))
+	write(t, a, record(0, 1), record(0, 2), record(0, 3))
+	require.Len(t, lines(t, path), 3)
+	require.Equal(t, a.journal.written, a.journal.synced, "all of it is on the disk")
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, info.Size(), a.journal.written)
+}
 
+func TestReplayIsWrittenOutOfTurnAndMarkedAndOnceAlsoAfterARestart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	replay := record(0, 2)
+	replay.Replay = true
+	a := open(t, path)
+	write(t, a, record(0, 1), record(0, 3))
+	write(t, a, replay)
+	write(t, a, replay)
+	require.NoError(t, a.Close())
+	a = open(t, path)
+	write(t, a, replay)
+	write(t, a, record(0, 3), record(0, 4))
+	got := lines(t, path)
+	require.Len(t, got, 4)
+	require.Contains(t, got[2], `"seq":2,"replayed":true`)
+	require.Contains(t, got[3], `"seq":4}`)
+}
+
+// logrotate moves or deletes the file and makes a new one, or none, or copies it and cuts it.
+func TestFileThatWasMovedDeletedOrCutIsNoticedWithTheNextBatch(t *testing.T) {
+	for name, rotate := range map[string]func(t *testing.T, path string){
+		"moved": func(t *testing.T, path string) { require.NoError(t, os.Rename(path, path+".1")) },
+		"moved, and a new one made": func(t *testing.T, path string) {
+			require.NoError(t, os.Rename(path, path+".1"))
+			require.NoError(t, os.WriteFile(path, nil, 0o600))
+		},
+		"deleted":             func(t *testing.T, path string) { require.NoError(t, os.Remove(path)) },
+		"deleted with folder": func(t *testing.T, path string) { require.NoError(t, os.RemoveAll(filepath.Dir(path))) },
+		"cut":                 func(t *testing.T, path string) { require.NoError(t, os.Truncate(path, 0)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "logs", "audit.log")
+			a := open(t, path)
+			write(t, a, record(0, 1), record(0, 2))
+			rotate(t, path)
+			write(t, a, record(0, 2), record(0, 3))
+			write(t, a, record(0, 4))
+			got := lines(t, path)
+			require.Len(t, got, 2, "what the old file has is not written again")
+			require.Contains(t, got[0], `"seq":3}`)
+			require.Contains(t, got[1], `"seq":4}`)
+			require.NoError(t, a.Close())
+			a = open(t, path)
+			require.Equal(t, map[int32]int64{0: 4}, a.journal.known.highest)
+		})
+	}
+}
+
+func TestReopenGoesOnWithTheFileThatIsThereNow(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	a := open(t, path)
+	write(t, a, record(0, 1))
+	require.NoError(t, os.Rename(path, path+".1"))
+	require.NoError(t, a.Handler().Reopen())
+	require.FileExists(t, path)
+	write(t, a, record(0, 2))
+	require.Len(t, lines(t, path), 1)
+	require.Len(t, lines(t, path+".1"), 1)
+}
+
+func TestLogThatCannotBeUsedFailsItsRecordsUntilItIsMended(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
 	require.NoError(t, os.WriteFile(path, []byte("{}\nnonsense\n{}\n"), 0o600))
-	_, err = Open(Config{Path: path})
-	require.ErrorContains(t, err, "line at byte 3")
+	a := New(Config{Path: path}, slog.New(slog.DiscardHandler))
+	a.Start()
+	h := a.Handler()
+	require.ErrorContains(t, h.Ready(), "line at byte 3")
+	for range 2 {
+		err := h.Handle(t.Context(), record(0, 1))
+		require.ErrorContains(t, err, "line at byte 3")
+		require.False(t, events.IsPermanent(err), "nothing is wrong with the record")
+	}
+	require.NoError(t, os.WriteFile(path, []byte("{}\n"), 0o600))
+	write(t, a, record(0, 1))
+	require.NoError(t, h.Ready())
+	require.Len(t, lines(t, path), 2)
+
+	other := New(Config{Path: path}, slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, other.handle(t.Context(), record(0, 2)), "in use by another process")
+	require.NoError(t, a.Close())
+	require.ErrorIs(t, a.handle(t.Context(), record(0, 2)), os.ErrClosed)
+	write(t, other, record(0, 1), record(0, 2))
+	require.Len(t, lines(t, path), 3, "who takes over goes on")
+	require.NoError(t, other.Close())
 }

@@ -87,11 +87,14 @@ func New(opts Options, admission Admission, log *slog.Logger) *Hub {
 	}
 }
 
+// NoReplay is why a record that push has failed on is not pushed later.
+const NoReplay = "connected clients are past it and would take it for nothing: they find it in history"
+
 // Handler is its entry for the router.
 func (h *Hub) Handler() events.Handler {
 	return events.Handler{
 		Name: "push", Topic: events.TopicMessages, Group: "push-consumer-group",
-		Handle: h.handle, HandleBatch: h.handleAll,
+		Handle: h.handle, HandleBatch: h.handleAll, NoReplay: NoReplay,
 		Claimed: h.claimed, Settled: h.routes.settle, Released: h.released,
 	}
 }

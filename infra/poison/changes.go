@@ -13,7 +13,10 @@ import (
 // followUp has the handler that a message was replayed for take its edits and recalls again that lie before the replay:
 // it passed them by when it did not have the message, and else would leave a recalled message standing. It reads the part
 // of the partition between the two. To the handler a change taken again is a redelivery.
-func (q *Queue) followUp(ctx context.Context, e *Entry, value []byte, replay events.Position, done *Replayed) error {
+// Entries of the handler for those same changes, which it refused without the message, are replayed with that.
+func (q *Queue) followUp(
+	ctx context.Context, e *Entry, value []byte, replay events.Position, all []*Entry, done *Replayed,
+) error {
 	at, err := events.ParsePosition(e.Position)
 	if err != nil || at.Partition != replay.Partition {
 		return nil //nolint:nilerr // a record without a place in its conversation has nothing behind it there
@@ -36,6 +39,13 @@ func (q *Queue) followUp(ctx context.Context, e *Entry, value []byte, replay eve
 			return err
 		}
 		done.Changes++
+		for _, other := range all {
+			if other.Handler == c.Handler && other.Position == c.Position && !other.misplaced() {
+				if err := q.mark(other); err != nil {
+					return err
+				}
+			}
+		}
 	}
 	return nil
 }

@@ -16,6 +16,8 @@ type Filter struct {
 	Since, Until time.Time
 	// Replayed selects entries too that were replayed.
 	Replayed bool
+	// NoReplay names handlers that cannot do a replay, and why. Their entries are selected, but [Queue.Replay] refuses them.
+	NoReplay map[string]string
 }
 
 // Select answers the entries that the filter selects, in their order.

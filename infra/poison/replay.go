@@ -30,6 +30,8 @@ type Replayed struct {
 	// Gone are the ids of entries that hold only the first bytes, and of which the log no longer has the original. They stay
 	// in the queue.
 	Gone []string
+	// Refused are the ids of entries for handlers that cannot do a replay, by handler. They stay in the queue.
+	Refused map[string][]string
 }
 
 // Replay publishes the selected entries to the topic again and marks them as replayed, in their order, with the pause
@@ -42,7 +44,7 @@ func (q *Queue) Replay(ctx context.Context, entries []*Entry, filter Filter, pau
 	var done Replayed
 	first := true
 	for _, e := range filter.Select(entries) {
-		if e.Replayed { // sent home with one before
+		if e.Replayed { // sent home, or followed its message, with one before
 			continue
 		}
 		if !first && pause > 0 {
@@ -55,7 +57,7 @@ func (q *Queue) Replay(ctx context.Context, entries []*Entry, filter Filter, pau
 			return done, err
 		}
 		first = false
-		if err := q.replay(ctx, e, entries, &done); err != nil {
+		if err := q.replay(ctx, e, entries, filter.NoReplay, &done); err != nil {
 			return done, fmt.Errorf("replay %s: %w", e.ID, err)
 		}
 	}
@@ -78,7 +80,7 @@ func (q *Queue) Discard(ctx context.Context, entries []*Entry, filter Filter) (i
 	return len(selected), nil
 }
 
-func (q *Queue) replay(ctx context.Context, e *Entry, all []*Entry, done *Replayed) error {
+func (q *Queue) replay(ctx context.Context, e *Entry, all []*Entry, noReplay map[string]string, done *Replayed) error {
 	value, err := q.Value(ctx, e)
 	switch {
 	case errors.Is(err, pubsub.ErrTrimmed):
@@ -87,12 +89,19 @@ func (q *Queue) replay(ctx context.Context, e *Entry, all []*Entry, done *Replay
 	case err != nil:
 		return err
 	}
+	if _, refuses := noReplay[e.Handler]; refuses && !e.misplaced() {
+		if done.Refused == nil {
+			done.Refused = make(map[string][]string)
+		}
+		done.Refused[e.Handler] = append(done.Refused[e.Handler], e.ID)
+		return nil
+	}
 	if !e.misplaced() {
 		at, err := q.publishReplay(e, value)
 		if err != nil {
 			return err
 		}
-		if err := q.followUp(ctx, e, value, at, done); err != nil {
+		if err := q.followUp(ctx, e, value, at, all, done); err != nil {
 			return err
 		}
 		done.ToHandlers++

@@ -245,6 +245,9 @@ func (c *consumer) handle(msg *message.Message) error {
 	if err != nil {
 		return err
 	}
+	if outcome == Handled && r.Replay && c.NoReplay != "" {
+		return events.Permanent(fmt.Errorf("replay refused: %s", c.NoReplay))
+	}
 	if outcome == Handled && repeats(&r, c.marks.Marked(msg.Context(), r.EventID)[0]) {
 		outcome = Repeated
 	}
@@ -276,7 +279,7 @@ func (c *consumer) read(ctx context.Context, msg *message.Message, pos, place ev
 	if err != nil {
 		return events.Record{}, "", err
 	}
-	r := events.Record{Event: event, Position: pos}
+	r := events.Record{Event: event, Position: pos, Replay: isReplay(msg)}
 	switch {
 	case !r.Type.Known():
 		return r, Skipped, nil

@@ -3,10 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"millrace/handlers"
 )
 
 func newPoisonReplayCommand() *cobra.Command {
@@ -35,6 +39,7 @@ func newPoisonReplayCommand() *cobra.Command {
 			if rate > 0 {
 				pause = time.Second / time.Duration(rate)
 			}
+			o.filter.NoReplay = handlers.NoReplay()
 			done, err := queue.Replay(cmd.Context(), entries, o.filter, pause)
 			fmt.Fprintf(cmd.OutOrStdout(), "%d records replayed: %d to the handlers that failed on them, %d misplaced ones sent home\n",
 				done.ToHandlers+done.Home, done.ToHandlers, done.Home)
@@ -46,6 +51,10 @@ func newPoisonReplayCommand() *cobra.Command {
 			}
 			if done.Unplaced > 0 {
 				err = errors.Join(err, fmt.Errorf("%d misplaced entries belong to no conversation and stay", done.Unplaced))
+			}
+			for _, handler := range slices.Sorted(maps.Keys(done.Refused)) {
+				err = errors.Join(err, fmt.Errorf("%s takes no replays, for %s; not replayed: %s; discard what nobody needs",
+					handler, o.filter.NoReplay[handler], strings.Join(done.Refused[handler], ", ")))
 			}
 			if len(done.Gone) > 0 {
 				err = errors.Join(err, fmt.Errorf("the log no longer has the originals of these, of which the queue holds only the first bytes: %s",

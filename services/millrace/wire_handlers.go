@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -60,9 +61,7 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 			}
 		}),
 		fx.Invoke(measurePoison),
-		fx.Provide(asCheck(func(r *router.Router) telemetry.Check {
-			return telemetry.Check{Name: "handlers", Ready: func(context.Context) error { return r.Ready() }}
-		})),
+		fx.Provide(fx.Annotate(newHandlersCheck, fx.ParamTags(``, ``, ``, `group:"handlers"`), fx.ResultTags(`group:"checks"`))),
 	}
 	if runsPush(cfg) {
 		options = append(options, fx.Provide(newAdmission, asGRPCService(func(hub *push.Hub) grpcService {
@@ -73,6 +72,36 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 		})))
 	}
 	return fx.Module("handlers", options...), nil
+}
+
+// newHandlersCheck tells by a metric which handlers can do their work. A worker has nothing else to do, so it is not ready
+// either while one of them cannot; of other roles the rest works, and readiness would take that away too.
+func newHandlersCheck(
+	cfg *config.Config, r *router.Router, metrics prometheus.Registerer, handlers []events.Handler,
+) telemetry.Check {
+	for _, h := range handlers {
+		if h.Ready == nil {
+			continue
+		}
+		metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "millrace_handler_ready", ConstLabels: prometheus.Labels{"handler": h.Name},
+			Help: "Whether the handler can do its work: 1, or 0 while what it needs cannot be used.",
+		}, func() float64 {
+			if h.Ready() != nil {
+				return 0
+			}
+			return 1
+		}))
+	}
+	return telemetry.Check{Name: "handlers", Ready: func(context.Context) error {
+		errs := []error{r.Ready()}
+		for _, h := range handlers {
+			if h.Ready != nil && cfg.Role == config.Worker {
+				errs = append(errs, h.Ready())
+			}
+		}
+		return errors.Join(errs...)
+	}}
 }
 
 // newAdmission has the push handler ask the store, and the log where that is behind.

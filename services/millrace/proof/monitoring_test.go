@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -38,6 +39,7 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 
 	alerts := []struct{ name, where string }{
 		{"MillraceOpenTransaction", `topic="message-events"`},
+		{"MillraceHandlerNotReady", `handler="audit"`},
 		{"MillraceTargetDown", `job="worker"`},
 		{"MillraceConsumerLag", `group="audit-consumer-group"`},
 		{"MillracePoisoned", `topic="message-events"`},
@@ -53,17 +55,23 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 	}
 	require.Empty(t, m.query(t, `count_over_time(ALERTS{alertstate="firing"}[1h])`), "nothing has gone wrong yet")
 
+	journal := filepath.Join(c.dataDir, "audit.log")
+	require.NoError(t, os.Rename(journal, journal+".whole"))
+	require.NoError(t, os.WriteFile(journal, []byte("no line of the log\n"), 0o600))
+	m.awaitFired(t, alerts[1].name, alerts[1].where)
+	require.NoError(t, os.Rename(journal+".whole", journal))
+
 	worker, broker := c.named("worker"), c.named("broker")
 	abort := openTransaction(t, c.log)
 	worker.stop(t)
 	produceUndecodable(t, c.log, garbage)
-	for _, alert := range alerts[:5] {
+	for _, alert := range alerts[:6] {
 		m.awaitFired(t, alert.name, alert.where)
 	}
 	abort()
 	require.Empty(t, m.query(t, `count_over_time(ALERTS{alertname=~"MillracePublishErrors|MillraceBrokerAway"}[1h])`), "the broker is there")
 	broker.stop(t)
-	for _, alert := range alerts[5:] {
+	for _, alert := range alerts[6:] {
 		m.awaitFired(t, alert.name, alert.where)
 	}
 

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+
+	"millrace/events"
+	"millrace/handlers"
+	"millrace/handlers/audit"
+	"millrace/handlers/handlertest"
+	"millrace/handlers/push"
+	"millrace/handlers/storage"
+	"millrace/infra/pubsub/memory"
+	"millrace/infra/store"
+	"millrace/infra/store/sqlite"
+	millracev1 "millrace/proto/millrace/v1"
+)
+
+// Every handler there is keeps the contract, over what it works with in production. Who adds a handler to handlers/module.go
+// adds a line here, and one function that opens it.
+func TestEveryHandlerKeepsTheContract(t *testing.T) {
+	subjects := map[string]func(*testing.T) handlertest.Subject{
+		"audit":   openAudit,
+		"push":    openPush,
+		"storage": openStorage,
+	}
+	for _, name := range handlers.Names() {
+		t.Run(name, func(t *testing.T) {
+			open, ok := subjects[name]
+			require.True(t, ok, "the handler %s is not held to the contract yet: add it to the subjects", name)
+			handlertest.Run(t, func(t *testing.T) handlertest.Subject {
+				s := open(t)
+				require.Equal(t, name, s.Handler.Name)
+				require.Equal(t, handlers.NoReplay()[name], s.Handler.NoReplay)
+				return s
+			})
+		})
+	}
+}
+
+func openAudit(t *testing.T) handlertest.Subject {
+	return auditAt(t, filepath.Join(t.TempDir(), "audit.log"))
+}
+
+func auditAt(t *testing.T, path string) handlertest.Subject {
+	t.Helper()
+	a := audit.New(audit.Config{Path: path}, slog.New(slog.DiscardHandler))
+	a.Start()
+	end := sync.OnceFunc(func() { require.NoError(t, a.Close()) })
+	t.Cleanup(end)
+	return handlertest.Subject{
+		Handler: a.Handler(),
+		Done: func(t *testing.T) (done []int64) {
+			file, err := os.Open(path)
+			require.NoError(t, err)
+			defer file.Close()
+			for lines := bufio.NewScanner(file); lines.Scan(); {
+				var line struct{ Seq int64 }
+				require.NoError(t, json.Unmarshal(lines.Bytes(), &line))
+				done = append(done, line.Seq)
+			}
+			return done
+		},
+		TakeOver: func(t *testing.T) handlertest.Subject {
+			end()
+			return auditAt(t, path)
+		},
+	}
+}
+
+func openStorage(t *testing.T) handlertest.Subject {
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "millrace.db"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	return storageOver(t, db)
+}
+
+func storageOver(t *testing.T, db *sqlite.DB) handlertest.Subject {
+	t.Helper()
+	s := storage.New(db, slog.New(slog.DiscardHandler))
+	s.Start()
+	end := sync.OnceFunc(func() { require.NoError(t, s.Stop(context.WithoutCancel(t.Context()))) })
+	t.Cleanup(end)
+	return handlertest.Subject{
+		Handler: s.Handler(),
+		Done: func(t *testing.T) (done []int64) {
+			messages, _, err := db.History(t.Context(), handlertest.Conversation(), store.Page{Limit: 100})
+			require.NoError(t, err)
+			for _, m := range messages {
+				done = append(done, m.Seq)
+			}
+			return done
+		},
+		TakeOver: func(t *testing.T) handlertest.Subject {
+			end()
+			return storageOver(t, db)
+		},
+	}
+}
+
+func openPush(t *testing.T) handlertest.Subject {
+	return (&watcher{covered: handlertest.Begin}).over(t)
+}
+
+// watcher is a gateway that the receiver's push goes to, as far as it counts here: of what it has had it takes nothing again.
+type watcher struct {
+	covered int64
+	done    []int64
+}
+
+// over attaches it to a push node of its own.
+func (w *watcher) over(t *testing.T) handlertest.Subject {
+	t.Helper()
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "millrace.db"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	bus := memory.NewBus(memory.Config{Partitions: events.DefaultPartitions})
+	t.Cleanup(func() { require.NoError(t, bus.Close()) })
+	admission, err := newAdmission(db, bus)
+	require.NoError(t, err)
+	ticks := make(chan time.Time)
+	hub := push.New(push.Options{Ticks: ticks}, admission, slog.New(slog.DiscardHandler))
+	hub.Start()
+	server := grpc.NewServer()
+	millracev1.RegisterPushServiceServer(server, hub)
+	listener := bufconn.Listen(1 << 16)
+	var serving sync.WaitGroup
+	serving.Go(func() { assert.NoError(t, server.Serve(listener)) })
+	conn, err := grpc.NewClient("passthrough:push", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	require.NoError(t, err)
+	end := sync.OnceFunc(func() {
+		require.NoError(t, hub.Stop(context.WithoutCancel(t.Context())))
+		server.GracefulStop()
+		require.NoError(t, conn.Close())
+		serving.Wait()
+	})
+	t.Cleanup(end)
+	stream, err := millracev1.NewPushServiceClient(conn).Attach(context.WithoutCancel(t.Context()))
+	require.NoError(t, err)
+	for _, request := range []*millracev1.AttachRequest{
+		{Kind: &millracev1.AttachRequest_Hello{Hello: &millracev1.Hello{Gateway: "watcher"}}},
+		{Kind: &millracev1.AttachRequest_Interest{Interest: &millracev1.Interest{
+			Number: 1, Add: []string{events.UserChannel(handlertest.Receiver)},
+		}}},
+	} {
+		require.NoError(t, stream.Send(request))
+	}
+	w.receive(t, stream, func(r *millracev1.AttachResponse) bool { return r.GetAck() != nil })
+
+	h := hub.Handler()
+	var settled int64
+	settle := h.Settled
+	h.Settled = func(pos events.Position) {
+		settled = max(settled, pos.Seq)
+		settle(pos)
+	}
+	covered := func(t *testing.T) {
+		ticks <- time.Now() // covers what was settled
+		w.receive(t, stream, func(*millracev1.AttachResponse) bool { return w.covered >= settled })
+	}
+	return handlertest.Subject{
+		Handler: h,
+		Done: func(t *testing.T) []int64 {
+			covered(t)
+			return slices.Clone(w.done)
+		},
+		TakeOver: func(t *testing.T) handlertest.Subject {
+			covered(t)
+			end()
+			return w.over(t)
+		},
+	}
+}
+
+// receive takes frames until enough says so; nil stands for those that came before.
+func (w *watcher) receive(t *testing.T, stream millracev1.PushService_AttachClient, enough func(*millracev1.AttachResponse) bool) {
+	t.Helper()
+	for r := (*millracev1.AttachResponse)(nil); !enough(r); {
+		var err error
+		r, err = stream.Recv()
+		require.NoError(t, err)
+		for _, span := range r.GetSpans() {
+			if span.GetPartition() != handlertest.Partition() {
+				continue
+			}
+			for _, d := range span.GetDeliveries() {
+				if d.GetSeq() > w.covered {
+					w.done = append(w.done, d.GetSeq())
+				}
+			}
+			w.covered = max(w.covered, span.GetThrough())
+		}
+	}
+}
