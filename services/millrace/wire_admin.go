@@ -27,6 +27,7 @@ func common(cfg *config.Config) fx.Option {
 	options := []fx.Option{
 		fx.Supply(cfg),
 		drainingCheck(),
+		hangup(),
 		fx.Provide(fx.Annotate(
 			func(cfg *config.Config) *prometheus.Registry { return telemetry.NewMetrics(version, string(cfg.Role)) },
 			fx.As(fx.Self()), fx.As(new(prometheus.Registerer)),

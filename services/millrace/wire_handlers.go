@@ -61,6 +61,7 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 			}
 		}),
 		fx.Invoke(measurePoison),
+		fx.Provide(asReloads(reloadHandlers, `group:"handlers"`)),
 		fx.Provide(fx.Annotate(newHandlersCheck, fx.ParamTags(``, ``, ``, `group:"handlers"`), fx.ResultTags(`group:"checks"`))),
 	}
 	if runsPush(cfg) {
