@@ -3,12 +3,16 @@ package redis
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"millrace/events"
@@ -43,9 +47,93 @@ func TestMarksAreSharedByProcessesAndNotByHandlers(t *testing.T) {
 	here.Marks("storage", router.NewMarks(10)).Mark(t.Context(), router.Mark{EventID: "a", At: at})
 	require.Equal(t, []events.Position{at}, there.Marks("storage", router.NewMarks(10)).Marked(t.Context(), "a"))
 	require.Equal(t, []events.Position{{}}, there.Marks("push", router.NewMarks(10)).Marked(t.Context(), "a"))
-	ttl, err := here.redis.TTL(t.Context(), prefix+"mark:storage:a").Result()
+}
+
+func TestMarkIsKnownForAnIntervalAtLeastAndForTwoAtMost(t *testing.T) {
+	c := open(t, startServer(t), silent())
+	begin := time.Now().Truncate(markInterval)
+	now := begin
+	marks := newMarks(c, "storage", forgetful{}, func() time.Time { return now })
+	at := events.Position{Partition: 1, Seq: 2}
+	for _, set := range []time.Duration{0, markInterval - time.Second} {
+		now = begin.Add(set)
+		marks.Mark(t.Context(), router.Mark{EventID: fmt.Sprint(set), At: at})
+		for after, want := range map[time.Duration]events.Position{
+			0: at, markInterval: at, 2*markInterval - time.Second: at, 2 * markInterval: {}, -markInterval: {},
+		} {
+			now = begin.Add(after)
+			require.Equal(t, []events.Position{want}, marks.Marked(t.Context(), fmt.Sprint(set)), "%v", after)
+		}
+	}
+	keys, err := c.redis.Keys(t.Context(), "*").Result()
 	require.NoError(t, err)
-	require.Positive(t, ttl, "a mark must not stay for ever")
+	require.Len(t, keys, 2)
+	for _, key := range keys {
+		left, err := c.redis.TTL(t.Context(), key).Result()
+		require.NoError(t, err)
+		require.Positive(t, left, "a mark must not stay for ever")
+		require.LessOrEqual(t, left, 2*markInterval)
+	}
+}
+
+// A mark that is another event's would lose a message.
+func TestNoTwoEventsShareAMark(t *testing.T) {
+	own := events.EventID(events.NewMessage, "own")
+	bits, err := base64.RawURLEncoding.DecodeString(own)
+	require.NoError(t, err)
+	long := strings.Repeat("x", 100)
+	sum := sha256.Sum256([]byte(long))
+	ids := []string{
+		own, string(bits), "=" + string(bits), own[:21] + "_", own + "A", "", "=", "#", long, long + "x", long[:60], long[:61],
+		string(sum[:]), "#" + string(sum[:]), "=" + long[:59],
+	}
+	fields := make(map[string]string)
+	for _, id := range ids {
+		require.Empty(t, fields[markField(id)], "%q", id)
+		require.LessOrEqual(t, len(markField(id)), 64, "Redis packs no longer ones")
+		fields[markField(id)] = id + "."
+	}
+}
+
+func TestMarksArePackedTightly(t *testing.T) {
+	s := startServer(t)
+	marks := open(t, s, silent()).Marks("storage", forgetful{})
+	patient := redis.NewClient(&redis.Options{Addr: s.address, Password: "secret", ReadTimeout: time.Minute})
+	t.Cleanup(func() { require.NoError(t, patient.Close()) })
+	before := usedMemory(t, patient)
+	const n = 5 * markBuckets // what is handled in an interval at some 1,100 a second
+	for i := 0; i < n; i += 256 {
+		batch := make([]router.Mark, 256)
+		for j := range batch {
+			seq := i + j + 1
+			batch[j] = router.Mark{
+				EventID: events.EventID(events.NewMessage, fmt.Sprint(seq)),
+				At:      events.Position{Partition: int32(seq % 64), Seq: int64(seq)},
+			}
+		}
+		marks.Mark(t.Context(), batch...)
+	}
+	set, err := patient.Eval(t.Context(), // some may be lost on a slow machine
+		`local n = 0 for _, k in ipairs(redis.call('KEYS', '*')) do n = n + redis.call('HLEN', k) end return n`, nil).Int64()
+	require.NoError(t, err)
+	require.Positive(t, set)
+	perMark := (usedMemory(t, patient) - before) / set
+	t.Logf("%d marks take %d bytes each", set, perMark)
+	require.Less(t, perMark, int64(80), "a key for each takes 186")
+}
+
+func usedMemory(t *testing.T, c *redis.Client) (bytes int64) {
+	t.Helper()
+	info, err := c.Info(t.Context(), "memory").Result()
+	require.NoError(t, err)
+	for line := range strings.Lines(info) {
+		if value, ok := strings.CutPrefix(line, "used_memory:"); ok {
+			bytes, err = strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+			require.NoError(t, err)
+		}
+	}
+	require.Positive(t, bytes)
+	return bytes
 }
 
 // Whatever becomes of Redis, what this process has marked is known, a call ends, and it is said once.
