@@ -22,7 +22,8 @@ type Config struct {
 	UserConnections int
 	// MaxFrame is the largest frame accepted from a client, in bytes (64 KiB).
 	MaxFrame int64
-	// OutboxFrames and OutboxBytes bound what waits for one client (4,096 and 1 MiB). Beyond either it is too slow.
+	// OutboxFrames and OutboxBytes bound the pushes that wait for one client (4,096 and 1 MiB). Beyond either it is too slow.
+	// Answers to its own requests are counted apart: while more than half of either bound waits, its next requests do too.
 	OutboxFrames int
 	OutboxBytes  int
 	// Unanswered bounds the changes of one connection that wait for their answer (1,024), of groups a quarter of it each. Beyond it the gateway stops
@@ -33,9 +34,10 @@ type Config struct {
 	ConnectTimeout time.Duration
 	// Ping is the interval of pings (25 s). A client that has shown no sign of life for two of them is closed.
 	Ping time.Duration
-	// WriteTimeout is how long one write to a socket may take (10 s).
+	// WriteTimeout is how long one write to a socket may take (10 s), and how long a connection that is being closed has for
+	// what is under way and the close frame.
 	WriteTimeout time.Duration
-	// CloseTimeout is how long a client may take to answer a close (5 s).
+	// CloseTimeout is how long a client may take to answer a close frame (5 s).
 	CloseTimeout time.Duration
 	// AnswerTimeout is within which a client has its answer, whatever happens (5 s).
 	AnswerTimeout time.Duration

@@ -19,7 +19,7 @@ import (
 	"millrace/infra/security"
 	"millrace/infra/telemetry"
 	"millrace/services/connect"
-	nodes "millrace/services/connect/cluster"
+	"millrace/services/connect/cluster"
 )
 
 const (
@@ -118,8 +118,8 @@ func newVerifier(ctx context.Context, cfg *config.Config) (connect.Verifier, err
 }
 
 // nodesAt are the nodes that the names, host:port each, stand for.
-func nodesAt(cfg *config.Config, names []string) *nodes.Lister {
-	return &nodes.Lister{Names: names, Resolver: net.DefaultResolver, Dial: func(name, address string) (nodes.Conn, error) {
+func nodesAt(cfg *config.Config, names []string) *cluster.Lister {
+	return &cluster.Lister{Names: names, Resolver: net.DefaultResolver, Dial: func(name, address string) (cluster.Conn, error) {
 		return grpc.NewClient("passthrough:///"+address, append(dialOptions(cfg), grpc.WithAuthority(name))...)
 	}}
 }
