@@ -33,8 +33,12 @@ type Handler struct {
 	// Reopen, if not nil, has the handler let go of what it holds open and take it up anew, for an operator who changed it.
 	Reopen func() error
 
-	// The hooks are optional, called one at a time for a partition, and must not block.
+	// The hooks are optional. All but Progress are called one at a time for a partition and must not block.
 
+	// Progress returns, by partition, the position up to which what the handler has done is kept where the handler keeps it.
+	// Where the group has committed more, as when a backup of the store was put back, the records from there on come
+	// again. Nil: the group goes on where it has committed.
+	Progress func(ctx context.Context) (map[int32]int64, error)
 	// Claimed tells that this process reads the partition from now on, from the first record after the position.
 	Claimed func(after Position)
 	// Settled tells that the record is done with, be it handled, skipped as a repeat or poisoned. It comes in order.

@@ -9,7 +9,8 @@ import (
 const epochBits = 40
 
 // Position is a place in the log. Seq is epoch·2^40 + offset + 1, so 0 lies before every record; the epoch rises when the
-// topic is made anew, so a position is never given twice. Within a partition Seq orders everything, and it is sparse.
+// topic is made anew or the partition loses its end (see [Epochs]), so a position is never given twice. Within a partition
+// Seq orders everything, and it is sparse.
 type Position struct {
 	Partition int32
 	Seq       int64
@@ -18,14 +19,11 @@ type Position struct {
 // Seq is the sequence number of the record at the offset.
 func Seq(epoch, offset int64) int64 { return epoch<<epochBits + offset + 1 }
 
-// Offset is the offset of the record with the sequence number in the epoch: of the first record of the epoch if seq lies
-// before it.
-func Offset(epoch, seq int64) int64 {
-	if seq <= epoch<<epochBits {
-		return 0
-	}
-	return seq - epoch<<epochBits - 1
-}
+// EpochOf is the epoch of the sequence number.
+func EpochOf(seq int64) int64 { return seq >> epochBits }
+
+// Offset is the offset of the record with the sequence number, -1 before the first record of an epoch.
+func Offset(seq int64) int64 { return seq - EpochStart(seq) - 1 }
 
 // String is the form clients see: "partition:seq".
 func (p Position) String() string {
@@ -58,5 +56,5 @@ type Range struct {
 // EpochStart is the position before the first record of the epoch that seq lies in.
 func EpochStart(seq int64) int64 { return seq >> epochBits << epochBits }
 
-// Len is at most how many records lie in the range. Of an epoch that has ended none count: they are gone.
+// Len is at most how many records lie in the range.
 func (r Range) Len() int64 { return max(0, r.Through-max(r.After, EpochStart(r.Through))) }

@@ -23,6 +23,10 @@ func (store) SaveBatch(_ context.Context, batch []events.Record) []error {
 	return make([]error, len(batch))
 }
 
+func (store) Stored(context.Context) (map[int32]int64, error) { return nil, nil }
+
+func (store) Advance(context.Context, map[int32]int64) error { return nil }
+
 type admission struct{ push.Admission }
 
 type group struct {

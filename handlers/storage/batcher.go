@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -27,6 +28,8 @@ type batcher struct {
 	mu      sync.Mutex
 	waiting []*job
 	stopped bool
+	saved   map[int32]int64 // how far the store has every partition, as far as this process knows
+	passed  map[int32]int64 // how far beyond that all is done with
 
 	wake chan struct{} // holds one token while something is to do
 	done chan struct{}
@@ -42,7 +45,10 @@ type job struct {
 func (j *job) refuse(err error) { j.results <- slices.Repeat([]error{err}, len(j.records)) }
 
 func newBatcher(store Store, log *slog.Logger) *batcher {
-	return &batcher{store: store, log: log, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	return &batcher{
+		store: store, log: log, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		saved: make(map[int32]int64), passed: make(map[int32]int64),
+	}
 }
 
 // save waits until the record is saved. If the context ends first it may be saved all the same.
@@ -98,6 +104,7 @@ func (b *batcher) run() {
 			runtime.Gosched()
 			jobs, stopped := b.take()
 			if stopped {
+				b.advance()
 				return
 			}
 			if len(jobs) == 0 {
@@ -105,6 +112,7 @@ func (b *batcher) run() {
 			}
 			b.saveJobs(jobs)
 		}
+		b.advance()
 	}
 }
 
@@ -140,9 +148,59 @@ func (b *batcher) saveJobs(jobs []*job) {
 		batch = append(batch, j.records...)
 	}
 	results := b.saveBatch(batch)
+	saved := make(map[int32]int64)
+	for i, r := range batch {
+		if results[i] == nil {
+			saved[r.Partition] = max(saved[r.Partition], r.Seq)
+		}
+	}
+	b.mu.Lock()
+	b.reached(saved)
+	b.mu.Unlock()
 	for _, j := range jobs {
 		j.results <- results[:len(j.records)]
 		results = results[len(j.records):]
+	}
+}
+
+// settled notes that the record at the position is done with. One that was saved the store has; one that was skipped or
+// poisoned it is told of, so that it knows of nothing that is still to come.
+func (b *batcher) settled(pos events.Position) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if pos.Seq <= b.saved[pos.Partition] {
+		return
+	}
+	b.passed[pos.Partition] = pos.Seq
+	b.signal()
+}
+
+// advance tells the store what was passed. If that fails it is told with what is passed or saved next.
+func (b *batcher) advance() {
+	b.mu.Lock()
+	passed := maps.Clone(b.passed)
+	b.mu.Unlock()
+	if len(passed) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
+	defer cancel()
+	if err := b.store.Advance(ctx, passed); err != nil {
+		b.log.Warn("the store cannot be told how far all is done with", "error", err)
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.reached(passed)
+}
+
+// reached notes how far the store has every partition. The mutex is held.
+func (b *batcher) reached(positions map[int32]int64) {
+	for p, seq := range positions {
+		b.saved[p] = max(b.saved[p], seq)
+		if b.passed[p] <= b.saved[p] {
+			delete(b.passed, p)
+		}
 	}
 }
 

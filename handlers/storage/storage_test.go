@@ -24,9 +24,24 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fakeStore keeps the batches; save, if set, decides what becomes of one.
 type fakeStore struct {
-	mu      sync.Mutex
-	batches [][]events.Record
-	save    func(ctx context.Context, batch []events.Record) []error
+	mu       sync.Mutex
+	batches  [][]events.Record
+	save     func(ctx context.Context, batch []events.Record) []error
+	advanced []map[int32]int64
+	failing  error // of Advance
+}
+
+func (s *fakeStore) Stored(context.Context) (map[int32]int64, error) {
+	return map[int32]int64{3: 7}, nil
+}
+
+func (s *fakeStore) Advance(_ context.Context, positions map[int32]int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failing == nil {
+		s.advanced = append(s.advanced, positions)
+	}
+	return s.failing
 }
 
 func (s *fakeStore) SaveBatch(ctx context.Context, batch []events.Record) []error {
@@ -226,6 +241,39 @@ func TestStopFinishesTheBatchInHandAndRefusesTheRest(t *testing.T) {
 		require.ErrorIs(t, err, ErrStopped)
 		require.False(t, events.IsPermanent(err))
 		require.Len(t, store.all(), 1)
+	})
+}
+
+func TestStoreIsToldOfWhatWasNotForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &fakeStore{}
+		s := New(store, slog.New(slog.DiscardHandler))
+		s.Start()
+		h := s.Handler()
+		require.NoError(t, h.Handle(t.Context(), record(1, 5)))
+		h.Settled(events.Position{Partition: 1, Seq: 5})
+		synctest.Wait()
+		require.Empty(t, store.advanced, "the store knows of what it has saved")
+
+		store.mu.Lock()
+		store.failing = errors.New("down")
+		store.mu.Unlock()
+		h.Settled(events.Position{Partition: 1, Seq: 6}) // skipped, or poisoned
+		h.Settled(events.Position{Partition: 2, Seq: 9})
+		synctest.Wait()
+		store.mu.Lock()
+		store.failing = nil
+		store.mu.Unlock()
+		require.NoError(t, h.Handle(t.Context(), record(1, 7)))
+		synctest.Wait()
+		require.Equal(t, []map[int32]int64{{2: 9}}, store.advanced, "what is saved since needs no telling")
+
+		h.Settled(events.Position{Partition: 1, Seq: 8})
+		require.NoError(t, s.Stop(t.Context()))
+		require.Equal(t, map[int32]int64{1: 8}, store.advanced[len(store.advanced)-1])
+		progress, err := h.Progress(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, map[int32]int64{3: 7}, progress)
 	})
 }
 

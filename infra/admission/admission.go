@@ -12,6 +12,7 @@ package admission
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -42,6 +43,7 @@ type Store interface {
 
 // Log is what is asked of the log of message-events; see [pubsub.Log].
 type Log interface {
+	Current(positions map[int32]int64) map[int32]int64
 	Read(ctx context.Context, ranges []events.Range, visit func(pubsub.RawRecord) error) error
 }
 
@@ -101,13 +103,17 @@ func (j *Judge) storedThrough(ctx context.Context, partition int32, need int64) 
 	}
 	err := j.ask(ctx, func(ctx context.Context) error {
 		stored, err := j.store.Stored(ctx)
-		if err == nil {
-			j.mu.Lock()
-			j.stored = stored
-			j.mu.Unlock()
+		if err != nil {
+			return err
 		}
+		all := map[int32]int64{partition: 0} // also where nothing is stored
+		maps.Copy(all, stored)
+		stored = j.log.Current(all)
+		j.mu.Lock()
+		j.stored = stored
+		j.mu.Unlock()
 		at = stored[partition]
-		return err
+		return nil
 	})
 	return at, err
 }

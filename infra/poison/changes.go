@@ -62,11 +62,9 @@ type searched struct {
 
 // changesOf returns the edits and recalls of the message at the position that lie before its replay.
 func (q *Queue) changesOf(ctx context.Context, messageID string, at, replay events.Position) ([]Entry, error) {
-	// The bus may count from another epoch than who poisoned the record did; the offset is the same.
-	here := events.EpochStart(replay.Seq) - events.EpochStart(at.Seq)
 	found, ok := q.searched.Get(at)
-	if !ok || found.through < at.Seq+here {
-		found = searched{through: at.Seq + here}
+	if !ok {
+		found = searched{through: at.Seq}
 	}
 	between := []events.Range{{Partition: at.Partition, After: found.through, Through: replay.Seq - 1}}
 	err := q.bus.Log(q.topic).Read(ctx, between, func(r pubsub.RawRecord) error {
@@ -75,8 +73,7 @@ func (q *Queue) changesOf(ctx context.Context, messageID string, at, replay even
 			change.Type != events.MessageEdited && change.Type != events.MessageRecalled {
 			return nil //nolint:nilerr // others' business
 		}
-		origin := events.Position{Partition: r.Partition, Seq: r.Seq - here}
-		entry := Entry{Topic: q.topic, Position: origin.String(), Metadata: r.Headers.Metadata(), Key: string(r.Key)}
+		entry := Entry{Topic: q.topic, Position: r.Position.String(), Metadata: r.Headers.Metadata(), Key: string(r.Key)}
 		entry.Payload, entry.ValueBytes = router.CutValue(r.Value)
 		found.changes = append(found.changes, entry)
 		return nil

@@ -171,15 +171,9 @@ func (q *Queue) Value(ctx context.Context, e *Entry) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("original of %s: %w", e.ID, err)
 	}
-	log := q.bus.Log(q.topic)
-	end, err := log.End(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("original of %s: %w", e.ID, err)
-	}
-	// The bus may count from another epoch than who poisoned the record did; the offset is the same.
-	seq := at.Seq - events.EpochStart(at.Seq) + events.EpochStart(end[at.Partition])
 	var value []byte
-	err = log.Read(ctx, []events.Range{{Partition: at.Partition, After: seq - 1, Through: seq}}, func(r pubsub.RawRecord) error {
+	here := []events.Range{{Partition: at.Partition, After: at.Seq - 1, Through: at.Seq}}
+	err = q.bus.Log(q.topic).Read(ctx, here, func(r pubsub.RawRecord) error {
 		value = r.Value
 		return nil
 	})

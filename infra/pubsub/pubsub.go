@@ -38,15 +38,21 @@ type Bus interface {
 	Position(msg *message.Message) (events.Position, error)
 	// Log reads the topic.
 	Log(topic string) Log
+	// Ready returns why nothing can be published for now, nil if it can as far as is known.
+	Ready() error
 	// Close stops publishing and reading. Subscribers are closed by whoever asked for them, before.
 	Close() error
 }
 
-// Claims are told which partitions a subscriber reads. Calls for one partition never overlap; either may be nil.
+// Claims are told which partitions a subscriber reads. Calls for one partition never overlap; any may be nil.
 type Claims struct {
 	// Bundle is how many records of a partition that wait together one message may stand for; 0: one. See [Bus].Records. A
 	// bundle's context is done when the partition is being taken away: what is left of it need not be handled here.
 	Bundle int
+	// Progress returns, by partition, the position up to which what the handler has done is kept where it keeps it; nothing
+	// of a partition that is absent. The group then goes back to there if it has committed more. Nil: it goes on where it
+	// has committed.
+	Progress func(ctx context.Context) (map[int32]int64, error)
 	// Claimed comes before the first message of the partition, which lies after the position.
 	Claimed func(after events.Position)
 	// Released comes after the last message of the partition was acknowledged or given up.
@@ -64,11 +70,15 @@ type Log interface {
 	End(ctx context.Context) (map[int32]int64, error)
 	// Bounds returns how far the offsets of every partition go, whether or not readers are given what is there.
 	Bounds(ctx context.Context) (map[int32]Bounds, error)
-	// Committed answers for every partition the position up to which the group has acknowledged, 0 if it never has.
+	// Committed answers for every partition the position up to which the group has acknowledged, as [Log].Current returns
+	// it, 0 if it never has.
 	Committed(ctx context.Context, group string) (map[int32]int64, error)
+	// Current returns the positions as those of the present epochs: who has done all up to a position given has done all up
+	// to the one returned, and what comes next lies right behind that. What lies between was lost.
+	Current(positions map[int32]int64) map[int32]int64
 	// Read calls visit for every record in the ranges, ascending within each partition. ErrTrimmed: the log no longer
-	// has the beginning of a range. An error of visit ends it and is returned, but for ErrSkipRest, which goes on with the
-	// other ranges.
+	// has the beginning of a range, also where that lies in an earlier epoch. An error of visit ends it and is returned,
+	// but for ErrSkipRest, which goes on with the other ranges.
 	Read(ctx context.Context, ranges []events.Range, visit func(RawRecord) error) error
 }
 
@@ -108,6 +118,33 @@ var ErrSkipRest = errors.New("skip the rest of the range")
 var (
 	ErrClosed = errors.New("the bus is closed")
 	ErrBusy   = errors.New("too many messages are being published")
+	// ErrUnsettled: the log was found not to go on where it was.
+	ErrUnsettled = errors.New("the log is not settled")
+)
+
+// Incident is something that the log was found to have lost, or a group to have to do again.
+type Incident struct {
+	Kind  IncidentKind
+	Topic string
+	// Group is the consumer group that is concerned; empty: all.
+	Group string
+	// Records is how many at least, 0 where that is not known.
+	Records int64
+}
+
+// IncidentKind is what happened.
+type IncidentKind string
+
+// The kinds of incidents.
+const (
+	// TopicAnew: the topic was deleted and made anew.
+	TopicAnew IncidentKind = "topic_anew"
+	// LogCut: partitions have lost their end.
+	LogCut IncidentKind = "log_cut"
+	// RecordsGone: a group goes on behind records that it has not handled, since the log no longer has them.
+	RecordsGone IncidentKind = "records_gone"
+	// HandledAgain: what a group has committed is handled again, since its handler no longer has it.
+	HandledAgain IncidentKind = "handled_again"
 )
 
 // PublishError says how much of an ordered batch was accepted.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"millrace/events"
 	"millrace/infra/pubsub"
 )
 
@@ -101,7 +102,7 @@ func (l *Lag) measure(ctx context.Context, now time.Time) error {
 			continue
 		}
 		for partition, seq := range end {
-			l.record.WithLabelValues(group, strconv.Itoa(int(partition))).Set(float64(max(0, seq-committed[partition])))
+			l.record.WithLabelValues(group, strconv.Itoa(int(partition))).Set(float64(left(partition, committed, seq)))
 		}
 		first := l.behindSince(committed)
 		oldest = min(oldest, first)
@@ -121,6 +122,11 @@ func (l *Lag) measure(ctx context.Context, now time.Time) error {
 		l.ends = kept
 	}
 	return nil
+}
+
+// left is at most how many records of the partition are still to be committed.
+func left(partition int32, committed map[int32]int64, end int64) int64 {
+	return events.Range{Partition: partition, After: committed[partition], Through: end}.Len()
 }
 
 func hasCommitted(positions map[int32]int64) bool {

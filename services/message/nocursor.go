@@ -14,15 +14,15 @@ func (s *Service) wantUnstored(ctx context.Context, v *view) error {
 	if v.stored != nil && !slices.ContainsFunc(v.partitions(), func(p int32) bool { return v.stored[p] < v.end[p] }) {
 		return nil
 	}
-	committed, err := s.committed.get(ctx)
-	if err != nil && v.stored == nil {
-		return err
-	}
-	v.done = s.byPartition(committed)
-	for p := range v.done {
-		if v.stored != nil {
-			v.done[p] = max(v.done[p], v.stored[p])
+	v.done = slices.Clone(v.stored)
+	if v.stored == nil {
+		committed, err := s.committed.get(ctx)
+		if err != nil {
+			return err
 		}
+		v.done = s.byPartition(committed)
+	}
+	for p := range v.done {
 		v.done[p] = min(max(v.done[p], events.EpochStart(v.end[p])), v.end[p])
 	}
 	v.from = slices.Clone(v.done)

@@ -108,9 +108,19 @@ func New(d Deps) (*Service, error) {
 		partitions: partitions,
 		ends:       newShared(t, 0, endTimeout, topic.End),
 		bounds:     newShared(t, 0, endTimeout, topic.Bounds),
-		stored:     newShared(t, 0, storedTimeout, d.Store.Stored),
 		committed: newShared(t, 0, endTimeout, func(ctx context.Context) (map[int32]int64, error) {
 			return topic.Committed(ctx, storageGroup)
+		}),
+		stored: newShared(t, 0, storedTimeout, func(ctx context.Context) (map[int32]int64, error) {
+			stored, err := d.Store.Stored(ctx)
+			if err != nil {
+				return nil, err
+			}
+			all := make(map[int32]int64, partitions)
+			for p := range partitions {
+				all[p] = stored[p]
+			}
+			return topic.Current(all), nil
 		}),
 		tail:      newTail(topic, partitions, judge, t),
 		members:   members,

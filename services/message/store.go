@@ -35,6 +35,6 @@ type Store interface {
 	// ReserveGroup returns the id of the group that the owner creates with the client_msg_id: the drawn one, unless an id is
 	// reserved for the two already.
 	ReserveGroup(ctx context.Context, owner int64, clientMsgID string, drawn int64) (int64, error)
-	// Stored answers per partition the position up to which everything is stored.
+	// Stored returns per partition the position up to which everything is stored or done with otherwise.
 	Stored(ctx context.Context) (map[int32]int64, error)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"millrace/events"
@@ -50,10 +49,6 @@ func (s *Service) waitStored(ctx context.Context, through map[int32]int64, atMos
 		if err == nil && reached(through, stored) {
 			return nil
 		}
-		// What went to the poison queue is passed over, but never stored.
-		if committed, err := s.committed.get(ctx); err == nil && reached(through, stored, committed) {
-			return nil
-		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("through %v: %w", through, errors.Join(errNotStored, err))
 		}
@@ -61,10 +56,10 @@ func (s *Service) waitStored(ctx context.Context, through map[int32]int64, atMos
 	}
 }
 
-// reached reports whether one of these is as far in every partition.
-func reached(through map[int32]int64, positions ...map[int32]int64) bool {
+// reached reports whether the positions are as far in every partition.
+func reached(through, positions map[int32]int64) bool {
 	for p, seq := range through {
-		if !slices.ContainsFunc(positions, func(at map[int32]int64) bool { return at[p] >= seq }) {
+		if positions[p] < seq {
 			return false
 		}
 	}

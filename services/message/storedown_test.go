@@ -180,9 +180,9 @@ func TestPoisonedRecordThatTheLogHasLostHoldsUpNobody(t *testing.T) {
 	n.publish(t, said(1, 2, "a"))
 	n.publishRaw(t, "u:1:2", "no JSON")
 	eventually(t, func() bool {
-		committed, err := n.bus.Log(events.TopicMessages).Committed(t.Context(), storageGroup)
+		stored, err := n.db.Stored(t.Context())
 		require.NoError(t, err)
-		return committed[0] == 2
+		return stored[0] == 2
 	})
 	bus.Trim(events.TopicMessages, events.Position{Seq: 2})
 	s := n.resume(t, 1, map[int32]int64{0: 0})

@@ -148,7 +148,8 @@ func (s *Service) readLog(ctx context.Context, v *view) error {
 		return err
 	}
 	for _, p := range trimmed {
-		v.unread[p] = !s.doneWith(ctx, v, p)
+		// Where storage is done with all, what the log has lost since was poisoned, and the store has given all there is.
+		v.unread[p] = v.stored == nil || v.stored[p] < v.end[p]
 	}
 	s.resolve(ctx, v)
 	if err := s.dropRepeats(ctx, v); err != nil {
@@ -180,10 +181,6 @@ func (v *view) ahead() []events.Range {
 	var ranges []events.Range
 	for p := range v.end {
 		began := events.EpochStart(v.end[p])
-		if v.stored != nil {
-			// What an older epoch had after the stored position went with its topic.
-			v.asOf[p], v.from[p] = max(v.asOf[p], began), max(v.from[p], began)
-		}
 		r := events.Range{Partition: int32(p), After: v.asOf[p], Through: v.end[p]}
 		if v.from[p] < v.until[p] {
 			r.After = min(r.After, v.from[p])
@@ -202,16 +199,6 @@ func (v *view) ahead() []events.Range {
 		ranges = ranges[:last]
 	}
 	return ranges
-}
-
-// doneWith reports whether storage has nothing more to come from the partition: then the records that the log has lost
-// since were poisoned, and the store has given all there is.
-func (s *Service) doneWith(ctx context.Context, v *view, p int32) bool {
-	if v.stored == nil {
-		return false
-	}
-	committed, err := s.committed.get(ctx)
-	return err == nil && committed[p] >= v.end[p]
 }
 
 // complete reports whether the groups are those at the end of the log.

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"millrace/events"
+	"millrace/handlers"
 	"millrace/infra/config"
 	"millrace/infra/poison"
 	"millrace/infra/pubsub/kafka"
@@ -102,6 +103,7 @@ func (o *poisonOptions) read(cmd *cobra.Command) (queue *poison.Queue, entries [
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	c.Groups = handlers.Groups()
 	connecting, stop := context.WithTimeout(ctx, connectTimeout)
 	defer stop()
 	bus, err := kafka.NewBus(connecting, c, slog.New(slog.DiscardHandler))

@@ -66,7 +66,7 @@ func newRig(t testing.TB) *rig {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.Close()) })
 	config := kafka.Config{Brokers: []string{b.Addr()}, Partitions: 4}
-	_, err = kafka.EnsureTopics(t.Context(), config, log)
+	err = kafka.EnsureTopics(t.Context(), config, log)
 	require.NoError(t, err)
 	bus, err := kafka.NewBus(t.Context(), config, log)
 	require.NoError(t, err)

@@ -77,7 +77,7 @@ func logAndStoreChecks() fx.Option {
 		asCheck(func(bus pubsub.Bus) telemetry.Check {
 			return telemetry.Check{Name: "log", Ready: func(ctx context.Context) error {
 				_, err := bus.Log(events.TopicMessages).End(ctx)
-				return err
+				return errors.Join(bus.Ready(), err)
 			}}
 		}),
 		asCheck(func(db storeBackend) telemetry.Check { return telemetry.Check{Name: "store", Ready: db.Ping} }),

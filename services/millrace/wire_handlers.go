@@ -19,6 +19,7 @@ import (
 	"millrace/handlers"
 	"millrace/handlers/audit"
 	"millrace/handlers/push"
+	"millrace/handlers/storage"
 	"millrace/infra/admission"
 	"millrace/infra/config"
 	"millrace/infra/poison"
@@ -47,7 +48,7 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 			newMarks, fx.Annotate(newRouterOptions, fx.ParamTags(`group:"handlers"`, ``, `group:"middleware"`)),
 			fx.Annotate(newFollowers, fx.ParamTags(``, `group:"handlers"`)),
 			fx.Annotate(newRetrier, fx.ParamTags(``, `group:"handlers"`)), newRouter,
-			fx.Annotate(newLags, fx.ParamTags(``, ``, `group:"handlers"`)),
+			fx.Annotate(newLags, fx.ParamTags(``, ``, ``, `group:"handlers"`)),
 		),
 		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, r *router.Router) {
 			runs(lc, shutdown, log, "router", r.Run, func(context.Context) error { return r.Close() })
@@ -173,7 +174,7 @@ func newRouter(bus pubsub.Bus, retrier *poison.Retrier, opts router.Options, log
 // newLags measures how far the handlers are behind, by the topics that they read. A process that serves the message API
 // tells it of all handlers there are, so that it is known also when nobody runs one any more.
 func newLags(
-	cfg *config.Config, bus pubsub.Bus, running []events.Handler, metrics prometheus.Registerer, log *slog.Logger,
+	cfg *config.Config, bus pubsub.Bus, store storage.Store, running []events.Handler, metrics prometheus.Registerer, log *slog.Logger,
 ) []*telemetry.Lag {
 	var lags []*telemetry.Lag
 	for topic, known := range handlers.Groups() {
@@ -186,9 +187,35 @@ func newLags(
 				others = append(others, group)
 			}
 		}
-		lags = append(lags, telemetry.NewLag(metrics, topic, bus.Log(topic), groups, others, log))
+		lags = append(lags, telemetry.NewLag(metrics, topic, storedLog{bus.Log(topic), store}, groups, others, log))
 	}
 	return lags
+}
+
+// storedLog counts as committed by the storage handler no more than the store has: a backup that was put back shows as lag
+// until what it lacks is stored again, also while no storage handler runs.
+type storedLog struct {
+	pubsub.Log
+	store storage.Store
+}
+
+func (l storedLog) Committed(ctx context.Context, group string) (map[int32]int64, error) {
+	committed, err := l.Log.Committed(ctx, group)
+	if err != nil || group != storage.Group {
+		return committed, err
+	}
+	stored, err := l.store.Stored(ctx)
+	if err != nil {
+		return committed, nil //nolint:nilerr // a store that is down is told of elsewhere
+	}
+	all := make(map[int32]int64, len(committed))
+	for p := range committed {
+		all[p] = stored[p]
+	}
+	for p, seq := range l.Current(all) {
+		committed[p] = min(committed[p], seq)
+	}
+	return committed, nil
 }
 
 // measurePoison measures, in a process that serves the message API, what waits in the poison queues.

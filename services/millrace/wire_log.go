@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
 
-	"millrace/events"
+	"millrace/handlers"
 	"millrace/infra/broker"
 	"millrace/infra/config"
 	"millrace/infra/pubsub"
@@ -41,29 +41,20 @@ func externalBroker() fx.Option {
 	return fx.Provide(func(cfg *config.Config) brokerAddrs { return cfg.KafkaBrokers })
 }
 
-// topicEpochs counts how often a topic was made anew.
-type topicEpochs interface {
-	Epoch(ctx context.Context, topic, topicID string) (int64, error)
-}
-
-// bus connects to the log; this is the line to change for another one. It needs the store once, to learn the epoch of
-// every position.
+// bus connects to the log; this is the line to change for another one. It needs the store for the epochs of positions.
 func bus() fx.Option {
 	return fx.Module("bus", fx.Provide(
-		func(ctx context.Context, lc fx.Lifecycle, cfg *config.Config, addrs brokerAddrs, epochs topicEpochs, metrics prometheus.Registerer, log *slog.Logger) (pubsub.Bus, error) {
+		func(ctx context.Context, lc fx.Lifecycle, cfg *config.Config, addrs brokerAddrs, epochs kafka.EpochStore, metrics prometheus.Registerer, log *slog.Logger) (pubsub.Bus, error) {
 			ctx, cancel := context.WithTimeout(ctx, startTimeout)
 			defer cancel()
 			c, err := kafkaConfig(cfg, addrs, string(cfg.Role))
 			if err != nil {
 				return nil, err
 			}
-			topicID, err := kafka.EnsureTopics(ctx, c, log)
-			if err != nil {
+			if err := kafka.EnsureTopics(ctx, c, log); err != nil {
 				return nil, err
 			}
-			if c.Epoch, err = epochs.Epoch(ctx, events.TopicMessages, topicID); err != nil {
-				return nil, err
-			}
+			c.Epochs, c.Groups, c.Incident = epochs, handlers.Groups(), telemetry.Incidents(metrics)
 			b, err := kafka.NewBus(ctx, c, log)
 			if err != nil {
 				return nil, err

@@ -12,6 +12,7 @@ import (
 	"millrace/handlers/storage"
 	"millrace/infra/admission"
 	"millrace/infra/config"
+	"millrace/infra/pubsub/kafka"
 	"millrace/infra/store/mongo"
 	"millrace/infra/store/sqlite"
 	"millrace/services/message"
@@ -21,7 +22,7 @@ import (
 type storeBackend interface {
 	storage.Store
 	message.Store
-	topicEpochs
+	kafka.EpochStore
 	Ping(ctx context.Context) error
 	Close() error
 }
@@ -48,7 +49,7 @@ func dataStore() fx.Option {
 			lc.Append(fx.StopHook(db.Close))
 			return measureStore(metrics, db), nil
 		},
-		func(db storeBackend) (storage.Store, message.Store, admission.Store, topicEpochs) {
+		func(db storeBackend) (storage.Store, message.Store, admission.Store, kafka.EpochStore) {
 			return db, db, db, db
 		},
 	))

@@ -6,6 +6,8 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"millrace/events"
 )
 
 // bundler is a claim whose messages stand for up to max records each: for what has come while the one before was being
@@ -62,13 +64,14 @@ func (b *bundler) offer(records []*sarama.ConsumerMessage, over <-chan struct{})
 
 // bundle is what a message stands for: records of a partition that follow each other. It travels in the message's context.
 type bundle struct {
-	raw []*sarama.ConsumerMessage
+	raw    []*sarama.ConsumerMessage
+	epochs *events.Epochs
 
 	mu      sync.Mutex
 	records []*message.Message // made of raw when the reader asks for them
 }
 
-// bundleKey is the context key of the bundle that a message stands for, recordKey that of where one of its records is.
+// bundleKey is the context key of the bundle that a message stands for, recordKey that of the position of one of its records.
 type (
 	bundleKey struct{}
 	recordKey struct{}
@@ -83,7 +86,7 @@ func (b *bundle) hand(ctx context.Context) []*message.Message {
 		b.records = make([]*message.Message, len(b.raw))
 		contexts := make([]recordContext, len(b.raw))
 		for i, r := range b.raw {
-			contexts[i] = recordContext{ctx, record{r.Partition, r.Offset}}
+			contexts[i] = recordContext{ctx, b.epochs.Position(r.Partition, r.Offset)}
 			b.records[i] = messageOf(r)
 			b.records[i].SetContext(&contexts[i])
 		}
@@ -109,7 +112,7 @@ func (b *bundle) acknowledged() int {
 type recordContext struct {
 	context.Context //nolint:containedctx // it is one
 
-	at record
+	at events.Position
 }
 
 // Value implements context.Context.

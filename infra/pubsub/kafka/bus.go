@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -24,6 +23,8 @@ type Bus struct {
 	admin     *kadm.Client
 	topics    *topics
 	publisher *publisher
+
+	continuity *continuity
 }
 
 var _ pubsub.Bus = (*Bus)(nil)
@@ -45,11 +46,18 @@ func NewBus(ctx context.Context, c Config, log *slog.Logger) (*Bus, error) {
 		client.Close()
 		return nil, fmt.Errorf("connect to Kafka at %v: %w", c.Brokers, err)
 	}
-	return &Bus{
-		config: c, log: log, client: client, admin: admin, topics: topics,
-		publisher: newPublisher(c, client, topics),
-	}, nil
+	b := &Bus{config: c, log: log, client: client, admin: admin, topics: topics}
+	b.continuity = newContinuity(b)
+	b.publisher = newPublisher(c, client, topics, b.continuity)
+	if err := b.continuity.start(ctx); err != nil {
+		client.Close()
+		return nil, fmt.Errorf("compare the log with what is known of it: %w", err)
+	}
+	return b, nil
 }
+
+// Ready returns why the log is not to be written to for now.
+func (b *Bus) Ready() error { return b.continuity.writable() }
 
 // Publisher publishes with the key in [pubsub.KeyHeader]; without one the messages are spread over the partitions. It
 // keeps the order of a Publish within each of its partitions. A message whose outcome is unknown when the publish timeout
@@ -59,26 +67,18 @@ func (b *Bus) Publisher() message.Publisher { return b.publisher }
 // Position is the position of a message that was received, else of one that was published. Publishing a received message
 // anew leaves its position as it is.
 func (b *Bus) Position(msg *message.Message) (events.Position, error) {
-	if pos, ok := msg.Context().Value(recordKey{}).(*record); ok {
-		return b.position(pos.partition, pos.offset), nil
+	if pos, ok := msg.Context().Value(recordKey{}).(*events.Position); ok {
+		return *pos, nil
 	}
-	partition, ok := kafka.MessagePartitionFromCtx(msg.Context())
-	offset, also := kafka.MessagePartitionOffsetFromCtx(msg.Context())
-	if ok && also {
-		return b.position(partition, offset), nil
-	}
-	if pos, ok := msg.Context().Value(publishedKey{}).(record); ok {
-		return b.position(pos.partition, pos.offset), nil
+	if pos, ok := msg.Context().Value(publishedKey{}).(events.Position); ok {
+		return pos, nil
 	}
 	return events.Position{}, errors.New("message was neither received from Kafka nor accepted by it")
 }
 
-func (b *Bus) position(partition int32, offset int64) events.Position {
-	return events.Position{Partition: partition, Seq: events.Seq(b.config.Epoch, offset)}
-}
-
 // Close waits for what is being published, at most the publish timeout, and disconnects.
 func (b *Bus) Close() error {
+	b.continuity.close()
 	err := b.publisher.Close()
 	giveUp := time.AfterFunc(b.config.PublishTimeout, b.client.Close)
 	b.publisher.busy.Wait()
@@ -87,10 +87,5 @@ func (b *Bus) Close() error {
 	return err
 }
 
-// publishedKey is the context key of where a published message is.
+// publishedKey is the context key of a published message's position.
 type publishedKey struct{}
-
-type record struct {
-	partition int32
-	offset    int64
-}

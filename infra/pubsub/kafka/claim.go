@@ -5,7 +5,10 @@ import (
 	"sync"
 
 	"github.com/IBM/sarama"
+	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"millrace/events"
 )
 
 // claim is one partition for the time of one session. Watermill has at most one of its messages in flight. First it is
@@ -17,9 +20,11 @@ type claim struct {
 	mark    func(*sarama.ConsumerMessage) // notes that everything up to the record is done
 	holding context.Context               // done when held
 	stop    context.CancelFunc
-	idle    chan struct{} // closed when held with nothing in flight
-	over    chan struct{} // closed when Watermill's handler has returned
-	orphan  bool          // outlives its session; guarded by the mutex of the claims
+	idle    chan struct{}  // closed when held with nothing in flight
+	over    chan struct{}  // closed when Watermill's handler has returned
+	orphan  bool           // outlives its session; guarded by the mutex of the claims
+	epochs  *events.Epochs // of its records
+	stale   chan struct{}  // closed when it has to begin anew
 
 	mu       sync.Mutex
 	inFlight *message.Message // what the reader has
@@ -30,11 +35,11 @@ type claim struct {
 	unwatch  func() bool                 // ends the watch for that bundle's context
 }
 
-func newClaim(mark func(*sarama.ConsumerMessage)) *claim {
+func newClaim(mark func(*sarama.ConsumerMessage), epochs *events.Epochs, stale chan struct{}) *claim {
 	ctx, cancel := context.WithCancel(context.Background())
 	holding, stop := context.WithCancel(context.Background())
 	return &claim{
-		ctx: ctx, cancel: cancel, mark: mark, holding: holding, stop: stop, idle: make(chan struct{}), over: make(chan struct{}),
+		ctx: ctx, cancel: cancel, mark: mark, epochs: epochs, stale: stale, holding: holding, stop: stop, idle: make(chan struct{}), over: make(chan struct{}),
 	}
 }
 
@@ -49,16 +54,21 @@ func (c *claim) prepare(records []*sarama.ConsumerMessage) {
 	c.bundles = append(c.bundles, records)
 }
 
-// unbundle gives the message the records that it stands for, if it is a bundle. Its context ends when the claim is held.
+// unbundle gives the message the records that it stands for, if it is a bundle, else its position. A bundle's context ends
+// when the claim is held.
 func (c *claim) unbundle(msg *message.Message) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.bundles) == 0 {
+		partition, _ := kafka.MessagePartitionFromCtx(msg.Context())
+		offset, _ := kafka.MessagePartitionOffsetFromCtx(msg.Context())
+		at := c.epochs.Position(partition, offset)
+		msg.SetContext(context.WithValue(msg.Context(), recordKey{}, &at))
 		return
 	}
 	ctx, cancel := context.WithCancel(msg.Context())
 	c.unwatch = context.AfterFunc(c.holding, cancel)
-	c.bundle = &bundle{raw: c.bundles[0]}
+	c.bundle = &bundle{raw: c.bundles[0], epochs: c.epochs}
 	msg.SetContext(context.WithValue(ctx, bundleKey{}, c.bundle))
 }
 
@@ -166,8 +176,8 @@ type session struct {
 
 func (s *session) Context() context.Context { return s.claim.ctx }
 
-func (s *session) MarkMessage(msg *sarama.ConsumerMessage, metadata string) {
-	s.ConsumerGroupSession.MarkMessage(msg, metadata)
+func (s *session) MarkMessage(msg *sarama.ConsumerMessage, _ string) {
+	s.ConsumerGroupSession.MarkMessage(msg, commitMetadata(s.claim.epochs, msg.Partition, msg.Offset+1))
 	s.claim.mu.Lock()
 	defer s.claim.mu.Unlock()
 	s.claim.settle()

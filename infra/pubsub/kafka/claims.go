@@ -22,6 +22,7 @@ const handoverTime = 500 * time.Millisecond
 // would send a record that is not acknowledged again and again and never notice that the partition is another's now.
 type claims struct {
 	bus     *Bus
+	group   string
 	hooks   pubsub.Claims
 	log     *slog.Logger
 	running sync.WaitGroup
@@ -29,12 +30,13 @@ type claims struct {
 	mu       sync.Mutex
 	draining bool
 	current  map[place]*claim
+	basis    *basis // of the session
 }
 
 var _ kafka.SaramaTracer = (*claims)(nil)
 
-func newClaims(b *Bus, hooks pubsub.Claims, log *slog.Logger) *claims {
-	return &claims{bus: b, hooks: hooks, log: log, current: make(map[place]*claim)}
+func newClaims(b *Bus, group string, hooks pubsub.Claims, log *slog.Logger) *claims {
+	return &claims{bus: b, group: group, hooks: hooks, log: log, current: make(map[place]*claim)}
 }
 
 // forward hands the message to the reader, unless its claim is ending or the subscription's context is done. It gives up
@@ -52,6 +54,7 @@ func (c *claims) forward(
 	if subscription.Err() != nil {
 		claim.hold()
 	}
+	c.awaitCurrent(subscription, watermill, topic, claim)
 	if !claim.take(msg) {
 		return
 	}
@@ -61,6 +64,26 @@ func (c *claims) forward(
 	case <-claim.holding.Done():
 		claim.withdraw(msg)
 	case <-watermill.Done():
+	}
+}
+
+// awaitCurrent waits until records may be handed out by the claim's epochs, or it ends.
+func (c *claims) awaitCurrent(subscription, watermill context.Context, topic string, claim *claim) {
+	for {
+		ok, looked := c.bus.continuity.current(topic, claim.epochs)
+		if ok {
+			return
+		}
+		select {
+		case <-looked:
+		case <-claim.holding.Done():
+			return
+		case <-subscription.Done():
+			claim.hold()
+			return
+		case <-watermill.Done():
+			return
+		}
 	}
 }
 
@@ -103,7 +126,7 @@ func (c *claims) consume(inner sarama.ConsumerGroupHandler, sess sarama.Consumer
 	if claim == nil {
 		return nil
 	}
-	after, err := c.position(sess.Context(), at, from.InitialOffset())
+	after, err := c.position(sess.Context(), at, from.InitialOffset(), claim.epochs)
 	if err != nil {
 		c.close(at, claim)
 		if sess.Context().Err() != nil {
@@ -132,6 +155,7 @@ func (c *claims) consume(inner sarama.ConsumerGroupHandler, sess sarama.Consumer
 	case err := <-result:
 		return err
 	case <-sess.Context().Done():
+	case <-claim.stale: // that this returns ends the session
 	}
 	claim.hold()
 	timer := time.NewTimer(handoverTime)
@@ -166,7 +190,11 @@ func (c *claims) open(sess sarama.ConsumerGroupSession, at place) *claim {
 		c.mu.Lock()
 		before, ok := c.current[at]
 		if !ok && !c.draining {
-			opened := newClaim(func(r *sarama.ConsumerMessage) { sess.MarkMessage(r, "") })
+			basis := c.basis
+			epochs := basis.epochs[at.topic]
+			opened := newClaim(func(r *sarama.ConsumerMessage) {
+				sess.MarkMessage(r, commitMetadata(epochs, r.Partition, r.Offset+1))
+			}, epochs, basis.stale)
 			c.current[at] = opened
 			c.mu.Unlock()
 			return opened
@@ -193,7 +221,7 @@ func (c *claims) close(at place, claim *claim) {
 }
 
 // position is the position before the offset, which is negative when the group has never committed any.
-func (c *claims) position(ctx context.Context, at place, offset int64) (events.Position, error) {
+func (c *claims) position(ctx context.Context, at place, offset int64, epochs *events.Epochs) (events.Position, error) {
 	if offset < 0 {
 		first, err := c.bus.firstOffset(ctx, at)
 		if err != nil {
@@ -201,7 +229,9 @@ func (c *claims) position(ctx context.Context, at place, offset int64) (events.P
 		}
 		offset = first
 	}
-	return c.bus.position(at.partition, offset-1), nil
+	after := epochs.Position(at.partition, offset)
+	after.Seq--
+	return after, nil
 }
 
 // WrapConsumerGroupHandler is how Watermill lets others see Sarama's claims; it is meant for tracing.
@@ -223,6 +253,12 @@ func (c *claims) WrapSyncProducer(_ *sarama.Config, p sarama.SyncProducer) saram
 type hook struct {
 	sarama.ConsumerGroupHandler
 	claims *claims
+}
+
+// Setup comes before the session's first claim.
+func (h hook) Setup(sess sarama.ConsumerGroupSession) error {
+	h.claims.setup(sess)
+	return h.ConsumerGroupHandler.Setup(sess)
 }
 
 func (h hook) ConsumeClaim(sess sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"millrace/events"
+	"millrace/infra/pubsub"
 )
 
 // Config says how to reach the brokers. Zero values get the defaults named.
@@ -23,8 +24,15 @@ type Config struct {
 	// InstanceID makes membership in consumer groups static: a process that comes back with the same id within the session
 	// timeout gets its partitions back without a rebalance. Empty: dynamic. It must be unique among running processes.
 	InstanceID string
-	// Epoch of the topics: the part of every position above the offset.
-	Epoch int64
+	// Epochs keeps the epochs of the topics, and has the bus watch that these go on where they were. Nil: it does not, and
+	// the epoch of all is Epoch.
+	Epochs EpochStore
+	Epoch  int64
+	// Groups are consumer groups by topic whose commits tell, at the start, how far the topic once went, and which its epochs
+	// are where nobody keeps them.
+	Groups map[string][]string
+	// Incident is told what the log was found to have lost. May be nil.
+	Incident func(pubsub.Incident)
 
 	// Partitions of topics that [EnsureTopics] creates, poison queues excepted; default [events.DefaultPartitions].
 	Partitions int32
@@ -53,6 +61,9 @@ func (c Config) withDefaults() Config {
 	if c.Replication == 0 {
 		c.Replication = -1
 	}
+	if c.Incident == nil {
+		c.Incident = func(pubsub.Incident) {}
+	}
 	if c.Retention == 0 {
 		c.Retention = 7 * 24 * time.Hour
 	}
@@ -65,7 +76,11 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-const dialTimeout = 5 * time.Second
+const (
+	dialTimeout = 5 * time.Second
+	// metadataAge is how long a client goes by what the brokers have told it of topics before it asks anew.
+	metadataAge = 250 * time.Millisecond
+)
 
 // newClient connects when it is first used. It tries again sooner than franz-go does by itself, so that a broker that
 // was away is found again within one publish timeout.
@@ -78,7 +93,7 @@ func newClient(c Config, opts ...kgo.Opt) (*kgo.Client, error) {
 		kgo.SeedBrokers(c.Brokers...),
 		kgo.ClientID(c.ClientID),
 		kgo.DialTimeout(dialTimeout),
-		kgo.MetadataMinAge(250 * time.Millisecond),
+		kgo.MetadataMinAge(metadataAge),
 		kgo.RequestTimeoutOverhead(5 * time.Second),
 		kgo.RetryBackoffFn(func(tries int) time.Duration {
 			return min(50*time.Millisecond<<min(tries, 5), 500*time.Millisecond)

@@ -8,6 +8,9 @@
 // flight. Between it and its reader stand the claims, which see partitions come and go and let go of a record that is
 // being handled when its partition is taken away, and the bundler, which makes one message of the records that wait.
 //
+// Positions: the epochs of a topic make them of offsets. The continuity watches that the log goes on where it was, so that
+// none is given twice, whatever becomes of topics and their partitions.
+//
 // Reading: the ends of the partitions, committed offsets, and raw fetches from the partitions' leaders, without joining a
 // group. Consumers and readers alike see committed records only.
 //

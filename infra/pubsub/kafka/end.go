@@ -27,8 +27,9 @@ func (l *Log) End(ctx context.Context) (map[int32]int64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("end of %s: %w", l.topic, err)
 	}
+	epochs := l.bus.continuity.epochs(l.topic)
 	for p, offset := range last {
-		last[p] = events.Seq(l.bus.config.Epoch, offset)
+		last[p] = epochs.Position(p, offset+1).Seq - 1
 	}
 	return last, nil
 }
@@ -102,12 +103,12 @@ func (l *Log) search(ctx context.Context, searches map[int32]*search, begins []i
 // lastIn returns the offset of the last record in each of the spans that has one.
 func (l *Log) lastIn(ctx context.Context, windows map[int32]span) (map[int32]int64, error) {
 	last := make(map[int32]int64)
-	r := reader{log: l, skip: true, cursors: make(map[int32]*cursor, len(windows))}
+	r := reader{log: l, epochs: l.bus.continuity.epochs(l.topic), skip: true, cursors: make(map[int32]*cursor, len(windows))}
 	for p, w := range windows {
 		r.cursors[p] = &cursor{next: w.from, last: w.to - 1}
 	}
 	r.visit = func(record pubsub.RawRecord) error {
-		last[record.Partition] = events.Offset(l.bus.config.Epoch, record.Seq)
+		last[record.Partition] = events.Offset(record.Seq)
 		return nil
 	}
 	return last, r.run(ctx)

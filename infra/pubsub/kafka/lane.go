@@ -59,8 +59,10 @@ func (l *lane) run() {
 			return
 		}
 		// The last call is the youngest: its deadline is the batch's.
+		at := place{records[0].Topic, records[0].Partition}
+		floor := l.publisher.continuity.floor(at)
 		results := l.publisher.client.ProduceSync(calls[len(calls)-1].ctx, records...)
-		l.settle(calls, results)
+		l.settle(calls, l.doubt(at, floor, results))
 	}
 }
 
@@ -95,6 +97,18 @@ func (l *lane) next() (calls []*call, records []*kgo.Record) {
 	}
 	l.running = len(records) > 0
 	return calls, records
+}
+
+// doubt makes errors of results that tell that the partition has lost its end: then it is not known yet which position a
+// record has.
+func (l *lane) doubt(at place, floor int64, results kgo.ProduceResults) kgo.ProduceResults {
+	if first := results[0]; first.Err == nil && first.Record.Offset >= 0 && first.Record.Offset < floor {
+		err := l.publisher.continuity.suspect(at, first.Record.Offset)
+		for i := range results {
+			results[i].Err = err
+		}
+	}
+	return results
 }
 
 // settle tells the calls what became of the batch. A call with records left goes on with the next one.

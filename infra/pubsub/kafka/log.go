@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -47,14 +46,24 @@ func (l *Log) Bounds(ctx context.Context) (map[int32]pubsub.Bounds, error) {
 		return nil, fmt.Errorf("bounds of %s: %w", l.topic, err)
 	}
 	bounds := make(map[int32]pubsub.Bounds, len(stable))
-	epoch := l.bus.config.Epoch
+	epochs := l.bus.continuity.epochs(l.topic)
 	for p := range stable {
 		bounds[p] = pubsub.Bounds{
-			Stable:  events.Seq(epoch, stable[p]-1),
-			Written: events.Seq(epoch, max(written[p], stable[p])-1),
+			Stable:  epochs.Position(p, stable[p]).Seq - 1,
+			Written: epochs.Position(p, max(written[p], stable[p])).Seq - 1,
 		}
 	}
 	return bounds, nil
+}
+
+// Current implements pubsub.Log.
+func (l *Log) Current(positions map[int32]int64) map[int32]int64 {
+	epochs := l.bus.continuity.epochs(l.topic)
+	current := make(map[int32]int64, len(positions))
+	for p, seq := range positions {
+		current[p] = epochs.Current(events.Position{Partition: p, Seq: seq}).Seq
+	}
+	return current
 }
 
 // Committed asks the group's coordinator.
@@ -63,18 +72,16 @@ func (l *Log) Committed(ctx context.Context, group string) (map[int32]int64, err
 	if err != nil {
 		return nil, err
 	}
-	committed, err := l.bus.admin.FetchOffsets(ctx, group)
-	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
-		return nil, fmt.Errorf("offsets of group %s: %w", group, err)
+	commits, err := l.bus.commits(ctx, l.topic, group)
+	if err != nil {
+		return nil, err
 	}
+	epochs := l.bus.continuity.epochs(l.topic)
 	positions := make(map[int32]int64, meta.partitions())
 	for p := range meta.partitions() {
 		positions[p] = 0
-		switch next, ok := committed.Lookup(l.topic, p); {
-		case ok && next.Err != nil:
-			return nil, fmt.Errorf("offset of group %s in %s partition %d: %w", group, l.topic, p, next.Err)
-		case ok && next.At >= 0:
-			positions[p] = events.Seq(l.bus.config.Epoch, next.At-1)
+		if at, ok := commits[p]; ok {
+			positions[p] = epochs.Position(p, at.resume(epochs, p)).Seq - 1
 		}
 	}
 	return positions, nil

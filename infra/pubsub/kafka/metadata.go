@@ -63,6 +63,15 @@ func (t *topics) published(batch kgo.ProduceResults) {
 	known.tails.publish(at.partition, records)
 }
 
+// forget drops what is known of the topics.
+func (t *topics) forget(names []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, name := range names {
+		delete(t.known, name)
+	}
+}
+
 // load asks the brokers for a topic.
 func (t *topics) load(ctx context.Context, name string) (*topic, error) {
 	if err := t.loadAll(ctx, []string{name}); err != nil {

@@ -35,9 +35,10 @@ func producerOptions(c Config) []kgo.Opt {
 
 // publisher splits a Publish into one call per partition and waits for all.
 type publisher struct {
-	client  *kgo.Client
-	topics  *topics
-	timeout time.Duration
+	client     *kgo.Client
+	topics     *topics
+	continuity *continuity
+	timeout    time.Duration
 
 	max     int64
 	pending atomic.Int64
@@ -56,9 +57,9 @@ type place struct {
 
 var _ message.Publisher = (*publisher)(nil)
 
-func newPublisher(c Config, client *kgo.Client, topics *topics) *publisher {
+func newPublisher(c Config, client *kgo.Client, topics *topics, continuity *continuity) *publisher {
 	return &publisher{
-		client: client, topics: topics, timeout: c.PublishTimeout, max: int64(c.MaxPending),
+		client: client, topics: topics, continuity: continuity, timeout: c.PublishTimeout, max: int64(c.MaxPending),
 		lanes: make(map[place]*lane),
 	}
 }
@@ -67,6 +68,9 @@ func newPublisher(c Config, client *kgo.Client, topics *topics) *publisher {
 func (p *publisher) Publish(topic string, msgs ...*message.Message) error {
 	if len(msgs) == 0 {
 		return nil
+	}
+	if err := p.continuity.writable(); err != nil {
+		return &pubsub.PublishError{Err: err}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), p.timeout)
 	defer cancel()
@@ -84,7 +88,7 @@ func (p *publisher) Publish(topic string, msgs ...*message.Message) error {
 	if err != nil {
 		return &pubsub.PublishError{Err: err}
 	}
-	return outcome(ctx, calls, msgs, records)
+	return outcome(ctx, calls, msgs, records, p.continuity.epochs(topic))
 }
 
 // record is the message as watermill-kafka's marshaler writes it, with the key of [pubsub.KeyHeader].
@@ -152,7 +156,9 @@ func (p *publisher) lane(at place) *lane {
 }
 
 // outcome waits for the calls and tells how far the messages, from the first, were accepted.
-func outcome(ctx context.Context, calls []*call, msgs []*message.Message, records []*kgo.Record) error {
+func outcome(
+	ctx context.Context, calls []*call, msgs []*message.Message, records []*kgo.Record, epochs *events.Epochs,
+) error {
 	accepted := make(map[*kgo.Record]bool, len(records))
 	var failed error
 	for _, c := range calls {
@@ -169,8 +175,8 @@ func outcome(ctx context.Context, calls []*call, msgs []*message.Message, record
 		if !accepted[r] {
 			continue
 		}
-		at := record{r.Partition, r.Offset}
-		msgs[i].SetContext(context.WithValue(msgs[i].Context(), publishedKey{}, at))
+		pos := epochs.Position(r.Partition, r.Offset)
+		msgs[i].SetContext(context.WithValue(msgs[i].Context(), publishedKey{}, pos))
 		if prefix == i {
 			prefix++
 		}

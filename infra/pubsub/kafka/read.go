@@ -30,10 +30,10 @@ const (
 )
 
 // Read fetches from the partitions' leaders, all ranges of a leader in one request, and keeps one answer at a time. A
-// range that begins in an older epoch of the topic is trimmed: its records went with the old topic. What lies behind an
-// open transaction is not there yet.
+// range that begins in an earlier epoch than it ends in is trimmed: what that epoch had at its end is lost. What lies behind
+// an open transaction is not there yet.
 func (l *Log) Read(ctx context.Context, ranges []events.Range, visit func(pubsub.RawRecord) error) error {
-	r := reader{log: l, visit: visit, cursors: make(map[int32]*cursor, len(ranges))}
+	r := reader{log: l, epochs: l.bus.continuity.epochs(l.topic), visit: visit, cursors: make(map[int32]*cursor, len(ranges))}
 	if err := r.plan(ranges); err != nil {
 		return err
 	}
@@ -75,6 +75,7 @@ type cursor struct{ next, last int64 }
 
 type reader struct {
 	log     *Log
+	epochs  *events.Epochs
 	visit   func(pubsub.RawRecord) error
 	cursors map[int32]*cursor
 	trouble error // why the last fetch brought nothing
@@ -83,20 +84,20 @@ type reader struct {
 }
 
 func (r *reader) plan(ranges []events.Range) error {
-	epoch := r.log.bus.config.Epoch
 	for _, asked := range ranges {
 		if asked.After >= asked.Through {
 			continue
 		}
-		if asked.After < events.Seq(epoch, -1) {
+		epoch, begin := r.epochs.At(asked.Partition, events.Offset(asked.Through))
+		if epoch != events.EpochOf(asked.Through) || asked.After < events.Seq(epoch, begin-1) {
 			return fmt.Errorf("partition %d after %d: %w", asked.Partition, asked.After, pubsub.ErrTrimmed)
 		}
 		if _, ok := r.cursors[asked.Partition]; ok {
 			return fmt.Errorf("read: two ranges of partition %d", asked.Partition)
 		}
 		r.cursors[asked.Partition] = &cursor{
-			next: events.Offset(epoch, asked.After+1),
-			last: events.Offset(epoch, asked.Through),
+			next: events.Offset(asked.After) + 1,
+			last: events.Offset(asked.Through),
 		}
 	}
 	return nil
@@ -107,6 +108,9 @@ func (r *reader) round(ctx context.Context) (progress bool, err error) {
 	meta, err := r.log.bus.topics.get(ctx, r.log.topic)
 	if err != nil {
 		return false, err
+	}
+	if id := r.epochs.TopicID; id != "" && id != meta.id.String() {
+		return false, fmt.Errorf("%w: topic %s was made anew", pubsub.ErrUnsettled, meta.name)
 	}
 	byLeader := make(map[int32][]int32)
 	for p := range r.cursors {
@@ -188,7 +192,7 @@ func (r *reader) partition(ctx context.Context, got *kmsg.FetchResponseTopicPart
 			break
 		}
 		raw := pubsub.RawRecord{
-			Position: r.log.bus.position(record.Partition, record.Offset),
+			Position: r.epochs.Position(record.Partition, record.Offset),
 			Key:      record.Key, Value: record.Value,
 			Headers: (*headers)(record),
 			Replay:  (*headers)(record).Get(pubsub.ReplayHandlerHeader) != "",

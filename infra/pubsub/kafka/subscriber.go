@@ -58,7 +58,8 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 	if s.closed {
 		return nil, pubsub.ErrClosed
 	}
-	claims := newClaims(s.bus, s.hooks, s.log)
+	claims := newClaims(s.bus, s.group, s.hooks, s.log)
+	s.bus.continuity.watch(topic)
 	inner, err := kafka.NewSubscriber(kafka.SubscriberConfig{
 		Brokers:               s.bus.config.Brokers,
 		Unmarshaler:           unmarshaler{},
@@ -77,6 +78,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 		// Watermill drops what is in flight the moment its context is done.
 		innerCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		in := s.join(ctx, innerCtx, inner, topic)
+		s.running.Go(func() { claims.watch(innerCtx) })
 		s.running.Go(func() {
 			select {
 			case <-ctx.Done():

@@ -18,20 +18,19 @@ import (
 // topicPoll is the pause between attempts.
 const topicPoll = 100 * time.Millisecond
 
-// EnsureTopics creates the topics that do not exist yet, waits until every partition can be used, and answers the id of
-// message-events, which changes when the topic is made anew. Several processes may do so at once. Brokers that cannot be
-// reached are waited for until the context ends; those that refuse the credentials, or are not to be trusted, are not. A
-// topic with another number of partitions than configured is an error: keys would move. Other replication than configured
-// is logged.
-func EnsureTopics(ctx context.Context, c Config, log *slog.Logger) (topicID string, err error) {
+// EnsureTopics creates the topics that do not exist yet and waits until every partition can be used. Several processes may
+// do so at once. Brokers that cannot be reached are waited for until the context ends; those that refuse the credentials,
+// or are not to be trusted, are not. A topic with another number of partitions than configured is an error: keys would
+// move. Other replication than configured is logged.
+func EnsureTopics(ctx context.Context, c Config, log *slog.Logger) error {
 	c = c.withDefaults()
 	client, err := newClient(c)
 	if err != nil {
-		return "", fmt.Errorf("kafka client: %w", err)
+		return fmt.Errorf("kafka client: %w", err)
 	}
 	defer client.Close()
 	if err := checkAccess(ctx, c, client); err != nil {
-		return "", fmt.Errorf("connect to Kafka at %v: %w", c.Brokers, err)
+		return fmt.Errorf("connect to Kafka at %v: %w", c.Brokers, err)
 	}
 	admin := kadm.NewClient(client)
 	var regular, poison []string
@@ -43,25 +42,22 @@ func EnsureTopics(ctx context.Context, c Config, log *slog.Logger) (topicID stri
 		}
 	}
 	if err := create(ctx, admin, c, c.Partitions, regularSettings(c), regular); err != nil {
-		return "", err
+		return err
 	}
 	if err := create(ctx, admin, c, 1, poisonSettings(), poison); err != nil {
-		return "", err
+		return err
 	}
 	topics, err := awaitTopics(ctx, admin, events.Topics()...)
 	if err != nil {
-		return "", err
+		return err
 	}
 	for name, topic := range topics {
 		if has := len(topic.Partitions); !isPoison(name) && has != int(c.Partitions) {
-			return "", fmt.Errorf("topic %s has %d partitions, configured are %d: the number is fixed for the life of a topic",
+			return fmt.Errorf("topic %s has %d partitions, configured are %d: the number is fixed for the life of a topic",
 				name, has, c.Partitions)
 		}
 	}
-	if err := warnOfReplication(ctx, admin, c, topics, log); err != nil {
-		return "", err
-	}
-	return topics[events.TopicMessages].ID.String(), nil
+	return warnOfReplication(ctx, admin, c, topics, log)
 }
 
 // regularSettings are those of topics that are not poison queues. Their brokers unpack what a producer has compressed and

@@ -56,7 +56,7 @@ func (c fakeClaim) Messages() <-chan *sarama.ConsumerMessage { return c.messages
 func TestWatermillsHandlerDoesWhatClaimsAndBundlesDependOn(t *testing.T) {
 	at := brokers(t)
 	topic := newTopic(t, at, 1)
-	tap := tapped{newClaims(nil, pubsub.Claims{}, logTo(t)), make(chan sarama.ConsumerGroupHandler, 1)}
+	tap := tapped{newClaims(nil, "group", pubsub.Claims{}, logTo(t)), make(chan sarama.ConsumerGroupHandler, 1)}
 	subscriber, err := kafka.NewSubscriber(kafka.SubscriberConfig{
 		Brokers: at, Unmarshaler: unmarshaler{}, OverwriteSaramaConfig: consumerConfig(Config{}.withDefaults()),
 		ConsumerGroup: "group", NackResendSleep: time.Millisecond, Tracer: tap,

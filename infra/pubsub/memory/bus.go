@@ -81,6 +81,9 @@ type (
 	publishedKey struct{}
 )
 
+// Ready is nil: this log goes on where it was.
+func (b *Bus) Ready() error { return nil }
+
 // Close refuses what is published from now on.
 func (b *Bus) Close() error {
 	b.mu.Lock()
@@ -91,7 +94,7 @@ func (b *Bus) Close() error {
 
 // Trim removes the records of the partition up to the position, as retention does.
 func (b *Bus) Trim(topic string, through events.Position) {
-	b.topic(topic)[through.Partition].trim(events.Offset(b.config.Epoch, through.Seq) + 1)
+	b.topic(topic)[through.Partition].trim(events.Offset(through.Seq) + 1)
 }
 
 func (b *Bus) topic(name string) []*partition {

@@ -62,6 +62,15 @@ func (l *Log) Committed(ctx context.Context, group string) (map[int32]int64, err
 	return committed, ctx.Err()
 }
 
+// Current counts every position of another epoch as before the first record.
+func (l *Log) Current(positions map[int32]int64) map[int32]int64 {
+	current := make(map[int32]int64, len(positions))
+	for p, seq := range positions {
+		current[p] = max(seq, events.Seq(l.bus.config.Epoch, -1))
+	}
+	return current
+}
+
 // Read visits what lies in the ranges, one partition after the other.
 func (l *Log) Read(ctx context.Context, ranges []events.Range, visit func(pubsub.RawRecord) error) error {
 	epoch := l.bus.config.Epoch
@@ -77,7 +86,7 @@ func (l *Log) Read(ctx context.Context, ranges []events.Range, visit func(pubsub
 		if asked.After < events.Seq(epoch, first-1) {
 			return fmt.Errorf("partition %d after %d: %w", asked.Partition, asked.After, pubsub.ErrTrimmed)
 		}
-		for offset := events.Offset(epoch, asked.After+1); offset <= events.Offset(epoch, asked.Through); offset++ {
+		for offset := events.Offset(asked.After) + 1; offset <= events.Offset(asked.Through); offset++ {
 			if err := ctx.Err(); err != nil {
 				return err
 			}

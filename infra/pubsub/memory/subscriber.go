@@ -8,6 +8,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/ThreeDotsLabs/watermill/pubsub/gochannel"
 
+	"millrace/events"
 	"millrace/infra/pubsub"
 )
 
@@ -97,6 +98,9 @@ func (r *reader) run(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
+	if !r.resume(ctx) {
+		return
+	}
 	if r.claims.Claimed != nil {
 		first, _ := r.partition.bounds()
 		r.claims.Claimed(r.bus.position(r.number, max(first, r.progress.get())-1))
@@ -116,6 +120,26 @@ func (r *reader) run(ctx context.Context) {
 	r.pump(ctx, channel)
 	<-closed
 	relaying.Wait()
+}
+
+// resume goes back to what the handler has kept. It reports false if the context ended before that could be asked.
+func (r *reader) resume(ctx context.Context) bool {
+	if r.claims.Progress == nil {
+		return true
+	}
+	for {
+		kept, err := r.claims.Progress(ctx)
+		if err == nil {
+			kept = r.bus.Log(r.topic).Current(kept)
+			r.progress.commit(min(r.progress.get(), events.Offset(max(kept[r.number], events.Seq(r.bus.config.Epoch, -1)))+1))
+			return true
+		}
+		select {
+		case <-time.After(redeliveryPause):
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // pump sends message after message and commits each when it is acknowledged; of a bundle that is given up, what was

@@ -1,6 +1,7 @@
 package pubsubtest
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"time"
@@ -62,6 +63,32 @@ func groupGoesOn(t *testing.T, f Factory) {
 	f.publish(t, keyed("key", 6))
 	second := f.join(t, "restart", pubsub.Claims{})
 	require.Equal(t, payloads(series("key", 7)[4:]), payloads(second.take(3)))
+}
+
+func groupGoesBack(t *testing.T, f Factory) {
+	key := f.keyIn(1)
+	f.publish(t, series(key, 6)...)
+	first := f.join(t, "back", pubsub.Claims{})
+	taken := first.take(5)
+	first.close()
+	kept := f.committed(t, "back")
+	kept[1] = first.position(taken[1]).Seq
+	c := newCalls(t)
+	hooks := c.hooks()
+	hooks.Progress = func(context.Context) (map[int32]int64, error) { return kept, nil }
+	second := f.join(t, "back", hooks)
+	require.Equal(t, payloads(series(key, 6)[2:]), payloads(second.take(4)))
+	second.close()
+
+	// What the handler has beyond what was committed changes nothing, and a partition it knows nothing of begins anew.
+	kept = map[int32]int64{1: f.end(t)[1]}
+	f.publish(t, keyed(key, 6))
+	third := f.join(t, "back", hooks)
+	require.Equal(t, []string{key + "/6"}, payloads(third.take(1)))
+	third.close()
+	kept = nil
+	fourth := f.join(t, "back", hooks)
+	require.Equal(t, payloads(series(key, 7)), payloads(fourth.take(7)))
 }
 
 func unacknowledgedComesAgain(t *testing.T, f Factory) {

@@ -38,6 +38,7 @@ func Run(t *testing.T, open func(*testing.T) Factory) {
 		"read ends with the visitor's error":                      readEndsWithError,
 		"read skips the rest of a range":                          readSkipsTheRest,
 		"a group goes on where it acknowledged":                   groupGoesOn,
+		"a group goes back to what its handler has kept":          groupGoesBack,
 		"a message not acknowledged before the end comes again":   unacknowledgedComesAgain,
 		"claims come before messages and releases after":          claimsFrameMessages,
 		"a rebalance does not wait for a message that is refused": rebalanceWhileRefusing,

@@ -3,7 +3,6 @@ package mongo
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"unicode/utf8"
 
@@ -111,7 +110,7 @@ func (b *batch) each(save func(i int, r *events.Record) error, types ...events.T
 }
 
 // write runs an unordered bulk write in which nothing fails unless all may.
-func (b *batch) write(ctx context.Context, c *driver.Collection, models []driver.WriteModel) error {
+func (db *DB) write(ctx context.Context, c *driver.Collection, models []driver.WriteModel) error {
 	if len(models) == 0 {
 		return nil
 	}
@@ -236,10 +235,5 @@ func (b *batch) savePositions(ctx context.Context) error {
 			b.results[i] = failed[r.Partition]
 		}
 	}
-	var models []driver.WriteModel
-	for _, partition := range slices.Sorted(maps.Keys(stored)) {
-		models = append(models, update(doc(field("_id", partition)),
-			doc(field("$max", doc(field("seq", stored[partition]))))).SetUpsert(true))
-	}
-	return b.write(ctx, b.positions, models)
+	return b.advance(ctx, stored)
 }

@@ -3,13 +3,17 @@ package mongo
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	driver "go.mongodb.org/mongo-driver/v2/mongo"
+
+	"millrace/events"
 )
 
-// Stored answers per partition the position up to which every record has been saved. It is never ahead of what the other
-// methods see.
+// Stored returns per partition the position up to which every record has been saved or was done with otherwise. It is never
+// ahead of what the other methods see.
 func (db *DB) Stored(ctx context.Context) (map[int32]int64, error) {
 	found, err := find[struct {
 		Partition int32 `bson:"_id"`
@@ -25,46 +29,62 @@ func (db *DB) Stored(ctx context.Context) (map[int32]int64, error) {
 	return stored, nil
 }
 
-// topic is a document of topics.
+// Advance notes that everything up to the positions is done with, also what is not to be stored.
+func (db *DB) Advance(ctx context.Context, positions map[int32]int64) error {
+	if err := db.advance(ctx, positions); err != nil {
+		return fmt.Errorf("advance positions: %w", err)
+	}
+	return nil
+}
+
+func (db *DB) advance(ctx context.Context, positions map[int32]int64) error {
+	var models []driver.WriteModel
+	for _, partition := range slices.Sorted(maps.Keys(positions)) {
+		models = append(models, update(doc(field("_id", partition)),
+			doc(field("$max", doc(field("seq", positions[partition]))))).SetUpsert(true))
+	}
+	return db.write(ctx, db.positions, models)
+}
+
+// topic is a document of topics. There is one for each version of a topic's epochs, so that of many that would change them
+// at once one can; a document from before there were versions has the topic's name as its id.
 type topic struct {
-	Name  string `bson:"_id"`
-	ID    string `bson:"id"`
-	Epoch int64  `bson:"epoch"`
+	ID      string       `bson:"_id"`
+	Name    string       `bson:"topic"`
+	TopicID string       `bson:"id"`
+	First   int64        `bson:"epoch"`
+	Cuts    []events.Cut `bson:"cuts"`
+	Version int64        `bson:"version"`
+	Changed int64        `bson:"changed"`
 }
 
-// Epoch answers the epoch of the topic's positions: 0 for the first id that was ever seen, one more whenever the id is
-// another than the last one. Of several that start at once one changes it; the others read what it made of it.
-func (db *DB) Epoch(ctx context.Context, name, topicID string) (int64, error) {
-	for {
-		next, done, err := db.tryEpoch(ctx, name, topicID)
-		if err != nil {
-			return 0, fmt.Errorf("epoch of topic %s: %w", name, err)
-		}
-		if done {
-			return next, nil
-		}
+// Epochs returns the topic's epochs, the zero value if none were ever set.
+func (db *DB) Epochs(ctx context.Context, name string) (events.Epochs, error) {
+	latest, found, err := findOne[topic](ctx, query{
+		of: db.topics, filter: doc(field("topic", name)), sort: doc(field("version", -1)),
+	})
+	if err == nil && !found {
+		latest, _, err = findOne[topic](ctx, query{of: db.topics, filter: doc(field("_id", name))})
 	}
-}
-
-// tryEpoch compares and sets. It is not done if another did so in between.
-func (db *DB) tryEpoch(ctx context.Context, name, topicID string) (epoch int64, done bool, err error) {
-	last, found, err := findOne[topic](ctx, query{of: db.topics, filter: doc(field("_id", name))})
-	switch {
-	case err != nil:
-		return 0, false, err
-	case !found:
-		_, err = db.topics.InsertOne(ctx, topic{Name: name, ID: topicID})
-		if driver.IsDuplicateKeyError(err) {
-			return 0, false, nil
-		}
-		return 0, err == nil, err
-	case last.ID == topicID:
-		return last.Epoch, true, nil
-	}
-	seen := doc(field("_id", name), field("id", last.ID), field("epoch", last.Epoch))
-	changed, err := db.topics.UpdateOne(ctx, seen, set(field("id", topicID), field("epoch", last.Epoch+1)))
 	if err != nil {
-		return 0, false, err
+		return events.Epochs{}, fmt.Errorf("epochs of topic %s: %w", name, err)
 	}
-	return last.Epoch + 1, changed.MatchedCount == 1, nil
+	return events.Epochs{
+		TopicID: latest.TopicID, First: latest.First, Cuts: latest.Cuts, Version: latest.Version, Changed: latest.Changed,
+	}, nil
+}
+
+// SetEpochs sets the topic's epochs if their version is the one after that of those there are, which it reports.
+func (db *DB) SetEpochs(ctx context.Context, name string, e events.Epochs) (set bool, err error) {
+	_, err = db.topics.InsertOne(ctx, topic{
+		ID: fmt.Sprintf("%s@%d", name, e.Version), Name: name,
+		TopicID: e.TopicID, First: e.First, Cuts: e.Cuts, Version: e.Version, Changed: e.Changed,
+	})
+	switch {
+	case driver.IsDuplicateKeyError(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("set epochs of topic %s: %w", name, err)
+	}
+	return true, nil
 }

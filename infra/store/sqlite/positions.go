@@ -3,17 +3,21 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
+
+	"millrace/events"
 )
 
 const (
 	storedPositions = `SELECT partition, seq FROM positions`
-	findTopic       = `SELECT id, epoch FROM topics WHERE name = ?`
-	setTopic        = `INSERT INTO topics (name, id, epoch) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET id = ?2, epoch = ?3`
+	findTopic       = `SELECT id, epoch, cuts, version, changed FROM topics WHERE name = ?`
+	setTopic        = `INSERT INTO topics (name, id, epoch, cuts, version, changed) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+		ON CONFLICT DO UPDATE SET id = ?2, epoch = ?3, cuts = ?4, version = ?5, changed = ?6 WHERE version = ?5 - 1`
 )
 
-// Stored answers per partition the position up to which every record has been saved. It is never ahead of what the other
-// methods see.
+// Stored returns per partition the position up to which every record has been saved or was done with otherwise. It is never
+// ahead of what the other methods see.
 func (db *DB) Stored(ctx context.Context) (map[int32]int64, error) {
 	stored := make(map[int32]int64)
 	err := db.readers.within(ctx, func(ctx context.Context, c *conn) error {
@@ -33,23 +37,51 @@ func (db *DB) Stored(ctx context.Context) (map[int32]int64, error) {
 	return stored, nil
 }
 
-// Epoch answers the epoch of the topic's positions: 0 for the first id that was ever seen, one more whenever the id is
-// another than the last one.
-func (db *DB) Epoch(ctx context.Context, topic, topicID string) (int64, error) {
-	var epoch int64
+// Advance notes that everything up to the positions is done with, also what is not to be stored.
+func (db *DB) Advance(ctx context.Context, positions map[int32]int64) error {
 	err := db.writer.within(ctx, func(ctx context.Context, c *conn) error {
-		var known string
-		found, err := c.get(ctx, findTopic, []any{topic}, &known, &epoch)
-		switch {
-		case err != nil, found && known == topicID:
-			return err
-		case found:
-			epoch++
+		for partition, seq := range positions {
+			if err := c.exec(ctx, advancePosition, partition, seq); err != nil {
+				return err
+			}
 		}
-		return c.exec(ctx, setTopic, topic, topicID, epoch)
+		return nil
 	})
 	if err != nil {
-		return 0, fmt.Errorf("epoch of topic %s: %w", topic, err)
+		return fmt.Errorf("advance positions: %w", err)
 	}
-	return epoch, nil
+	return nil
+}
+
+// Epochs returns the topic's epochs, the zero value if none were ever set.
+func (db *DB) Epochs(ctx context.Context, topic string) (e events.Epochs, err error) {
+	var cuts string
+	err = db.readers.within(ctx, func(ctx context.Context, c *conn) error {
+		found, err := c.get(ctx, findTopic, []any{topic}, &e.TopicID, &e.First, &cuts, &e.Version, &e.Changed)
+		if err != nil || !found {
+			return err
+		}
+		return json.Unmarshal([]byte(cuts), &e.Cuts)
+	})
+	if err != nil {
+		return e, fmt.Errorf("epochs of topic %s: %w", topic, err)
+	}
+	return e, nil
+}
+
+// SetEpochs sets the topic's epochs if their version is the one after that of those there are, which it reports.
+func (db *DB) SetEpochs(ctx context.Context, topic string, e events.Epochs) (set bool, err error) {
+	cuts, err := json.Marshal(e.Cuts)
+	if err != nil {
+		return false, fmt.Errorf("encode epochs of topic %s: %w", topic, err)
+	}
+	err = db.writer.within(ctx, func(ctx context.Context, c *conn) error {
+		changed, err := c.change(ctx, setTopic, topic, e.TopicID, e.First, string(cuts), e.Version, e.Changed)
+		set = changed == 1
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("set epochs of topic %s: %w", topic, err)
+	}
+	return set, nil
 }

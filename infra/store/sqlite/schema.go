@@ -16,7 +16,7 @@ import (
 // migrations are the steps that make the schema: the first creates a file of version 1, each later one takes a file of the
 // version before to the next. A file keeps its version as its user_version. A step that was released is never changed.
 func migrations() []string {
-	return []string{firstSchema, groupsByClientMsgID, changesByEventID, messageVersions}
+	return []string{firstSchema, groupsByClientMsgID, changesByEventID, messageVersions, epochsOfTopics}
 }
 
 // Columns whose type is ANY hold ids in the form of [idValue].
@@ -123,6 +123,13 @@ CREATE TABLE versions (
 	PRIMARY KEY (message_id, until_seq)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX past_stays ON stays (conversation_id, left_seq) WHERE left_seq > 0;
+`
+
+// epochsOfTopics keeps more of a topic's epochs than the one in which it begins.
+const epochsOfTopics = `
+ALTER TABLE topics ADD COLUMN cuts TEXT NOT NULL DEFAULT 'null'; -- as JSON
+ALTER TABLE topics ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE topics ADD COLUMN changed INTEGER NOT NULL DEFAULT 0; -- Unix milliseconds
 `
 
 // writerDSN lets the write-ahead log grow to 40 MB before it is copied into the file, which writes a page once for many

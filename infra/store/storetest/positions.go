@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -40,31 +41,47 @@ func positionTests() []test {
 			requireStored(t, s, map[int32]int64{one.Partition: 14})
 		}},
 		{"the position is never ahead of the messages", positionNeverAhead},
-		{"an epoch rises with the topic's id", func(t *testing.T, s Store) {
-			for i, c := range []struct {
-				topic, id string
-				want      int64
-			}{
-				{"a", "first", 0}, {"a", "first", 0}, {"a", "second", 1}, {"a", "second", 1}, {"a", "first", 2}, {"b", "second", 0},
-			} {
-				got, err := s.Epoch(t.Context(), c.topic, c.id)
-				require.NoError(t, err)
-				require.Equal(t, c.want, got, "call %d", i)
-			}
+		{"what is done with otherwise advances the position, which never goes back", func(t *testing.T, s Store) {
+			one := at(10, direct(alice, bob, "one"))
+			save(t, s, one)
+			require.NoError(t, s.Advance(t.Context(), map[int32]int64{one.Partition: 14, one.Partition + 1: 3}))
+			require.NoError(t, s.Advance(t.Context(), map[int32]int64{one.Partition: 12}))
+			requireStored(t, s, map[int32]int64{one.Partition: 14, one.Partition + 1: 3})
 		}},
-		{"an epoch rises once however many start", func(t *testing.T, s Store) {
-			for epoch, id := range []string{"first", "second", "third"} {
+		{"epochs are kept by topic", func(t *testing.T, s Store) {
+			requireEpochs(t, s, "a", events.Epochs{})
+			for version, e := range []events.Epochs{
+				{TopicID: "first"},
+				{TopicID: "first", Cuts: []events.Cut{{Partition: 3, Epoch: 1, Offset: 100}}, Changed: 1_700_000_000_001},
+				{TopicID: "second", First: 2, Changed: 1_700_000_000_002},
+			} {
+				e.Version = int64(version) + 1
+				requireSet(t, s, true, e)
+				requireEpochs(t, s, "a", e)
+				requireSet(t, s, false, events.Epochs{TopicID: "other", Version: e.Version})
+				requireEpochs(t, s, "a", e)
+			}
+			requireEpochs(t, s, "b", events.Epochs{})
+		}},
+		{"of many that change epochs at once one does", func(t *testing.T, s Store) {
+			for version := range int64(3) {
 				var group errgroup.Group
-				for range 8 {
+				var won atomic.Int64
+				for i := range 8 {
 					group.Go(func() error {
-						got, err := s.Epoch(t.Context(), events.TopicMessages, id)
-						if err == nil && got != int64(epoch) {
-							err = fmt.Errorf("epoch %d for the %s id", got, id)
+						e := events.Epochs{TopicID: fmt.Sprint(i), First: version, Version: version + 1}
+						set, err := s.SetEpochs(t.Context(), events.TopicMessages, e)
+						if set {
+							won.Add(1)
 						}
 						return err
 					})
 				}
 				require.NoError(t, group.Wait())
+				require.EqualValues(t, 1, won.Load())
+				got, err := s.Epochs(t.Context(), events.TopicMessages)
+				require.NoError(t, err)
+				require.Equal(t, version, got.First)
 			}
 		}},
 		{"the store can be reached", func(t *testing.T, s Store) { require.NoError(t, s.Ping(t.Context())) }},
@@ -135,4 +152,18 @@ func requireStored(t *testing.T, s Store, want map[int32]int64) {
 	got, err := s.Stored(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, want, got)
+}
+
+func requireEpochs(t *testing.T, s Store, topic string, want events.Epochs) {
+	t.Helper()
+	got, err := s.Epochs(t.Context(), topic)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+}
+
+func requireSet(t *testing.T, s Store, want bool, e events.Epochs) {
+	t.Helper()
+	set, err := s.SetEpochs(t.Context(), "a", e)
+	require.NoError(t, err)
+	require.Equal(t, want, set)
 }

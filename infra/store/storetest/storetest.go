@@ -48,10 +48,15 @@ type Store interface {
 	// ReserveGroup returns the id of the group that the owner creates with the client_msg_id: the drawn one, unless an id is
 	// reserved for the two already, or a group_created that was saved has named the two.
 	ReserveGroup(ctx context.Context, owner int64, clientMsgID string, drawn int64) (int64, error)
-	// Stored answers per partition up to where everything is stored; what is absent is 0.
+	// Stored returns per partition up to where everything is stored or done with otherwise; what is absent is 0.
 	Stored(ctx context.Context) (map[int32]int64, error)
-	// Epoch answers 0 for the first id of a topic, and one more whenever the id is another than the last.
-	Epoch(ctx context.Context, topic, topicID string) (int64, error)
+	// Advance notes that everything up to the positions is done with. It takes no stored position back.
+	Advance(ctx context.Context, positions map[int32]int64) error
+	// Epochs returns the topic's epochs, the zero value if none were ever set.
+	Epochs(ctx context.Context, topic string) (events.Epochs, error)
+	// SetEpochs sets the topic's epochs if their version is the one after that of those there are, 1 where there are none,
+	// which it reports.
+	SetEpochs(ctx context.Context, topic string, epochs events.Epochs) (set bool, err error)
 	// Ping reports whether the store can be reached.
 	Ping(ctx context.Context) error
 	// Close ends the use of the store.

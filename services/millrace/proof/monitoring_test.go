@@ -46,6 +46,7 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 		{"MillraceHandlerFailing", `handler="storage"`},
 		{"MillracePublishErrors", `topic="message-events"`},
 		{"MillraceBrokerAway", `job="message"`},
+		{"MillraceLogIncident", `kind="topic_anew"`},
 	}
 	rules := m.alertRules(t)
 	require.Len(t, rules, len(alerts), "every alert has a cause below")
@@ -71,7 +72,7 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 	abort()
 	require.Empty(t, m.query(t, `count_over_time(ALERTS{alertname=~"MillracePublishErrors|MillraceBrokerAway"}[1h])`), "the broker is there")
 	broker.stop(t)
-	for _, alert := range alerts[6:] {
+	for _, alert := range alerts[6:8] {
 		m.awaitFired(t, alert.name, alert.where)
 	}
 
@@ -83,6 +84,9 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 		return m.shows(t, fmt.Sprintf("max(millrace_poison_backlog_records) >= %d", handlers*garbage)) &&
 			m.shows(t, "max(millrace_consumer_lag_records) == 0")
 	}, "everything is handled or poisoned")
+	_, err := adminOf(t, c.log).DeleteTopic(ctx, events.TopicMessages)
+	require.NoError(t, err)
+	m.awaitFired(t, alerts[8].name, alerts[8].where)
 	path, err := built.path()
 	require.NoError(t, err)
 	said, err := exec.CommandContext(ctx, path, "poison", "discard", "--all", "--kafka-brokers="+strings.Join(c.log, ",")).CombinedOutput()

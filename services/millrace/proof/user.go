@@ -8,7 +8,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
+	"millrace/events"
 	"millrace/infra/auth"
 	"millrace/services/client"
 )
@@ -103,6 +106,38 @@ func (u *User) Reads(t *testing.T, n int) []string {
 		contents = append(contents, u.Sees(t, "new_message").Message.Content)
 	}
 	return contents
+}
+
+// Stored waits until the history of the conversation has n messages, at most a page, and returns their contents.
+func (u *User) Stored(t *testing.T, conversation string, n int) []string {
+	t.Helper()
+	var contents []string
+	Await(t, func() bool {
+		page, err := u.History(t.Context(), client.History{Conversation: conversation, Limit: 200})
+		if err != nil {
+			return false // while the log is not settled
+		}
+		contents = nil
+		for _, m := range page.Messages {
+			contents = append(contents, m.Content)
+		}
+		return len(contents) >= n
+	}, "stored")
+	return contents
+}
+
+// Poisoned returns how many records of message-events were ever poisoned.
+func Poisoned(t *testing.T, brokers []string) int64 {
+	t.Helper()
+	kafka, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
+	require.NoError(t, err)
+	defer kafka.Close()
+	ends, err := kadm.NewClient(kafka).ListEndOffsets(t.Context(), events.PoisonTopic(events.TopicMessages))
+	require.NoError(t, err)
+	require.NoError(t, ends.Error())
+	sum := int64(0)
+	ends.Each(func(o kadm.ListedOffset) { sum += o.Offset })
+	return sum
 }
 
 // Numbered returns the numbers from the first up to before the last, in decimal.

@@ -1,0 +1,256 @@
+package kafka
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"millrace/events"
+	"millrace/infra/broker"
+	"millrace/infra/pubsub"
+)
+
+// epochStore keeps epochs in memory.
+type epochStore struct {
+	mu     sync.Mutex
+	epochs map[string]events.Epochs
+	stored map[int32]int64
+	down   error
+}
+
+func (s *epochStore) Epochs(_ context.Context, topic string) (events.Epochs, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.epochs[topic], s.down
+}
+
+func (s *epochStore) SetEpochs(_ context.Context, topic string, e events.Epochs) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down != nil || e.Version != s.epochs[topic].Version+1 {
+		return false, s.down
+	}
+	if s.epochs == nil {
+		s.epochs = make(map[string]events.Epochs)
+	}
+	s.epochs[topic] = e
+	return true, nil
+}
+
+func (s *epochStore) Stored(context.Context) (map[int32]int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stored, s.down
+}
+
+func (s *epochStore) set(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+func offsetOf(at int64, metadata string) kadm.Offset { return kadm.Offset{At: at, Metadata: metadata} }
+
+// watched is a bus that watches its topics, on a broker of its own.
+func watched(t *testing.T, dir, addr string, store EpochStore) (*Bus, *broker.Broker) {
+	t.Helper()
+	b, err := broker.Start(broker.Config{Addr: addr, DataDir: dir, Log: logTo(t)})
+	require.NoError(t, err)
+	c := Config{Brokers: []string{b.Addr()}, Partitions: 1, Epochs: store}
+	require.NoError(t, EnsureTopics(t.Context(), c, logTo(t)))
+	return open(t, c), b
+}
+
+// consumption collects payloads and positions from a subscriber of the group until the test ends.
+type consumption struct {
+	mu   sync.Mutex
+	text []string
+	at   []int64
+}
+
+func consumes(t *testing.T, bus *Bus, group string, claims pubsub.Claims) *consumption {
+	t.Helper()
+	sub, err := bus.Subscriber(group, claims)
+	require.NoError(t, err)
+	in, err := sub.Subscribe(context.WithoutCancel(t.Context()), events.TopicMessages)
+	require.NoError(t, err)
+	c := &consumption{}
+	var done sync.WaitGroup
+	done.Go(func() {
+		for msg := range in {
+			for _, r := range bus.Records(msg) {
+				pos, err := bus.Position(r)
+				if err != nil {
+					t.Error(err)
+				}
+				c.mu.Lock()
+				c.text, c.at = append(c.text, string(r.Payload)), append(c.at, pos.Seq)
+				c.mu.Unlock()
+				r.Ack()
+			}
+			msg.Ack()
+		}
+	})
+	t.Cleanup(func() {
+		require.NoError(t, sub.Close())
+		done.Wait()
+	})
+	return c
+}
+
+func (c *consumption) await(t *testing.T, want ...string) []int64 {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.text) >= len(want)
+	}, 30*time.Second, time.Millisecond)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	require.Equal(t, want, c.text)
+	require.True(t, slices.IsSorted(c.at), "positions ascend: %v", c.at)
+	return slices.Clone(c.at)
+}
+
+// publishes insists, as clients do.
+func publishes(t *testing.T, bus *Bus, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		require.Eventually(t, func() bool {
+			msg := message.NewMessage(text, []byte(text))
+			msg.Metadata.Set(pubsub.KeyHeader, "key")
+			return bus.Publisher().Publish(events.TopicMessages, msg) == nil
+		}, 30*time.Second, 10*time.Millisecond)
+	}
+}
+
+func TestTopicMadeAnewBeginsInALaterEpochForAllThatRun(t *testing.T) {
+	t.Parallel()
+	store := &epochStore{}
+	bus, b := watched(t, t.TempDir(), "127.0.0.1:0", store)
+	defer func() { require.NoError(t, b.Close()) }()
+	other := open(t, Config{Brokers: []string{b.Addr()}, Partitions: 1, Epochs: store})
+	first, second := consumes(t, bus, "first", pubsub.Claims{Bundle: 128}), consumes(t, other, "second", pubsub.Claims{})
+	publishes(t, bus, "a", "b", "c")
+	first.await(t, "a", "b", "c")
+	second.await(t, "a", "b", "c")
+	_, err := admin(t, []string{b.Addr()}).DeleteTopic(t.Context(), events.TopicMessages)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return bus.Ready() != nil }, 30*time.Second, time.Millisecond)
+	require.ErrorIs(t, bus.Ready(), pubsub.ErrUnsettled)
+	require.ErrorIs(t, bus.Publisher().Publish(events.TopicMessages, message.NewMessage("", nil)), pubsub.ErrUnsettled)
+	publishes(t, other, "d", "e", "f", "g")
+	want := []int64{1, 2, 3, events.Seq(1, 0), events.Seq(1, 1), events.Seq(1, 2), events.Seq(1, 3)}
+	require.Equal(t, want, first.await(t, "a", "b", "c", "d", "e", "f", "g"))
+	require.Equal(t, want, second.await(t, "a", "b", "c", "d", "e", "f", "g"))
+	end, err := bus.Log(events.TopicMessages).End(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, map[int32]int64{0: events.Seq(1, 3)}, end)
+	require.Eventually(t, func() bool {
+		committed, err := bus.Log(events.TopicMessages).Committed(t.Context(), "first")
+		return err == nil && committed[0] == end[0]
+	}, 30*time.Second, time.Millisecond)
+	require.NoError(t, bus.Ready())
+}
+
+// The broker comes back with less than it had while everything that uses it runs.
+func TestPartitionThatLosesItsEndWhileRunningGoesOnInALaterEpoch(t *testing.T) {
+	t.Parallel()
+	dir, store := t.TempDir(), &epochStore{}
+	bus, b := watched(t, dir, "127.0.0.1:0", store)
+	ahead := consumes(t, bus, "ahead", pubsub.Claims{Bundle: 128})
+	publishes(t, bus, "a", "b")
+	file := filepath.Join(dir, "partitions", "message-events-0", "0.dat")
+	info, err := os.Stat(file)
+	require.NoError(t, err)
+	publishes(t, bus, "c", "d")
+	ahead.await(t, "a", "b", "c", "d")
+	require.Eventually(t, func() bool { return bus.continuity.floor(place{events.TopicMessages, 0}) == 4 }, 30*time.Second, time.Millisecond)
+	require.NoError(t, b.Close())
+	require.NoError(t, os.Truncate(file, info.Size()))
+	b, err = broker.Start(broker.Config{Addr: b.Addr(), DataDir: dir, Log: logTo(t)})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, b.Close()) }()
+	require.Eventually(t, func() bool { return bus.Ready() != nil }, 30*time.Second, time.Millisecond)
+	publishes(t, bus, "e", "f", "g")
+	want := []int64{1, 2, 3, 4, events.Seq(1, 2), events.Seq(1, 3), events.Seq(1, 4)}
+	require.Equal(t, want, ahead.await(t, "a", "b", "c", "d", "e", "f", "g"))
+	behind := consumes(t, bus, "behind", pubsub.Claims{Bundle: 128})
+	require.Equal(t, []int64{1, 2, events.Seq(1, 2), events.Seq(1, 3), events.Seq(1, 4)}, behind.await(t, "a", "b", "e", "f", "g"))
+
+	log := bus.Log(events.TopicMessages)
+	visit := func(pubsub.RawRecord) error { return nil }
+	lost := []events.Range{{After: 2, Through: events.Seq(1, 3)}}
+	require.ErrorIs(t, log.Read(t.Context(), lost, visit), pubsub.ErrTrimmed, "part of it was lost")
+	require.Equal(t, map[int32]int64{0: events.Seq(1, 1)}, log.Current(map[int32]int64{0: 4}))
+	require.NoError(t, log.Read(t.Context(), []events.Range{{After: events.Seq(1, 1), Through: events.Seq(1, 3)}}, visit))
+}
+
+// A commit in the metadata of which another topic stands is of one that was there before.
+func TestCommitThatOutlivesItsTopicSkipsNothing(t *testing.T) {
+	t.Parallel()
+	store := &epochStore{}
+	bus, b := watched(t, t.TempDir(), "127.0.0.1:0", store)
+	defer func() { require.NoError(t, b.Close()) }()
+	publishes(t, bus, "a", "b", "c")
+	offsets := make(kadm.Offsets)
+	offsets.Add(kadm.Offset{Topic: events.TopicMessages, At: 2, LeaderEpoch: -1, Metadata: commitMetadata(&events.Epochs{TopicID: "before"}, 0, 2)})
+	require.NoError(t, admin(t, []string{b.Addr()}).CommitAllOffsets(t.Context(), "group", offsets))
+	consumes(t, bus, "group", pubsub.Claims{Bundle: 128}).await(t, "a", "b", "c")
+}
+
+// While the store is down nobody can agree on an epoch: nothing is published, nothing is handed out.
+func TestNothingIsPublishedToATopicWhoseEpochNobodyCanKeep(t *testing.T) {
+	t.Parallel()
+	store := &epochStore{}
+	bus, b := watched(t, t.TempDir(), "127.0.0.1:0", store)
+	defer func() { require.NoError(t, b.Close()) }()
+	publishes(t, bus, "a")
+	store.set(func() { store.down = context.DeadlineExceeded })
+	require.NoError(t, bus.Ready())
+	publishes(t, bus, "b") // a store that is down stops nobody
+	_, err := admin(t, []string{b.Addr()}).DeleteTopic(t.Context(), events.TopicMessages)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return bus.Ready() != nil }, 30*time.Second, time.Millisecond)
+	for range 20 {
+		require.Error(t, bus.continuity.look(t.Context()))
+		require.ErrorIs(t, bus.Publisher().Publish(events.TopicMessages, message.NewMessage("", nil)), pubsub.ErrUnsettled)
+	}
+	store.set(func() { store.down = nil })
+	publishes(t, bus, "c")
+	consumes(t, bus, "group", pubsub.Claims{}).await(t, "c")
+}
+
+// A store that has less than before was put back while everything runs: its handler's group goes back too.
+func TestGroupGoesBackWhenTheStoreDoesWhileRunning(t *testing.T) {
+	t.Parallel()
+	store := &epochStore{}
+	bus, b := watched(t, t.TempDir(), "127.0.0.1:0", store)
+	defer func() { require.NoError(t, b.Close()) }()
+	publishes(t, bus, "a", "b", "c")
+	store.set(func() { store.stored = map[int32]int64{0: 3} })
+	storage := consumes(t, bus, "storage", pubsub.Claims{Bundle: 128, Progress: store.Stored})
+	storage.await(t, "a", "b", "c")
+	require.Eventually(t, func() bool {
+		committed, err := bus.Log(events.TopicMessages).Committed(t.Context(), "storage")
+		return err == nil && committed[0] == 3
+	}, 30*time.Second, time.Millisecond)
+	require.NoError(t, bus.continuity.look(t.Context()))
+	store.set(func() { store.stored = map[int32]int64{0: 1} })
+	require.Eventually(t, func() bool {
+		storage.mu.Lock()
+		defer storage.mu.Unlock()
+		return len(storage.text) >= 5
+	}, 30*time.Second, time.Millisecond)
+	storage.mu.Lock()
+	defer storage.mu.Unlock()
+	require.Equal(t, []string{"a", "b", "c", "b", "c"}, storage.text)
+}
