@@ -53,11 +53,14 @@ func compareSessions(number, otherNumber int64, id, otherID string) int {
 	return cmp.Or(cmp.Compare(number, otherNumber), cmp.Compare(id, otherID))
 }
 
-// establish has the session take the place of the older ones of its device, or reports false if a newer one is established
-// already: the session is closed then.
+// establish has the session take the place of the older ones of its device. It reports false, and ends none, if the session
+// is being closed, or if a newer one is established already: the session is closed then.
 func (h *hub) establish(sub *subscriber) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if sub.session.closing.Load() {
+		return false
+	}
 	sub.established = time.Now()
 	if sub.device == "" {
 		return true

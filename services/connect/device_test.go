@@ -161,3 +161,14 @@ func TestALostAnnouncementIsMadeAgain(t *testing.T) {
 	h.announceLost()
 	require.Empty(t, h.send(), "twice is enough")
 }
+
+func TestASessionThatIsBeingClosedEndsNoOther(t *testing.T) {
+	h := newDeviceHub(t)
+	old, young := deviceSubscriber(1, "old"), deviceSubscriber(2, "young")
+	h.join(old, nil)
+	require.True(t, h.establish(old))
+	h.join(young, nil)
+	young.session.close(1001, goingAway)
+	require.False(t, h.establish(young))
+	require.False(t, closed(old))
+}

@@ -63,8 +63,8 @@ func (s *session) handleConnect(r request) {
 	s.gw.hub.feed(sub, newFeed(sub, answer), answer)
 }
 
-// cannotConnect answers why there is no session: an error, or else the token has ended meanwhile, or a newer session of the
-// device has closed this one already.
+// cannotConnect answers why there is no session: an error, or else the token has ended meanwhile, or the session is being
+// closed already.
 func (s *session) cannotConnect(id int64, err error) {
 	if err == nil {
 		s.close(closeExpired, expiredReason)
