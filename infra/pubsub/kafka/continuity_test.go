@@ -60,9 +60,9 @@ func (s *epochStore) set(f func()) {
 func offsetOf(at int64, metadata string) kadm.Offset { return kadm.Offset{At: at, Metadata: metadata} }
 
 // watched is a bus that watches its topics, on a broker of its own.
-func watched(t *testing.T, dir, addr string, store EpochStore) (*Bus, *broker.Broker) {
+func watched(t *testing.T, dir string, store EpochStore) (*Bus, *broker.Broker) {
 	t.Helper()
-	b, err := broker.Start(broker.Config{Addr: addr, DataDir: dir, Log: logTo(t)})
+	b, err := broker.Start(broker.Config{Addr: "127.0.0.1:0", DataDir: dir, Log: logTo(t)})
 	require.NoError(t, err)
 	c := Config{Brokers: []string{b.Addr()}, Partitions: 1, Epochs: store}
 	require.NoError(t, EnsureTopics(t.Context(), c, logTo(t)))
@@ -135,7 +135,7 @@ func publishes(t *testing.T, bus *Bus, texts ...string) {
 func TestTopicMadeAnewBeginsInALaterEpochForAllThatRun(t *testing.T) {
 	t.Parallel()
 	store := &epochStore{}
-	bus, b := watched(t, t.TempDir(), "127.0.0.1:0", store)
+	bus, b := watched(t, t.TempDir(), store)
 	defer func() { require.NoError(t, b.Close()) }()
 	other := open(t, Config{Brokers: []string{b.Addr()}, Partitions: 1, Epochs: store})
 	first, second := consumes(t, bus, "first", pubsub.Claims{Bundle: 128}), consumes(t, other, "second", pubsub.Claims{})
@@ -165,7 +165,7 @@ func TestTopicMadeAnewBeginsInALaterEpochForAllThatRun(t *testing.T) {
 func TestPartitionThatLosesItsEndWhileRunningGoesOnInALaterEpoch(t *testing.T) {
 	t.Parallel()
 	dir, store := t.TempDir(), &epochStore{}
-	bus, b := watched(t, dir, "127.0.0.1:0", store)
+	bus, b := watched(t, dir, store)
 	ahead := consumes(t, bus, "ahead", pubsub.Claims{Bundle: 128})
 	publishes(t, bus, "a", "b")
 	file := filepath.Join(dir, "partitions", "message-events-0", "0.dat")
@@ -198,7 +198,7 @@ func TestPartitionThatLosesItsEndWhileRunningGoesOnInALaterEpoch(t *testing.T) {
 func TestCommitThatOutlivesItsTopicSkipsNothing(t *testing.T) {
 	t.Parallel()
 	store := &epochStore{}
-	bus, b := watched(t, t.TempDir(), "127.0.0.1:0", store)
+	bus, b := watched(t, t.TempDir(), store)
 	defer func() { require.NoError(t, b.Close()) }()
 	publishes(t, bus, "a", "b", "c")
 	offsets := make(kadm.Offsets)
@@ -211,7 +211,7 @@ func TestCommitThatOutlivesItsTopicSkipsNothing(t *testing.T) {
 func TestNothingIsPublishedToATopicWhoseEpochNobodyCanKeep(t *testing.T) {
 	t.Parallel()
 	store := &epochStore{}
-	bus, b := watched(t, t.TempDir(), "127.0.0.1:0", store)
+	bus, b := watched(t, t.TempDir(), store)
 	defer func() { require.NoError(t, b.Close()) }()
 	publishes(t, bus, "a")
 	store.set(func() { store.down = context.DeadlineExceeded })
@@ -233,7 +233,7 @@ func TestNothingIsPublishedToATopicWhoseEpochNobodyCanKeep(t *testing.T) {
 func TestGroupGoesBackWhenTheStoreDoesWhileRunning(t *testing.T) {
 	t.Parallel()
 	store := &epochStore{}
-	bus, b := watched(t, t.TempDir(), "127.0.0.1:0", store)
+	bus, b := watched(t, t.TempDir(), store)
 	defer func() { require.NoError(t, b.Close()) }()
 	publishes(t, bus, "a", "b", "c")
 	store.set(func() { store.stored = map[int32]int64{0: 3} })
