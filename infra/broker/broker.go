@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 
 	"github.com/gofrs/flock"
@@ -48,6 +49,7 @@ func settings() map[string]string {
 	return map[string]string{
 		"log.cleaner.backoff.ms":    "315360000000", // ten years: never
 		"log.segment.bytes":         "16777216",
+		"message.max.bytes":         strconv.Itoa(maxUnpackedBytes),
 		"offsets.retention.minutes": "5256000", // ten years: a handler that was off for a month goes on where it was
 	}
 }
@@ -87,7 +89,7 @@ func Start(c Config) (*Broker, error) {
 	b.chores.Go(func() { retainHourly(ctx, b.addr, c.Log) })
 	silence := &silence{}
 	silence.listen(cluster)
-	refuseUnreadable(cluster, c.Log)
+	keepReadable(cluster, c.Log)
 	b.chores.Go(func() { silence.sweep(ctx, b.addr, c.Log) })
 	return b, nil
 }

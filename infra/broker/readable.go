@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"log/slog"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -13,13 +14,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// maxUnpackedBytes is how large a compressed batch may become. Consumers unpack a batch as a whole; one of a million bytes
-// may become gigabytes.
+// maxUnpackedBytes is how large a batch may be, uncompressed. Consumers unpack all that a fetch brings them; a million bytes may
+// become gigabytes.
 const maxUnpackedBytes = 16 << 20
 
-// refuseUnreadable has the broker refuse batches that its consumers could not read, as Apache Kafka does: kfake looks at a
-// batch's header only, and a consumer that meets a batch which it cannot read gets no further in the partition for ever.
-func refuseUnreadable(cluster *kfake.Cluster, log *slog.Logger) {
+// keepReadable has the broker refuse batches that its consumers could not read, as Apache Kafka does: kfake looks at a batch's
+// header only, and a consumer that meets a batch which it cannot read gets no further in the partition for ever. Compressed
+// batches are kept uncompressed, as Kafka does for topics whose compression.type is that, so that the limits of a batch and of
+// a fetch are those of what a consumer gets.
+func keepReadable(cluster *kfake.Cluster, log *slog.Logger) {
 	// kfake keeps the last request of every connection for as long as it keeps the function, so that is made anew at times.
 	const renewAfter = 1024
 	requests := 0
@@ -29,12 +32,12 @@ func refuseUnreadable(cluster *kfake.Cluster, log *slog.Logger) {
 			cluster.KeepControl()
 		} else {
 			cluster.DropControl()
-			refuseUnreadable(cluster, log)
+			keepReadable(cluster, log)
 		}
 		if !ok {
 			return nil, nil, false
 		}
-		err := unreadable(produce)
+		err := unpackAll(produce)
 		if err == nil {
 			return nil, nil, false
 		}
@@ -46,11 +49,11 @@ func refuseUnreadable(cluster *kfake.Cluster, log *slog.Logger) {
 	})
 }
 
-// unreadable says what is wrong with the first batch of the request that is not readable.
-func unreadable(r *kmsg.ProduceRequest) error {
-	for _, topic := range r.Topics {
-		for _, partition := range topic.Partitions {
-			if err := checkBatch(partition.Records); err != nil {
+// unpackAll makes all batches of the request uncompressed, or says what is wrong with the first one that is not readable.
+func unpackAll(r *kmsg.ProduceRequest) (err error) {
+	for i, topic := range r.Topics {
+		for j, partition := range topic.Partitions {
+			if r.Topics[i].Partitions[j].Records, err = unpackBatch(partition.Records); err != nil {
 				return fmt.Errorf("topic %s partition %d: %w", cmp.Or(topic.Topic, hex.EncodeToString(topic.TopicID[:])), partition.Partition, err)
 			}
 		}
@@ -76,7 +79,9 @@ func refusal(r *kmsg.ProduceRequest, why error) *kmsg.ProduceResponse {
 
 // Where in a batch of the current format things stand.
 const (
+	lengthAt     = 8
 	magicAt      = 16
+	crcAt        = 17
 	attributesAt = 21
 	countAt      = 57
 	recordsAt    = 61
@@ -84,30 +89,53 @@ const (
 
 var errMalformed = errors.New("the batch's records are malformed")
 
-// checkBatch checks what kfake does not: the records. What has no header of the current format kfake refuses.
-func checkBatch(batch []byte) error {
+// unpackBatch returns the batch uncompressed. It checks what kfake does not: the records. What has no header of the current
+// format kfake refuses.
+func unpackBatch(batch []byte) ([]byte, error) {
 	if len(batch) < recordsAt || batch[magicAt] != 2 {
-		return nil
+		return batch, nil
 	}
 	count := int(int32(binary.BigEndian.Uint32(batch[countAt:])))
 	packed := batch[recordsAt:]
-	if count < 1 || count > len(packed) { // Sarama takes a batch with more records than bytes for one that is cut off
-		return fmt.Errorf("the batch has %d records in %d bytes", count, len(packed))
+	if count < 1 {
+		return nil, fmt.Errorf("the batch has %d records", count)
 	}
-	records, err := unpack(int(binary.BigEndian.Uint16(batch[attributesAt:])&7), packed)
+	attributes := binary.BigEndian.Uint16(batch[attributesAt:])
+	compression := int(attributes & compressionBits)
+	records, err := unpack(compression, packed)
 	if err != nil {
-		return fmt.Errorf("unpack: %w", err)
+		return nil, fmt.Errorf("unpack: %w", err)
 	}
 	r := recordReader{rest: records}
 	for i := range count {
 		if !r.record(int64(i)) {
-			return errMalformed
+			return nil, errMalformed
 		}
 	}
-	if len(r.rest) > 0 {
-		return errMalformed
+	switch {
+	case len(r.rest) > 0:
+		return nil, errMalformed
+	case compression == uncompressed, !intact(batch):
+		return batch, nil
 	}
-	return nil
+	plain := append(batch[:recordsAt:recordsAt], records...)
+	binary.BigEndian.PutUint32(plain[lengthAt:], uint32(len(plain)-lengthAt-4))
+	binary.BigEndian.PutUint16(plain[attributesAt:], attributes&^compressionBits)
+	binary.BigEndian.PutUint32(plain[crcAt:], checksum(plain))
+	return plain, nil
+}
+
+// compressionBits are those of the attributes that hold the compression.
+const compressionBits = 7
+
+// intact reports whether the batch is as long as it says and has the right checksum. Else kfake refuses it as it is.
+func intact(batch []byte) bool {
+	return int(binary.BigEndian.Uint32(batch[lengthAt:])) == len(batch)-lengthAt-4 &&
+		binary.BigEndian.Uint32(batch[crcAt:]) == checksum(batch)
+}
+
+func checksum(batch []byte) uint32 {
+	return crc32.Checksum(batch[attributesAt:], crc32.MakeTable(crc32.Castagnoli))
 }
 
 // recordReader walks over records without keeping anything of them.

@@ -3,7 +3,6 @@ package broker
 import (
 	"bytes"
 	"encoding/binary"
-	"hash/crc32"
 	"testing"
 
 	"github.com/klauspost/compress/gzip"
@@ -22,7 +21,7 @@ func batchOf(compression int16, count int32, records []byte) []byte {
 		ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1, Records: records,
 	}
 	raw := b.AppendTo(nil)
-	binary.BigEndian.PutUint32(raw[17:], crc32.Checksum(raw[attributesAt:], crc32.MakeTable(crc32.Castagnoli)))
+	binary.BigEndian.PutUint32(raw[crcAt:], checksum(raw))
 	return raw
 }
 
@@ -91,7 +90,22 @@ func TestBatchThatNobodyCouldReadIsRefused(t *testing.T) {
 	}
 	require.NoError(t, produce(t, client, topic.ID, batchOf(0, 1, one)))
 	require.NoError(t, produce(t, client, topic.ID, batchOf(1, 1, gzipOf(t, recordOf(0, bomb[:3_000_000])))))
+	damaged := batchOf(1, 1, gzipOf(t, one))
+	damaged[crcAt]++
+	require.ErrorIs(t, produce(t, client, topic.ID, damaged), kerr.CorruptMessage)
 	require.Equal(t, []string{"x", string(bomb[:3_000_000])}, valuesOf(t, client, 2))
+}
+
+// What a fetch brings is limited by what it holds, and not by what it holds compressed.
+func TestCompressedBatchIsKeptUncompressed(t *testing.T) {
+	for compression, records := range [][]byte{1: gzipOf(t, recordOf(0, []byte("x"))), 4: zstdOf(t, recordOf(0, []byte("x")))} {
+		if records == nil {
+			continue
+		}
+		plain, err := unpackBatch(batchOf(int16(compression), 1, records))
+		require.NoError(t, err)
+		require.Equal(t, batchOf(0, 1, recordOf(0, []byte("x"))), plain)
+	}
 }
 
 // valuesOf are the values of the topic's first n records.
@@ -133,7 +147,7 @@ func TestBatchesThatClientsMakeAreAccepted(t *testing.T) {
 }
 
 // What the broker takes a client must be able to read, and as many records as it was told.
-func FuzzCheckBatch(f *testing.F) {
+func FuzzUnpackBatch(f *testing.F) {
 	f.Add(int16(0), int32(1), recordOf(0, []byte("x")))
 	f.Add(int16(0), int32(2), append(recordOf(0, nil), recordOf(1, []byte("y"))...))
 	f.Add(int16(1), int32(1), gzipOf(f, recordOf(0, []byte("x"))))
@@ -141,7 +155,8 @@ func FuzzCheckBatch(f *testing.F) {
 	f.Add(int16(2), int32(1), []byte{0xff, 0xff, 0xff, 0xff, 0x7f})
 	f.Fuzz(func(t *testing.T, compression int16, count int32, records []byte) {
 		batch := batchOf(compression&7, count, records)
-		if checkBatch(batch) != nil {
+		batch, err := unpackBatch(batch)
+		if err != nil {
 			return
 		}
 		fetched, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{Topic: "topic"},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -234,4 +235,29 @@ func TestEndToEndForeignRecordOfAnySizeStopsNobody(t *testing.T) {
 	require.NoError(t, b.Close())
 	back := proof.Join(t, d.url(), proof.Bob, before)
 	require.Equal(t, []string{"0", "1", "2", "3", "4"}, back.Reads(t, 5))
+
+	removeAll(t, d.brokers, partition)
+	shown, err = run(t, "poison", "show", tooLong[0].ID, "--kafka-brokers="+strings.Join(d.brokers, ","))
+	require.ErrorContains(t, err, "the log no longer has these records")
+	require.Contains(t, shown, huge[:1000], "the first bytes")
+	require.NotContains(t, shown, huge[:10_000])
+	_, err = run(t, "poison", "replay", tooLong[0].ID, "--kafka-brokers="+strings.Join(d.brokers, ","))
+	require.ErrorContains(t, err, "the log no longer has the originals of these")
+	require.ErrorContains(t, err, tooLong[0].ID)
+}
+
+// removeAll removes all records of the partition, as retention does.
+func removeAll(t *testing.T, brokers []string, partition int32) {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
+	require.NoError(t, err)
+	defer client.Close()
+	admin := kadm.NewClient(client)
+	ends, err := admin.ListEndOffsets(t.Context(), events.TopicMessages)
+	require.NoError(t, err)
+	end, _ := ends.Lookup(events.TopicMessages, partition)
+	offsets := make(kadm.Offsets)
+	offsets.AddOffset(events.TopicMessages, partition, end.Offset, -1)
+	_, err = admin.DeleteRecords(t.Context(), offsets)
+	require.NoError(t, err)
 }
