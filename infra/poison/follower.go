@@ -17,8 +17,8 @@ const (
 	// maxStuck is how many stuck entries a follower keeps; the others it reads again when there is room.
 	maxStuck = 10_000
 	// A follower that has much to read, as when the process starts, reads so many records and then lets others go first.
-	followRecords = 2_000
-	followPause   = 20 * time.Millisecond
+	followRecords = 10_000
+	followPause   = 100 * time.Millisecond
 )
 
 // Follower knows which entries of a queue were neither replayed nor discarded, without keeping them: it reads every record of
