@@ -19,7 +19,9 @@ func (h *Hub) Attach(stream attachStream) error {
 	s := newStream(q)
 	// Both goroutines may outlive Attach, which must return to break a Send that waits for the gateway. The hub waits for
 	// them.
-	if !h.spawn(func() { q.end(h.receive(s, stream)) }) || !h.spawn(func() { q.end(send(q, stream)) }) {
+	receive := func() error { return h.receive(s, stream) }
+	transmit := func() error { return send(q, stream) }
+	if !h.spawn(func() { q.end(h.contained(receive)) }) || !h.spawn(func() { q.end(h.contained(transmit)) }) {
 		q.end(errStopping())
 	}
 	select {
@@ -29,6 +31,14 @@ func (h *Hub) Attach(stream attachStream) error {
 	}
 	h.routes.detach(s)
 	return q.cause()
+}
+
+// contained breaks the stream of the gateway that f works for if it panics; the gateway attaches anew.
+func (h *Hub) contained(f func() error) (err error) {
+	if panicked := h.opts.Contain(func() { err = f() }); panicked != nil {
+		return status.Error(codes.Internal, "internal error")
+	}
+	return err
 }
 
 func errStopping() error { return status.Error(codes.Unavailable, "the push node is stopping") }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"millrace/infra/panics"
 	millracev1 "millrace/proto/millrace/v1"
 	"millrace/services/connect/cluster"
 )
@@ -13,7 +14,9 @@ func (g *Gateway) keepAttached(ctx context.Context, node *cluster.Node) {
 	g.apart.Add(1)
 	defer g.apart.Add(-1)
 	client := millracev1.NewPushServiceClient(node.Conn)
-	node.KeepTrying(ctx, func() error { return g.attach(ctx, node.Name, client) },
+	node.KeepTrying(ctx, func() error {
+		return containError(g.cfg.Panics, panics.Attach, func() error { return g.attach(ctx, node.Name, client) })
+	},
 		func(err error) { g.log.Warn("not attached to push node", "node", node.Name, "error", err) })
 }
 
@@ -38,7 +41,7 @@ func (g *Gateway) attach(ctx context.Context, node string, client millracev1.Pus
 	received := make(chan error, 1)
 	go func() {
 		defer cancel()
-		received <- g.hub.receive(s, stream)
+		received <- containError(g.cfg.Panics, panics.Attach, func() error { return g.hub.receive(s, stream) })
 	}()
 	sendErr := g.hub.transmit(ctx, s, stream)
 	cancel()

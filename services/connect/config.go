@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"millrace/infra/panics"
 )
 
 // Config holds the gateway's tunables. A zero value stands for the default named beside it.
@@ -12,6 +14,8 @@ type Config struct {
 	Name string
 	// Metrics is where the gateway's metrics are registered; nil: nowhere.
 	Metrics prometheus.Registerer
+	// Panics contains those of sessions and of what goes on beside them; may be nil.
+	Panics *panics.Panics
 	// AllowedOrigins are browser origins ("https://chat.example.org") accepted beside the gateway's own host. "*" is any.
 	AllowedOrigins []string
 

@@ -43,7 +43,7 @@ func (h *hub) feed(sub *subscriber, f *feed, answer *cluster.Synced) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	sub.feed, sub.feeding = f, true
-	sub.session.wg.Go(func() { f.run(sub.session.ctx, answer) })
+	sub.session.spawn(func() { f.run(sub.session.ctx, answer) })
 }
 
 // run works until the session is live and nothing is owed, or ends.

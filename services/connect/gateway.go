@@ -83,6 +83,7 @@ func New(cfg Config, verifier Verifier, messages, pushes *cluster.Lister, log *s
 		retries:  semaphore.NewWeighted(parallelRetries),
 		sessions: map[*session]struct{}{},
 	}
+	messages.Panics, pushes.Panics = cfg.Panics, cfg.Panics
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	g.metrics = newMetrics(cfg.Metrics, g)
 	g.hub = newHub(g.ctx, cfg, g.nodes, g.metrics, log)
@@ -99,9 +100,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { g.messages.Run(ctx, g.log, g.nodes.Serve) })
 	wg.Go(func() { g.pushes.Run(ctx, g.log, g.keepAttached) })
-	wg.Go(func() { g.pulse.run(ctx) })
-	wg.Go(func() { g.hub.run(ctx) })
-	wg.Go(func() { g.lookOut(ctx) })
+	for _, loop := range []func(context.Context){g.pulse.run, g.hub.run, g.lookOut} {
+		wg.Go(func() { g.cfg.Panics.Keep(ctx, loop) })
+	}
 	wg.Wait()
 	return nil
 }
@@ -112,13 +113,20 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the server is going away", http.StatusServiceUnavailable)
 		return
 	}
+	served := false
+	defer func() { // also when net/http contains a panic
+		if !served {
+			g.wg.Done()
+		}
+	}()
 	conn, err := g.upgrade(w, r)
 	if err != nil {
-		g.wg.Done()
 		g.log.Debug("no WebSocket", "remote", r.RemoteAddr, "error", err)
 		return
 	}
-	go g.serve(newSession(g, conn))
+	s := newSession(g, conn)
+	served = true
+	go g.serve(s)
 }
 
 // upgrade makes a WebSocket of the request, or answers why not.
@@ -148,19 +156,27 @@ func (g *Gateway) enter() bool {
 
 func (g *Gateway) serve(s *session) {
 	defer g.wg.Done()
-	g.mu.Lock()
-	g.sessions[s] = struct{}{}
-	draining := g.draining
-	g.mu.Unlock()
-	if draining {
+	if g.note(s) {
 		s.close(websocket.CloseGoingAway, goingAway)
 	}
 	g.pulse.add(s)
-	s.run()
+	s.contain(s.run)
 	g.pulse.remove(s)
+	g.forget(s)
+}
+
+// note adds the session, and reports whether the gateway is draining.
+func (g *Gateway) note(s *session) (draining bool) {
 	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sessions[s] = struct{}{}
+	return g.draining
+}
+
+func (g *Gateway) forget(s *session) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	delete(g.sessions, s)
-	g.mu.Unlock()
 }
 
 // Drain refuses new connections, closes every session with 1001 as soon as its sends are answered, and waits until
@@ -170,7 +186,7 @@ func (g *Gateway) Drain(ctx context.Context) {
 	g.draining = true
 	var closing sync.WaitGroup
 	for s := range g.sessions {
-		closing.Go(func() { s.drain(ctx) })
+		closing.Go(func() { s.contain(func() { s.drain(ctx) }) })
 	}
 	g.mu.Unlock()
 

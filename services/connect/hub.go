@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"millrace/events"
+	"millrace/infra/panics"
 	millracev1 "millrace/proto/millrace/v1"
 	"millrace/services/connect/cluster"
 )
@@ -22,6 +23,7 @@ type hub struct {
 	reader  logReader
 	limit   bounds
 	metrics *metrics
+	panics  *panics.Panics
 	wait    time.Duration // for acknowledgements
 	keep    time.Duration // interest without sessions
 	grace   time.Duration // before a user is told to be offline
@@ -65,7 +67,7 @@ type idleChannel struct {
 
 func newHub(ctx context.Context, cfg Config, reader logReader, m *metrics, log *slog.Logger) *hub {
 	return &hub{
-		log: log, reader: reader, metrics: m, limit: bounds{cfg.OutboxFrames, cfg.OutboxBytes}, wait: cfg.AckWait, keep: cfg.KeepInterest,
+		log: log, reader: reader, metrics: m, panics: cfg.Panics, limit: bounds{cfg.OutboxFrames, cfg.OutboxBytes}, wait: cfg.AckWait, keep: cfg.KeepInterest,
 		ctx:      ctx,
 		channels: map[string]*channel{}, streams: map[*stream]struct{}{}, partitions: map[int32]*partition{},
 		watches: map[int64]*watch{}, grace: cfg.OfflineAfter,

@@ -124,12 +124,12 @@ func (h *hub) take(s *stream) *millracev1.AttachRequest {
 	return nil
 }
 
-// await waits until the push nodes have taken up the interest as it is now. Where one does not in time, its spans are not
-// trusted until it has; such a node is not waited for again.
-func (h *hub) await(ctx context.Context) {
+// unacknowledged are the streams to wait for, with the number that each has to acknowledge, which acked then tells.
+func (h *hub) unacknowledged() (waiting map[*stream]uint64, acked chan struct{}) {
 	h.mu.Lock()
-	acked := make(chan struct{}, len(h.streams))
-	waiting := map[*stream]uint64{}
+	defer h.mu.Unlock()
+	acked = make(chan struct{}, len(h.streams))
+	waiting = map[*stream]uint64{}
 	for s := range h.streams {
 		number := s.upto()
 		switch {
@@ -141,8 +141,13 @@ func (h *hub) await(ctx context.Context) {
 			waiting[s] = number
 		}
 	}
-	h.mu.Unlock()
+	return waiting, acked
+}
 
+// await waits until the push nodes have taken up the interest as it is now. Where one does not in time, its spans are not
+// trusted until it has; such a node is not waited for again.
+func (h *hub) await(ctx context.Context) {
+	waiting, acked := h.unacknowledged()
 	timer := time.NewTimer(h.wait)
 	defer timer.Stop()
 	for range waiting {

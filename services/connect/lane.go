@@ -47,8 +47,19 @@ type lane struct {
 const unseen = math.MaxUint64
 
 func (l *lanes) add(conversation string, m *outgoing) {
+	ln, next, taken := l.take(conversation, m)
+	if !taken {
+		l.answer(m, nil, unavailable())
+		return
+	}
+	l.dispatch(ln, next)
+}
+
+// take puts the change into its lane, unless that holds it back, and returns the batch that is to be dispatched then.
+func (l *lanes) take(conversation string, m *outgoing) (ln *lane, next []*outgoing, taken bool) {
 	l.mu.Lock()
-	ln := l.open[conversation]
+	defer l.mu.Unlock()
+	ln = l.open[conversation]
 	if ln == nil {
 		if l.open == nil {
 			l.open = map[string]*lane{}
@@ -57,15 +68,11 @@ func (l *lanes) add(conversation string, m *outgoing) {
 		l.open[conversation] = ln
 	}
 	if ln.holdsBack(m) {
-		l.mu.Unlock()
-		l.answer(m, nil, unavailable())
-		return
+		return ln, nil, false
 	}
 	ln.failed = nil
 	ln.waiting = append(ln.waiting, m)
-	next := ln.next()
-	l.mu.Unlock()
-	l.dispatch(ln, next)
+	return ln, ln.next(), true
 }
 
 func (ln *lane) holdsBack(m *outgoing) bool {
@@ -106,13 +113,15 @@ func (l *lanes) dispatch(ln *lane, changes []*outgoing) {
 		b.Changes = append(b.Changes, m.change)
 		b.Bytes += m.size
 	}
-	b.Done = func(results []*millracev1.SendResult, err error) {
+	done := func(results []*millracev1.SendResult, err error) {
 		if errors.Is(err, cluster.ErrUnsent) && time.Now().Before(b.Deadline) {
 			l.dispatch(ln, changes)
 			return
 		}
 		l.settle(ln, changes, results)
 	}
+	// It is called by the uplink, which has the batches of other sessions too.
+	b.Done = func(results []*millracev1.SendResult, err error) { l.session.contain(func() { done(results, err) }) }
 	l.session.gw.nodes.Send(b)
 }
 
@@ -125,21 +134,7 @@ type verdict struct {
 
 // settle answers the changes of a batch; without results nobody knows what became of them.
 func (l *lanes) settle(ln *lane, changes []*outgoing, results []*millracev1.SendResult) {
-	l.mu.Lock()
-	ln.inFlight = false
-	verdicts, failed := judge(changes, results)
-	if failed != nil {
-		for _, m := range ln.waiting {
-			verdicts = append(verdicts, verdict{m: m, refused: unavailable()})
-		}
-		ln.waiting = nil
-		ln.failed, ln.refusal = failed, unseen
-	}
-	next := ln.next()
-	if next == nil && failed == nil {
-		delete(l.open, ln.conversation)
-	}
-	l.mu.Unlock()
+	verdicts, failed, next := l.conclude(ln, changes, results)
 	for _, v := range verdicts {
 		l.answer(v.m, v.result, v.refused)
 	}
@@ -147,6 +142,29 @@ func (l *lanes) settle(ln *lane, changes []*outgoing, results []*millracev1.Send
 		l.ask(ln, failed)
 	}
 	l.dispatch(ln, next)
+}
+
+// conclude takes the results of a batch into the lane's books, and returns what to answer, the change that failed, if one
+// did, and the next batch.
+func (l *lanes) conclude(ln *lane, changes []*outgoing, results []*millracev1.SendResult) (
+	verdicts []verdict, failed *outgoing, next []*outgoing,
+) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ln.inFlight = false
+	verdicts, failed = judge(changes, results)
+	if failed != nil {
+		for _, m := range ln.waiting {
+			verdicts = append(verdicts, verdict{m: m, refused: unavailable()})
+		}
+		ln.waiting = nil
+		ln.failed, ln.refusal = failed, unseen
+	}
+	next = ln.next()
+	if next == nil && failed == nil {
+		delete(l.open, ln.conversation)
+	}
+	return verdicts, failed, next
 }
 
 // ask finds out when the client has seen the refusal that was just written. There is one ping at a time.
@@ -180,7 +198,7 @@ func (l *lanes) pong(data string) bool {
 	for _, ln := range l.open {
 		if ln.refusal != 0 && ln.refusal <= l.asked {
 			ln.refusal, ln.held = 0, time.Now().Add(hold)
-			time.AfterFunc(hold, func() { l.release(ln) })
+			time.AfterFunc(hold, func() { l.session.contain(func() { l.release(ln) }) })
 		}
 	}
 	if l.asked < l.refused {

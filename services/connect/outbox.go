@@ -66,18 +66,23 @@ func (o *outbox) text(payload []byte) { o.put(outFrame{op: websocket.TextMessage
 
 // put queues a frame that is no answer.
 func (o *outbox) put(f outFrame) {
-	o.mu.Lock()
-	if o.closed {
-		o.mu.Unlock()
-		return
-	}
-	if o.pushes.frames >= o.maxFrames || o.pushes.frames > 0 && o.pushes.bytes+len(f.payload) > o.maxBytes {
-		o.mu.Unlock()
+	if !o.take(f) {
 		o.overflow()
-		return
 	}
-	o.add(f)
-	o.mu.Unlock()
+}
+
+// take queues the frame, unless too many pushes wait. One that comes too late is taken and forgotten.
+func (o *outbox) take(f outFrame) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.closed:
+	case o.pushes.frames >= o.maxFrames || o.pushes.frames > 0 && o.pushes.bytes+len(f.payload) > o.maxBytes:
+		return false
+	default:
+		o.add(f)
+	}
+	return true
 }
 
 // answer queues an answer. It never blocks; who can wait calls answerInTurn, or room for answers before handling a request.
@@ -92,16 +97,23 @@ func (o *outbox) answer(payload []byte) {
 // answerInTurn queues an answer once there is room for it.
 func (o *outbox) answerInTurn(ctx context.Context, payload []byte) {
 	for o.room(ctx, &o.answers) == nil {
-		o.mu.Lock()
-		free := o.half(&o.answers)
-		if free && !o.closed {
-			o.add(outFrame{websocket.TextMessage, payload, true})
-		}
-		o.mu.Unlock()
-		if free {
+		if o.answerNow(payload) {
 			return
 		}
 	}
+}
+
+// answerNow queues the answer, unless there is no room for it.
+func (o *outbox) answerNow(payload []byte) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.half(&o.answers) {
+		return false
+	}
+	if !o.closed {
+		o.add(outFrame{websocket.TextMessage, payload, true})
+	}
+	return true
 }
 
 // add queues the frame. The lock is held.
@@ -128,24 +140,31 @@ func (o *outbox) waits() int {
 // room waits until at most half of what may wait of the load does.
 func (o *outbox) room(ctx context.Context, of *load) error {
 	for {
-		o.mu.Lock()
-		if o.closed {
-			o.mu.Unlock()
-			return errClosed
+		wake, err := o.roomOrWake(of)
+		if wake == nil {
+			return err
 		}
-		if o.half(of) {
-			o.mu.Unlock()
-			return nil
-		}
-		wake := make(chan struct{})
-		o.waiting = append(o.waiting, wake)
-		o.mu.Unlock()
 		select {
 		case <-wake:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+}
+
+// roomOrWake returns what tells when to look again, nil if there is room or never will be.
+func (o *outbox) roomOrWake(of *load) (wake chan struct{}, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.closed:
+		return nil, errClosed
+	case o.half(of):
+		return nil, nil
+	}
+	wake = make(chan struct{})
+	o.waiting = append(o.waiting, wake)
+	return wake, nil
 }
 
 func (o *outbox) half(of *load) bool { return of.frames <= o.maxFrames/2 && of.bytes <= o.maxBytes/2 }
@@ -193,26 +212,29 @@ func (o *outbox) start() {
 func (o *outbox) write() {
 	buffer, _ := o.buffers.Get().(*[]byte)
 	defer o.buffers.Put(buffer)
-	for {
-		o.mu.Lock()
-		batch := o.queue
-		o.queue = nil
-		if len(batch) == 0 {
-			final := o.final
-			o.final = nil
-			if o.closed && final == nil {
-				o.end()
-			}
-			if final == nil {
-				o.writing = false
-				o.mu.Unlock()
-				return
-			}
-			batch = []outFrame{{op: websocket.CloseMessage, payload: final}}
-		}
-		o.mu.Unlock()
+	for batch := o.next(); batch != nil; batch = o.next() {
 		o.writeAll(batch, buffer)
 	}
+}
+
+// next takes what waits, at last the close frame. With nothing to write the writer ends.
+func (o *outbox) next() []outFrame {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	batch := o.queue
+	o.queue = nil
+	if len(batch) > 0 {
+		return batch
+	}
+	if final := o.final; final != nil {
+		o.final = nil
+		return []outFrame{{op: websocket.CloseMessage, payload: final}}
+	}
+	if o.closed {
+		o.end()
+	}
+	o.writing = false
+	return nil
 }
 
 // end tells everybody who waits that nothing more is written. The lock is held.
@@ -286,4 +308,15 @@ func appendFrame(b []byte, f outFrame) []byte {
 		b = binary.BigEndian.AppendUint64(b, uint64(n))
 	}
 	return append(b, f.payload...)
+}
+
+// abandon ends the connection where the writer has failed, with a close frame if it still takes one.
+func (o *outbox) abandon(code int, reason string) {
+	o.drop()
+	_ = o.conn.SetWriteDeadline(time.Now().Add(o.timeout))
+	_, _ = o.conn.Write(appendFrame(nil, outFrame{op: websocket.CloseMessage, payload: websocket.FormatCloseMessage(code, reason)}))
+	_ = o.conn.Close()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.end()
 }

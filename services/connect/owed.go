@@ -36,16 +36,20 @@ func (f *feed) learnGroups(ctx context.Context) *cluster.Synced {
 	if err != nil {
 		return nil
 	}
-	hub := f.gw.hub
-	hub.mu.Lock()
-	hub.applySkips(f.sub)
-	f.sub.buffering = true
-	for _, m := range groups {
-		hub.enter(f.sub, m.GetGroupId(), stay{joined: m.GetJoinedSeq(), partition: unknownPartition})
-	}
-	hub.mu.Unlock()
-	hub.await(ctx)
+	f.gw.hub.enterAll(f.sub, groups)
+	f.gw.hub.await(ctx)
 	return f.ask(ctx)
+}
+
+// enterAll subscribes the session to the groups, buffering what arrives.
+func (h *hub) enterAll(sub *subscriber, groups []*millracev1.Membership) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.applySkips(sub)
+	sub.buffering = true
+	for _, m := range groups {
+		h.enter(sub, m.GetGroupId(), stay{joined: m.GetJoinedSeq(), partition: unknownPartition})
+	}
 }
 
 // settle asks for the first part that is owed of each partition.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"millrace/events"
+	"millrace/infra/panics"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -41,7 +42,7 @@ func (s *session) presence(r request) {
 	}
 	hub := s.gw.hub
 	hub.watch(s.sub, b.Users)
-	s.wg.Go(func() {
+	s.spawn(func() {
 		defer func() { <-s.calls }()
 		ctx, cancel := context.WithTimeout(s.ctx, s.gw.cfg.CallTimeout)
 		defer cancel()
@@ -191,7 +192,9 @@ func (h *hub) review(user int64) {
 	case w.offline.IsZero():
 		since := time.Now()
 		w.offline = since
-		time.AfterFunc(h.grace, func() { h.expire(user, w, since) })
+		time.AfterFunc(h.grace, func() {
+			_ = h.panics.Do(panics.Background, func() { h.expire(user, w, since) }) // counted; somebody is not told
+		})
 	}
 }
 

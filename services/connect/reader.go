@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
+
+	"millrace/infra/panics"
 )
 
 const (
@@ -108,6 +110,8 @@ func (s *session) hangUp(err error) {
 		return
 	case errors.As(err, &breach):
 		s.close(websocket.CloseProtocolError, breach.Error())
+	case errors.Is(err, panics.ErrPanic):
+		s.closeNow(websocket.CloseInternalServerErr, internalError)
 	case errors.Is(err, errTooLarge), errors.Is(err, websocket.ErrReadLimit):
 		s.close(websocket.CloseMessageTooBig, "frame too large")
 	case errors.Is(err, errFlood):

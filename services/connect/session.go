@@ -75,7 +75,7 @@ func newSession(gw *Gateway, conn *websocket.Conn) *session {
 	s.out = &outbox{
 		conn: conn.NetConn(), maxFrames: gw.cfg.OutboxFrames, maxBytes: gw.cfg.OutboxBytes,
 		timeout: gw.cfg.WriteTimeout, closeTimeout: gw.cfg.CloseTimeout,
-		spawn:    s.wg.Go,
+		spawn:    s.spawnWriter,
 		overflow: func() { s.closeNow(closeSlow, "too slow: resume with the cursor") },
 		progress: s.alive, // the reader may be waiting, and see nothing else of the client
 		buffers:  &gw.buffers,
@@ -109,22 +109,27 @@ func (s *session) finish(code int, reason string, discard bool) {
 // run reads until the connection ends, then waits for everything that belongs to the session.
 func (s *session) run() {
 	s.awaitConnect()
-	err := s.read()
+	err := s.readContained()
 	s.timer.Stop()
+	defer s.wg.Wait()
+	defer s.cancel()
+	defer s.leave()
 	s.hangUp(err)
+}
+
+// leave gives up what the session has in common with others.
+func (s *session) leave() {
 	if s.sub != nil {
+		defer s.gw.rates.leave(s.identity.User, s.sub.device)
 		s.gw.hub.leave(s.sub)
-		s.gw.rates.leave(s.identity.User, s.sub.device)
 	}
-	s.cancel()
-	s.wg.Wait()
 }
 
 // closeAt closes the session at the time, in place of what the timer was set to before; never if the time is zero.
 func (s *session) closeAt(at time.Time, code int, reason string) {
 	s.timer.Stop()
 	if !at.IsZero() {
-		s.timer = time.AfterFunc(time.Until(at), func() { s.close(code, reason) })
+		s.timer = time.AfterFunc(time.Until(at), func() { s.contain(func() { s.close(code, reason) }) })
 	}
 }
 

@@ -1,6 +1,9 @@
 package connect
 
-import "runtime"
+import (
+	"context"
+	"runtime"
+)
 
 // skipsAtOnce is how many sessions are told of skips while the hub's lock is held.
 const skipsAtOnce = 128
@@ -25,36 +28,54 @@ func (h *hub) skipAll(partition int32, through int64) {
 	h.skipped++
 	if !h.skipping {
 		h.skipping = true
-		h.wg.Go(h.seeToSkips)
+		h.wg.Go(func() { h.panics.Keep(h.ctx, h.seeToSkips) })
 	}
 }
 
 // seeToSkips goes through the sessions until all have taken all skips into account. It goes from the last to the first,
 // for one that leaves has its place taken by the last.
-func (h *hub) seeToSkips() {
+func (h *hub) seeToSkips(ctx context.Context) {
 	for {
-		h.mu.Lock()
-		goal, next := h.skipped, len(h.sessions)
-		h.mu.Unlock()
-		for next > 0 && h.ctx.Err() == nil {
-			h.mu.Lock()
-			next = min(next, len(h.sessions))
-			for range min(next, skipsAtOnce) {
-				next--
-				h.applySkips(h.sessions[next])
-			}
-			h.mu.Unlock()
+		goal, next := h.skipGoal()
+		for next > 0 && ctx.Err() == nil {
+			next = h.applySome(next)
 			runtime.Gosched()
 		}
-		h.mu.Lock()
-		h.skips = h.skips[len(h.skips)-int(h.skipped-goal):]
-		if h.skipped == goal || h.ctx.Err() != nil {
-			h.skips, h.skipping = nil, false
-			h.mu.Unlock()
+		if h.skipsSeenTo(ctx, goal) {
 			return
 		}
-		h.mu.Unlock()
 	}
+}
+
+// skipGoal is how many skips there were, and how many sessions are to take them into account.
+func (h *hub) skipGoal() (skips uint64, sessions int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.skipped, len(h.sessions)
+}
+
+// applySome has some of the sessions before the given place take the skips into account, and returns where it stopped.
+func (h *hub) applySome(before int) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before = min(before, len(h.sessions))
+	for range min(before, skipsAtOnce) {
+		before--
+		h.applySkips(h.sessions[before])
+	}
+	return before
+}
+
+// skipsSeenTo forgets the skips that all sessions have taken into account, and reports whether those were all.
+func (h *hub) skipsSeenTo(ctx context.Context, goal uint64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.skips = h.skips[len(h.skips)-int(h.skipped-goal):]
+	if h.skipped == goal || ctx.Err() != nil {
+		h.skips, h.skipping = nil, false
+		return true
+	}
+	return false
 }
 
 // applySkips has the session take into account what was skipped since it last did: it buffers from then on, and its feed
@@ -85,7 +106,7 @@ func (h *hub) applySkips(sub *subscriber) {
 		}
 	case sub.feed != nil:
 		sub.feeding = true
-		sub.session.wg.Go(func() { sub.feed.run(sub.session.ctx, nil) })
+		sub.session.spawn(func() { sub.feed.run(sub.session.ctx, nil) })
 	}
 }
 

@@ -57,7 +57,7 @@ func TestEverySessionIsToldOfASkip(t *testing.T) {
 	joined := &subscriber{session: &session{}, user: 5000}
 	h.join(joined, nil)
 	h.jump(h.partition(4), 20)
-	h.seeToSkips()
+	h.seeToSkips(h.ctx)
 	require.Empty(t, h.skips)
 	require.Equal(t, map[int32]int64{4: 20}, joined.skipped, "the first was before its time")
 	for i, sub := range before {

@@ -137,7 +137,7 @@ func (h *hub) fill(p *partition) {
 		return
 	}
 	p.filling = true
-	h.wg.Go(func() { h.fillFromLog(p) })
+	h.wg.Go(func() { h.fillContained(p) })
 }
 
 func (h *hub) fillFromLog(p *partition) {

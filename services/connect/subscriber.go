@@ -151,7 +151,7 @@ func (h *hub) deliver(partition int32, d *millracev1.Delivery) {
 			sub.last = h.deliveries
 			h.applySkips(sub)
 			h.metrics.pushes.Inc()
-			sub.give(pos, d.GetPush(), c.group, h.limit)
+			h.giveContained(sub, pos, d.GetPush(), c.group)
 		}
 	}
 	if d.GetChange() != nil {

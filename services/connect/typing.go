@@ -80,7 +80,7 @@ func (s *session) relayIfAcquainted(b typingBody) {
 	default:
 		return
 	}
-	s.wg.Go(func() {
+	s.spawn(func() {
 		defer func() { <-s.calls }()
 		ctx, cancel := context.WithTimeout(s.ctx, s.gw.cfg.CallTimeout)
 		defer cancel()

@@ -68,7 +68,7 @@ func (s *session) call(r request) {
 	case <-s.ctx.Done():
 		return
 	}
-	s.wg.Go(func() {
+	s.spawn(func() {
 		defer func() { <-s.calls }()
 		ctx, cancel := context.WithTimeout(s.ctx, s.gw.cfg.CallTimeout)
 		defer cancel()

@@ -1,13 +1,16 @@
 package message
 
 import (
+	"context"
 	"errors"
 	"io"
 	"runtime"
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 
+	"millrace/infra/panics"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -27,7 +30,13 @@ func (s *Service) SendBatches(stream batchStream) error {
 	unanswered := make(chan struct{}, maxUnanswered)
 	results := make(chan *millracev1.SendBatchResult, maxUnanswered) // never full: each has its place in unanswered
 	var sender, batches sync.WaitGroup
-	sender.Go(func() { sendResults(stream, results, unanswered, s.draining) })
+	send := func(r *millracev1.SendBatchesResponse) (err error) {
+		if panicked := s.tasks.panics.Do(panics.Call, func() { err = stream.Send(r) }); panicked != nil {
+			return panicked
+		}
+		return err
+	}
+	sender.Go(func() { sendResults(send, results, unanswered, s.draining) })
 	defer sender.Wait()
 	defer close(results)
 	defer batches.Wait()
@@ -43,25 +52,38 @@ func (s *Service) SendBatches(stream batchStream) error {
 			unanswered <- struct{}{}
 			batches.Go(func() {
 				results <- &millracev1.SendBatchResult{
-					Id: batch.GetId(), Results: s.run(stream.Context(), batch),
+					Id: batch.GetId(), Results: s.runContained(stream.Context(), batch),
 				}
 			})
 		}
 	}
 }
 
+// runContained runs the batch. Of one that panics nobody knows what became of its changes.
+func (s *Service) runContained(ctx context.Context, batch *millracev1.SendBatch) (results []*millracev1.SendResult) {
+	err := s.tasks.panics.Do(panics.Call, func() { results = s.run(ctx, batch) })
+	if err == nil {
+		return results
+	}
+	results = nil
+	for range len(batch.GetMessages()) + len(batch.GetChanges()) {
+		results = append(results, &millracev1.SendResult{Code: int32(codes.Internal), Error: "internal error"})
+	}
+	return results
+}
+
 // sendResults writes results until the channel is closed. It yields once before it collects, so that what finishes at
 // the same time goes together; a timer would cost more than it saves. After a failed write it only takes results away:
 // the stream has ended and its reader is about to notice. When the service drains, the other end is told once.
 func sendResults(
-	stream batchStream, results <-chan *millracev1.SendBatchResult, unanswered, draining <-chan struct{},
+	send func(*millracev1.SendBatchesResponse) error, results <-chan *millracev1.SendBatchResult, unanswered, draining <-chan struct{},
 ) {
 	var failed bool
 	for {
 		select {
 		case <-draining:
 			draining = nil
-			failed = failed || stream.Send(&millracev1.SendBatchesResponse{Draining: true}) != nil
+			failed = failed || send(&millracev1.SendBatchesResponse{Draining: true}) != nil
 		case result, ok := <-results:
 			if !ok {
 				return
@@ -72,7 +94,7 @@ func sendResults(
 				next := <-results
 				frame, n = append(frame, next), n+len(next.GetResults())
 			}
-			failed = failed || stream.Send(&millracev1.SendBatchesResponse{Results: frame}) != nil
+			failed = failed || send(&millracev1.SendBatchesResponse{Results: frame}) != nil
 			for range frame {
 				<-unanswered
 			}

@@ -1,12 +1,14 @@
 package message
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"millrace/infra/panics"
 	"millrace/infra/store"
 )
 
@@ -83,8 +85,8 @@ func (o *originals) run(ctx context.Context) {
 		}
 		var sentAt map[store.MessageKey]int64
 		err := o.breaker.call(ctx, func(ctx context.Context) (err error) {
-			sentAt, err = o.store.SentAt(ctx, messages)
-			return err
+			panicked := o.tasks.panics.Do(panics.Call, func() { sentAt, err = o.store.SentAt(ctx, messages) })
+			return cmp.Or(panicked, err)
 		})
 		if err == nil {
 			o.mu.Lock()

@@ -20,6 +20,7 @@ import (
 
 	"millrace/events"
 	"millrace/infra/admission"
+	"millrace/infra/panics"
 	"millrace/infra/pubsub"
 	millracev1 "millrace/proto/millrace/v1"
 )
@@ -35,11 +36,13 @@ const (
 	storedTimeout = time.Second
 )
 
-// Deps is what a [Service] works with; all are required.
+// Deps is what a [Service] works with; all but Panics are required.
 type Deps struct {
 	Bus   pubsub.Bus
 	Store Store
 	Log   *slog.Logger
+	// Panics contains those of what calls share; may be nil.
+	Panics *panics.Panics
 }
 
 // Service implements millracev1.MessageServiceServer. Errors are gRPC statuses.
@@ -81,6 +84,7 @@ func New(d Deps) (*Service, error) {
 		return nil, err
 	}
 	t := newTasks()
+	t.panics = d.Panics
 	members, err := newMembers(d.Store, d.Bus.Log(events.TopicGroups), t)
 	if err != nil {
 		return nil, err

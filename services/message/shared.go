@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"millrace/infra/panics"
 )
 
 // shared makes one reading for all who wait: everybody gets a reading that started after it asked, and while one is under
@@ -93,10 +95,14 @@ func (s *shared[T]) run(ctx context.Context) {
 	}
 }
 
-func (s *shared[T]) once(ctx context.Context) (T, error) {
+// once reads. Where that panics all who wait get the error, and the next ones a reading of their own.
+func (s *shared[T]) once(ctx context.Context) (value T, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	return s.read(ctx)
+	if panicked := s.tasks.panics.Do(panics.Call, func() { value, err = s.read(ctx) }); panicked != nil {
+		return value, panicked
+	}
+	return value, err
 }
 
 // sleep waits for d or the end of the context.

@@ -9,6 +9,7 @@ import (
 
 	"millrace/events"
 	"millrace/infra/admission"
+	"millrace/infra/panics"
 	"millrace/infra/pubsub"
 	millracev1 "millrace/proto/millrace/v1"
 )
@@ -142,8 +143,13 @@ func (t *tail) take() ([]*pull, []events.Range) {
 	return batch, union
 }
 
-// pull reads the ranges once for all of the batch.
-func (t *tail) pull(ctx context.Context, ranges []events.Range, batch []*pull) error {
+// pull reads the ranges once for all of the batch. A panic is the error of all.
+func (t *tail) pull(ctx context.Context, ranges []events.Range, batch []*pull) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = t.tasks.panics.Recovered(panics.Call, v)
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, tailTimeout)
 	defer cancel()
 	var wanted []events.Range
@@ -172,7 +178,7 @@ func (t *tail) pull(ctx context.Context, ranges []events.Range, batch []*pull) e
 				admitted := !judged || tracks[raw.Partition].Admits(ctx, &r.Record)
 				for _, p := range takers {
 					if admitted || !p.judged {
-						p.give(r)
+						p.give(r, t.tasks.panics)
 					}
 				}
 			}
@@ -264,9 +270,15 @@ func (p *pull) wantsMore(pos events.Position) bool {
 	return !p.over && p.ranges[pos.Partition].Through > pos.Seq
 }
 
-func (p *pull) give(r *logged) {
+// give has the caller visit the record. A panic of the caller's is its own error.
+func (p *pull) give(r *logged, contain *panics.Panics) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	defer func() {
+		if v := recover(); v != nil {
+			p.err, p.over = contain.Recovered(panics.Call, v), true
+		}
+	}()
 	if p.over {
 		return
 	}

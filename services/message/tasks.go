@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"sync"
+
+	"millrace/infra/panics"
 )
 
 var errClosed = errors.New("the message service is closed")
@@ -12,6 +14,7 @@ var errClosed = errors.New("the message service is closed")
 type tasks struct {
 	ctx    context.Context
 	cancel context.CancelFunc
+	panics *panics.Panics // contains what fails for all who wait together
 
 	mu     sync.Mutex
 	closed bool

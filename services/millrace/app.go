@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"go.uber.org/dig"
@@ -74,14 +75,15 @@ func stopApp(ctx context.Context, app *fx.App) error {
 }
 
 // runs adapts a blocking run function to fx: it starts on a goroutine of its own and is waited for. When it ends with an
-// error while it should run, the whole process stops.
+// error while it should run, or panics, the whole process stops: what others rely on may be half done, and the log has the
+// rest for whoever goes on.
 func runs(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, name string, run func(context.Context) error, stop func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	lc.Append(fx.Hook{
 		OnStart: func(context.Context) error {
 			go func() {
-				err := run(ctx)
+				err := orPanic(ctx, run)
 				if err != nil && ctx.Err() == nil {
 					log.Error("a part has failed", "part", name, "error", err)
 					_ = shutdown.Shutdown(fx.ExitCode(1)) // fails only where it is stopping already
@@ -105,4 +107,14 @@ func runs(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, name string
 			return err
 		},
 	})
+}
+
+// orPanic runs the part and makes an error of its panic.
+func orPanic(ctx context.Context, run func(context.Context) error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return run(ctx)
 }

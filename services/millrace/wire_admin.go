@@ -12,6 +12,7 @@ import (
 	"millrace/events"
 	"millrace/infra/broker"
 	"millrace/infra/config"
+	"millrace/infra/panics"
 	"millrace/infra/pubsub"
 	"millrace/infra/telemetry"
 )
@@ -28,6 +29,7 @@ func common(cfg *config.Config) fx.Option {
 		fx.Supply(cfg),
 		drainingCheck(),
 		hangup(),
+		fx.Provide(panics.New),
 		fx.Provide(fx.Annotate(
 			func(cfg *config.Config) *prometheus.Registry { return telemetry.NewMetrics(version, string(cfg.Role)) },
 			fx.As(fx.Self()), fx.As(new(prometheus.Registerer)),

@@ -16,6 +16,7 @@ import (
 
 	"millrace/infra/auth"
 	"millrace/infra/config"
+	"millrace/infra/panics"
 	"millrace/infra/security"
 	"millrace/infra/telemetry"
 	"millrace/services/connect"
@@ -44,6 +45,7 @@ type gatewayParams struct {
 	Verifier connect.Verifier
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer
+	Panics   *panics.Panics
 	// Local is there in a process that serves the nodes itself.
 	Local *grpcServer `optional:"true"`
 }
@@ -71,7 +73,7 @@ func newGatewayServer(p gatewayParams) (*gatewayServer, error) {
 		listener: listener,
 		gateway: connect.New(connect.Config{
 			Name: name + "/" + listener.Addr().String(), AllowedOrigins: p.Config.AllowedOrigins, SendRate: p.Config.SendRate,
-			UserConnections: p.Config.UserConnections, Metrics: p.Metrics,
+			UserConnections: p.Config.UserConnections, Metrics: p.Metrics, Panics: p.Panics,
 		}, p.Verifier, nodesAt(p.Config, messageAddrs), nodesAt(p.Config, pushAddrs), p.Log),
 	}
 	mux := http.NewServeMux()

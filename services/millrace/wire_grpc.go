@@ -9,18 +9,22 @@ import (
 	"time"
 
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
 
 	"millrace/infra/auth"
 	"millrace/infra/config"
+	"millrace/infra/panics"
 	"millrace/infra/telemetry"
 )
 
@@ -58,7 +62,9 @@ type grpcServer struct {
 	services []grpcService
 }
 
-func newGRPCServer(ctx context.Context, cfg *config.Config, services []grpcService, metrics prometheus.Registerer) (*grpcServer, error) {
+func newGRPCServer(
+	ctx context.Context, cfg *config.Config, services []grpcService, metrics prometheus.Registerer, contain *panics.Panics,
+) (*grpcServer, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.MessageAddr)
 	if err != nil {
 		return nil, fmt.Errorf("gRPC server: %w", err)
@@ -68,11 +74,15 @@ func newGRPCServer(ctx context.Context, cfg *config.Config, services []grpcServi
 		grpcprom.WithHistogramBuckets(telemetry.LatencyBuckets()),
 	))
 	metrics.MustRegister(calls)
+	recovered := recovery.WithRecoveryHandler(func(v any) error {
+		_ = contain.Recovered(panics.Call, v) // counted and logged; the caller need not know more
+		return status.Error(codes.Internal, "internal error")
+	})
 	s.server = grpc.NewServer(append(auth.ServiceToken(cfg.ServiceToken).ServerOptions(),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
-		grpc.ChainUnaryInterceptor(calls.UnaryServerInterceptor()),
-		grpc.ChainStreamInterceptor(calls.StreamServerInterceptor()),
+		grpc.ChainUnaryInterceptor(calls.UnaryServerInterceptor(), recovery.UnaryServerInterceptor(recovered)),
+		grpc.ChainStreamInterceptor(calls.StreamServerInterceptor(), recovery.StreamServerInterceptor(recovered)),
 		grpc.MaxRecvMsgSize(maxFrame),
 		grpc.InitialWindowSize(window),
 		grpc.InitialConnWindowSize(window),
@@ -109,7 +119,7 @@ func (s *grpcServer) stop(ctx context.Context) error {
 // serveGRPC serves every grpcService of the process.
 func serveGRPC() fx.Option {
 	return fx.Module("grpc",
-		fx.Provide(fx.Annotate(newGRPCServer, fx.ParamTags(``, ``, `group:"grpc"`, ``))),
+		fx.Provide(fx.Annotate(newGRPCServer, fx.ParamTags(``, ``, `group:"grpc"`))),
 		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, s *grpcServer) {
 			runs(lc, shutdown, log, "grpc", s.run, s.stop)
 		}),

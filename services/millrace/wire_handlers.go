@@ -22,6 +22,7 @@ import (
 	"millrace/handlers/storage"
 	"millrace/infra/admission"
 	"millrace/infra/config"
+	"millrace/infra/panics"
 	"millrace/infra/poison"
 	"millrace/infra/pubsub"
 	"millrace/infra/redis"
@@ -53,12 +54,12 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, r *router.Router) {
 			runs(lc, shutdown, log, "router", r.Run, func(context.Context) error { return r.Close() })
 		}),
-		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, r *poison.Retrier) {
-			runs(lc, shutdown, log, "retrier", r.Run, nil)
+		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, contain *panics.Panics, r *poison.Retrier) {
+			runs(lc, shutdown, log, "retrier", contain.Kept(r.Run), nil)
 		}),
-		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, lags []*telemetry.Lag) {
+		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, contain *panics.Panics, lags []*telemetry.Lag) {
 			for _, lag := range lags {
-				runs(lc, shutdown, log, "lag", lag.Run, nil)
+				runs(lc, shutdown, log, "lag", contain.Kept(lag.Run), nil)
 			}
 		}),
 		fx.Invoke(measurePoison),
@@ -66,7 +67,7 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 		fx.Provide(fx.Annotate(newHandlersCheck, fx.ParamTags(``, ``, ``, `group:"handlers"`), fx.ResultTags(`group:"checks"`))),
 	}
 	if runsPush(cfg) {
-		options = append(options, fx.Provide(newAdmission, asGRPCService(func(hub *push.Hub) grpcService {
+		options = append(options, fx.Provide(newAdmission, newPushOptions, asGRPCService(func(hub *push.Hub) grpcService {
 			return grpcService{
 				register:   func(r grpc.ServiceRegistrar) { millracev1.RegisterPushServiceServer(r, hub) },
 				endStreams: hub.Stop,
@@ -113,6 +114,10 @@ func newAdmission(db admission.Store, bus pubsub.Bus) (push.Admission, error) {
 		return nil, err
 	}
 	return admission.NewTracks(judge), nil
+}
+
+func newPushOptions(contain *panics.Panics) push.Options {
+	return push.Options{Contain: func(f func()) error { return contain.Do(panics.Push, f) }}
 }
 
 // runsPush tells whether gateways attach to this process.
@@ -220,12 +225,13 @@ func (l storedLog) Committed(ctx context.Context, group string) (map[int32]int64
 
 // measurePoison measures, in a process that serves the message API, what waits in the poison queues.
 func measurePoison(
-	lc fx.Lifecycle, shutdown fx.Shutdowner, cfg *config.Config, followers []*poison.Follower, metrics prometheus.Registerer, log *slog.Logger,
+	lc fx.Lifecycle, shutdown fx.Shutdowner, cfg *config.Config, followers []*poison.Follower, metrics prometheus.Registerer,
+	contain *panics.Panics, log *slog.Logger,
 ) {
 	if cfg.Role == config.Worker {
 		return
 	}
 	for _, f := range followers {
-		runs(lc, shutdown, log, "poison backlog", poison.NewBacklog(metrics, f, log).Run, nil)
+		runs(lc, shutdown, log, "poison backlog", contain.Kept(poison.NewBacklog(metrics, f, log).Run), nil)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"go.uber.org/fx"
 	"google.golang.org/grpc"
 
+	"millrace/infra/panics"
 	"millrace/infra/pubsub"
 	millracev1 "millrace/proto/millrace/v1"
 	"millrace/services/message"
@@ -15,8 +16,8 @@ import (
 // messageService offers the message API.
 func messageService() fx.Option {
 	return fx.Module("message", fx.Provide(
-		func(lc fx.Lifecycle, bus pubsub.Bus, store message.Store, log *slog.Logger) (*message.Service, error) {
-			s, err := message.New(message.Deps{Bus: bus, Store: store, Log: log})
+		func(lc fx.Lifecycle, bus pubsub.Bus, store message.Store, log *slog.Logger, contain *panics.Panics) (*message.Service, error) {
+			s, err := message.New(message.Deps{Bus: bus, Store: store, Log: log, Panics: contain})
 			if err != nil {
 				return nil, err
 			}

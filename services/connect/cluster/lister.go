@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+
+	"millrace/infra/panics"
 )
 
 // lookupTimeout bounds one lookup of a name.
@@ -40,6 +42,8 @@ type Lister struct {
 	Dial func(name, address string) (Conn, error)
 	// Every is the time between two looks at the names (2 s).
 	Every time.Duration
+	// Panics contains those of the streams to the nodes, which are made anew; may be nil.
+	Panics *panics.Panics
 
 	log    *slog.Logger
 	again  chan struct{}
@@ -78,7 +82,7 @@ func (l *Lister) Run(ctx context.Context, log *slog.Logger, serve func(context.C
 			failing[name] = false
 			for _, n := range l.list(name, addresses) {
 				wg.Go(func() {
-					serve(ctx, n)
+					l.Panics.Keep(ctx, func(ctx context.Context) { serve(ctx, n) })
 					_ = n.Conn.Close() // nothing is left to fail
 				})
 			}

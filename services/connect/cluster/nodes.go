@@ -37,13 +37,18 @@ func NewNodes(log *slog.Logger) *Nodes {
 // Serve has batches and calls go to the node until the context ends or it is gone.
 func (n *Nodes) Serve(ctx context.Context, node *Node) {
 	u := newUplink(node, n.unpark, n.log)
-	n.mu.Lock()
-	n.list = append(slices.Clone(n.list), u)
-	n.mu.Unlock()
+	n.change(func(list []*uplink) []*uplink { return append(list, u) })
+	defer n.change(func(list []*uplink) []*uplink {
+		return slices.DeleteFunc(list, func(other *uplink) bool { return other == u })
+	})
 	u.run(ctx)
+}
+
+// change replaces the list by what is made of a copy of it.
+func (n *Nodes) change(list func([]*uplink) []*uplink) {
 	n.mu.Lock()
-	n.list = slices.DeleteFunc(slices.Clone(n.list), func(other *uplink) bool { return other == u })
-	n.mu.Unlock()
+	defer n.mu.Unlock()
+	n.list = list(slices.Clone(n.list))
 }
 
 func (n *Nodes) all() []*uplink {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"millrace/infra/panics"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -126,24 +127,27 @@ func (u *uplink) poke() {
 
 // expire gives up a batch whose time is over.
 func (u *uplink) expire(id uint64) {
+	if b := u.takeExpired(id); b != nil {
+		b.Done(nil, errUnknown)
+	}
+}
+
+func (u *uplink) takeExpired(id uint64) *Batch {
 	u.mu.Lock()
+	defer u.mu.Unlock()
 	b := u.unanswered[id]
 	delete(u.unanswered, id)
 	if b != nil && b.frame != nil && !b.Stored { // that it is not stored yet is not the node's fault
 		u.suspect = true
 	}
-	u.mu.Unlock()
-	if b != nil {
-		b.Done(nil, errUnknown)
-	}
+	return b
 }
 
 // run keeps a stream to the node until the context ends or the node is gone.
 func (u *uplink) run(ctx context.Context) {
 	u.node.KeepTrying(ctx, func() error {
-		err := u.serve(ctx)
-		u.fail()
-		return err
+		defer u.fail()
+		return u.contained(func() error { return u.serve(ctx) })
 	}, func(err error) { u.log.Warn("no stream to message node", "node", u.node.Name, "error", err) })
 }
 
@@ -163,7 +167,7 @@ func (u *uplink) serve(ctx context.Context) error {
 	received := make(chan error, 1)
 	go func() {
 		defer cancel()
-		received <- u.receive(stream)
+		received <- u.contained(func() error { return u.receive(stream) })
 	}()
 	sendErr := u.send(ctx, stream)
 	cancel()
@@ -171,6 +175,14 @@ func (u *uplink) serve(ctx context.Context) error {
 		return err
 	}
 	return sendErr
+}
+
+// contained makes an error of a panic, which breaks the stream.
+func (u *uplink) contained(f func() error) (err error) {
+	if panicked := u.node.lister.Panics.Do(panics.Uplink, func() { err = f() }); panicked != nil {
+		return panicked
+	}
+	return err
 }
 
 func (u *uplink) receive(stream millracev1.MessageService_SendBatchesClient) error {
@@ -185,21 +197,25 @@ func (u *uplink) receive(stream millracev1.MessageService_SendBatchesClient) err
 			u.leave()
 		}
 		for _, result := range response.GetResults() {
-			u.mu.Lock()
-			b := u.unanswered[result.GetId()]
-			delete(u.unanswered, result.GetId())
-			if b != nil && b.frame != nil {
-				b.frame.answered = true
-			}
-			u.suspect = false
-			u.mu.Unlock()
-			if b != nil {
+			if b := u.takeAnswered(result.GetId()); b != nil {
 				b.timer.Stop()
 				b.Done(result.GetResults(), nil)
 			}
 		}
 		u.poke()
 	}
+}
+
+func (u *uplink) takeAnswered(id uint64) *Batch {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	b := u.unanswered[id]
+	delete(u.unanswered, id)
+	if b != nil && b.frame != nil {
+		b.frame.answered = true
+	}
+	u.suspect = false
+	return b
 }
 
 func (u *uplink) send(ctx context.Context, stream millracev1.MessageService_SendBatchesClient) error {
@@ -281,9 +297,19 @@ func (u *uplink) collect() (*millracev1.SendBatchesRequest, time.Duration) {
 
 // leave gives what was not sent to other nodes, and has the stream end once the rest is answered.
 func (u *uplink) leave() {
+	unsent := u.takeUnsent()
+	u.poke()
+	for _, b := range unsent {
+		b.timer.Stop()
+		b.Done(nil, ErrUnsent)
+	}
+}
+
+// takeUnsent returns what was not sent, and takes no more.
+func (u *uplink) takeUnsent() (unsent []*Batch) {
 	u.mu.Lock()
+	defer u.mu.Unlock()
 	u.up, u.leaving = false, true
-	var unsent []*Batch
 	for _, id := range u.queue {
 		if b := u.unanswered[id]; b != nil {
 			unsent = append(unsent, b)
@@ -291,12 +317,7 @@ func (u *uplink) leave() {
 		}
 	}
 	u.queue = nil
-	u.mu.Unlock()
-	u.poke()
-	for _, b := range unsent {
-		b.timer.Stop()
-		b.Done(nil, ErrUnsent)
-	}
+	return unsent
 }
 
 func (u *uplink) isLeaving() bool {
@@ -307,11 +328,7 @@ func (u *uplink) isLeaving() bool {
 
 // fail settles everything that the broken stream leaves.
 func (u *uplink) fail() {
-	u.mu.Lock()
-	left := u.unanswered
-	u.up, u.queue, u.unanswered = false, nil, map[uint64]*Batch{}
-	u.mu.Unlock()
-	for _, b := range left {
+	for _, b := range u.takeAll() {
 		b.timer.Stop()
 		if b.frame == nil {
 			b.Done(nil, ErrUnsent)
@@ -319,4 +336,13 @@ func (u *uplink) fail() {
 			b.Done(nil, errUnknown)
 		}
 	}
+}
+
+// takeAll returns what was not answered, sent or not.
+func (u *uplink) takeAll() map[uint64]*Batch {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	left := u.unanswered
+	u.up, u.queue, u.unanswered = false, nil, map[uint64]*Batch{}
+	return left
 }
