@@ -1,8 +1,6 @@
 package telemetry
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -15,12 +13,6 @@ import (
 	"millrace/infra/security"
 )
 
-// Check tells whether something the process needs is ready.
-type Check struct {
-	Name  string
-	Ready func(context.Context) error
-}
-
 // Admin serves /healthz (the process lives), /readyz (everything it needs works; 503 and what is wrong otherwise) and
 // /metrics and /debug/pprof.
 type Admin struct {
@@ -30,7 +22,6 @@ type Admin struct {
 }
 
 const (
-	checkTimeout = 2 * time.Second
 	// requestTimeout is for how long a request may take to come, and answerTimeout for the answer to be taken; a profile is
 	// given the seconds that it was asked for on top. A connection is kept open for the next request for idleTimeout.
 	requestTimeout = 5 * time.Second
@@ -41,14 +32,20 @@ const (
 )
 
 // StartAdmin listens on the address until [Admin.Close].
-func StartAdmin(address string, checks []Check, metrics prometheus.Gatherer) (*Admin, error) {
+func StartAdmin(address string, checks *Checks, metrics prometheus.Gatherer) (*Admin, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("admin server: %w", err)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { ready(w, r, checks) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if err := checks.Ready(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{Timeout: scrapeTimeout}))
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
@@ -80,20 +77,4 @@ func (a *Admin) Close() error {
 	err := a.server.Close()
 	<-a.served
 	return err
-}
-
-func ready(w http.ResponseWriter, r *http.Request, checks []Check) {
-	ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
-	defer cancel()
-	var faults []error
-	for _, c := range checks {
-		if err := c.Ready(ctx); err != nil {
-			faults = append(faults, fmt.Errorf("%s: %w", c.Name, err))
-		}
-	}
-	if err := errors.Join(faults...); err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
-	}
-	fmt.Fprintln(w, "ready")
 }

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -16,10 +18,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestReadinessNamesWhatIsNotReady(t *testing.T) {
 	var store error
-	admin, err := StartAdmin("127.0.0.1:0", []Check{
-		{Name: "broker", Ready: func(context.Context) error { return nil }},
-		{Name: "store", Ready: func(context.Context) error { return store }},
-	}, NewMetrics("v1", "dev"))
+	var checks Checks
+	checks.Add(
+		Check{Name: "broker", Ready: func(context.Context) error { return nil }},
+		Check{Name: "store", Ready: func(context.Context) error { return store }},
+	)
+	admin, err := StartAdmin("127.0.0.1:0", &checks, NewMetrics("v1", "dev"))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, admin.Close()) }()
 
@@ -41,7 +45,7 @@ func TestReadinessNamesWhatIsNotReady(t *testing.T) {
 
 // A foreign page could else read what is served here, by DNS rebinding.
 func TestOnLoopbackOnlyNamesOfThisMachineAreServed(t *testing.T) {
-	admin, err := StartAdmin("127.0.0.1:0", nil, NewMetrics("v1", "dev"))
+	admin, err := StartAdmin("127.0.0.1:0", new(Checks), NewMetrics("v1", "dev"))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, admin.Close()) }()
 	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/debug/pprof/"} {
@@ -57,7 +61,7 @@ func TestOnLoopbackOnlyNamesOfThisMachineAreServed(t *testing.T) {
 }
 
 func TestARequestThatNeverComesIsCutOff(t *testing.T) {
-	admin, err := StartAdmin("127.0.0.1:0", nil, NewMetrics("v1", "dev"))
+	admin, err := StartAdmin("127.0.0.1:0", new(Checks), NewMetrics("v1", "dev"))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, admin.Close()) }()
 	for _, request := range []string{"", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"} {
@@ -71,11 +75,41 @@ func TestARequestThatNeverComesIsCutOff(t *testing.T) {
 	}
 }
 
+func TestReadinessIsAnsweredInTimeWhateverHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		thaw := make(chan struct{})
+		asked := 0
+		var checks Checks
+		checks.Add(
+			Check{Name: "log", Ready: func(context.Context) error { // heeds no context
+				asked++
+				<-thaw
+				return nil
+			}},
+			Check{Name: "store", Ready: func(ctx context.Context) error {
+				<-ctx.Done()
+				return errors.New("disk full")
+			}},
+		)
+		for range 3 {
+			begin := time.Now()
+			require.ErrorContains(t, checks.Ready(t.Context()), "log: no answer within 800ms")
+			require.Less(t, time.Since(begin), time.Second)
+			synctest.Wait()
+		}
+		require.Equal(t, 1, asked, "probes of what hangs do not pile up")
+		close(thaw)
+		synctest.Wait()
+		require.NotContains(t, checks.Ready(t.Context()).Error(), "log:")
+		synctest.Wait()
+	})
+}
+
 func TestTakenAddressIsAnError(t *testing.T) {
-	admin, err := StartAdmin("127.0.0.1:0", nil, NewMetrics("v1", "dev"))
+	admin, err := StartAdmin("127.0.0.1:0", new(Checks), NewMetrics("v1", "dev"))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, admin.Close()) }()
-	_, err = StartAdmin(admin.Addr(), nil, NewMetrics("v1", "dev"))
+	_, err = StartAdmin(admin.Addr(), new(Checks), NewMetrics("v1", "dev"))
 	require.ErrorContains(t, err, "admin server")
 }
 

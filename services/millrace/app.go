@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// startTimeout covers a broker that is still starting.
+	// startTimeout is for parts that are made and have what they wait for.
 	startTimeout = 30 * time.Second
 	// stopTimeout is above what each part allows itself, so that fx never cuts one off.
 	stopTimeout = 60 * time.Second
@@ -26,7 +26,10 @@ func runApp(ctx context.Context, options ...fx.Option) error {
 	running, drain := context.WithCancel(ctx)
 	defer drain()
 	app, err := startApp(running, options...)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil // told to stop while it waited
+	case err != nil:
 		return err
 	}
 	var failure error

@@ -63,7 +63,7 @@ func TestEndToEndMetricsTellWhatHappened(t *testing.T) {
 
 func serveMetrics(t *testing.T, reg *prometheus.Registry) string {
 	t.Helper()
-	admin, err := telemetry.StartAdmin("127.0.0.1:0", nil, reg)
+	admin, err := telemetry.StartAdmin("127.0.0.1:0", new(telemetry.Checks), reg)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, admin.Close()) })
 	return "http://" + admin.Addr() + "/metrics"

@@ -49,7 +49,7 @@ func TestWrongConfigurationIsToldAtOnceBeforeAnythingStarts(t *testing.T) {
 }
 
 func TestStoreIsMadeInADirectoryThatIsNotThereYet(t *testing.T) {
-	db, err := openStore(t.Context(), &config.Config{DataDir: filepath.Join(t.TempDir(), "new", "data")})
+	db, err := openStore(t.Context(), &config.Config{DataDir: filepath.Join(t.TempDir(), "new", "data")}, nil)
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
@@ -23,47 +24,63 @@ func asCheck(constructor any) any {
 }
 
 // common is what every role has: its configuration, a log on standard error and, where one is configured, the admin
-// server.
+// server, which answers before any other part is made.
 func common(cfg *config.Config) fx.Option {
-	options := []fx.Option{
+	return fx.Options(
 		fx.Supply(cfg),
-		drainingCheck(),
 		hangup(),
-		fx.Provide(panics.New),
-		fx.Provide(fx.Annotate(
-			func(cfg *config.Config) *prometheus.Registry { return telemetry.NewMetrics(version, string(cfg.Role)) },
-			fx.As(fx.Self()), fx.As(new(prometheus.Registerer)),
-		)),
-		fx.Provide(func(cfg *config.Config) *slog.Logger {
-			return telemetry.NewLogger(os.Stderr, cfg.LogLevel, cfg.LogFormat).With("role", string(cfg.Role))
-		}),
-	}
-	if cfg.AdminAddr != "" {
-		options = append(options, fx.Invoke(fx.Annotate(
-			func(lc fx.Lifecycle, cfg *config.Config, checks []telemetry.Check, metrics *prometheus.Registry) error {
-				admin, err := telemetry.StartAdmin(cfg.AdminAddr, checks, metrics)
-				if err != nil {
-					return err
-				}
-				lc.Append(fx.StopHook(admin.Close))
-				return nil
+		fx.Provide(
+			panics.New,
+			fx.Annotate(
+				func(cfg *config.Config) *prometheus.Registry { return telemetry.NewMetrics(version, string(cfg.Role)) },
+				fx.As(fx.Self()), fx.As(new(prometheus.Registerer)),
+			),
+			func(cfg *config.Config) *slog.Logger {
+				return telemetry.NewLogger(os.Stderr, cfg.LogLevel, cfg.LogFormat).With("role", string(cfg.Role))
 			},
-			fx.ParamTags(``, ``, `group:"checks"`, ``),
-		)))
-	}
-	return fx.Options(options...)
+			newChecks, newWaits,
+		),
+		// Those of modules are invoked in order, and before this one's own.
+		fx.Module("admin", fx.Invoke(startAdmin)),
+		fx.Invoke(fx.Annotate(addChecks, fx.ParamTags(``, `group:"checks"`))),
+	)
 }
 
-// drainingCheck fails from when the process is told to stop until it has.
-func drainingCheck() fx.Option {
-	return fx.Provide(asCheck(func(ctx context.Context) telemetry.Check {
-		return telemetry.Check{Name: "process", Ready: func(context.Context) error {
-			if ctx.Err() != nil {
-				return errors.New("draining")
-			}
-			return nil
-		}}
-	}))
+func startAdmin(lc fx.Lifecycle, cfg *config.Config, checks *checks, metrics *prometheus.Registry) error {
+	if cfg.AdminAddr == "" {
+		return nil
+	}
+	admin, err := telemetry.StartAdmin(cfg.AdminAddr, &checks.Checks, metrics)
+	if err != nil {
+		return err
+	}
+	lc.Append(fx.StopHook(admin.Close))
+	return nil
+}
+
+// checks are those of /readyz. Until all parts are made, and have added theirs, the process is not ready.
+type checks struct {
+	telemetry.Checks
+	complete atomic.Bool
+}
+
+func newChecks(ctx context.Context) *checks {
+	c := &checks{}
+	c.Add(telemetry.Check{Name: "process", Ready: func(context.Context) error {
+		switch {
+		case ctx.Err() != nil:
+			return errors.New("draining")
+		case !c.complete.Load():
+			return errors.New("starting")
+		}
+		return nil
+	}})
+	return c
+}
+
+func addChecks(c *checks, all []telemetry.Check) {
+	c.Add(all...)
+	c.complete.Store(true)
 }
 
 // brokerCheck is that of the broker alone.

@@ -44,14 +44,12 @@ func externalBroker() fx.Option {
 // bus connects to the log; this is the line to change for another one. It needs the store for the epochs of positions.
 func bus() fx.Option {
 	return fx.Module("bus", fx.Provide(
-		func(ctx context.Context, lc fx.Lifecycle, cfg *config.Config, addrs brokerAddrs, epochs kafka.EpochStore, metrics prometheus.Registerer, log *slog.Logger) (pubsub.Bus, error) {
-			ctx, cancel := context.WithTimeout(ctx, startTimeout)
-			defer cancel()
+		func(ctx context.Context, lc fx.Lifecycle, cfg *config.Config, addrs brokerAddrs, epochs kafka.EpochStore, metrics prometheus.Registerer, waits *waits, log *slog.Logger) (pubsub.Bus, error) {
 			c, err := kafkaConfig(cfg, addrs, string(cfg.Role))
 			if err != nil {
 				return nil, err
 			}
-			if err := kafka.EnsureTopics(ctx, c, log); err != nil {
+			if err := waits.until(ctx, "Kafka", addrs, func() error { return kafka.EnsureTopics(ctx, c, log) }); err != nil {
 				return nil, err
 			}
 			c.Epochs, c.Groups, c.Incident = epochs, handlers.Groups(), telemetry.Incidents(metrics)

@@ -28,9 +28,13 @@ type storeBackend interface {
 }
 
 // openStore opens MongoDB where it is configured, otherwise SQLite.
-func openStore(ctx context.Context, cfg *config.Config) (storeBackend, error) {
+func openStore(ctx context.Context, cfg *config.Config, waits *waits) (db storeBackend, err error) {
 	if cfg.MongoDBURI != "" {
-		return mongo.Open(ctx, cfg.MongoDBURI)
+		err = waits.until(ctx, "MongoDB", mongo.Hosts(cfg.MongoDBURI), func() (err error) {
+			db, err = mongo.Open(ctx, cfg.MongoDBURI)
+			return err
+		})
+		return db, err
 	}
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
@@ -41,8 +45,8 @@ func openStore(ctx context.Context, cfg *config.Config) (storeBackend, error) {
 // dataStore opens the store and offers it to each user under the interface that user declares.
 func dataStore() fx.Option {
 	return fx.Module("store", fx.Provide(
-		func(ctx context.Context, lc fx.Lifecycle, cfg *config.Config, metrics prometheus.Registerer) (storeBackend, error) {
-			db, err := openStore(ctx, cfg)
+		func(ctx context.Context, lc fx.Lifecycle, cfg *config.Config, metrics prometheus.Registerer, waits *waits) (storeBackend, error) {
+			db, err := openStore(ctx, cfg, waits)
 			if err != nil {
 				return nil, err
 			}

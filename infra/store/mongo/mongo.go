@@ -21,14 +21,16 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/auth"
 )
 
 const (
 	defaultDatabase = "millrace"
 	// callTimeout bounds every call whose context has no earlier deadline.
 	callTimeout = 5 * time.Second
-	// openTimeout is for a server that is still starting.
-	openTimeout  = 20 * time.Second
+	// tryTimeout bounds a try to open it: indexes of a large collection take their time.
+	tryTimeout   = 20 * time.Second
+	tryPause     = 100 * time.Millisecond
 	closeTimeout = 5 * time.Second
 	// knownConversations are those whose documents need not be created: 32,768 names are about 3 MB.
 	knownConversations = 1 << 15
@@ -55,8 +57,8 @@ type DB struct {
 
 // Open connects to the database that the URI names, "millrace" if it names none, and creates the indexes, also while others
 // do the same. Whatever the URI says, writes are acknowledged by a majority and retried once, and only what a majority has
-// is read, from the primary. A server that is still starting is waited for, one that is not to be trusted is an error at
-// once. No error holds the URI, in which there may be a password.
+// is read, from the primary. A server that cannot be reached is waited for until the context ends; one that is not to be
+// trusted, or refuses the user, is an error at once. No error holds the URI, in which there may be a password.
 func Open(ctx context.Context, uri string) (*DB, error) { return open(ctx, uri) }
 
 func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB, error) {
@@ -103,15 +105,37 @@ func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB,
 		defer cancel()
 		return client.Disconnect(ctx)
 	})
-	bounded, cancel := context.WithTimeout(ctx, openTimeout)
-	defer cancel()
-	if err := db.createIndexes(bounded); err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			err = cause
-		}
+	if err := db.await(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open MongoDB: %w", err), db.close())
 	}
 	return db, nil
+}
+
+// await creates the indexes, and tries again until the context ends while that takes a server longer than a try, or none
+// can be reached. Why the context ended, if somebody said so, is more than what failed last.
+func (db *DB) await(ctx context.Context) error {
+	for {
+		err := db.tryIndexes(ctx)
+		refused := new(auth.Error)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil && !errors.Is(context.Cause(ctx), ctx.Err()):
+			return context.Cause(ctx)
+		case ctx.Err() != nil, errors.As(err, &refused), !driver.IsTimeout(err) && !driver.IsNetworkError(err):
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(tryPause):
+		}
+	}
+}
+
+func (db *DB) tryIndexes(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	return db.createIndexes(ctx)
 }
 
 // Ping reports whether the primary can be reached.

@@ -3,6 +3,7 @@ package mongo
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -86,4 +87,22 @@ func databaseOf(uri string) string {
 		return defaultDatabase
 	}
 	return name
+}
+
+// Hosts are the servers that a URI names, host:port each. Of mongodb+srv DNS names the servers: none are returned for it.
+func Hosts(uri string) []string {
+	kind, rest, _ := strings.Cut(uri, "://")
+	if kind != scheme {
+		return nil
+	}
+	rest = rest[strings.LastIndexByte(rest, '@')+1:]
+	rest, _, _ = strings.Cut(rest, "?")
+	rest, _, _ = strings.Cut(rest, "/")
+	hosts := strings.Split(rest, ",")
+	for i, host := range hosts {
+		if _, _, err := net.SplitHostPort(host); err != nil {
+			hosts[i] = net.JoinHostPort(strings.Trim(host, "[]"), "27017")
+		}
+	}
+	return hosts
 }

@@ -2,6 +2,7 @@ package mongo
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -40,5 +41,20 @@ func TestFaultsOfAURIAreToldWithoutSecrets(t *testing.T) {
 		"mongodb+srv://u:sesame@host/db?srvMaxHosts=3&srvServiceName=x",
 	} {
 		require.NoError(t, CheckURI(uri), uri)
+	}
+}
+
+func TestHostsOfAURIAreToldWithoutItsPassword(t *testing.T) {
+	for uri, want := range map[string][]string{
+		"mongodb://user:s3cr@et@a,b:2,[::1]/chat?x=y@z": nil,
+		"mongodb://user:s3cret@a,b:2,[::1]:3/chat?w=1":  {"a:27017", "b:2", "[::1]:3"},
+		"mongodb://[::1]":             {"[::1]:27017"},
+		"mongodb+srv://user:s3cret@a": nil,
+	} {
+		hosts := Hosts(uri)
+		if want != nil {
+			require.Equal(t, want, hosts, uri)
+		}
+		require.NotContains(t, strings.Join(hosts, ","), "s3cr")
 	}
 }

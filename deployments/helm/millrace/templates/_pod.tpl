@@ -49,7 +49,7 @@ spec:
         - { name: {{ $name }}, containerPort: {{ $port }} }
         {{- end }}
         - { name: admin, containerPort: 9100 }
-      # Kafka may take 30 s to answer at first; then the process gives up by itself.
+      # It answers also while the process waits for Kafka or MongoDB; readiness does not.
       startupProbe:
         httpGet: { path: /healthz, port: admin }
         periodSeconds: 2

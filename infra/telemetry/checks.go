@@ -1,0 +1,94 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// answerWithin is how long a probe waits for the checks: it is below the second after which Kubernetes gives a probe up.
+const answerWithin = 800 * time.Millisecond
+
+// Check tells whether something the process needs is ready.
+type Check struct {
+	Name  string
+	Ready func(context.Context) error
+}
+
+// Checks are what /readyz asks. They can be added at any time, so that a process can be probed while it starts. The zero
+// value has none, and is ready.
+type Checks struct {
+	mu  sync.Mutex
+	all []*runningCheck
+}
+
+// Add adds checks.
+func (c *Checks) Add(checks ...Check) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, check := range checks {
+		c.all = append(c.all, &runningCheck{Check: check})
+	}
+}
+
+// Ready asks all checks at once, and returns what is not ready: in time, whether they answer or not.
+func (c *Checks) Ready(ctx context.Context) error {
+	c.mu.Lock()
+	all := c.all[:len(c.all):len(c.all)]
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	faults := make([]error, len(all))
+	var asking sync.WaitGroup
+	for i, check := range all {
+		asking.Go(func() {
+			if err := check.ask(ctx); err != nil {
+				faults[i] = fmt.Errorf("%s: %w", check.Name, err)
+			}
+		})
+	}
+	asking.Wait()
+	return errors.Join(faults...)
+}
+
+// runningCheck is a check that runs once at a time: probes that come while it does share its answer, so that probes of what
+// hangs do not pile up.
+type runningCheck struct {
+	Check
+	mu      sync.Mutex
+	running *answer
+}
+
+type answer struct {
+	given chan struct{}
+	err   error
+}
+
+func (c *runningCheck) ask(ctx context.Context) error {
+	c.mu.Lock()
+	running := c.running
+	if running == nil {
+		running = &answer{given: make(chan struct{})}
+		c.running = running
+		go c.run(context.WithoutCancel(ctx), running)
+	}
+	c.mu.Unlock()
+	select {
+	case <-running.given:
+		return running.err
+	case <-ctx.Done():
+		return fmt.Errorf("no answer within %s", answerWithin)
+	}
+}
+
+func (c *runningCheck) run(ctx context.Context, a *answer) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	a.err = c.Check.Ready(ctx)
+	c.mu.Lock()
+	c.running = nil
+	c.mu.Unlock()
+	close(a.given)
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"millrace/infra/telemetry"
+)
+
+const (
+	// firstLook and lookTimeout together are below the two seconds within which the log says what is waited for.
+	firstLook   = 500 * time.Millisecond
+	lookTimeout = time.Second
+	// lookAgain is the pause between looks, sayAgain that between log lines while nothing changes.
+	lookAgain = time.Second
+	sayAgain  = 30 * time.Second
+)
+
+// waits is what the process waits for while it starts. The log says what, where and why, and so does /readyz.
+type waits struct {
+	log *slog.Logger
+
+	mu  sync.Mutex
+	why map[string]error // by what is waited for
+}
+
+func newWaits(log *slog.Logger, checks *checks) *waits {
+	w := &waits{log: log, why: make(map[string]error)}
+	checks.Add(telemetry.Check{Name: "start", Ready: w.ready})
+	return w
+}
+
+func (w *waits) ready(context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var all []error
+	for _, what := range slices.Sorted(maps.Keys(w.why)) {
+		all = append(all, fmt.Errorf("waiting for %s: %w", what, w.why[what]))
+	}
+	return errors.Join(all...)
+}
+
+func (w *waits) set(what string, why error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.why[what] = why
+}
+
+// until calls start, which returns once it has what it needs at the addresses or fails for good. Meanwhile it looks what is
+// wrong with the addresses, host:port each, and says so.
+func (w *waits) until(ctx context.Context, what string, addresses []string, start func() error) error {
+	looking, stop := context.WithCancel(ctx)
+	var looks sync.WaitGroup
+	looks.Go(func() { w.look(looking, what, addresses) })
+	err := start()
+	stop()
+	looks.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, waited := w.why[what]; waited && err == nil {
+		w.log.InfoContext(ctx, "the wait is over", "for", what)
+	}
+	delete(w.why, what)
+	return err
+}
+
+func (w *waits) look(ctx context.Context, what string, addresses []string) {
+	var said string
+	var at time.Time
+	for pause := firstLook; ; pause = lookAgain {
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+		why := reach(ctx, addresses)
+		if ctx.Err() != nil {
+			return
+		}
+		w.set(what, why)
+		if why.Error() != said || time.Since(at) >= sayAgain {
+			said, at = why.Error(), time.Now()
+			w.log.WarnContext(ctx, "waiting", "for", what, "at", addresses, "error", why)
+		}
+	}
+}
+
+// reach connects to the addresses and returns why nobody answers there: what went wrong, or that it is not the connection.
+func reach(ctx context.Context, addresses []string) error {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	faults := make([]string, len(addresses))
+	var dialling sync.WaitGroup
+	for i, address := range addresses {
+		dialling.Go(func() {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+			if err != nil {
+				faults[i] = err.Error()
+				return
+			}
+			_ = conn.Close() // nothing was written
+			faults[i] = address + " accepts connections but has not given what is asked for yet"
+		})
+	}
+	dialling.Wait()
+	return errors.New(strings.Join(faults, "; "))
+}
