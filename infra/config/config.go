@@ -78,8 +78,8 @@ type Config struct {
 
 const (
 	envPrefix = "MILLRACE_"
-	// minSecretBytes is RFC 7518's least key size for HS256 (section 3.2).
-	minSecretBytes = 32
+	// MinSecretBytes is RFC 7518's least key size for HS256 (section 3.2).
+	MinSecretBytes = 32
 )
 
 // Bind adds the role's flags.
@@ -200,8 +200,8 @@ func (c *Config) check(flags *pflag.FlagSet) (faults []error) {
 	if c.MessageAddr != "" && c.ServiceToken == "" && !loopback(c.MessageAddr) {
 		fault("service-token", "must be set to serve gRPC on %s, which others than this machine can reach", c.MessageAddr)
 	}
-	if c.JWTSecret != "" && len(c.JWTSecret) < minSecretBytes {
-		fault("jwt-secret", "has %d bytes; HS256 wants at least %d", len(c.JWTSecret), minSecretBytes)
+	if c.JWTSecret != "" && len(c.JWTSecret) < MinSecretBytes {
+		fault("jwt-secret", "has %d bytes; HS256 wants at least %d", len(c.JWTSecret), MinSecretBytes)
 	}
 	if flags.Lookup("jwks-url") != nil {
 		c.checkTokens(fault)

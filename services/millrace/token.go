@@ -1,15 +1,9 @@
 package main
 
 import (
-	"crypto/rand"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -52,11 +46,10 @@ is not set, the one which "millrace dev" drew for itself and keeps in its data d
 			}
 			secret := cfg.JWTSecret
 			if secret == "" {
-				kept, err := os.ReadFile(secretFile(cfg.DataDir))
-				if err != nil {
+				var err error
+				if secret, err = keptSecret(cfg.DataDir); err != nil {
 					return fmt.Errorf("no secret: set MILLRACE_JWT_SECRET, or --data-dir to the directory of a `millrace dev`: %w", err)
 				}
-				secret = string(kept)
 			}
 			id.Expires = time.Now().Add(life)
 			token, err := auth.Sign(secret, id)
@@ -74,29 +67,6 @@ is not set, the one which "millrace dev" drew for itself and keeps in its data d
 	cmd.Flags().StringVar(&id.Region, "region", "", "put into the token for routing")
 	_ = cmd.MarkFlagRequired("user") // fails only for a flag that does not exist
 	return cmd
-}
-
-func secretFile(dataDir string) string { return filepath.Join(dataDir, "jwt-secret") }
-
-// devSecret is the secret that dev draws once for its data directory, so that tokens outlive a restart.
-func devSecret(dataDir string) (string, error) {
-	kept, err := os.ReadFile(secretFile(dataDir))
-	if err == nil {
-		return string(kept), nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("token secret: %w", err)
-	}
-	var random [32]byte
-	_, _ = rand.Read(random[:]) // never fails
-	secret := hex.EncodeToString(random[:])
-	if err := os.MkdirAll(dataDir, 0o750); err != nil {
-		return "", fmt.Errorf("data directory: %w", err)
-	}
-	if err := os.WriteFile(secretFile(dataDir), []byte(secret), 0o600); err != nil {
-		return "", fmt.Errorf("token secret: %w", err)
-	}
-	return secret, nil
 }
 
 // serveDevToken gives anybody a token for any user: for dev alone.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -69,4 +71,32 @@ func TestDevTokenIsGivenToAnybodyForAnyUser(t *testing.T) {
 		serveDevToken(proof.Secret)(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/dev/token", strings.NewReader(body)))
 		require.Equal(t, code, recorder.Code, body)
 	}
+}
+
+func TestSecretThatIsTooShortIsRefusedByAllWhoReadIt(t *testing.T) {
+	for _, kept := range []string{"", "abc", proof.Secret[:31]} {
+		dir := t.TempDir()
+		require.NoError(t, os.WriteFile(secretFile(dir), []byte(kept), 0o600))
+		_, err := devSecret(dir)
+		require.ErrorContains(t, err, "remove it, and dev draws another")
+		_, err = run(t, "token", "--user=1001", "--data-dir="+dir)
+		require.ErrorContains(t, err, "less than the 32")
+		_, err = run(t, "dev", "--data-dir="+dir)
+		require.ErrorContains(t, err, "less than the 32")
+	}
+}
+
+func TestSecretIsWrittenWholeOrNotAtAll(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(secretFile(dir), 0o700)) // nothing can be put in its place
+	require.Error(t, writeWhole(secretFile(dir), []byte(proof.Secret)))
+	files, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, files, 1, "nothing half-written stays behind")
+
+	path := filepath.Join(dir, "secret")
+	require.NoError(t, writeWhole(path, []byte(proof.Secret)))
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode())
 }
