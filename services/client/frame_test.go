@@ -9,6 +9,23 @@ import (
 	"millrace/events"
 )
 
+func TestTextThatIsNotUTF8IsNeverSentAsAnother(t *testing.T) {
+	for _, r := range []Request{
+		Send{Content: "caf\xe9"},
+		Edit{Content: "\xff"},
+		Connect{Token: "\xff"},
+		GroupCreate{Name: "\xc3("},
+		History{Conversation: "g:\xff"},
+	} {
+		_, err := Encode(1, r)
+		require.ErrorIs(t, err, ErrNotUTF8, "%T", r)
+	}
+	for _, content := range []string{"\uFFFD", `\ufffd`, "café"} {
+		_, err := Encode(1, Send{Content: content})
+		require.NoError(t, err)
+	}
+}
+
 func TestRequestsLookAsTheProtocolSays(t *testing.T) {
 	zero := int64(0)
 	for want, r := range map[string]Request{

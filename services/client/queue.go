@@ -96,6 +96,10 @@ func (q *queue) signal() {
 
 func (q *queue) add(ctx context.Context, r Request) *call {
 	k := &call{ctx: ctx, req: r, done: make(chan struct{})}
+	if err := checkText(r); err != nil {
+		k.finish(Frame{}, err)
+		return k
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed != nil {

@@ -125,8 +125,11 @@ func (GroupAdd) verb() string      { return "group_add" }
 func (GroupRemove) verb() string   { return "group_remove" }
 func (Ping) verb() string          { return "ping" }
 
-// Encode is the frame of a request.
+// Encode returns the frame of a request, or [ErrNotUTF8] if a text in it is none.
 func Encode(id int64, r Request) ([]byte, error) {
+	if err := checkText(r); err != nil {
+		return nil, err
+	}
 	body, err := json.Marshal(r)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", r.verb(), err)

@@ -135,7 +135,7 @@ func parseTime(flag, value string) (time.Time, error) {
 	if value == "" {
 		return time.Time{}, nil
 	}
-	if ago, err := time.ParseDuration(value); err == nil {
+	if ago, err := time.ParseDuration(value); err == nil && ago >= 0 {
 		return time.Now().Add(-ago), nil
 	}
 	at, err := time.Parse(time.RFC3339, value)
@@ -157,4 +157,12 @@ func missing(ids []string, entries []*poison.Entry) error {
 		return fmt.Errorf("not in the poison queue: %s", strings.Join(unknown, ", "))
 	}
 	return nil
+}
+
+// counted is the number with its noun, one or several of them.
+func counted(n int, one, several string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, several)
 }

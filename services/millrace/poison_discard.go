@@ -24,7 +24,7 @@ they are listed with --replayed only, and no alert is about them. They stay in t
 				return printEntries(cmd.OutOrStdout(), o.filter.Select(entries))
 			}
 			n, err := queue.Discard(cmd.Context(), entries, o.filter)
-			fmt.Fprintf(cmd.OutOrStdout(), "%d records discarded\n", n)
+			fmt.Fprintf(cmd.OutOrStdout(), "%s discarded\n", counted(n, "record", "records"))
 			return err
 		},
 	}

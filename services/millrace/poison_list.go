@@ -72,7 +72,7 @@ func printEntries(w io.Writer, entries []*poison.Entry) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "%d records\n", len(entries))
+	fmt.Fprintln(w, counted(len(entries), "record", "records"))
 	return nil
 }
 

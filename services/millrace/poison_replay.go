@@ -41,16 +41,16 @@ func newPoisonReplayCommand() *cobra.Command {
 			}
 			o.filter.NoReplay = handlers.NoReplay()
 			done, err := queue.Replay(cmd.Context(), entries, o.filter, pause)
-			fmt.Fprintf(cmd.OutOrStdout(), "%d records replayed: %d to the handlers that failed on them, %d misplaced ones sent home\n",
-				done.ToHandlers+done.Home, done.ToHandlers, done.Home)
+			fmt.Fprintf(cmd.OutOrStdout(), "%s replayed: %d to the handlers that failed, %d misplaced sent home\n",
+				counted(done.ToHandlers+done.Home, "record", "records"), done.ToHandlers, done.Home)
 			if done.Changes > 0 {
-				fmt.Fprintf(cmd.OutOrStdout(), "%d edits and recalls of them replayed too\n", done.Changes)
+				fmt.Fprintf(cmd.OutOrStdout(), "%s replayed too\n", counted(done.Changes, "edit or recall", "edits and recalls"))
 			}
 			if done.Unknown > 0 {
-				fmt.Fprintf(cmd.OutOrStdout(), "%d messages replayed without edits and recalls: the log no longer goes back so far\n", done.Unknown)
+				fmt.Fprintf(cmd.OutOrStdout(), "%s replayed without edits and recalls: the log no longer goes back so far\n", counted(done.Unknown, "message", "messages"))
 			}
 			if done.Unplaced > 0 {
-				err = errors.Join(err, fmt.Errorf("%d misplaced entries belong to no conversation and stay", done.Unplaced))
+				err = errors.Join(err, fmt.Errorf("%s of no conversation stay", counted(done.Unplaced, "misplaced record", "misplaced records")))
 			}
 			for _, handler := range slices.Sorted(maps.Keys(done.Refused)) {
 				err = errors.Join(err, fmt.Errorf("%s takes no replays, for %s; not replayed: %s; discard what nobody needs",

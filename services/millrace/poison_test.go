@@ -149,7 +149,7 @@ func TestEndToEndMisplacedRecordIsSentHome(t *testing.T) {
 
 	said, err := run(t, "poison", "replay", "--reason=misplaced", "--kafka-brokers="+strings.Join(d.brokers, ","))
 	require.NoError(t, err)
-	require.Contains(t, said, "1 records replayed: 0 to the handlers that failed on them, 1 misplaced ones sent home")
+	require.Contains(t, said, "1 record replayed: 0 to the handlers that failed, 1 misplaced sent home")
 	require.Equal(t, []string{"lost"}, b.Reads(t, 1))
 	require.Equal(t, []string{"lost"}, contents(eventually(t, b, conversation, 1)))
 	require.Empty(t, listPoison(t, d.brokers))
@@ -158,7 +158,7 @@ func TestEndToEndMisplacedRecordIsSentHome(t *testing.T) {
 	require.Eventually(t, func() bool { return len(listPoison(t, d.brokers)) == handlers }, proof.Patience, 10*time.Millisecond)
 	said, err = run(t, "poison", "discard", "--handler=push", "--kafka-brokers="+strings.Join(d.brokers, ","))
 	require.NoError(t, err)
-	require.Contains(t, said, "1 records discarded")
+	require.Contains(t, said, "1 record discarded")
 	require.Len(t, listPoison(t, d.brokers), handlers-1)
 	require.Len(t, listPoison(t, d.brokers, "--replayed", "--handler=push"), 2)
 }
@@ -168,6 +168,8 @@ func TestPoisonSaysWhatIsWrong(t *testing.T) {
 		"some ids, a filter, or --all": {"poison", "discard"},
 		"--rate=-1":                    {"poison", "replay", "--all", "--rate=-1"},
 		"--since=yesterday":            {"poison", "list", "--since=yesterday"},
+		"--since=-1h":                  {"poison", "list", "--since=-1h"},
+		"--until=-1h":                  {"poison", "list", "--until=-1h"},
 		"no poison queue":              {"poison", "list", "--topic=nonsense"},
 		"no host:port":                 {"poison", "list", "--kafka-brokers=nowhere"},
 	} {

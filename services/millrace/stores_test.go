@@ -120,7 +120,7 @@ func replayOverStore(t *testing.T, system overStore) {
 	set.Store(false)
 	said, err := run(t, "poison", "replay", "--reason=trapped", "--kafka-brokers="+strings.Join(d.brokers, ","))
 	require.NoError(t, err)
-	require.Contains(t, said, "1 records replayed: 1 to the handlers")
+	require.Contains(t, said, "1 record replayed: 1 to the handlers")
 	require.Equal(t, []string{"one", trap, "two"}, contents(eventually(t, a, conversation, 3)))
 	after, err := reader.Stored(t.Context())
 	require.NoError(t, err)

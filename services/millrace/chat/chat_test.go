@@ -182,6 +182,16 @@ func TestPipedLinesAreAllSentBeforeTheEnd(t *testing.T) {
 	})
 }
 
+func TestPipedLineThatIsNoTextFailsTheRunAndIsNotSent(t *testing.T) {
+	f := clienttest.New(t)
+	term := opened(t, f, "--user=1001", "--target=1002")
+	term.types("before", "caf\xe9", "after")
+	require.ErrorContains(t, term.ends(), "1 of the messages")
+	f.Changed(func() {
+		require.Len(t, f.Stored["u:1001:1002"], 2)
+	})
+}
+
 func TestPipedLinesThatAreRefusedFailTheRun(t *testing.T) {
 	f := clienttest.New(t)
 	f.Refuse = func(content string) string {
@@ -326,6 +336,9 @@ func TestClientRefusesOptionsThatMakeNoSense(t *testing.T) {
 		"who are you?":             {"--target=1002"},
 		"--send needs --target":    {"--user=1001", "--send=x"},
 		"the message is empty":     {"--user=1001", "--target=1002", "--send="},
+		"not valid UTF-8":          {"--user=1001", "--target=1002", "--send=caf\xe9"},
+		"[cursor-file send]":       {"--user=1001", "--target=1002", "--send=x", "--cursor-file=x"},
+		"cannot be made":           {"--user=1001", "--target=1002", "--cursor-file=/nosuch/x"},
 		"--url=":                   {"--user=1001", "--url=http://127.0.0.1/ws"},
 		"--target=-1":              {"--user=1001", "--target=-1"},
 		"none of the others can":   {"--user=1001", "--target=1002", "--group=77"},

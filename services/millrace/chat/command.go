@@ -64,6 +64,7 @@ The token is that of --token or MILLRACE_TOKEN; without one it is asked from the
 	f.StringVar(&o.cursorFile, "cursor-file", "", "keep here where you were, and get what you missed since then")
 	f.Lookup("token").DefValue = "" // help must not print the token
 	cmd.MarkFlagsMutuallyExclusive("target", "group")
+	cmd.MarkFlagsMutuallyExclusive("send", "cursor-file") // one message neither needs what was missed nor moves the cursor
 	return cmd
 }
 

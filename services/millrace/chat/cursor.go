@@ -24,13 +24,16 @@ type keptCursor struct {
 	Cursor client.Cursor `json:"cursor"`
 }
 
-// load returns nil if there is no file yet.
+// load returns nil if there is no file yet. That there is no directory for it is an error at once, not at the end.
 func (f *cursorFile) load() (client.Cursor, error) {
 	if f.path == "" {
 		return nil, nil
 	}
 	text, err := os.ReadFile(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Dir(f.path)); err != nil {
+			return nil, fmt.Errorf("cursor file %s cannot be made: %w", f.path, err)
+		}
 		return nil, nil
 	}
 	if err != nil {

@@ -1,0 +1,48 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"unicode/utf8"
+)
+
+// ErrNotUTF8 is why a request is not sent: JSON would put other characters in the place of bytes that are none.
+var ErrNotUTF8 = errors.New("text that is not valid UTF-8")
+
+// checkText returns [ErrNotUTF8] if a text anywhere in the request is none.
+func checkText(r Request) error {
+	if !validText(reflect.ValueOf(r)) {
+		return fmt.Errorf("encode %s: %w", r.verb(), ErrNotUTF8)
+	}
+	return nil
+}
+
+func validText(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.String:
+		return utf8.ValidString(v.String())
+	case reflect.Pointer, reflect.Interface:
+		return v.IsNil() || validText(v.Elem())
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if !validText(v.Field(i)) {
+				return false
+			}
+		}
+	case reflect.Slice, reflect.Array:
+		for i := range v.Len() {
+			if !validText(v.Index(i)) {
+				return false
+			}
+		}
+	case reflect.Map:
+		for entries := v.MapRange(); entries.Next(); {
+			if !validText(entries.Key()) || !validText(entries.Value()) {
+				return false
+			}
+		}
+	default:
+	}
+	return true
+}
