@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	header = "authorization"
-	bearer = "Bearer "
+	metadataKey = "authorization"
+	bearer      = "Bearer "
 	// healthMethods stay open, so that probes need no secret. They tell nothing but whether the node serves.
 	healthMethods = "/grpc.health.v1.Health/"
 )
@@ -47,7 +47,7 @@ func (t ServiceToken) check(ctx context.Context, method string) error {
 		return nil
 	}
 	md, _ := metadata.FromIncomingContext(ctx)
-	for _, value := range md.Get(header) {
+	for _, value := range md.Get(metadataKey) {
 		got, ok := strings.CutPrefix(value, bearer)
 		if ok && subtle.ConstantTimeCompare([]byte(got), []byte(t)) == 1 {
 			return nil
@@ -66,7 +66,7 @@ func (t ServiceToken) DialOptions() []grpc.DialOption {
 
 // GetRequestMetadata implements credentials.PerRPCCredentials.
 func (t ServiceToken) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	return map[string]string{header: bearer + string(t)}, nil
+	return map[string]string{metadataKey: bearer + string(t)}, nil
 }
 
 // RequireTransportSecurity implements credentials.PerRPCCredentials. Nodes talk within a private network, often without

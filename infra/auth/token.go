@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
-	"github.com/MicahParks/keyfunc/v3"
 	"github.com/golang-jwt/jwt/v5"
-
-	"millrace/events"
 )
 
 // ErrUnauthenticated is what every refused token's error wraps. The text beside it never holds the token.
@@ -45,58 +45,61 @@ type claims struct {
 
 // Verifier checks tokens against one key source. It is safe for concurrent use.
 type Verifier struct {
-	parser *jwt.Parser
-	key    jwt.Keyfunc
+	algorithms []string
+	// key returns the key that the header's token must be signed with.
+	key   func(ctx context.Context, h header) (any, error)
+	ready func(context.Context) error
 }
 
 // NewSecretVerifier accepts HS256 tokens signed with the secret.
 func NewSecretVerifier(secret string) *Verifier {
-	return newVerifier(func(*jwt.Token) (any, error) { return []byte(secret), nil }, "HS256")
-}
-
-// NewJWKSVerifier accepts RS256 and ES256 tokens signed with a key of the set at the URL. The set is fetched again
-// in the background until the context ends.
-func NewJWKSVerifier(ctx context.Context, url string) (*Verifier, error) {
-	keys, err := keyfunc.NewDefaultCtx(ctx, []string{url})
-	if err != nil {
-		return nil, fmt.Errorf("key set: %w", err)
-	}
-	return newVerifier(keys.Keyfunc, "RS256", "ES256"), nil
-}
-
-func newVerifier(key jwt.Keyfunc, algorithms ...string) *Verifier {
 	return &Verifier{
-		parser: jwt.NewParser(jwt.WithValidMethods(algorithms), jwt.WithExpirationRequired(), jwt.WithLeeway(leeway)),
-		key:    key,
+		algorithms: []string{"HS256"},
+		key:        func(context.Context, header) (any, error) { return []byte(secret), nil },
+		ready:      func(context.Context) error { return nil },
 	}
 }
 
-// Verify answers whose token it is. Every error wraps [ErrUnauthenticated].
-func (v *Verifier) Verify(_ context.Context, token string) (Identity, error) {
-	var c claims
-	if _, err := v.parser.ParseWithClaims(token, &c, v.key); err != nil {
-		return Identity{}, fmt.Errorf("%w: %s", ErrUnauthenticated, reason(err))
+// NewJWKSVerifier accepts RS256 and ES256 tokens signed with a key of the set at the URL, which need not be in reach yet.
+// The set is fetched in the background until the context ends, and when a token names a key that is not known, by all
+// together at most every two seconds.
+func NewJWKSVerifier(ctx context.Context, url string, log *slog.Logger) (*Verifier, error) {
+	keys, err := newKeySet(ctx, url, &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}, log)
+	if err != nil {
+		return nil, err
 	}
-	user, err := strconv.ParseInt(c.Subject, 10, 64)
-	if err != nil || user < 1 || user > events.MaxID || strconv.FormatInt(user, 10) != c.Subject {
-		return Identity{}, fmt.Errorf("%w: the subject is no user id", ErrUnauthenticated)
-	}
-	return Identity{User: user, UserType: c.UserType, Region: c.Region, Expires: c.ExpiresAt.Time}, nil
+	return &Verifier{
+		algorithms: []string{"RS256", "ES256"},
+		key:        func(ctx context.Context, h header) (any, error) { return keys.find(ctx, h.KeyID, h.Algorithm) },
+		ready:      keys.ready,
+	}, nil
 }
 
-// reason says in words of ours why a token was refused: the library's may quote parts of it.
-func reason(err error) string {
-	switch {
-	case errors.Is(err, jwt.ErrTokenExpired):
-		return "the token has expired"
-	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
-		return "the token is not valid yet"
-	case errors.Is(err, jwt.ErrTokenMalformed):
-		return "not a token"
-	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
-		return "the token has no expiry"
+// Ready returns why no token can be judged, if that is so.
+func (v *Verifier) Ready(ctx context.Context) error { return v.ready(ctx) }
+
+// Verify returns whose token it is. The error wraps [ErrUnauthenticated] if the token is not valid, and [ErrUnavailable] if
+// that cannot be told now, or not before the context ends.
+func (v *Verifier) Verify(ctx context.Context, token string) (Identity, error) {
+	t, err := parse(token)
+	if err != nil {
+		return Identity{}, fmt.Errorf("%w: not a token", ErrUnauthenticated)
 	}
-	return "the signature is not valid"
+	if t.header.Critical != nil {
+		return Identity{}, fmt.Errorf("%w: the token wants what is not known here", ErrUnauthenticated)
+	}
+	method := jwt.GetSigningMethod(t.header.Algorithm)
+	if method == nil || !slices.Contains(v.algorithms, t.header.Algorithm) {
+		return Identity{}, fmt.Errorf("%w: the signature is not valid", ErrUnauthenticated)
+	}
+	key, err := v.key(ctx, t.header)
+	if err != nil {
+		return Identity{}, err
+	}
+	if method.Verify(t.signed, t.signature, key) != nil {
+		return Identity{}, fmt.Errorf("%w: the signature is not valid", ErrUnauthenticated)
+	}
+	return t.identity(time.Now())
 }
 
 // Sign makes an HS256 token that [NewSecretVerifier] with the same secret accepts until the identity expires.

@@ -5,7 +5,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -65,6 +67,55 @@ func TestTokenIsRefused(t *testing.T) {
 	}
 }
 
+// Whoever checks a token in front of Millrace must see the same in it.
+func TestATokenIsTakenInOneSpellingOnly(t *testing.T) {
+	encode := base64.RawURLEncoding.EncodeToString
+	sign := func(header, claims string) string {
+		signed := encode([]byte(header)) + "." + encode([]byte(claims))
+		signature, err := jwt.SigningMethodHS256.Sign(signed, []byte(secret))
+		require.NoError(t, err)
+		return signed + "." + encode(signature)
+	}
+	const header, exp = `{"alg":"HS256","typ":"JWT"}`, `"exp":99999999999`
+	verify := func(token string) error {
+		_, err := NewSecretVerifier(secret).Verify(t.Context(), token)
+		return err
+	}
+	good := sign(header, `{"sub":"1001",`+exp+`,"aud":["x"],"more":{}}`)
+	require.NoError(t, verify(good))
+	last := good[len(good)-1]
+	for _, other := range "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_=" {
+		if byte(other) != last {
+			require.ErrorIs(t, verify(good[:len(good)-1]+string(other)), ErrUnauthenticated, "%c", other)
+		}
+	}
+	for name, token := range map[string]string{
+		"a line feed behind it":          good + "\n",
+		"a line feed within":             good[:9] + "\r\n" + good[9:],
+		"the subject in another case":    sign(header, `{"Sub":"1001",`+exp+`}`),
+		"a second subject in other case": sign(header, `{"sub":"x","SUB":"1001",`+exp+`}`),
+		"the expiry in another case":     sign(header, `{"sub":"1001","EXP":99999999999}`),
+		"an expiry that another hides":   sign(header, `{"sub":"1001","exp":1,"EXP":99999999999}`),
+		"two subjects":                   sign(header, `{"sub":"1","sub":"1001",`+exp+`}`),
+		"two members that nobody knows":  sign(header, `{"sub":"1001","x":1,"x":2,`+exp+`}`),
+		"the expiry a string":            sign(header, `{"sub":"1001","exp":"99999999999"}`),
+		"no expiry but null":             sign(header, `{"sub":"1001","exp":null}`),
+		"an expiry beyond all time":      sign(header, `{"sub":"1001","exp":1e300}`),
+		"the subject a number":           sign(header, `{"sub":1001,`+exp+`}`),
+		"a region that is a list":        sign(header, `{"sub":"1001","region":["eu"],`+exp+`}`),
+		"not yet":                        sign(header, `{"sub":"1001","nbf":99999999999,`+exp+`}`),
+		"critical":                       sign(`{"alg":"HS256","crit":["x"],"x":1}`, `{"sub":"1001",`+exp+`}`),
+		"critical but nothing":           sign(`{"alg":"HS256","crit":[]}`, `{"sub":"1001",`+exp+`}`),
+		"critical null":                  sign(`{"alg":"HS256","crit":null}`, `{"sub":"1001",`+exp+`}`),
+		"two algorithms":                 sign(`{"alg":"none","alg":"HS256"}`, `{"sub":"1001",`+exp+`}`),
+		"the algorithm in another case":  sign(`{"ALG":"HS256"}`, `{"sub":"1001",`+exp+`}`),
+		"claims with something behind":   sign(header, `{"sub":"1001",`+exp+`}{}`),
+		"no object":                      sign(header, `[]`),
+	} {
+		require.ErrorIs(t, verify(token), ErrUnauthenticated, name)
+	}
+}
+
 func TestKeySetTokens(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -76,7 +127,7 @@ func TestKeySetTokens(t *testing.T) {
 	defer server.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	verifier, err := NewJWKSVerifier(ctx, server.URL)
+	verifier, err := NewJWKSVerifier(ctx, server.URL, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 
 	claims := jwt.RegisteredClaims{Subject: "7", ExpiresAt: jwt.NewNumericDate(time.Now().Add(time.Hour))}

@@ -33,12 +33,15 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const patience = 10 * time.Second
 
-// tokens are "user" or "user@unix-milliseconds" of when a session of the token ends, 5 s after the token expires.
+// tokens are "unknown", while nobody can tell whose they are, "user" or "user@unix-milliseconds" of when a session of the token ends, 5 s after the token expires.
 type tokens struct{}
 
 func (tokens) Verify(_ context.Context, token string) (auth.Identity, error) {
 	if token == "panic" {
 		panic("at the disco")
+	}
+	if token == "unknown" {
+		return auth.Identity{}, auth.ErrUnavailable
 	}
 	user, expires, _ := strings.Cut(token, "@")
 	id, err := strconv.ParseInt(user, 10, 64)

@@ -35,6 +35,7 @@ func TestWhatClosesAConnection(t *testing.T) {
 		"a frame before connect":         {text(`{"id":1,"ping":{}}`), 4001},
 		"garbage before connect":         {text(`hello`), 4001},
 		"a bad token":                    {text(`{"id":1,"connect":{"token":"nobody"}}`), 4001},
+		"a token nobody can judge":       {text(`{"id":1,"connect":{"token":"unknown"}}`), 1013},
 		"no connect in time":             {func(*client) {}, 4001},
 		"an expired token":               {func(c *client) { c.send(`{"id":1,"connect":{"token":"1001@%d"}}`, time.Now().UnixMilli()) }, 4003},
 		"a binary message":               {func(c *client) { _ = c.conn.WriteMessage(websocket.BinaryMessage, []byte(connected)) }, 1003},

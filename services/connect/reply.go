@@ -7,6 +7,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"millrace/infra/auth"
 )
 
 // The error codes a client sees.
@@ -74,6 +76,17 @@ func refusalFor(code codes.Code, message string) *refusal {
 	}
 	// Unauthenticated too: it is this gateway that the message service refused, not the user.
 	return refuse(codeInternal, "internal error")
+}
+
+// refusedToken says of a token that it is not valid only where that is known; nil if there is no error.
+func refusedToken(err error) *refusal {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, auth.ErrUnauthenticated):
+		return refuse(codeUnauthenticated, err.Error())
+	}
+	return unavailable()
 }
 
 func unavailable() *refusal { return refuse(codeUnavailable, "try again") }

@@ -29,9 +29,13 @@ func (s *session) handleConnect(r request) {
 	defer cancel()
 	number := s.gw.hub.number()
 	identity, err := s.gw.verifier.Verify(ctx, b.Token)
-	if err != nil {
-		s.refuse(r.id, refuse(codeUnauthenticated, err.Error()))
-		s.close(closeUnauthenticated, "unauthenticated")
+	if refused = refusedToken(err); refused != nil {
+		s.refuse(r.id, refused)
+		if refused.Code == codeUnavailable {
+			s.close(websocket.CloseTryAgainLater, "try again")
+		} else {
+			s.close(closeUnauthenticated, "unauthenticated")
+		}
 		return
 	}
 	user, refused := s.gw.rates.join(identity.User, b.Device)

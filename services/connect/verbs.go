@@ -125,7 +125,7 @@ func (s *session) refresh(r request) {
 	identity, err := s.gw.verifier.Verify(ctx, b.Token)
 	switch {
 	case err != nil:
-		s.refuse(r.id, refuse(codeUnauthenticated, err.Error()))
+		s.refuse(r.id, refusedToken(err))
 	case identity.User != s.identity.User:
 		s.refuse(r.id, refuse(codeDenied, "the token is another user's"))
 	default:

@@ -112,9 +112,9 @@ func (s *gatewayServer) stop(ctx context.Context) error {
 	return s.server.Shutdown(ctx)
 }
 
-func newVerifier(ctx context.Context, cfg *config.Config) (connect.Verifier, error) {
+func newVerifier(ctx context.Context, cfg *config.Config, log *slog.Logger) (*auth.Verifier, error) {
 	if cfg.JWKSURL != "" {
-		return auth.NewJWKSVerifier(ctx, cfg.JWKSURL)
+		return auth.NewJWKSVerifier(ctx, cfg.JWKSURL, log)
 	}
 	return auth.NewSecretVerifier(cfg.JWTSecret), nil
 }
@@ -129,7 +129,9 @@ func nodesAt(cfg *config.Config, names []string) *cluster.Lister {
 // gateway serves WebSockets.
 func gateway() fx.Option {
 	return fx.Module("gateway",
-		fx.Provide(newVerifier, newGatewayServer, asCheck(func(s *gatewayServer) telemetry.Check {
+		fx.Provide(fx.Annotate(newVerifier, fx.As(fx.Self()), fx.As(new(connect.Verifier))), newGatewayServer, asCheck(func(v *auth.Verifier) telemetry.Check {
+			return telemetry.Check{Name: "key set", Ready: v.Ready}
+		}), asCheck(func(s *gatewayServer) telemetry.Check {
 			return telemetry.Check{Name: "gateway", Ready: s.gateway.Ready}
 		})),
 		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, s *gatewayServer) {
