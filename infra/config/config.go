@@ -161,6 +161,11 @@ func (c *Config) Load(flags *pflag.FlagSet) error {
 			faults = append(faults, fmt.Errorf("%s: %w", EnvName(f.Name), err))
 		}
 	})
+	for _, list := range []*[]string{&c.KafkaBrokers, &c.AllowedOrigins, &c.MessageAddrs, &c.PushAddrs, &c.Handlers} {
+		for i, element := range *list {
+			(*list)[i] = strings.TrimSpace(element)
+		}
+	}
 	if len(c.PushAddrs) == 0 {
 		c.PushAddrs = c.MessageAddrs
 	}

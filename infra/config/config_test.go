@@ -123,3 +123,10 @@ func TestLoopbackMayServeWithoutToken(t *testing.T) {
 		require.NoError(t, err, address)
 	}
 }
+
+func TestSpacesInListsDoNotCount(t *testing.T) {
+	c, err := load(t, Message, "--handlers= storage , push ", "--kafka-brokers=a:1, b:2")
+	require.NoError(t, err)
+	require.Equal(t, []string{"storage", "push"}, c.Handlers)
+	require.Equal(t, []string{"a:1", "b:2"}, c.KafkaBrokers)
+}

@@ -28,7 +28,7 @@ func main() {
 	redis.Silence()
 	if err := newRootCommand().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "millrace:", err)
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
 }
 
@@ -65,6 +65,7 @@ Try it:
 		tool.GroupID = groupTools
 		root.AddCommand(tool)
 	}
+	marked(root)
 	return root
 }
 

@@ -49,7 +49,8 @@ as long as retention keeps it there.
 
 Clients that are connected do not see a replay: they are past its position. What storage gets is in the history. Edits and
 recalls of a message that came while it was in the queue are replayed after it.`,
-		Args: cobra.NoArgs,
+		Args: cobra.ArbitraryArgs,
+		RunE: wantsSubcommand,
 	}
 	cmd.AddCommand(newPoisonListCommand(), newPoisonShowCommand(), newPoisonReplayCommand(), newPoisonDiscardCommand())
 	return cmd
@@ -127,7 +128,10 @@ func (o *poisonOptions) check(cmd *cobra.Command) error {
 	var sinceErr, untilErr error
 	o.filter.Since, sinceErr = parseTime("since", o.since)
 	o.filter.Until, untilErr = parseTime("until", o.until)
-	return errors.Join(err, sinceErr, untilErr)
+	if err = errors.Join(err, sinceErr, untilErr); err != nil {
+		return usageError{err}
+	}
+	return nil
 }
 
 // parseTime reads a time or how long ago it is.

@@ -86,7 +86,7 @@ func newRoleCommand(r role) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := cfg.Load(cmd.Flags()); err != nil {
-				return fmt.Errorf("cannot start with this configuration:\n%w", err)
+				return usageError{fmt.Errorf("cannot start with this configuration:\n%w", err)}
 			}
 			options, err := r.appOptions(&cfg)
 			if err != nil {

@@ -53,3 +53,27 @@ func TestStoreIsMadeInADirectoryThatIsNotThereYet(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
 }
+
+func TestUsageErrorsEndWithTwoAndFailuresWithOne(t *testing.T) {
+	for want, calls := range map[int][][]string{
+		exitUsage: {
+			{"nonsense"},
+			{"poison", "lst"},
+			{"dev", "--nonsense"},
+			{"dev", "--send-rate=many"},
+			{"dev", "more"},
+			{"token"},
+			{"message"},
+			{"connect", "--log-format=xml"},
+			{"poison", "list", "--since=-1h"},
+			{"client", "--user=1", "--target=1", "--group=1"},
+		},
+		1: {{"healthy", "--admin-addr=127.0.0.1:1"}},
+		0: {{"poison"}, {"--help"}},
+	} {
+		for _, args := range calls {
+			_, err := run(t, args...)
+			require.Equal(t, want, exitCode(err), "%v: %v", args, err)
+		}
+	}
+}
