@@ -103,21 +103,32 @@ func (f *feed) owe(r events.Range) {
 func (h *hub) reconcile(sub *subscriber, a *cluster.Synced) (again bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	want := map[int64]struct{}{}
+	want := map[int64]int64{}
 	for _, m := range a.End.GetMemberships() {
-		want[m.GetGroupId()] = struct{}{}
+		want[m.GetGroupId()] = m.GetJoinedSeq()
+		if s, ok := sub.groups[m.GetGroupId()]; ok && s.joined < m.GetJoinedSeq() {
+			s.joined = m.GetJoinedSeq() // of an earlier stay, which has ended
+			sub.groups[m.GetGroupId()] = s
+		}
 		later := sub.groups[m.GetGroupId()].joined > m.GetJoinedSeq()
 		entered := h.enter(sub, m.GetGroupId(), stay{joined: m.GetJoinedSeq(), partition: unknownPartition})
 		again = again || later || entered
 	}
 	for group, s := range sub.groups {
-		if has(want, group) || s.partition != unknownPartition && s.joined > a.Start.GetEnd()[s.partition] {
+		if _, member := want[group]; member || s.partition != unknownPartition && s.joined > a.Start.GetEnd()[s.partition] {
 			continue
 		}
 		h.exit(sub, group)
-		sub.buffer = slices.DeleteFunc(sub.buffer, func(b buffered) bool { return b.group == group })
 		again = true
 	}
+	// A stay that only an earlier answer told of may have ended meanwhile, also if the hub has seen the user come back and
+	// leave once more: what was buffered by it may not be the session's.
+	before := len(sub.buffer)
+	sub.buffer = slices.DeleteFunc(sub.buffer, func(b buffered) bool {
+		joined, member := want[b.group]
+		return b.group != 0 && b.stay.partition == unknownPartition && (!member || joined != b.stay.joined)
+	})
+	again = again || len(sub.buffer) < before
 	return again && a.End.GetMembershipsKnown()
 }
 

@@ -70,6 +70,7 @@ type buffered struct {
 	events.Position
 	push  []byte
 	group int64 // the group on whose channel alone it came
+	stay  stay  // in that group, as the session had it then
 }
 
 // give brings the session a delivery.
@@ -86,7 +87,7 @@ func (s *subscriber) give(pos events.Position, push []byte, group int64, limit b
 			s.skipBuffered(pos)
 			return
 		}
-		s.buffer = append(s.buffer, buffered{pos, push, group})
+		s.buffer = append(s.buffer, buffered{pos, push, group, s.groups[group]})
 		s.bufferBytes += len(push)
 		return
 	}
