@@ -106,18 +106,23 @@ func consumes(t *testing.T, bus *Bus, group string, claims pubsub.Claims) *consu
 	return c
 }
 
-func (c *consumption) await(t *testing.T, want ...string) []int64 {
+// await waits for the texts and returns where each came first. A text may come again behind itself: who publishes insists
+// also where an attempt that was given up is in the log.
+func (c *consumption) await(t *testing.T, want ...string) (first []int64) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return len(c.text) >= len(want)
+		return slices.Contains(c.text, want[len(want)-1])
 	}, 30*time.Second, time.Millisecond)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	require.Equal(t, want, c.text)
+	require.Equal(t, want, slices.Compact(slices.Clone(c.text)))
 	require.True(t, slices.IsSorted(c.at), "positions ascend: %v", c.at)
-	return slices.Clone(c.at)
+	for _, text := range want {
+		first = append(first, c.at[slices.Index(c.text, text)])
+	}
+	return first
 }
 
 // publishes insists, as clients do.
@@ -148,12 +153,12 @@ func TestTopicMadeAnewBeginsInALaterEpochForAllThatRun(t *testing.T) {
 	require.ErrorIs(t, bus.Ready(), pubsub.ErrUnsettled)
 	require.ErrorIs(t, bus.Publisher().Publish(events.TopicMessages, message.NewMessage("", nil)), pubsub.ErrUnsettled)
 	publishes(t, other, "d", "e", "f", "g")
-	want := []int64{1, 2, 3, events.Seq(1, 0), events.Seq(1, 1), events.Seq(1, 2), events.Seq(1, 3)}
-	require.Equal(t, want, first.await(t, "a", "b", "c", "d", "e", "f", "g"))
-	require.Equal(t, want, second.await(t, "a", "b", "c", "d", "e", "f", "g"))
+	at := first.await(t, "a", "b", "c", "d", "e", "f", "g")
+	require.Equal(t, []int64{1, 2, 3, events.Seq(1, 0)}, at[:4])
+	require.Equal(t, at, second.await(t, "a", "b", "c", "d", "e", "f", "g"))
 	end, err := bus.Log(events.TopicMessages).End(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, map[int32]int64{0: events.Seq(1, 3)}, end)
+	require.GreaterOrEqual(t, end[0], at[6])
 	require.Eventually(t, func() bool {
 		committed, err := bus.Log(events.TopicMessages).Committed(t.Context(), "first")
 		return err == nil && committed[0] == end[0]
@@ -181,10 +186,10 @@ func TestPartitionThatLosesItsEndWhileRunningGoesOnInALaterEpoch(t *testing.T) {
 	defer func() { require.NoError(t, b.Close()) }()
 	require.Eventually(t, func() bool { return bus.Ready() != nil }, 30*time.Second, time.Millisecond)
 	publishes(t, bus, "e", "f", "g")
-	want := []int64{1, 2, 3, 4, events.Seq(1, 2), events.Seq(1, 3), events.Seq(1, 4)}
-	require.Equal(t, want, ahead.await(t, "a", "b", "c", "d", "e", "f", "g"))
+	at := ahead.await(t, "a", "b", "c", "d", "e", "f", "g")
+	require.Equal(t, []int64{1, 2, 3, 4, events.Seq(1, 2)}, at[:5])
 	behind := consumes(t, bus, "behind", pubsub.Claims{Bundle: 128})
-	require.Equal(t, []int64{1, 2, events.Seq(1, 2), events.Seq(1, 3), events.Seq(1, 4)}, behind.await(t, "a", "b", "e", "f", "g"))
+	require.Equal(t, append([]int64{1, 2}, at[4:]...), behind.await(t, "a", "b", "e", "f", "g"))
 
 	log := bus.Log(events.TopicMessages)
 	visit := func(pubsub.RawRecord) error { return nil }
