@@ -84,12 +84,25 @@ func (s *session) next() (kind int, data []byte, err error) {
 	if s.closing.Load() {
 		return kind, nil, nil
 	}
-	// The limit is held here because gorilla's closes without a reason.
-	data, err = io.ReadAll(io.LimitReader(r, int64(len(escape))*s.gw.cfg.MaxFrame+1))
-	if size := len(data) - (len(escape)-1)*bytes.Count(data, []byte(escape[:2])); int64(size) > s.gw.cfg.MaxFrame {
-		return 0, nil, errTooLarge
-	}
+	data, err = readLimited(r, s.gw.cfg.MaxFrame)
 	return kind, data, err
+}
+
+// readLimited reads all of r, or fails with errTooLarge as soon as what it has read is larger than the limit, for the rest
+// may never come. An escape counts as one byte. The limit is not left to gorilla, which closes without a reason.
+func readLimited(r io.Reader, limit int64) ([]byte, error) {
+	var data bytes.Buffer
+	for size := int64(0); size <= limit; {
+		before := data.Len()
+		if _, err := io.CopyN(&data, r, limit+1-size); errors.Is(err, io.EOF) {
+			return data.Bytes(), nil
+		} else if err != nil {
+			return nil, err
+		}
+		added := data.Bytes()[max(0, before-1):] // an escape may have begun with the last byte
+		size += int64(data.Len() - before - (len(escape)-1)*bytes.Count(added, []byte(escape[:2])))
+	}
+	return nil, errTooLarge
 }
 
 // hangUp ends the connection after reading has. The close frame that is due is written first, and what the client still

@@ -41,7 +41,7 @@ func TestReadCrossesWhatIsNoRecord(t *testing.T) {
 	for i := range 4 { // each with a marker behind it, which takes an offset; the last one is no record that is read
 		require.NoError(t, client.BeginTransaction())
 		require.NoError(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: fmt.Append(nil, i)}).FirstErr())
-		require.NoError(t, client.EndTransaction(t.Context(), kgo.TryCommit))
+		end(t, client, kgo.TryCommit)
 	}
 	end, err := bus.Log(topic).End(t.Context())
 	require.NoError(t, err)

@@ -1,10 +1,13 @@
 package kafka
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"millrace/events"
@@ -26,9 +29,17 @@ func begin(t *testing.T, c *kgo.Client, topic string, values ...string) {
 	}
 }
 
+// end ends the transaction and returns once its markers are written, which Apache Kafka does after it has answered.
 func end(t *testing.T, c *kgo.Client, how kgo.TransactionEndTry) {
 	t.Helper()
 	require.NoError(t, c.EndTransaction(t.Context(), how))
+	id, ok := c.OptValue(kgo.TransactionalID).(string)
+	require.True(t, ok)
+	require.Eventually(t, func() bool {
+		described, err := kadm.NewClient(c).DescribeTransactions(t.Context(), id)
+		state := described[id].State
+		return err == nil && (state == "Empty" || strings.HasPrefix(state, "Complete"))
+	}, 30*time.Second, 5*time.Millisecond)
 }
 
 // both subscribes a group that gets single records and one that gets bundles.
