@@ -115,7 +115,7 @@ func (t Type) Known() bool {
 	return false
 }
 
-// InvalidError says why an event cannot be what it claims. It is permanent: trying again does not help.
+// InvalidError says why an event cannot be what it says it is. It is permanent: trying again does not help.
 type InvalidError struct{ Reason string }
 
 func (e *InvalidError) Error() string { return "invalid event: " + e.Reason }

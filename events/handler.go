@@ -39,8 +39,8 @@ type Handler struct {
 	// Where the group has committed more, as when a backup of the store was put back, the records from there on come
 	// again. Nil: the group goes on where it has committed.
 	Progress func(ctx context.Context) (map[int32]int64, error)
-	// Claimed tells that this process reads the partition from now on, from the first record after the position.
-	Claimed func(after Position)
+	// Assigned tells that this process reads the partition from now on, from the first record after the position.
+	Assigned func(after Position)
 	// Settled tells that the record is done with, be it handled, skipped as a repeat or poisoned. It comes in order.
 	Settled func(Position)
 	// Released tells that this process reads the partition no more.

@@ -50,7 +50,7 @@ func Run(t *testing.T, open func(*testing.T) Subject) {
 		{"a record that cannot be handled fails for good, and the others of its batch do not", isolates},
 		{"what was in hand at the end of the process takes effect in the next one", survivesTheEnd},
 		{"who takes over goes on where the group has committed", takesOver},
-		{"a partition that is given back can be claimed again", claimsAgain},
+		{"a partition that is given back can be assigned again", assignedAgain},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
 	}
@@ -65,7 +65,7 @@ func saysWhoItIs(t *testing.T, s Subject) {
 }
 
 func keepsOrder(t *testing.T, s Subject) {
-	s.claim(Begin)
+	s.assign(Begin)
 	s.handles(t, message(11))
 	s.handles(t, message(12), message(13), message(14))
 	s.handles(t, message(20))
@@ -73,7 +73,7 @@ func keepsOrder(t *testing.T, s Subject) {
 }
 
 func onceIfRedelivered(t *testing.T, s Subject) {
-	s.claim(Begin)
+	s.assign(Begin)
 	s.handles(t, message(11), message(12))
 	s.handles(t, message(11))
 	s.handles(t, message(11), message(12), message(13))
@@ -82,7 +82,7 @@ func onceIfRedelivered(t *testing.T, s Subject) {
 }
 
 func standsRepeats(t *testing.T, s Subject) {
-	s.claim(Begin)
+	s.assign(Begin)
 	repeat := message(13)
 	repeat.Message = message(11).Message
 	repeat.EventID = repeat.Message.MessageID
@@ -95,7 +95,7 @@ func standsRepeats(t *testing.T, s Subject) {
 }
 
 func replays(t *testing.T, s Subject) {
-	s.claim(Begin)
+	s.assign(Begin)
 	s.handles(t, message(11), message(13))
 	if s.Handler.NoReplay != "" {
 		require.Greater(t, len(s.Handler.NoReplay), 10, "it must say why in words")
@@ -112,7 +112,7 @@ func replays(t *testing.T, s Subject) {
 	require.Equal(t, []int64{11, 12, 13, 14}, done)
 
 	s = s.TakeOver(t)
-	s.claim(13)
+	s.assign(13)
 	require.NoError(t, s.Handler.Handle(t.Context(), replay))
 	s.handles(t, message(14), message(15))
 	done = s.Done(t)
@@ -121,7 +121,7 @@ func replays(t *testing.T, s Subject) {
 }
 
 func isolates(t *testing.T, s Subject) {
-	s.claim(Begin)
+	s.assign(Begin)
 	forged := message(12)
 	forged.Event = events.Event{
 		Type: events.MessageEdited, EventID: "forged", Conversation: Conversation(), MessageID: message(11).Message.MessageID,
@@ -151,7 +151,7 @@ func isolates(t *testing.T, s Subject) {
 }
 
 func survivesTheEnd(t *testing.T, s Subject) {
-	s.claim(Begin)
+	s.assign(Begin)
 	s.handles(t, message(11))
 	ended := s
 	s = s.TakeOver(t)
@@ -159,28 +159,28 @@ func survivesTheEnd(t *testing.T, s Subject) {
 	if err := ended.Handler.Handle(t.Context(), message(12)); err != nil {
 		require.False(t, events.IsPermanent(err), "%v", err)
 	}
-	s.claim(Begin)
+	s.assign(Begin)
 	s.handles(t, message(11), message(12), message(13))
 	require.Equal(t, []int64{11, 12, 13}, s.Done(t))
 }
 
 func takesOver(t *testing.T, s Subject) {
-	s.claim(Begin)
+	s.assign(Begin)
 	s.handles(t, message(11), message(12), message(13))
 	s = s.TakeOver(t)
-	s.claim(11)
+	s.assign(11)
 	s.handles(t, message(12))
 	s.handles(t, message(13), message(14))
 	require.Equal(t, []int64{11, 12, 13, 14}, s.Done(t))
 }
 
-func claimsAgain(t *testing.T, s Subject) {
-	s.claim(Begin)
+func assignedAgain(t *testing.T, s Subject) {
+	s.assign(Begin)
 	s.handles(t, message(11), message(12))
 	if s.Handler.Released != nil {
 		s.Handler.Released(Partition())
 	}
-	s.claim(11)
+	s.assign(11)
 	s.handles(t, message(12), message(13))
 	require.Equal(t, []int64{11, 12, 13}, s.Done(t))
 }
@@ -198,9 +198,9 @@ func message(seq int64) events.Record {
 	}
 }
 
-func (s *Subject) claim(after int64) {
-	if s.Handler.Claimed != nil {
-		s.Handler.Claimed(events.Position{Partition: Partition(), Seq: after})
+func (s *Subject) assign(after int64) {
+	if s.Handler.Assigned != nil {
+		s.Handler.Assigned(events.Position{Partition: Partition(), Seq: after})
 	}
 }
 

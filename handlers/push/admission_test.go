@@ -23,7 +23,7 @@ func (a *refusing) Admits(_ context.Context, r *events.Record) bool {
 
 func TestWhatStorageRefusesIsCoveredButNotShown(t *testing.T) {
 	n := newNodeWith(t, Options{}, &refusing{refused: map[int64]bool{12: true}})
-	n.handler.Claimed(events.Position{Partition: 3, Seq: 10})
+	n.handler.Assigned(events.Position{Partition: 3, Seq: 10})
 	a := n.attach(t, "a", events.UserChannel(1))
 	n.say(t, 3, 11, 2, "one")
 	n.say(t, 3, 12, 2, "refused")
@@ -35,7 +35,7 @@ func TestWhatStorageRefusesIsCoveredButNotShown(t *testing.T) {
 func TestRecordsThatNobodyWantsAreJudgedOnlyIfOthersDependOnThem(t *testing.T) {
 	admission := &refusing{}
 	n := newNodeWith(t, Options{}, admission)
-	n.handler.Claimed(events.Position{Partition: 3, Seq: 10})
+	n.handler.Assigned(events.Position{Partition: 3, Seq: 10})
 	n.attach(t, "a", events.UserChannel(9))
 	n.say(t, 3, 11, 2, "unheard")
 	require.NoError(t, n.handler.Handle(t.Context(), eventAt(12, events.MessageEdited)))

@@ -36,7 +36,7 @@ type node struct {
 // admitAll is a store that takes everything.
 type admitAll struct{}
 
-func (admitAll) Claimed(events.Position)                     {}
+func (admitAll) Assigned(events.Position)                    {}
 func (admitAll) Released(int32)                              {}
 func (admitAll) Admits(context.Context, *events.Record) bool { return true }
 
@@ -163,7 +163,7 @@ func (a *attached) nextDelivery() *millracev1.Delivery {
 
 func TestGatewayGetsWhatConcernsItsChannelsOnce(t *testing.T) {
 	n := newNode(t, Options{})
-	n.handler.Claimed(events.Position{Partition: 3, Seq: 10})
+	n.handler.Assigned(events.Position{Partition: 3, Seq: 10})
 	both := n.attach(t, "both", events.UserChannel(1), events.UserChannel(2))
 	other := n.attach(t, "other", events.UserChannel(9))
 	n.say(t, 3, 11, 2, "hello")
@@ -177,9 +177,9 @@ func TestGatewayGetsWhatConcernsItsChannelsOnce(t *testing.T) {
 		"message_id":"3:14","from":1,"to":9,"content":"you","message_type":1,"timestamp":1}}}`, string(d.GetPush()))
 }
 
-func TestPartitionsAreToldOnAttachingOnClaimAndAsTheyMove(t *testing.T) {
+func TestPartitionsAreToldOnAttachingOnAssignmentAndAsTheyMove(t *testing.T) {
 	n := newNode(t, Options{})
-	n.handler.Claimed(events.Position{Partition: 3, Seq: 10})
+	n.handler.Assigned(events.Position{Partition: 3, Seq: 10})
 	a := n.dial(t)
 	a.hello("a")
 	span := func(partition int32, after, through int64) {
@@ -191,7 +191,7 @@ func TestPartitionsAreToldOnAttachingOnClaimAndAsTheyMove(t *testing.T) {
 		require.Empty(t, spans[0].GetDeliveries())
 	}
 	span(3, 10, 10)
-	n.handler.Claimed(events.Position{Partition: 4, Seq: 7})
+	n.handler.Assigned(events.Position{Partition: 4, Seq: 7})
 	span(4, 7, 7)
 	n.say(t, 3, 12, 2, "for nobody here")
 	n.handler.Settled(events.Position{Partition: 4, Seq: 8}) // poisoned
@@ -209,7 +209,7 @@ func TestPartitionsAreToldOnAttachingOnClaimAndAsTheyMove(t *testing.T) {
 // Handle never waits: the slow gateway's queue fills while this goroutine goes on, and the fast one is served.
 func TestSlowGatewayIsClosedAndOthersAreUnaffected(t *testing.T) {
 	n := newNode(t, Options{QueueBytes: 1 << 20})
-	n.handler.Claimed(events.Position{Partition: 0})
+	n.handler.Assigned(events.Position{Partition: 0})
 	slow := n.attach(t, "slow", events.UserChannel(1))
 	fast := n.attach(t, "fast", events.UserChannel(2))
 	content := strings.Repeat("x", events.MaxContentBytes)
@@ -364,7 +364,7 @@ func TestEverythingAtOnceLosesNothing(t *testing.T) {
 	var handling sync.WaitGroup
 	for p := range int32(partitions) {
 		handling.Go(func() {
-			n.handler.Claimed(events.Position{Partition: p})
+			n.handler.Assigned(events.Position{Partition: p})
 			for seq := range int64(records) {
 				pos := events.Position{Partition: p, Seq: seq + 1}
 				assert.NoError(t, n.handler.Handle(t.Context(), messageAt(pos, 2, "x")))

@@ -33,7 +33,7 @@ func BenchmarkHandle(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			hub := New(Options{QueueItems: 1 << 30, QueueBytes: 1 << 40}, admitAll{}, slog.New(slog.DiscardHandler))
 			handler := hub.Handler()
-			handler.Claimed(events.Position{})
+			handler.Assigned(events.Position{})
 			var taking sync.WaitGroup
 			for i := range c.gateways {
 				s := newStream(newQueue(hub.opts))

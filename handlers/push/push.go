@@ -28,8 +28,8 @@ var Module = fx.Module("push", fx.Provide(
 
 // Admission knows, before a record is stored, what storage makes of it.
 type Admission interface {
-	// Claimed tells that the records of a partition come from now on, in order, beginning after the position.
-	Claimed(after events.Position)
+	// Assigned tells that the records of a partition come from now on, in order, beginning after the position.
+	Assigned(after events.Position)
 	// Released tells that no more of them come.
 	Released(partition int32)
 	// Admits reports whether storage takes the record. It is false for what storage refuses or passes over, true where that
@@ -104,13 +104,13 @@ func (h *Hub) Handler() events.Handler {
 	return events.Handler{
 		Name: "push", Topic: events.TopicMessages, Group: "push-consumer-group",
 		Handle: h.handle, HandleBatch: h.handleAll, NoReplay: NoReplay,
-		Claimed: h.claimed, Settled: h.routes.settle, Released: h.released,
+		Assigned: h.assigned, Settled: h.routes.settle, Released: h.released,
 	}
 }
 
-func (h *Hub) claimed(after events.Position) {
-	h.admission.Claimed(after)
-	h.routes.claim(after)
+func (h *Hub) assigned(after events.Position) {
+	h.admission.Assigned(after)
+	h.routes.assign(after)
 }
 
 func (h *Hub) released(partition int32) {

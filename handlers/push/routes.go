@@ -19,7 +19,7 @@ import (
 //   - before a gateway's interest changes, what lies behind is covered by spans with the number of the old one;
 //   - a stream knows for every partition held where its last span ended, and the next begins there.
 //
-// So a span's `after` is the `through` of the one before on its stream, except after a claim, where it is the claim's.
+// So a span's `after` is the `through` of the one before on its stream, except after an assignment, where it is the assignment's.
 type routes struct {
 	mu         sync.Mutex
 	partitions map[int32]int64 // held here: position up to which all is done with
@@ -55,8 +55,8 @@ func newRoutes() routes {
 	}
 }
 
-// claim begins a partition. Every gateway learns at once where, so that it sees what it lacks before that.
-func (t *routes) claim(after events.Position) {
+// assign begins a partition. Every gateway learns at once where, so that it sees what it lacks before that.
+func (t *routes) assign(after events.Position) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.partitions[after.Partition] = after.Seq
@@ -111,7 +111,7 @@ func (t *routes) deliver(pos events.Position, d *millracev1.Delivery) {
 	defer t.mu.Unlock()
 	through, held := t.partitions[pos.Partition]
 	if held && pos.Seq <= through {
-		return // the partition was claimed anew from behind the record
+		return // the partition was assigned anew from behind the record
 	}
 	t.round++
 	for _, c := range d.GetChannels() {

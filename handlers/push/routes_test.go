@@ -97,7 +97,7 @@ func (w *world) step() {
 	case k < 12:
 		w.advance(w.IntN(worldPartitions))
 	case k < 13:
-		w.claim(w.IntN(worldPartitions))
+		w.assign(w.IntN(worldPartitions))
 	case k < 14:
 		w.release(w.IntN(worldPartitions))
 	case k < 16:
@@ -142,7 +142,7 @@ func (w *world) advance(p int) {
 	}
 }
 
-func (w *world) claim(p int) {
+func (w *world) assign(p int) {
 	l := &w.logs[p]
 	if l.held {
 		return
@@ -154,7 +154,7 @@ func (w *world) claim(p int) {
 	if l.at > 0 {
 		after.Seq = l.records[l.at-1].seq
 	}
-	w.routes.claim(after)
+	w.routes.assign(after)
 	for _, g := range w.gateways {
 		g.last[after.Partition] = after.Seq
 		spans := w.take(g)
@@ -317,12 +317,12 @@ func TestRecordInHandAtReleaseVouchesForItselfAlone(t *testing.T) {
 }
 
 // Else the partition would go back, and the next span would speak for what others have read.
-func TestRecordInHandBehindANewClaimIsLeftOut(t *testing.T) {
+func TestRecordInHandBehindANewAssignmentIsLeftOut(t *testing.T) {
 	r := newRoutes()
 	s := newStream(newQueue(Options{}.withDefaults()))
 	r.attach(s)
 	require.NoError(t, r.change(s, &millracev1.Interest{Number: 1, Add: []string{"u:1"}}))
-	r.claim(events.Position{Partition: 7, Seq: 50})
+	r.assign(events.Position{Partition: 7, Seq: 50})
 	s.queue.take()
 	s.queue.take()
 	r.deliver(events.Position{Partition: 7, Seq: 40}, &millracev1.Delivery{Seq: 40, Channels: []string{"u:1"}})

@@ -18,8 +18,8 @@ type Tracks struct {
 // NewTracks follow nothing yet.
 func NewTracks(j *Judge) *Tracks { return &Tracks{judge: j, tracks: make(map[int32]*Track)} }
 
-// Claimed begins to follow a partition behind the position.
-func (t *Tracks) Claimed(after events.Position) {
+// Assigned begins to follow a partition behind the position.
+func (t *Tracks) Assigned(after events.Position) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.tracks[after.Partition] = t.judge.Follow(after)

@@ -5,7 +5,7 @@
 // Handlers are contained by the router, which poisons the record, and the store by the batcher of the storage handler.
 //
 // What may have left state behind that others rely on is not contained: the parts of a process (router, gateway, gRPC server)
-// and the lanes and claims of the bus, whose promise is an order. There the process ends, and whoever runs it starts it anew.
+// and the partition queues and assignments of the bus, whose promise is an order. There the process ends, and whoever runs it starts it anew.
 package panics
 
 import (

@@ -20,11 +20,11 @@ type Retrier struct {
 	followers []*Follower
 
 	mu  sync.Mutex
-	own map[claim]bool
+	own map[handlerPartition]bool
 }
 
-// claim says that this process reads the partition for the handler.
-type claim struct {
+// handlerPartition is a partition that a handler reads.
+type handlerPartition struct {
 	handler   string
 	partition int32
 }
@@ -32,7 +32,7 @@ type claim struct {
 // NewRetrier returns one for the handlers, which looks about every so often for what was parked at least so long ago in the
 // queues that are followed. Its [Retrier.Handlers] are to be run in place of them: they tell it what is this process's to do.
 func NewRetrier(followers []*Follower, handlers []events.Handler, after time.Duration, log *slog.Logger) *Retrier {
-	r := &Retrier{after: after, log: log, followers: followers, own: make(map[claim]bool)}
+	r := &Retrier{after: after, log: log, followers: followers, own: make(map[handlerPartition]bool)}
 	for _, h := range handlers {
 		r.handlers = append(r.handlers, r.watch(h))
 	}
@@ -44,15 +44,15 @@ func (r *Retrier) Handlers() []events.Handler { return r.handlers }
 
 // watch notes what the handler's partitions are.
 func (r *Retrier) watch(h events.Handler) events.Handler {
-	claimed, released := h.Claimed, h.Released
-	h.Claimed = func(after events.Position) {
-		r.set(claim{h.Name, after.Partition}, true)
-		if claimed != nil {
-			claimed(after)
+	assigned, released := h.Assigned, h.Released
+	h.Assigned = func(after events.Position) {
+		r.set(handlerPartition{h.Name, after.Partition}, true)
+		if assigned != nil {
+			assigned(after)
 		}
 	}
 	h.Released = func(partition int32) {
-		r.set(claim{h.Name, partition}, false)
+		r.set(handlerPartition{h.Name, partition}, false)
 		if released != nil {
 			released(partition)
 		}
@@ -60,10 +60,10 @@ func (r *Retrier) watch(h events.Handler) events.Handler {
 	return h
 }
 
-func (r *Retrier) set(c claim, own bool) {
+func (r *Retrier) set(p handlerPartition, own bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.own[c] = own
+	r.own[p] = own
 }
 
 // Run works until the context ends.
@@ -126,5 +126,5 @@ func (r *Retrier) replay(ctx context.Context, f *Follower) (int, error) {
 func (r *Retrier) due(e *stuckEntry) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return time.Since(e.time) >= r.after && r.own[claim{e.handler, e.record.Partition}]
+	return time.Since(e.time) >= r.after && r.own[handlerPartition{e.handler, e.record.Partition}]
 }

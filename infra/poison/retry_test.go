@@ -164,7 +164,7 @@ func TestStuckRecordIsTriedAgainByTheOwnerOfItsPartitionAlone(t *testing.T) {
 		bus := memory.NewBus(memory.Config{})
 		var told []any
 		h := events.Handler{Name: "w", Topic: events.TopicMessages, Group: "w-group"}
-		h.Claimed = func(after events.Position) { told = append(told, after) }
+		h.Assigned = func(after events.Position) { told = append(told, after) }
 		h.Released = func(partition int32) { told = append(told, partition) }
 		one := newRetrier(bus, h)
 		two := newRetrier(bus, h)
@@ -177,8 +177,8 @@ func TestStuckRecordIsTriedAgainByTheOwnerOfItsPartitionAlone(t *testing.T) {
 		second := poisoned(t, bus, "w", to, "stuck: down")
 		poisoned(t, bus, "w", to, "panic: not stuck:")
 		poisoned(t, bus, "another", to, "stuck: down")
-		one.Handlers()[0].Claimed(first)
-		two.Handlers()[0].Claimed(second)
+		one.Handlers()[0].Assigned(first)
+		two.Handlers()[0].Assigned(second)
 		<-time.After(59 * time.Second)
 		require.Empty(t, replays(t, bus), "they have not waited for long enough")
 		<-time.After(10 * time.Minute)
@@ -186,7 +186,7 @@ func TestStuckRecordIsTriedAgainByTheOwnerOfItsPartitionAlone(t *testing.T) {
 
 		// The partitions change hands, but not the work: the first process does not look.
 		one.Handlers()[0].Released(first.Partition)
-		two.Handlers()[0].Claimed(first)
+		two.Handlers()[0].Assigned(first)
 		two.Handlers()[0].Released(second.Partition)
 		poisoned(t, bus, "w", to, "stuck: down")
 		<-time.After(10 * time.Minute)
@@ -281,7 +281,7 @@ func TestAllOfVeryManyStuckRecordsAreTriedOnce(t *testing.T) {
 			at = poisoned(t, bus, "w", 2, "stuck: down")
 		}
 		r := newRetrier(bus, h)
-		r.Handlers()[0].Claimed(at)
+		r.Handlers()[0].Assigned(at)
 		retrying(t, r)
 		<-time.After(10 * time.Minute)
 		synctest.Wait()
@@ -302,7 +302,7 @@ func TestStuckRecordThatWasDiscardedIsNotTriedAgain(t *testing.T) {
 		n, err := q.Discard(t.Context(), entries(t, q), poison.Filter{})
 		require.NoError(t, err)
 		require.Equal(t, 1, n)
-		r.Handlers()[0].Claimed(at)
+		r.Handlers()[0].Assigned(at)
 		<-time.After(3 * time.Minute)
 		synctest.Wait()
 		require.Empty(t, replays(t, bus))
@@ -321,7 +321,7 @@ func TestStuckRecordThatCannotBeReplayedDoesNotHoldUpOthers(t *testing.T) {
 		h := events.Handler{Name: "w", Topic: events.TopicMessages, Group: "w-group"}
 		r := newRetrier(bus, h)
 		for to := range int64(6) {
-			r.Handlers()[0].Claimed(poisoned(t, bus, "w", to+2, "stuck: down"))
+			r.Handlers()[0].Assigned(poisoned(t, bus, "w", to+2, "stuck: down"))
 		}
 		retrying(t, r)
 		<-time.After(5 * time.Minute)
@@ -342,7 +342,7 @@ func TestStuckRecordOfWhichTheOriginalIsGoneIsNotTriedForEver(t *testing.T) {
 			msg.Metadata.Set(header, value)
 		}
 		require.NoError(t, bus.Publisher().Publish(events.PoisonTopic(events.TopicMessages), msg))
-		r.Handlers()[0].Claimed(events.Position{})
+		r.Handlers()[0].Assigned(events.Position{})
 		retrying(t, r)
 		<-time.After(time.Hour)
 		synctest.Wait()

@@ -1,5 +1,5 @@
 // Package pubsub says what the program needs of a message log beyond Watermill's Publisher and Subscriber: the position
-// of a record, when a process claims a partition, and reading the log without consuming it. Implementations are in the
+// of a record, when a partition is assigned to a process, and reading the log without consuming it. Implementations are in the
 // packages below, over Kafka and over Watermill's gochannel, and pass pubsubtest.
 package pubsub
 
@@ -29,7 +29,7 @@ type Bus interface {
 	Publisher() message.Publisher
 	// Subscriber joins the consumer group. The group goes on where it has acknowledged; a new one starts at the oldest
 	// record. One message of a partition is in flight at a time; after a nack the same comes again.
-	Subscriber(group string, claims Claims) (message.Subscriber, error)
+	Subscriber(group string, config SubscriberConfig) (message.Subscriber, error)
 	// Records are the records that a received message stands for, in order, each as a message with a position of its own.
 	// It is the message itself unless the subscriber was asked for bundles. Each is acknowledged when it is done with, and
 	// the message after the last; after a nack of the message those come again that are not acknowledged.
@@ -44,8 +44,8 @@ type Bus interface {
 	Close() error
 }
 
-// Claims are told which partitions a subscriber reads. Calls for one partition never overlap; any may be nil.
-type Claims struct {
+// SubscriberConfig are told which partitions a subscriber reads. Calls for one partition never overlap; any may be nil.
+type SubscriberConfig struct {
 	// Bundle is how many records of a partition that wait together one message may stand for; 0: one. See [Bus].Records. A
 	// bundle's context is done when the partition is being taken away: what is left of it need not be handled here.
 	Bundle int
@@ -53,8 +53,8 @@ type Claims struct {
 	// of a partition that is absent. The group then goes back to there if it has committed more. Nil: it goes on where it
 	// has committed.
 	Progress func(ctx context.Context) (map[int32]int64, error)
-	// Claimed comes before the first message of the partition, which lies after the position.
-	Claimed func(after events.Position)
+	// Assigned comes before the first message of the partition, which lies after the position.
+	Assigned func(after events.Position)
 	// Released comes after the last message of the partition was acknowledged or given up.
 	Released func(partition int32)
 }

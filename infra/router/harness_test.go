@@ -117,7 +117,7 @@ func poisonQueue(t *testing.T, bus pubsub.Bus, n int) []*message.Message {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	subscriber, err := bus.Subscriber("poison-reader", pubsub.Claims{})
+	subscriber, err := bus.Subscriber("poison-reader", pubsub.SubscriberConfig{})
 	require.NoError(t, err)
 	in, err := subscriber.Subscribe(ctx, events.PoisonTopic(events.TopicMessages))
 	require.NoError(t, err)

@@ -11,12 +11,12 @@ import (
 // recallTimeout bounds what looking back may add to the takeover of a partition.
 const recallTimeout = 2 * time.Second
 
-// claimed takes over a partition: what its last owner handled lately is marked before the handler is told.
-func (c *consumer) claimed(after events.Position) {
+// assigned takes over a partition: what its last owner handled lately is marked before the handler is told.
+func (c *consumer) assigned(after events.Position) {
 	c.recall(after)
 	c.failures.forget(after.Partition)
-	if c.Claimed != nil {
-		c.Claimed(after)
+	if c.Assigned != nil {
+		c.Assigned(after)
 	}
 }
 

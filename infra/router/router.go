@@ -105,7 +105,7 @@ func New(bus pubsub.Bus, handlers []events.Handler, opts Options, log *slog.Logg
 		}
 		names[h.Name] = true
 		c := newConsumer(bus, h, opts, log)
-		subscriber, err := bus.Subscriber(h.Group, pubsub.Claims{Bundle: bundle, Progress: h.Progress, Claimed: c.claimed, Released: h.Released})
+		subscriber, err := bus.Subscriber(h.Group, pubsub.SubscriberConfig{Bundle: bundle, Progress: h.Progress, Assigned: c.assigned, Released: h.Released})
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("handler %s: %w", h.Name, err), r.closeSubscribers())
 		}

@@ -141,14 +141,14 @@ func TestRecordIsSettledInOrderBeforeItIsAcknowledged(t *testing.T) {
 	require.Equal(t, want, settled.wait(t, 3))
 }
 
-func TestClaimsReachTheHandler(t *testing.T) {
+func TestAssignmentsReachTheHandler(t *testing.T) {
 	bus := memory.NewBus(memory.Config{Partitions: 1})
 	var seen journal[any]
 	h := handler(func(_ context.Context, r events.Record) error {
 		seen.add(r.Position)
 		return nil
 	})
-	h.Claimed = func(after events.Position) { seen.add(after) }
+	h.Assigned = func(after events.Position) { seen.add(after) }
 	h.Released = func(p int32) { seen.add(p) }
 	pos := publishEvent(t, bus, newMessage(2, "a"))
 	stop := run(t, bus, quick(), h)

@@ -151,7 +151,7 @@ func (n *node) end(t testing.TB) map[int32]int64 {
 // storing runs a storage handler until the test ends.
 func (n *node) storing(t testing.TB) {
 	t.Helper()
-	subscriber, err := n.bus.Subscriber(storageGroup, pubsub.Claims{})
+	subscriber, err := n.bus.Subscriber(storageGroup, pubsub.SubscriberConfig{})
 	require.NoError(t, err)
 	messages, err := subscriber.Subscribe(context.Background(), events.TopicMessages)
 	require.NoError(t, err)

@@ -113,7 +113,7 @@ func publishMany(b *testing.B, bus *Bus, topic string, n, publishers int) {
 // handle runs a consumer group that acknowledges everything.
 func handle(b *testing.B, bus *Bus, topic string, one func()) (stop func()) {
 	b.Helper()
-	sub, err := bus.Subscriber("bench-"+topic, pubsub.Claims{})
+	sub, err := bus.Subscriber("bench-"+topic, pubsub.SubscriberConfig{})
 	require.NoError(b, err)
 	in, err := sub.Subscribe(context.WithoutCancel(b.Context()), topic)
 	require.NoError(b, err)

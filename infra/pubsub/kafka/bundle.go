@@ -10,23 +10,23 @@ import (
 	"millrace/events"
 )
 
-// bundler is a claim whose messages stand for up to max records each: for what has come while the one before was being
+// bundler is an assignment whose messages stand for up to max records each: for what has come while the one before was being
 // handled. Its last record's place is the bundle's, so that acknowledging it acknowledges all.
 type bundler struct {
 	sarama.ConsumerGroupClaim
-	claim    *claim
-	max      int
-	messages chan *sarama.ConsumerMessage
+	assignment *assignment
+	max        int
+	messages   chan *sarama.ConsumerMessage
 }
 
-func newBundler(from sarama.ConsumerGroupClaim, c *claim, size int) *bundler {
-	return &bundler{ConsumerGroupClaim: from, claim: c, max: size, messages: make(chan *sarama.ConsumerMessage)}
+func newBundler(from sarama.ConsumerGroupClaim, c *assignment, size int) *bundler {
+	return &bundler{ConsumerGroupClaim: from, assignment: c, max: size, messages: make(chan *sarama.ConsumerMessage)}
 }
 
 // Messages implements sarama.ConsumerGroupClaim.
 func (b *bundler) Messages() <-chan *sarama.ConsumerMessage { return b.messages }
 
-// run bundles until the claim's messages end or nobody takes any more.
+// run bundles until the assignment's messages end or nobody takes any more.
 func (b *bundler) run(over <-chan struct{}) {
 	defer close(b.messages)
 	for first := range b.ConsumerGroupClaim.Messages() {
@@ -44,7 +44,7 @@ func (b *bundler) offer(records []*sarama.ConsumerMessage, over <-chan struct{})
 			more = nil
 		}
 		last := records[len(records)-1]
-		b.claim.prepare(records)
+		b.assignment.prepare(records)
 		select {
 		case b.messages <- &sarama.ConsumerMessage{
 			Topic: last.Topic, Partition: last.Partition, Offset: last.Offset, Timestamp: last.Timestamp, Key: last.Key,

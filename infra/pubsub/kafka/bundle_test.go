@@ -16,7 +16,7 @@ import (
 // bundles subscribes for bundles of at most size records.
 func bundles(t *testing.T, bus *Bus, group, topic string, size int) <-chan *message.Message {
 	t.Helper()
-	sub, err := bus.Subscriber(group, pubsub.Claims{Bundle: size})
+	sub, err := bus.Subscriber(group, pubsub.SubscriberConfig{Bundle: size})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, sub.Close()) })
 	in, err := sub.Subscribe(t.Context(), topic)

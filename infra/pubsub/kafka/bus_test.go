@@ -25,8 +25,8 @@ const brokersEnv = "MILLRACE_TEST_KAFKA_BROKERS"
 
 func brokers(t testing.TB) []string {
 	t.Helper()
-	if given := os.Getenv(brokersEnv); given != "" {
-		return strings.Split(given, ",")
+	if brokers := os.Getenv(brokersEnv); brokers != "" {
+		return strings.Split(brokers, ",")
 	}
 	b, err := broker.Start(broker.Config{Addr: "127.0.0.1:0", DataDir: t.TempDir(), Log: logTo(t)})
 	require.NoError(t, err)

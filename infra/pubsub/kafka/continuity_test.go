@@ -76,9 +76,9 @@ type consumption struct {
 	at   []int64
 }
 
-func consumes(t *testing.T, bus *Bus, group string, claims pubsub.Claims) *consumption {
+func consumes(t *testing.T, bus *Bus, group string, config pubsub.SubscriberConfig) *consumption {
 	t.Helper()
-	sub, err := bus.Subscriber(group, claims)
+	sub, err := bus.Subscriber(group, config)
 	require.NoError(t, err)
 	in, err := sub.Subscribe(context.WithoutCancel(t.Context()), events.TopicMessages)
 	require.NoError(t, err)
@@ -143,7 +143,7 @@ func TestTopicMadeAnewBeginsInALaterEpochForAllThatRun(t *testing.T) {
 	bus, b := watched(t, t.TempDir(), store)
 	defer func() { require.NoError(t, b.Close()) }()
 	other := open(t, Config{Brokers: []string{b.Addr()}, Partitions: 1, Epochs: store})
-	first, second := consumes(t, bus, "first", pubsub.Claims{Bundle: 128}), consumes(t, other, "second", pubsub.Claims{})
+	first, second := consumes(t, bus, "first", pubsub.SubscriberConfig{Bundle: 128}), consumes(t, other, "second", pubsub.SubscriberConfig{})
 	publishes(t, bus, "a", "b", "c")
 	first.await(t, "a", "b", "c")
 	second.await(t, "a", "b", "c")
@@ -171,7 +171,7 @@ func TestPartitionThatLosesItsEndWhileRunningGoesOnInALaterEpoch(t *testing.T) {
 	t.Parallel()
 	dir, store := t.TempDir(), &epochStore{}
 	bus, b := watched(t, dir, store)
-	ahead := consumes(t, bus, "ahead", pubsub.Claims{Bundle: 128})
+	ahead := consumes(t, bus, "ahead", pubsub.SubscriberConfig{Bundle: 128})
 	publishes(t, bus, "a", "b")
 	file := filepath.Join(dir, "partitions", "message-events-0", "0.dat")
 	info, err := os.Stat(file)
@@ -188,7 +188,7 @@ func TestPartitionThatLosesItsEndWhileRunningGoesOnInALaterEpoch(t *testing.T) {
 	publishes(t, bus, "e", "f", "g")
 	at := ahead.await(t, "a", "b", "c", "d", "e", "f", "g")
 	require.Equal(t, []int64{1, 2, 3, 4, events.Seq(1, 2)}, at[:5])
-	behind := consumes(t, bus, "behind", pubsub.Claims{Bundle: 128})
+	behind := consumes(t, bus, "behind", pubsub.SubscriberConfig{Bundle: 128})
 	require.Equal(t, append([]int64{1, 2}, at[4:]...), behind.await(t, "a", "b", "e", "f", "g"))
 
 	log := bus.Log(events.TopicMessages)
@@ -209,7 +209,7 @@ func TestCommitThatOutlivesItsTopicSkipsNothing(t *testing.T) {
 	offsets := make(kadm.Offsets)
 	offsets.Add(kadm.Offset{Topic: events.TopicMessages, At: 2, LeaderEpoch: -1, Metadata: commitMetadata(&events.Epochs{TopicID: "before"}, 0, 2)})
 	require.NoError(t, admin(t, []string{b.Addr()}).CommitAllOffsets(t.Context(), "group", offsets))
-	consumes(t, bus, "group", pubsub.Claims{Bundle: 128}).await(t, "a", "b", "c")
+	consumes(t, bus, "group", pubsub.SubscriberConfig{Bundle: 128}).await(t, "a", "b", "c")
 }
 
 // While the store is down nobody can agree on an epoch: nothing is published, nothing is handed out.
@@ -231,7 +231,7 @@ func TestNothingIsPublishedToATopicWhoseEpochNobodyCanKeep(t *testing.T) {
 	}
 	store.set(func() { store.down = nil })
 	publishes(t, bus, "c")
-	consumes(t, bus, "group", pubsub.Claims{}).await(t, "c")
+	consumes(t, bus, "group", pubsub.SubscriberConfig{}).await(t, "c")
 }
 
 // A store that has less than before was put back while everything runs: its handler's group goes back too.
@@ -242,7 +242,7 @@ func TestGroupGoesBackWhenTheStoreDoesWhileRunning(t *testing.T) {
 	defer func() { require.NoError(t, b.Close()) }()
 	publishes(t, bus, "a", "b", "c")
 	store.set(func() { store.stored = map[int32]int64{0: 3} })
-	storage := consumes(t, bus, "storage", pubsub.Claims{Bundle: 128, Progress: store.Stored})
+	storage := consumes(t, bus, "storage", pubsub.SubscriberConfig{Bundle: 128, Progress: store.Stored})
 	storage.await(t, "a", "b", "c")
 	require.Eventually(t, func() bool {
 		committed, err := bus.Log(events.TopicMessages).Committed(t.Context(), "storage")

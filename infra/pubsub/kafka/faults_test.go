@@ -55,7 +55,7 @@ func inLog(t *testing.T, bus *Bus) []string {
 	return values
 }
 
-func refusal(t *testing.T, err error) *pubsub.PublishError {
+func publishError(t *testing.T, err error) *pubsub.PublishError {
 	t.Helper()
 	var refused *pubsub.PublishError
 	require.ErrorAs(t, err, &refused)
@@ -84,7 +84,7 @@ func TestRefusedPublishLeavesNothingBehindTheFailure(t *testing.T) {
 	failProduce(cluster, 1, kerr.InvalidRecord)
 	err := bus.Publisher().Publish("topic", numbered(0, 2500)...)
 	require.ErrorIs(t, err, kerr.InvalidRecord)
-	require.Zero(t, refusal(t, err).Accepted)
+	require.Zero(t, publishError(t, err).Accepted)
 	require.Empty(t, inLog(t, bus))
 	require.NoError(t, bus.Publisher().Publish("topic", numbered(0, 3)...))
 	require.Equal(t, []string{"0", "1", "2"}, inLog(t, bus))
@@ -103,7 +103,7 @@ func TestPublishRefusedHalfwayTellsWhatWasAccepted(t *testing.T) {
 		},
 	})
 	msgs := numbered(0, 2*maxBatchRecords+500)
-	accepted := refusal(t, bus.Publisher().Publish("topic", msgs...)).Accepted
+	accepted := publishError(t, bus.Publisher().Publish("topic", msgs...)).Accepted
 	require.Equal(t, maxBatchRecords, accepted)
 	require.Len(t, inLog(t, bus), accepted)
 	for i, msg := range msgs {
@@ -143,8 +143,8 @@ func TestPublishReturnsInTimeAndNothingOvertakes(t *testing.T) {
 	<-reached
 	publishing.Go(func() { second = bus.Publisher().Publish("topic", numbered(3, 5)...) })
 	publishing.Wait()
-	require.Zero(t, refusal(t, first).Accepted)
-	require.Zero(t, refusal(t, second).Accepted)
+	require.Zero(t, publishError(t, first).Accepted)
+	require.Zero(t, publishError(t, second).Accepted)
 
 	release()
 	require.Eventually(t, func() bool {
@@ -162,7 +162,7 @@ func TestPublishThatIsNeverAnsweredFailsInTime(t *testing.T) {
 	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
 		return nil, nil, true // neither handled nor answered
 	})
-	require.Zero(t, refusal(t, bus.Publisher().Publish("topic", numbered(1, 3)...)).Accepted)
+	require.Zero(t, publishError(t, bus.Publisher().Publish("topic", numbered(1, 3)...)).Accepted)
 	require.Eventually(t, func() bool {
 		return bus.Publisher().Publish("topic", numbered(3, 5)...) == nil
 	}, 20*time.Second, 10*time.Millisecond)
@@ -213,7 +213,7 @@ func TestPublishToABrokerThatIsAwayFailsInTime(t *testing.T) {
 	require.NoError(t, bus.Publisher().Publish("topic", numbered(0, 1)...))
 	cluster.Close()
 	began := time.Now()
-	require.Zero(t, refusal(t, bus.Publisher().Publish("topic", numbered(1, 2)...)).Accepted)
+	require.Zero(t, publishError(t, bus.Publisher().Publish("topic", numbered(1, 2)...)).Accepted)
 	require.Less(t, time.Since(began), 5*time.Second)
 }
 

@@ -46,7 +46,7 @@ type publisher struct {
 
 	mu     sync.Mutex
 	closed bool
-	lanes  map[place]*lane
+	queues map[place]*partitionQueue
 	busy   sync.WaitGroup // lanes with something to send
 }
 
@@ -60,7 +60,7 @@ var _ message.Publisher = (*publisher)(nil)
 func newPublisher(c Config, client *kgo.Client, topics *topics, continuity *continuity) *publisher {
 	return &publisher{
 		client: client, topics: topics, continuity: continuity, timeout: c.PublishTimeout, max: int64(c.MaxPending),
-		lanes: make(map[place]*lane),
+		queues: make(map[place]*partitionQueue),
 	}
 }
 
@@ -134,25 +134,25 @@ func (p *publisher) enqueue(ctx context.Context, records []*kgo.Record) ([]*call
 		at := place{r.Topic, r.Partition}
 		c, ok := byPlace[at]
 		if !ok {
-			c = newCall(ctx, p.lane(at))
+			c = newCall(ctx, p.queue(at))
 			byPlace[at] = c
 			calls = append(calls, c)
 		}
 		c.records = append(c.records, r)
 	}
 	for _, c := range calls {
-		c.lane.put(c)
+		c.queue.put(c)
 	}
 	return calls, nil
 }
 
-func (p *publisher) lane(at place) *lane {
-	l, ok := p.lanes[at]
+func (p *publisher) queue(at place) *partitionQueue {
+	q, ok := p.queues[at]
 	if !ok {
-		l = &lane{publisher: p}
-		p.lanes[at] = l
+		q = &partitionQueue{publisher: p}
+		p.queues[at] = q
 	}
-	return l
+	return q
 }
 
 // outcome waits for the calls and tells how far the messages, from the first, were accepted.

@@ -99,8 +99,8 @@ func TestReadOfWhatRetentionRemovedSaysSo(t *testing.T) {
 	require.Len(t, records, 2)
 
 	// A group that never read begins where the log does.
-	claimed := make(chan events.Position, 1)
-	sub, err := bus.Subscriber("new", pubsub.Claims{Claimed: func(p events.Position) { claimed <- p }})
+	assigned := make(chan events.Position, 1)
+	sub, err := bus.Subscriber("new", pubsub.SubscriberConfig{Assigned: func(p events.Position) { assigned <- p }})
 	require.NoError(t, err)
 	in, err := sub.Subscribe(t.Context(), topic)
 	require.NoError(t, err)
@@ -108,7 +108,7 @@ func TestReadOfWhatRetentionRemovedSaysSo(t *testing.T) {
 	first.Ack()
 	(<-in).Ack()
 	require.NoError(t, sub.Close())
-	require.Equal(t, events.Position{Seq: 3}, <-claimed)
+	require.Equal(t, events.Position{Seq: 3}, <-assigned)
 	pos, err := bus.Position(first)
 	require.NoError(t, err)
 	require.Equal(t, int64(4), pos.Seq)

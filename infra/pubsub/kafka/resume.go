@@ -16,7 +16,7 @@ const setupPause = 500 * time.Millisecond
 
 // setup comes at the beginning of a session, before any of its partitions is read, and puts each to where the group goes
 // on. It waits for brokers and a store that do not answer as long as the session lasts.
-func (c *claims) setup(sess sarama.ConsumerGroupSession) {
+func (c *assignments) setup(sess sarama.ConsumerGroupSession) {
 	ctx := sess.Context()
 	b := &basis{epochs: make(map[string]*events.Epochs), stale: make(chan struct{})}
 	for topic, partitions := range sess.Claims() {
@@ -46,7 +46,7 @@ type basis struct {
 }
 
 // resume compares what the group has committed with the log, and with what its handler has kept.
-func (c *claims) resume(ctx context.Context, sess sarama.ConsumerGroupSession, topic string, partitions []int32, b *basis) error {
+func (c *assignments) resume(ctx context.Context, sess sarama.ConsumerGroupSession, topic string, partitions []int32, b *basis) error {
 	commits, err := c.bus.commits(ctx, topic, c.group)
 	if err != nil {
 		return err
@@ -66,8 +66,8 @@ func (c *claims) resume(ctx context.Context, sess sarama.ConsumerGroupSession, t
 		return err
 	}
 	var kept map[int32]int64
-	if c.hooks.Progress != nil {
-		if kept, err = c.hooks.Progress(ctx); err != nil {
+	if c.config.Progress != nil {
+		if kept, err = c.config.Progress(ctx); err != nil {
 			return err
 		}
 	}
@@ -78,7 +78,7 @@ func (c *claims) resume(ctx context.Context, sess sarama.ConsumerGroupSession, t
 			continue
 		}
 		next := at.resume(epochs, p)
-		if c.hooks.Progress != nil {
+		if c.config.Progress != nil {
 			if has := max(first[p], epochs.Next(events.Position{Partition: p, Seq: kept[p]})); has < next {
 				again += next - has
 				next = has
@@ -109,12 +109,12 @@ func (c *claims) resume(ctx context.Context, sess sarama.ConsumerGroupSession, t
 }
 
 // watch ends a session when it goes by epochs that have changed since, or its handler has lost what it had kept.
-func (c *claims) watch(ctx context.Context) {
+func (c *assignments) watch(ctx context.Context) {
 	for {
 		looked, setbacks := c.bus.continuity.after()
 		c.mu.Lock()
 		if b := c.basis; b != nil && !b.ended {
-			b.ended = c.hooks.Progress != nil && b.setbacks != setbacks
+			b.ended = c.config.Progress != nil && b.setbacks != setbacks
 			for topic, epochs := range b.epochs {
 				b.ended = b.ended || c.bus.continuity.epochs(topic) != epochs
 			}

@@ -72,7 +72,7 @@ func TestTLSAndSASLForBothClients(t *testing.T) {
 			want, err := bus.Position(sent)
 			require.NoError(t, err)
 
-			subscriber, err := bus.Subscriber("group-"+name, pubsub.Claims{}) // Sarama
+			subscriber, err := bus.Subscriber("group-"+name, pubsub.SubscriberConfig{}) // Sarama
 			require.NoError(t, err)
 			in, err := subscriber.Subscribe(ctx, events.TopicMessages)
 			require.NoError(t, err)

@@ -25,10 +25,10 @@ const (
 
 // Subscriber joins its consumer group once for every Subscribe.
 type Subscriber struct {
-	bus   *Bus
-	group string
-	hooks pubsub.Claims
-	log   *slog.Logger
+	bus    *Bus
+	group  string
+	config pubsub.SubscriberConfig
+	log    *slog.Logger
 
 	mu      sync.Mutex
 	closed  bool
@@ -39,12 +39,12 @@ type Subscriber struct {
 var _ message.Subscriber = (*Subscriber)(nil)
 
 // Subscriber answers a new member of the group, which joins when it is subscribed.
-func (b *Bus) Subscriber(group string, c pubsub.Claims) (message.Subscriber, error) {
+func (b *Bus) Subscriber(group string, config pubsub.SubscriberConfig) (message.Subscriber, error) {
 	if group == "" {
 		return nil, errors.New("a subscriber needs a consumer group")
 	}
 	return &Subscriber{
-		bus: b, group: group, hooks: c, closing: make(chan struct{}),
+		bus: b, group: group, config: config, closing: make(chan struct{}),
 		log: b.log.With(slog.String("group", group)),
 	}, nil
 }
@@ -58,7 +58,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 	if s.closed {
 		return nil, pubsub.ErrClosed
 	}
-	claims := newClaims(s.bus, s.group, s.hooks, s.log)
+	assignments := newAssignments(s.bus, s.group, s.config, s.log)
 	s.bus.continuity.watch(topic)
 	inner, err := kafka.NewSubscriber(kafka.SubscriberConfig{
 		Brokers:               s.bus.config.Brokers,
@@ -67,7 +67,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 		ConsumerGroup:         s.group,
 		NackResendSleep:       100 * time.Millisecond,
 		ReconnectRetrySleep:   reconnectPause,
-		Tracer:                claims,
+		Tracer:                assignments,
 	}, calm{telemetry.Watermill{Log: s.log}, &rate.Sometimes{Interval: faultInterval}})
 	if err != nil {
 		return nil, fmt.Errorf("subscriber of group %s: %w", s.group, err)
@@ -78,21 +78,21 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 		// Watermill drops what is in flight the moment its context is done.
 		innerCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		in := s.join(ctx, innerCtx, inner, topic)
-		s.running.Go(func() { claims.watch(innerCtx) })
+		s.running.Go(func() { assignments.watch(innerCtx) })
 		s.running.Go(func() {
 			select {
 			case <-ctx.Done():
 			case <-s.closing:
 			}
-			claims.drain(drainTime)
+			assignments.drain(drainTime)
 			cancel()
 			if err := inner.Close(); err != nil {
 				s.log.ErrorContext(ctx, "close subscriber", slog.Any("error", err))
 			}
-			claims.running.Wait()
+			assignments.running.Wait()
 		})
 		for msg := range in {
-			claims.forward(ctx, innerCtx, topic, msg, out)
+			assignments.forward(ctx, innerCtx, topic, msg, out)
 		}
 	})
 	return out, nil

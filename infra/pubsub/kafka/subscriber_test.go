@@ -17,7 +17,7 @@ func subscribe(
 	ctx context.Context, t *testing.T, bus *Bus, group, topic string,
 ) (message.Subscriber, <-chan *message.Message) {
 	t.Helper()
-	sub, err := bus.Subscriber(group, pubsub.Claims{})
+	sub, err := bus.Subscriber(group, pubsub.SubscriberConfig{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, sub.Close()) })
 	in, err := sub.Subscribe(ctx, topic)
@@ -79,8 +79,8 @@ func TestASubscriberWaitsForABrokerThatIsAway(t *testing.T) {
 	require.NoError(t, b.Close())
 
 	_, in := subscribe(t.Context(), t, bus, "group", "topic")
-	given, none := subscribe(t.Context(), t, bus, "other", "topic")
-	require.NoError(t, given.Close(), "nobody has to wait for it")
+	unread, none := subscribe(t.Context(), t, bus, "other", "topic")
+	require.NoError(t, unread.Close(), "nobody has to wait for it")
 	_, open := <-none
 	require.False(t, open)
 	b, err = broker.Start(broker.Config{Addr: addr, DataDir: dir, Log: logTo(t)})

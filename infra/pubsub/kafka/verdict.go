@@ -59,8 +59,8 @@ func (v *verdict) commits(at map[int32][]commit) {
 }
 
 // positions considers positions that were given to records. They may be of an earlier topic.
-func (v *verdict) positions(given map[int32]int64) {
-	for p, seq := range given {
+func (v *verdict) positions(used map[int32]int64) {
+	for p, seq := range used {
 		if v.anew && events.EpochOf(seq) >= v.epochs.First {
 			v.epochs.First = events.EpochOf(seq) + 1
 		}

@@ -16,7 +16,7 @@ import (
 
 // tapped hands out the handler that watermill-kafka gives to Sarama, which gets one that does nothing.
 type tapped struct {
-	*claims
+	*assignments
 	handler chan sarama.ConsumerGroupHandler
 }
 
@@ -52,11 +52,11 @@ func (c fakeClaim) Partition() int32                         { return 7 }
 func (c fakeClaim) InitialOffset() int64                     { return 0 }
 func (c fakeClaim) Messages() <-chan *sarama.ConsumerMessage { return c.messages }
 
-// What the package comment says that claims and bundles depend on.
-func TestWatermillsHandlerDoesWhatClaimsAndBundlesDependOn(t *testing.T) {
+// What the package comment says that assignments and bundles depend on.
+func TestWatermillsHandlerDoesWhatAssignmentsAndBundlesDependOn(t *testing.T) {
 	at := brokers(t)
 	topic := newTopic(t, at, 1)
-	tap := tapped{newClaims(nil, "group", pubsub.Claims{}, logTo(t)), make(chan sarama.ConsumerGroupHandler, 1)}
+	tap := tapped{newAssignments(nil, "group", pubsub.SubscriberConfig{}, logTo(t)), make(chan sarama.ConsumerGroupHandler, 1)}
 	subscriber, err := kafka.NewSubscriber(kafka.SubscriberConfig{
 		Brokers: at, Unmarshaler: unmarshaler{}, OverwriteSaramaConfig: consumerConfig(Config{}.withDefaults()),
 		ConsumerGroup: "group", NackResendSleep: time.Millisecond, Tracer: tap,
@@ -69,13 +69,13 @@ func TestWatermillsHandlerDoesWhatClaimsAndBundlesDependOn(t *testing.T) {
 
 	ctx, endSession := context.WithCancel(t.Context())
 	sess := &fakeSession{ctx: ctx, marked: make(chan *sarama.ConsumerMessage, 1)}
-	claim := fakeClaim{messages: make(chan *sarama.ConsumerMessage)}
+	assignment := fakeClaim{messages: make(chan *sarama.ConsumerMessage)}
 	over := make(chan error, 1)
-	go func() { over <- handler.ConsumeClaim(sess, claim) }()
+	go func() { over <- handler.ConsumeClaim(sess, assignment) }()
 	give := func(offset int64) (*sarama.ConsumerMessage, *message.Message) {
 		t.Helper()
-		given := &sarama.ConsumerMessage{Topic: topic, Partition: 7, Offset: offset, Value: []byte("x")}
-		claim.messages <- given
+		sent := &sarama.ConsumerMessage{Topic: topic, Partition: 7, Offset: offset, Value: []byte("x")}
+		assignment.messages <- sent
 		got := next(t, out)
 		partition, ok := kafka.MessagePartitionFromCtx(got.Context())
 		require.True(t, ok)
@@ -83,9 +83,9 @@ func TestWatermillsHandlerDoesWhatClaimsAndBundlesDependOn(t *testing.T) {
 		position, ok := kafka.MessagePartitionOffsetFromCtx(got.Context())
 		require.True(t, ok)
 		require.Equal(t, offset, position)
-		return given, got
+		return sent, got
 	}
-	given, got := give(5)
+	sent, got := give(5)
 	for range 3 {
 		got.Nack()
 		again := next(t, out)
@@ -95,14 +95,14 @@ func TestWatermillsHandlerDoesWhatClaimsAndBundlesDependOn(t *testing.T) {
 		require.Equal(t, int64(5), offset, "none before the one that was refused")
 		require.Empty(t, sess.marked)
 		select {
-		case claim.messages <- given:
+		case assignment.messages <- sent:
 			require.FailNow(t, "a message was taken before the one in flight was marked")
 		default:
 		}
 		got = again
 	}
 	got.Ack()
-	require.Same(t, given, <-sess.marked)
+	require.Same(t, sent, <-sess.marked)
 
 	_, got = give(9)
 	endSession()

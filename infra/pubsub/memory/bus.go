@@ -1,7 +1,7 @@
 // Package memory is the bus for unit tests. Watermill's gochannel delivers; around it are what gochannel lacks: a log of
 // every topic with partitions and positions, consumer groups that go on where they acknowledged, and order.
 //
-// A Publish appends to the topic's partitions. Each partition that a group's member claims has a gochannel of its own,
+// A Publish appends to the topic's partitions. Each partition that is assigned to a group's member has a gochannel of its own,
 // through which one message at a time, of one record or of a bundle, goes to the member and comes back acknowledged.
 package memory
 

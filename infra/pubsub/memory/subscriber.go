@@ -20,7 +20,7 @@ const redeliveryPause = 5 * time.Millisecond
 type Subscriber struct {
 	bus    *Bus
 	group  string
-	claims pubsub.Claims
+	config pubsub.SubscriberConfig
 
 	mu      sync.Mutex
 	closed  bool
@@ -31,8 +31,8 @@ type Subscriber struct {
 var _ message.Subscriber = (*Subscriber)(nil)
 
 // Subscriber answers a new member of the group.
-func (b *Bus) Subscriber(group string, c pubsub.Claims) (message.Subscriber, error) {
-	return &Subscriber{bus: b, group: group, claims: c, closing: make(chan struct{})}, nil
+func (b *Bus) Subscriber(group string, config pubsub.SubscriberConfig) (message.Subscriber, error) {
+	return &Subscriber{bus: b, group: group, config: config, closing: make(chan struct{})}, nil
 }
 
 // Subscribe delivers until the context is done or the subscriber is closed. What is not acknowledged by then comes again.
@@ -47,7 +47,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 	var reading sync.WaitGroup
 	for p, partition := range s.bus.topic(topic) {
 		r := &reader{
-			bus: s.bus, claims: s.claims, topic: topic, number: int32(p),
+			bus: s.bus, config: s.config, topic: topic, number: int32(p),
 			partition: partition, progress: s.bus.group(s.group, topic)[p], out: out,
 		}
 		reading.Go(func() { r.run(ctx) })
@@ -80,7 +80,7 @@ func (s *Subscriber) Close() error {
 // reader brings one partition's records to the member, through a gochannel that waits for each to be acknowledged.
 type reader struct {
 	bus       *Bus
-	claims    pubsub.Claims
+	config    pubsub.SubscriberConfig
 	topic     string
 	number    int32
 	partition *partition
@@ -101,12 +101,12 @@ func (r *reader) run(ctx context.Context) {
 	if !r.resume(ctx) {
 		return
 	}
-	if r.claims.Claimed != nil {
+	if r.config.Assigned != nil {
 		first, _ := r.partition.bounds()
-		r.claims.Claimed(r.bus.position(r.number, max(first, r.progress.get())-1))
+		r.config.Assigned(r.bus.position(r.number, max(first, r.progress.get())-1))
 	}
-	if r.claims.Released != nil {
-		defer r.claims.Released(r.number)
+	if r.config.Released != nil {
+		defer r.config.Released(r.number)
 	}
 	channel := gochannel.NewGoChannel(gochannel.Config{BlockPublishUntilSubscriberAck: true, PreserveContext: true}, nil)
 	in, _ := channel.Subscribe(context.WithoutCancel(ctx), r.topic) // fails on a closed channel only
@@ -124,11 +124,11 @@ func (r *reader) run(ctx context.Context) {
 
 // resume goes back to what the handler has kept. It reports false if the context ended before that could be asked.
 func (r *reader) resume(ctx context.Context) bool {
-	if r.claims.Progress == nil {
+	if r.config.Progress == nil {
 		return true
 	}
 	for {
-		kept, err := r.claims.Progress(ctx)
+		kept, err := r.config.Progress(ctx)
 		if err == nil {
 			kept = r.bus.Log(r.topic).Current(kept)
 			r.progress.commit(min(r.progress.get(), events.Offset(max(kept[r.number], events.Seq(r.bus.config.Epoch, -1)))+1))
@@ -146,7 +146,7 @@ func (r *reader) resume(ctx context.Context) bool {
 // acknowledged of it.
 func (r *reader) pump(ctx context.Context, channel message.Publisher) {
 	for {
-		records, first, more := r.partition.from(r.progress.get(), max(r.claims.Bundle, 1))
+		records, first, more := r.partition.from(r.progress.get(), max(r.config.Bundle, 1))
 		if len(records) == 0 {
 			select {
 			case <-more:
@@ -170,7 +170,7 @@ func (r *reader) pump(ctx context.Context, channel message.Publisher) {
 // message stands for the records, the first of which lies at the offset.
 func (r *reader) message(ctx context.Context, records []*message.Message, first int64) *message.Message {
 	ctx = context.WithValue(ctx, receivedKey{}, r.bus.position(r.number, first+int64(len(records))-1))
-	if r.claims.Bundle < 1 {
+	if r.config.Bundle < 1 {
 		msg := records[0].Copy()
 		msg.SetContext(ctx)
 		return msg

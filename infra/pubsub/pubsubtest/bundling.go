@@ -17,7 +17,7 @@ func bundleIsInOrder(t *testing.T, f Factory) {
 	const most = 7
 	sent := series(f.keyIn(0), 50)
 	f.publish(t, sent...)
-	r := f.join(t, "bundles", pubsub.Claims{Bundle: most})
+	r := f.join(t, "bundles", pubsub.SubscriberConfig{Bundle: most})
 	var got []*message.Message
 	for len(got) < len(sent) {
 		msg := r.next()
@@ -39,7 +39,7 @@ func bundleIsInOrder(t *testing.T, f Factory) {
 func bundleComesAgain(t *testing.T, f Factory) {
 	key := f.keyIn(0)
 	f.publish(t, series(key, 8)...)
-	r := f.join(t, "bundle", pubsub.Claims{Bundle: 100})
+	r := f.join(t, "bundle", pubsub.SubscriberConfig{Bundle: 100})
 	// The first bundle may have fewer records than were published: the last of what has come is taken.
 	msg := r.next()
 	for len(f.Bus.Records(msg)) < 5 {
@@ -74,6 +74,6 @@ func bundleComesAgain(t *testing.T, f Factory) {
 	}
 	again.Nack()
 	require.NoError(t, <-closed)
-	next := f.Bus.Records(f.join(t, "bundle", pubsub.Claims{Bundle: 100}).next())
+	next := f.Bus.Records(f.join(t, "bundle", pubsub.SubscriberConfig{Bundle: 100}).next())
 	require.Equal(t, r.position(left[1]), r.position(next[0]))
 }

@@ -14,7 +14,7 @@ import (
 
 func refusedComesAgain(t *testing.T, f Factory) {
 	f.publish(t, series("key", 3)...)
-	r := f.join(t, "again", pubsub.Claims{})
+	r := f.join(t, "again", pubsub.SubscriberConfig{})
 	var seen []string
 	for range 3 {
 		msg := r.next()
@@ -29,7 +29,7 @@ func refusedHoldsOnePartition(t *testing.T, f Factory) {
 	bad, good := f.keyIn(0), f.keyIn(1)
 	f.publish(t, series(bad, 2)...)
 	f.publish(t, series(good, 20)...)
-	r := f.join(t, "holds", pubsub.Claims{})
+	r := f.join(t, "holds", pubsub.SubscriberConfig{})
 	var others []string
 	for len(others) < 20 {
 		msg := r.next()
@@ -47,34 +47,34 @@ func refusedHoldsOnePartition(t *testing.T, f Factory) {
 
 func groupsAreIndependent(t *testing.T, f Factory) {
 	f.publish(t, series("key", 10)...)
-	stuck := f.join(t, "stuck", pubsub.Claims{})
+	stuck := f.join(t, "stuck", pubsub.SubscriberConfig{})
 	held := stuck.next()
-	require.Equal(t, payloads(series("key", 10)), payloads(f.join(t, "free", pubsub.Claims{}).take(10)))
+	require.Equal(t, payloads(series("key", 10)), payloads(f.join(t, "free", pubsub.SubscriberConfig{}).take(10)))
 	held.Ack()
 	require.Equal(t, payloads(series("key", 10)[1:]), payloads(stuck.take(9)))
-	require.Equal(t, payloads(series("key", 10)), payloads(f.join(t, "late", pubsub.Claims{}).take(10)))
+	require.Equal(t, payloads(series("key", 10)), payloads(f.join(t, "late", pubsub.SubscriberConfig{}).take(10)))
 }
 
 func groupGoesOn(t *testing.T, f Factory) {
 	f.publish(t, series("key", 6)...)
-	first := f.join(t, "restart", pubsub.Claims{})
+	first := f.join(t, "restart", pubsub.SubscriberConfig{})
 	first.take(4)
 	first.close()
 	f.publish(t, keyed("key", 6))
-	second := f.join(t, "restart", pubsub.Claims{})
+	second := f.join(t, "restart", pubsub.SubscriberConfig{})
 	require.Equal(t, payloads(series("key", 7)[4:]), payloads(second.take(3)))
 }
 
 func groupGoesBack(t *testing.T, f Factory) {
 	key := f.keyIn(1)
 	f.publish(t, series(key, 6)...)
-	first := f.join(t, "back", pubsub.Claims{})
+	first := f.join(t, "back", pubsub.SubscriberConfig{})
 	taken := first.take(5)
 	first.close()
 	kept := f.committed(t, "back")
 	kept[1] = first.position(taken[1]).Seq
 	c := newCalls(t)
-	hooks := c.hooks()
+	hooks := c.config()
 	hooks.Progress = func(context.Context) (map[int32]int64, error) { return kept, nil }
 	second := f.join(t, "back", hooks)
 	require.Equal(t, payloads(series(key, 6)[2:]), payloads(second.take(4)))
@@ -93,19 +93,19 @@ func groupGoesBack(t *testing.T, f Factory) {
 
 func unacknowledgedComesAgain(t *testing.T, f Factory) {
 	f.publish(t, series("key", 3)...)
-	first := f.join(t, "unacknowledged", pubsub.Claims{})
+	first := f.join(t, "unacknowledged", pubsub.SubscriberConfig{})
 	first.take(1)
 	first.next().Nack()
 	first.close()
-	second := f.join(t, "unacknowledged", pubsub.Claims{})
+	second := f.join(t, "unacknowledged", pubsub.SubscriberConfig{})
 	require.Equal(t, []string{"key/1", "key/2"}, payloads(second.take(2)))
 }
 
-// calls records claims. It fails the test when calls for a partition overlap or do not alternate.
+// calls records assignments. It fails the test when calls for a partition overlap or do not alternate.
 type calls struct {
 	t  *testing.T
 	mu sync.Mutex
-	// held are the partitions claimed now, with the position; released counts.
+	// held are the partitions assigned now, with the position; released counts.
 	held     map[int32]int64
 	released int
 	changed  chan struct{}
@@ -115,13 +115,13 @@ func newCalls(t *testing.T) *calls {
 	return &calls{t: t, held: make(map[int32]int64), changed: make(chan struct{})}
 }
 
-func (c *calls) hooks() pubsub.Claims {
-	return pubsub.Claims{
-		Claimed: func(after events.Position) {
+func (c *calls) config() pubsub.SubscriberConfig {
+	return pubsub.SubscriberConfig{
+		Assigned: func(after events.Position) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			if _, ok := c.held[after.Partition]; ok {
-				c.t.Errorf("partition %d claimed twice", after.Partition)
+				c.t.Errorf("partition %d assigned twice", after.Partition)
 			}
 			c.held[after.Partition] = after.Seq
 			c.notify()
@@ -130,7 +130,7 @@ func (c *calls) hooks() pubsub.Claims {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			if _, ok := c.held[partition]; !ok {
-				c.t.Errorf("partition %d released but not claimed", partition)
+				c.t.Errorf("partition %d released but not assigned", partition)
 			}
 			delete(c.held, partition)
 			c.released++
@@ -144,7 +144,7 @@ func (c *calls) notify() {
 	c.changed = make(chan struct{})
 }
 
-// await returns when the condition holds for the claims.
+// await returns when the condition holds for the assignments.
 func (c *calls) await(what string, holds func(held map[int32]int64, released int) bool) {
 	c.t.Helper()
 	giveUp := time.After(patience)
@@ -163,16 +163,16 @@ func (c *calls) await(what string, holds func(held map[int32]int64, released int
 	}
 }
 
-func claimsFrameMessages(t *testing.T, f Factory) {
+func assignmentsFrameMessages(t *testing.T, f Factory) {
 	partitions := int(f.Bus.Log(f.Topic).Partitions())
 	key := f.keyIn(1)
 	f.publish(t, series(key, 3)...)
 
 	c := newCalls(t)
-	first := f.join(t, "claims", c.hooks())
+	first := f.join(t, "assigned", c.config())
 	msg := first.next()
-	c.await("all claimed", func(held map[int32]int64, _ int) bool { return len(held) == partitions })
-	require.Less(t, c.held[1], first.position(msg).Seq, "claimed after its first message")
+	c.await("all assigned", func(held map[int32]int64, _ int) bool { return len(held) == partitions })
+	require.Less(t, c.held[1], first.position(msg).Seq, "assigned after its first message")
 	msg.Ack()
 	acknowledged := first.position(first.take(1)[0])
 	third := first.next()
@@ -183,14 +183,14 @@ func claimsFrameMessages(t *testing.T, f Factory) {
 	})
 
 	c = newCalls(t)
-	second := f.join(t, "claims", c.hooks())
+	second := f.join(t, "assigned", c.config())
 	require.Equal(t, []string{key + "/2"}, payloads(second.take(1)))
-	c.await("all claimed", func(held map[int32]int64, _ int) bool { return len(held) == partitions })
+	c.await("all assigned", func(held map[int32]int64, _ int) bool { return len(held) == partitions })
 	require.Equal(t, acknowledged.Seq, c.held[1])
 }
 
 func closedSubscriberRefuses(t *testing.T, f Factory) {
-	r := f.join(t, "closed", pubsub.Claims{})
+	r := f.join(t, "closed", pubsub.SubscriberConfig{})
 	r.close()
 	r.close()
 	_, err := r.sub.Subscribe(t.Context(), f.Topic)

@@ -42,7 +42,7 @@ func keysKeepOrder(t *testing.T, f Factory) {
 	}
 	f.publish(t, mixed[:len(mixed)/2]...)
 	f.publish(t, mixed[len(mixed)/2:]...)
-	requireSeries(t, f.join(t, "order", pubsub.Claims{}).take(keys*each), keys, each)
+	requireSeries(t, f.join(t, "order", pubsub.SubscriberConfig{}).take(keys*each), keys, each)
 }
 
 func concurrentPublishers(t *testing.T, f Factory) {
@@ -61,7 +61,7 @@ func concurrentPublishers(t *testing.T, f Factory) {
 	}
 	require.NoError(t, publishing.Wait())
 	require.Len(t, f.read(t), keys*batches*each)
-	requireSeries(t, f.join(t, "concurrent", pubsub.Claims{}).take(keys*batches*each), keys, batches*each)
+	requireSeries(t, f.join(t, "concurrent", pubsub.SubscriberConfig{}).take(keys*batches*each), keys, batches*each)
 }
 
 // requireSeries wants every key's messages from 0 on, in order, each once.
@@ -82,7 +82,7 @@ func messagesArriveWhole(t *testing.T, f Factory) {
 	sent := message.NewMessage("an-id", []byte{0, 255, '\n', 'x'})
 	sent.Metadata = message.Metadata{pubsub.KeyHeader: "u:1:2", "type": "new_message", "empty": "", "region": "東京"}
 	f.publish(t, sent)
-	got := f.join(t, "whole", pubsub.Claims{}).take(1)[0]
+	got := f.join(t, "whole", pubsub.SubscriberConfig{}).take(1)[0]
 	require.Equal(t, sent.UUID, got.UUID)
 	require.Equal(t, sent.Payload, got.Payload)
 	require.Equal(t, sent.Metadata, got.Metadata)
@@ -95,7 +95,7 @@ func messagesArriveWhole(t *testing.T, f Factory) {
 func keylessArrives(t *testing.T, f Factory) {
 	sent := message.NewMessage("an-id", []byte("x"))
 	f.publish(t, sent)
-	got := f.join(t, "keyless", pubsub.Claims{}).take(1)[0]
+	got := f.join(t, "keyless", pubsub.SubscriberConfig{}).take(1)[0]
 	require.Equal(t, sent.Payload, got.Payload)
 	require.NotContains(t, got.Metadata, pubsub.KeyHeader)
 }

@@ -25,9 +25,9 @@ type reader struct {
 	in  <-chan *message.Message
 }
 
-func (f Factory) join(t *testing.T, group string, claims pubsub.Claims) *reader {
+func (f Factory) join(t *testing.T, group string, config pubsub.SubscriberConfig) *reader {
 	t.Helper()
-	sub, err := f.Bus.Subscriber(group, claims)
+	sub, err := f.Bus.Subscriber(group, config)
 	require.NoError(t, err)
 	in, err := sub.Subscribe(context.WithoutCancel(t.Context()), f.Topic)
 	require.NoError(t, err)

@@ -29,7 +29,7 @@ func positionsAgree(t *testing.T, f Factory) {
 		want[string(msg.Payload)] = pos
 	}
 	for _, group := range []string{"positions-1", "positions-2"} {
-		r := f.join(t, group, pubsub.Claims{})
+		r := f.join(t, group, pubsub.SubscriberConfig{})
 		for _, msg := range r.take(len(sent)) {
 			require.Equal(t, want[string(msg.Payload)], r.position(msg))
 		}
@@ -74,7 +74,7 @@ func logAgrees(t *testing.T, f Factory) {
 		require.Equal(t, f.start[p], end[p])
 	}
 
-	r := f.join(t, "log", pubsub.Claims{})
+	r := f.join(t, "log", pubsub.SubscriberConfig{})
 	r.take(len(sent))
 	require.Eventually(t, func() bool {
 		committed := f.committed(t, "log")

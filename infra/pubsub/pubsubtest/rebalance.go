@@ -65,14 +65,14 @@ func rebalanceWhileRefusing(t *testing.T, f Factory) {
 	var reading sync.WaitGroup
 	defer reading.Wait()
 	one, two := newCalls(t), newCalls(t)
-	first := f.join(t, "rebalance", one.hooks())
+	first := f.join(t, "rebalance", one.config())
 	defer first.close()
 	reading.Go(func() { handle(first) })
 	one.await("first member has all", func(held map[int32]int64, _ int) bool { return len(held) == partitions })
 	await("refused at least once", func() bool { return true })
 
 	joined := time.Now()
-	second := f.join(t, "rebalance", two.hooks())
+	second := f.join(t, "rebalance", two.config())
 	defer second.close()
 	reading.Go(func() { handle(second) })
 	two.await("second member has some", func(held map[int32]int64, _ int) bool { return len(held) > 0 })

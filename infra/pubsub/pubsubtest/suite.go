@@ -40,7 +40,7 @@ func Run(t *testing.T, open func(*testing.T) Factory) {
 		"a group goes on where it acknowledged":                   groupGoesOn,
 		"a group goes back to what its handler has kept":          groupGoesBack,
 		"a message not acknowledged before the end comes again":   unacknowledgedComesAgain,
-		"claims come before messages and releases after":          claimsFrameMessages,
+		"assignments come before messages and releases after":     assignmentsFrameMessages,
 		"a rebalance does not wait for a message that is refused": rebalanceWhileRefusing,
 		"a closed bus refuses":                                    closedBusRefuses,
 		"a closed subscriber refuses":                             closedSubscriberRefuses,

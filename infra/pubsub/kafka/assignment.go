@@ -11,18 +11,18 @@ import (
 	"millrace/events"
 )
 
-// claim is one partition for the time of one session. Watermill has at most one of its messages in flight. First it is
+// assignment is one partition for the time of one session. Watermill has at most one of its messages in flight. First it is
 // held: nothing new reaches the reader, and it becomes idle when the reader is done with what it has. Then it ends: what
 // is acknowledged now is not marked.
-type claim struct {
-	ctx     context.Context // of the claim, done when it has ended
+type assignment struct {
+	ctx     context.Context // of the assignment, done when it has ended
 	cancel  context.CancelFunc
 	mark    func(*sarama.ConsumerMessage) // notes that everything up to the record is done
 	holding context.Context               // done when held
 	stop    context.CancelFunc
 	idle    chan struct{}  // closed when held with nothing in flight
 	over    chan struct{}  // closed when Watermill's handler has returned
-	orphan  bool           // outlives its session; guarded by the mutex of the claims
+	orphan  bool           // outlives its session; guarded by the mutex of the assignments
 	epochs  *events.Epochs // of its records
 	stale   chan struct{}  // closed when it has to begin anew
 
@@ -35,16 +35,16 @@ type claim struct {
 	unwatch  func() bool                 // ends the watch for that bundle's context
 }
 
-func newClaim(mark func(*sarama.ConsumerMessage), epochs *events.Epochs, stale chan struct{}) *claim {
+func newAssignment(mark func(*sarama.ConsumerMessage), epochs *events.Epochs, stale chan struct{}) *assignment {
 	ctx, cancel := context.WithCancel(context.Background())
 	holding, stop := context.WithCancel(context.Background())
-	return &claim{
+	return &assignment{
 		ctx: ctx, cancel: cancel, mark: mark, epochs: epochs, stale: stale, holding: holding, stop: stop, idle: make(chan struct{}), over: make(chan struct{}),
 	}
 }
 
-// prepare notes the records that the claim's next message stands for. They may still become more.
-func (c *claim) prepare(records []*sarama.ConsumerMessage) {
+// prepare notes the records that the assignment's next message stands for. They may still become more.
+func (c *assignment) prepare(records []*sarama.ConsumerMessage) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := len(c.bundles); n > 0 && c.bundles[n-1][0] == records[0] {
@@ -55,8 +55,8 @@ func (c *claim) prepare(records []*sarama.ConsumerMessage) {
 }
 
 // unbundle gives the message the records that it stands for, if it is a bundle, else its position. A bundle's context ends
-// when the claim is held.
-func (c *claim) unbundle(msg *message.Message) {
+// when the assignment is held.
+func (c *assignment) unbundle(msg *message.Message) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.bundles) == 0 {
@@ -73,7 +73,7 @@ func (c *claim) unbundle(msg *message.Message) {
 }
 
 // take reports whether the reader gets the message. That it comes means that the one before is done with or refused.
-func (c *claim) take(msg *message.Message) bool {
+func (c *assignment) take(msg *message.Message) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settle()
@@ -86,24 +86,24 @@ func (c *claim) take(msg *message.Message) bool {
 }
 
 // withdraw takes back a message that the reader was to get.
-func (c *claim) withdraw(msg *message.Message) {
+func (c *assignment) withdraw(msg *message.Message) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settle()
 	c.keep(msg)
 }
 
-// keep lets Watermill wait for the message until the claim ends. The mutex is held.
-func (c *claim) keep(msg *message.Message) {
+// keep lets Watermill wait for the message until the assignment ends. The mutex is held.
+func (c *assignment) keep(msg *message.Message) {
 	if c.ended {
-		msg.Ack() // not marked: the claim has ended
+		msg.Ack() // not marked: the assignment has ended
 		return
 	}
 	c.waiting = msg
 }
 
 // settle notes that nothing is in flight. The mutex is held.
-func (c *claim) settle() {
+func (c *assignment) settle() {
 	if c.unwatch != nil {
 		c.unwatch()
 		c.unwatch = nil
@@ -116,7 +116,7 @@ func (c *claim) settle() {
 }
 
 // settleBundle drops from the bundle that was in flight what was acknowledged of it. The mutex is held.
-func (c *claim) settleBundle() {
+func (c *assignment) settleBundle() {
 	if c.bundle == nil {
 		return
 	}
@@ -133,7 +133,7 @@ func (c *claim) settleBundle() {
 	}
 }
 
-func (c *claim) hold() {
+func (c *assignment) hold() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.holding.Err() != nil {
@@ -146,7 +146,7 @@ func (c *claim) hold() {
 }
 
 // end lets go of whatever is in flight: Watermill's handler returns as soon as the reader answers, without marking.
-func (c *claim) end() {
+func (c *assignment) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.cancel()
@@ -157,28 +157,28 @@ func (c *claim) end() {
 	}
 }
 
-// abandon ends the claim without waiting for the reader, whose answer then means nothing.
-func (c *claim) abandon() {
+// abandon ends the assignment without waiting for the reader, whose answer then means nothing.
+func (c *assignment) abandon() {
 	c.end()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.inFlight != nil {
-		c.inFlight.Ack() // not marked: the claim has ended
+		c.inFlight.Ack() // not marked: the assignment has ended
 	}
 }
 
-// session is Sarama's, but lasts as long as the claim, which may mark its last record after the session was cancelled
+// session is Sarama's, but lasts as long as the assignment, which may mark its last record after the session was cancelled
 // and until it returns.
 type session struct {
 	sarama.ConsumerGroupSession
-	claim *claim
+	assignment *assignment
 }
 
-func (s *session) Context() context.Context { return s.claim.ctx }
+func (s *session) Context() context.Context { return s.assignment.ctx }
 
 func (s *session) MarkMessage(msg *sarama.ConsumerMessage, _ string) {
-	s.ConsumerGroupSession.MarkMessage(msg, commitMetadata(s.claim.epochs, msg.Partition, msg.Offset+1))
-	s.claim.mu.Lock()
-	defer s.claim.mu.Unlock()
-	s.claim.settle()
+	s.ConsumerGroupSession.MarkMessage(msg, commitMetadata(s.assignment.epochs, msg.Partition, msg.Offset+1))
+	s.assignment.mu.Lock()
+	defer s.assignment.mu.Unlock()
+	s.assignment.settle()
 }

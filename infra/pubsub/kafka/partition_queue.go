@@ -16,18 +16,18 @@ const (
 )
 
 // lane sends the records of one partition, a batch at a time, in the order of the calls.
-type lane struct {
+type partitionQueue struct {
 	publisher *publisher
 
 	mu      sync.Mutex
-	queue   []*call
+	calls   []*call
 	running bool
 }
 
 // call is what one Publish has for one partition. The lane's mutex guards what is below it.
 type call struct {
 	ctx     context.Context
-	lane    *lane
+	queue   *partitionQueue
 	records []*kgo.Record
 	done    chan struct{} // closed when the outcome is known
 
@@ -37,44 +37,44 @@ type call struct {
 	err      error
 }
 
-func newCall(ctx context.Context, l *lane) *call {
-	return &call{ctx: ctx, lane: l, done: make(chan struct{})}
+func newCall(ctx context.Context, q *partitionQueue) *call {
+	return &call{ctx: ctx, queue: q, done: make(chan struct{})}
 }
 
 // put queues the call. The publisher's mutex is held, so that calls are queued in one order and none after the end.
-func (l *lane) put(c *call) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.queue = append(l.queue, c)
-	if !l.running {
-		l.running = true
-		l.publisher.busy.Go(l.run)
+func (q *partitionQueue) put(c *call) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.calls = append(q.calls, c)
+	if !q.running {
+		q.running = true
+		q.publisher.busy.Go(q.run)
 	}
 }
 
-func (l *lane) run() {
+func (q *partitionQueue) run() {
 	for {
-		calls, records := l.next()
+		calls, records := q.next()
 		if len(records) == 0 {
 			return
 		}
 		// The last call is the youngest: its deadline is the batch's.
 		at := place{records[0].Topic, records[0].Partition}
-		floor := l.publisher.continuity.floor(at)
-		results := l.publisher.client.ProduceSync(calls[len(calls)-1].ctx, records...)
-		l.settle(calls, l.doubt(at, floor, results))
+		floor := q.publisher.continuity.floor(at)
+		results := q.publisher.client.ProduceSync(calls[len(calls)-1].ctx, records...)
+		q.settle(calls, q.doubt(at, floor, results))
 	}
 }
 
 // next takes the next batch from the queue, refusing calls whose time is up. Without any the lane stops running.
-func (l *lane) next() (calls []*call, records []*kgo.Record) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (q *partitionQueue) next() (calls []*call, records []*kgo.Record) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	size := 0
-	for len(l.queue) > 0 {
-		c := l.queue[0]
+	for len(q.calls) > 0 {
+		c := q.calls[0]
 		if err := c.ctx.Err(); err != nil {
-			l.queue = l.queue[1:]
+			q.calls = q.calls[1:]
 			c.finish(fmt.Errorf("%w: not sent", err))
 			continue
 		}
@@ -93,17 +93,17 @@ func (l *lane) next() (calls []*call, records []*kgo.Record) {
 		if c.taken < len(c.records) {
 			break
 		}
-		l.queue = l.queue[1:]
+		q.calls = q.calls[1:]
 	}
-	l.running = len(records) > 0
+	q.running = len(records) > 0
 	return calls, records
 }
 
 // doubt makes errors of results that tell that the partition has lost its end: then it is not known yet which position a
 // record has.
-func (l *lane) doubt(at place, floor int64, results kgo.ProduceResults) kgo.ProduceResults {
+func (q *partitionQueue) doubt(at place, floor int64, results kgo.ProduceResults) kgo.ProduceResults {
 	if first := results[0]; first.Err == nil && first.Record.Offset >= 0 && first.Record.Offset < floor {
-		err := l.publisher.continuity.suspect(at, first.Record.Offset)
+		err := q.publisher.continuity.suspect(at, first.Record.Offset)
 		for i := range results {
 			results[i].Err = err
 		}
@@ -112,16 +112,16 @@ func (l *lane) doubt(at place, floor int64, results kgo.ProduceResults) kgo.Prod
 }
 
 // settle tells the calls what became of the batch. A call with records left goes on with the next one.
-func (l *lane) settle(calls []*call, results kgo.ProduceResults) {
+func (q *partitionQueue) settle(calls []*call, results kgo.ProduceResults) {
 	accepted := make(map[*kgo.Record]bool, len(results))
 	for _, r := range results {
 		if r.Err == nil {
 			accepted[r.Record] = true
 		}
 	}
-	l.publisher.topics.published(results)
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	q.publisher.topics.published(results)
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	for _, c := range calls {
 		for c.accepted < c.taken && accepted[c.records[c.accepted]] {
 			c.accepted++
@@ -130,7 +130,7 @@ func (l *lane) settle(calls []*call, results kgo.ProduceResults) {
 		case c.accepted == len(c.records):
 			c.finish(nil)
 		case c.accepted < c.taken:
-			l.queue = slices.DeleteFunc(l.queue, func(queued *call) bool { return queued == c })
+			q.calls = slices.DeleteFunc(q.calls, func(queued *call) bool { return queued == c })
 			c.finish(results.FirstErr())
 		}
 	}
@@ -138,7 +138,7 @@ func (l *lane) settle(calls []*call, results kgo.ProduceResults) {
 
 func (c *call) finish(err error) {
 	c.finished, c.err = true, err
-	c.lane.publisher.pending.Add(-int64(len(c.records)))
+	c.queue.publisher.pending.Add(-int64(len(c.records)))
 	close(c.done)
 }
 
@@ -149,8 +149,8 @@ func (c *call) wait(ctx context.Context) (accepted int, err error) {
 	case <-c.done:
 	case <-ctx.Done():
 	}
-	c.lane.mu.Lock()
-	defer c.lane.mu.Unlock()
+	c.queue.mu.Lock()
+	defer c.queue.mu.Unlock()
 	switch {
 	case c.finished:
 		return c.accepted, c.err

@@ -1,0 +1,268 @@
+package kafka
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"millrace/events"
+	"millrace/infra/pubsub"
+)
+
+// handoverTime is how long a partition that is taken away waits for the record being handled, so that its next owner
+// need not handle it again. The rebalance waits as long.
+const handoverTime = 500 * time.Millisecond
+
+// assignments are the partitions that a subscriber reads. It hooks itself between Sarama and Watermill, whose own handler
+// would send a record that is not acknowledged again and again and never notice that the partition is another's now.
+type assignments struct {
+	bus     *Bus
+	group   string
+	config  pubsub.SubscriberConfig
+	log     *slog.Logger
+	running sync.WaitGroup
+
+	mu       sync.Mutex
+	draining bool
+	current  map[place]*assignment
+	basis    *basis // of the session
+}
+
+var _ kafka.SaramaTracer = (*assignments)(nil)
+
+func newAssignments(b *Bus, group string, config pubsub.SubscriberConfig, log *slog.Logger) *assignments {
+	return &assignments{bus: b, group: group, config: config, log: log, current: make(map[place]*assignment)}
+}
+
+// forward hands the message to the reader, unless its assignment is ending or the subscription's context is done. It gives up
+// when the one that Watermill works under is.
+func (c *assignments) forward(
+	subscription, watermill context.Context, topic string, msg *message.Message, out chan<- *message.Message,
+) {
+	partition, _ := kafka.MessagePartitionFromCtx(msg.Context())
+	c.mu.Lock()
+	assignment := c.current[place{topic, partition}]
+	c.mu.Unlock()
+	if assignment == nil {
+		return
+	}
+	if subscription.Err() != nil {
+		assignment.hold()
+	}
+	c.awaitCurrent(subscription, watermill, topic, assignment)
+	if !assignment.take(msg) {
+		return
+	}
+	assignment.unbundle(msg)
+	select {
+	case out <- msg:
+	case <-assignment.holding.Done():
+		assignment.withdraw(msg)
+	case <-watermill.Done():
+	}
+}
+
+// awaitCurrent waits until records may be handed out by the assignment's epochs, or it ends.
+func (c *assignments) awaitCurrent(subscription, watermill context.Context, topic string, assignment *assignment) {
+	for {
+		ok, looked := c.bus.continuity.current(topic, assignment.epochs)
+		if ok {
+			return
+		}
+		select {
+		case <-looked:
+		case <-assignment.holding.Done():
+			return
+		case <-subscription.Done():
+			assignment.hold()
+			return
+		case <-watermill.Done():
+			return
+		}
+	}
+}
+
+// drain lets no further message through and waits until those being handled are acknowledged or refused, at most for the
+// timeout. Then it ends all assignments that outlived their session: Watermill may close its channel, into which they send.
+func (c *assignments) drain(timeout time.Duration) {
+	c.mu.Lock()
+	c.draining = true
+	current := make([]*assignment, 0, len(c.current))
+	var orphans []*assignment
+	for _, assignment := range c.current {
+		current = append(current, assignment)
+		if assignment.orphan {
+			orphans = append(orphans, assignment)
+		}
+	}
+	c.mu.Unlock()
+	for _, assignment := range current {
+		assignment.hold()
+	}
+	expired, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	for _, assignment := range current {
+		select {
+		case <-assignment.idle:
+		case <-assignment.over:
+		case <-expired.Done():
+			assignment.abandon()
+		}
+	}
+	for _, assignment := range orphans {
+		<-assignment.over
+	}
+}
+
+// consume runs an assignment until Watermill's handler returns or the session ends.
+func (c *assignments) consume(inner sarama.ConsumerGroupHandler, sess sarama.ConsumerGroupSession, from sarama.ConsumerGroupClaim) error {
+	at := place{from.Topic(), from.Partition()}
+	assignment := c.open(sess, at)
+	if assignment == nil {
+		return nil
+	}
+	after, err := c.position(sess.Context(), at, from.InitialOffset(), assignment.epochs)
+	if err != nil {
+		c.close(at, assignment)
+		if sess.Context().Err() != nil {
+			return nil // the session ended meanwhile, which is no fault
+		}
+		return err
+	}
+	if c.config.Assigned != nil {
+		c.config.Assigned(after)
+	}
+	if c.config.Bundle > 1 {
+		bundles := newBundler(from, assignment, c.config.Bundle)
+		c.running.Go(func() { bundles.run(assignment.over) })
+		from = bundles
+	}
+	result := make(chan error, 1)
+	c.running.Go(func() {
+		err := inner.ConsumeClaim(&session{sess, assignment}, from)
+		if c.config.Released != nil {
+			c.config.Released(at.partition)
+		}
+		c.close(at, assignment)
+		result <- err
+	})
+	select {
+	case err := <-result:
+		return err
+	case <-sess.Context().Done():
+	case <-assignment.stale: // that this returns ends the session
+	}
+	assignment.hold()
+	timer := time.NewTimer(handoverTime)
+	defer timer.Stop()
+	select {
+	case <-assignment.idle:
+	case <-assignment.over:
+	case <-timer.C:
+		c.log.Info("partition taken away while a record is being handled; it will be handled again",
+			slog.String("topic", at.topic), slog.Int("partition", int(at.partition)))
+	}
+	assignment.end()
+	if !c.outlive(assignment) {
+		assignment.abandon()
+		<-assignment.over
+	}
+	return nil
+}
+
+// outlive lets the assignment go on after its session until the reader answers, unless the subscription is ending.
+func (c *assignments) outlive(assignment *assignment) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	assignment.orphan = !c.draining
+	return assignment.orphan
+}
+
+// open waits until an earlier assignment of the partition is over: its last record may still be with the reader. Nil if the
+// session ends first.
+func (c *assignments) open(sess sarama.ConsumerGroupSession, at place) *assignment {
+	for {
+		c.mu.Lock()
+		before, ok := c.current[at]
+		if !ok && !c.draining {
+			basis := c.basis
+			epochs := basis.epochs[at.topic]
+			opened := newAssignment(func(r *sarama.ConsumerMessage) {
+				sess.MarkMessage(r, commitMetadata(epochs, r.Partition, r.Offset+1))
+			}, epochs, basis.stale)
+			c.current[at] = opened
+			c.mu.Unlock()
+			return opened
+		}
+		c.mu.Unlock()
+		var over chan struct{} // never, when draining: the session is about to end
+		if ok {
+			over = before.over
+		}
+		select {
+		case <-over:
+		case <-sess.Context().Done():
+			return nil
+		}
+	}
+}
+
+func (c *assignments) close(at place, assignment *assignment) {
+	assignment.end()
+	c.mu.Lock()
+	delete(c.current, at)
+	c.mu.Unlock()
+	close(assignment.over)
+}
+
+// position is the position before the offset, which is negative when the group has never committed any.
+func (c *assignments) position(ctx context.Context, at place, offset int64, epochs *events.Epochs) (events.Position, error) {
+	if offset < 0 {
+		first, err := c.bus.firstOffset(ctx, at)
+		if err != nil {
+			return events.Position{}, err
+		}
+		offset = first
+	}
+	after := epochs.Position(at.partition, offset)
+	after.Seq--
+	return after, nil
+}
+
+// WrapConsumerGroupHandler is how Watermill lets others see Sarama's assignments; it is meant for tracing.
+func (c *assignments) WrapConsumerGroupHandler(h sarama.ConsumerGroupHandler) sarama.ConsumerGroupHandler {
+	return hook{h, c}
+}
+
+// WrapConsumer is not used for groups.
+func (c *assignments) WrapConsumer(consumer sarama.Consumer) sarama.Consumer { return consumer }
+
+// WrapPartitionConsumer is not used for groups.
+func (c *assignments) WrapPartitionConsumer(p sarama.PartitionConsumer) sarama.PartitionConsumer {
+	return p
+}
+
+// WrapSyncProducer is not used for groups.
+func (c *assignments) WrapSyncProducer(_ *sarama.Config, p sarama.SyncProducer) sarama.SyncProducer {
+	return p
+}
+
+type hook struct {
+	sarama.ConsumerGroupHandler
+	assignments *assignments
+}
+
+// Setup comes before the session's first assignment.
+func (h hook) Setup(sess sarama.ConsumerGroupSession) error {
+	h.assignments.setup(sess)
+	return h.ConsumerGroupHandler.Setup(sess)
+}
+
+func (h hook) ConsumeClaim(sess sarama.ConsumerGroupSession, assignment sarama.ConsumerGroupClaim) error {
+	return h.assignments.consume(h.ConsumerGroupHandler, sess, assignment)
+}
