@@ -8,7 +8,7 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 )
 
-// Encode writes the event as it stands on the topic.
+// Encode returns the event's JSON as it stands on the topic, or the [InvalidError] of [Event.Validate].
 func Encode(e *Event) ([]byte, error) {
 	if err := e.Validate(); err != nil {
 		return nil, err
@@ -31,11 +31,12 @@ func marshal(v any) ([]byte, error) {
 	return bytes.TrimSuffix(buffer.Bytes(), []byte("\n")), nil
 }
 
-// Decode reads the record's value, derives what its producer left out (conversation, message id and event id) and checks
-// every rule that the record alone can break (validate.go). An event of an unknown type is returned as it is, for handlers
-// to skip. Every error is an [InvalidError].
+// Decode reads a record's value, derives what its producer left out (conversation, message id and event id) and checks every
+// rule that can be checked with the record alone (validate.go). It returns an event of an unknown type without an error, so
+// that handlers can skip it. Every error is an [InvalidError].
 //
-// It is the second version of encoding/json: five times as fast on a message, and strict about UTF-8 and doubled members.
+// It uses the second version of encoding/json, which is five times as fast on a message and refuses invalid UTF-8 and doubled
+// members.
 func Decode(topic string, pos Position, data []byte) (Event, error) {
 	var e Event
 	if err := jsonv2.Unmarshal(data, &e); err != nil {
@@ -60,7 +61,7 @@ func Decode(topic string, pos Position, data []byte) (Event, error) {
 	return e, e.validateAt(pos)
 }
 
-// complete derives the conversation and the id of a message from a producer that knows only the fixed fields.
+// complete derives the conversation and the id of a message whose producer has set the fixed fields only.
 func (m *Message) complete(topic string, pos Position) {
 	if m.Conversation == "" {
 		if m.GroupID != 0 {

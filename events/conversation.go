@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Direct is the conversation of two users, or of a user with itself.
+// Direct returns the name of the conversation between two users, or of a user with itself.
 func Direct(a, b int64) string {
 	if a > b {
 		a, b = b, a
@@ -13,19 +13,19 @@ func Direct(a, b int64) string {
 	return "u:" + strconv.FormatInt(a, 10) + ":" + strconv.FormatInt(b, 10)
 }
 
-// Group is the conversation of a group, and the channel of its members.
+// Group returns the name of a group's conversation, which is also the channel of its members.
 func Group(id int64) string { return "g:" + strconv.FormatInt(id, 10) }
 
-// UserChannel is the channel of everything that concerns one user alone.
+// UserChannel returns the channel of everything that concerns one user alone.
 func UserChannel(user int64) string { return "u:" + strconv.FormatInt(user, 10) }
 
-// Conversation is what a conversation's name says: two users (Low ≤ High) or a group.
+// Conversation is a conversation's name taken apart: either two users (Low ≤ High) or a group.
 type Conversation struct {
 	Low, High int64
 	GroupID   int64
 }
 
-// ParseConversation reads a conversation's name; only the one canonical form of each is accepted.
+// ParseConversation reads a conversation's name. Each conversation has one canonical name; any other form is an error.
 func ParseConversation(s string) (Conversation, error) {
 	var c Conversation
 	kind, rest, _ := strings.Cut(s, ":")
@@ -46,12 +46,13 @@ func ParseConversation(s string) (Conversation, error) {
 	return Conversation{}, invalid("conversation %.80q", s)
 }
 
-// Has reports whether the user is one of the two of a direct conversation.
+// Has reports whether the conversation is a direct one and the user is one of its two users.
 func (c Conversation) Has(user int64) bool {
 	return c.GroupID == 0 && (user == c.Low || user == c.High)
 }
 
-// Channels are the channels that hear of what happens in the conversation: both users', or the group's.
+// Channels returns the channels on which everything that happens in the conversation is delivered: those of both users, or
+// the group's.
 func (c Conversation) Channels() []string {
 	switch {
 	case c.GroupID != 0:

@@ -2,7 +2,7 @@ package events
 
 import "context"
 
-// CorrelationHeader is the record header that ties a record to the request which caused it.
+// CorrelationHeader is the header of a record that holds the id of the request which caused it.
 const CorrelationHeader = "correlation_id"
 
 type correlationKey struct{}
@@ -12,7 +12,7 @@ func WithCorrelation(ctx context.Context, id string) context.Context {
 	return context.WithValue(ctx, correlationKey{}, id)
 }
 
-// Correlation is the id that the context carries, empty if none.
+// Correlation returns the correlation id that the context carries, or an empty string if it carries none.
 func Correlation(ctx context.Context) string {
 	id, _ := ctx.Value(correlationKey{}).(string)
 	return id

@@ -2,7 +2,7 @@ package events
 
 import millracev1 "millrace/proto/millrace/v1"
 
-// Push is the JSON of a push, the member "push" of the frame that clients see.
+// Push is the JSON of a push: the value of the member "push" in the frame that a client receives.
 type Push struct {
 	Type         Type         `json:"type"`
 	Pos          string       `json:"pos,omitempty"`
@@ -30,8 +30,8 @@ type PushMessage struct {
 	Recalled    bool   `json:"recalled,omitempty"`
 }
 
-// DeliveryOf is what the readers of the record's conversation get of it, nil if it is of no known type. It is the same
-// whether it is pushed, read from the log or from the store.
+// DeliveryOf returns what the members of the record's conversation receive of it, or nil if its type is unknown. It returns
+// the same whether the record is pushed, read from the log or read from the store.
 func DeliveryOf(r *Record) (*millracev1.Delivery, error) {
 	if !r.Type.Known() {
 		return nil, nil
@@ -54,7 +54,8 @@ func DeliveryOf(r *Record) (*millracev1.Delivery, error) {
 		d.About = r.MessageSeq
 		push.Conversation, push.MessageID, push.Seq, push.Content = r.Conversation, r.MessageID, r.MessageSeq, r.Content
 	case MessageRead:
-		// Not resumable, so without a position. Nobody has read what came after the mark itself.
+		// A read mark cannot be resumed, so it has no position. It ends at its own record: nobody can have read what came
+		// later.
 		push.Pos, push.Conversation, push.User, push.Seq = "", r.Conversation, r.User, min(r.MessageSeq, r.Seq)
 	case GroupCreated, MemberJoined, MemberLeft, GroupDissolved:
 		push.GroupID, push.User, push.By = r.GroupID, r.User, r.By
@@ -66,7 +67,7 @@ func DeliveryOf(r *Record) (*millracev1.Delivery, error) {
 	return d, err
 }
 
-// ChannelsOf are the channels that get the record's delivery, nil if it is of no known type.
+// ChannelsOf returns the channels on which the record is delivered, or nil if its type is unknown.
 func ChannelsOf(r *Record) ([]string, error) {
 	if !r.Type.Known() {
 		return nil, nil
@@ -78,11 +79,12 @@ func ChannelsOf(r *Record) ([]string, error) {
 	channels := conversation.Channels()
 	switch r.Type {
 	case MessageRead:
-		// What a member of a group has read concerns its own devices alone.
+		// In a group, a read mark concerns only the other devices of the member who has read.
 		if conversation.GroupID != 0 {
 			channels = []string{UserChannel(r.User)}
 		}
-	// Who joins or leaves hears of it on its own channel too: the group's it has not yet, or no more.
+	// Whoever joins is not subscribed to the group's channel yet, and whoever leaves is not for much longer, so both are also
+	// told on the user's own channel.
 	case GroupCreated:
 		for _, member := range r.Members {
 			channels = append(channels, UserChannel(member))

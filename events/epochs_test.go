@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A topic made anew once whose partition 3 was cut at 100 and then at 90.
+// cutTwice returns the epochs of a topic that was made anew once and whose partition 3 was then cut at 100 and at 90.
 func cutTwice() *Epochs {
 	return &Epochs{First: 1, Cuts: []Cut{{Partition: 3, Epoch: 2, Offset: 100}, {Partition: 5, Epoch: 2, Offset: 7}, {Partition: 3, Epoch: 3, Offset: 90}}}
 }

@@ -1,6 +1,6 @@
-// Package events is what travels on the topics: the event types, their JSON, the topic names, and the two numbers that
-// order everything, partition and position. A message is published as an [Event] keyed by its conversation; every
-// consumer decodes the record with [Decode], which checks it and derives what a foreign producer left out.
+// Package events defines what travels on the topics: the types of events, their JSON, the names of the topics, and the two
+// numbers by which everything is ordered, partition and position. Producers publish an [Event] with its conversation as the
+// key. Consumers decode the record with [Decode], which checks it and derives what a foreign producer left out.
 package events
 
 import "fmt"
@@ -8,7 +8,7 @@ import "fmt"
 // Type names what happened.
 type Type string
 
-// The types of message-events. Handlers skip types they do not know.
+// The types of events on message-events. Handlers skip the types that they do not know.
 const (
 	NewMessage      Type = "new_message"
 	MessageEdited   Type = "message_edited"
@@ -20,7 +20,7 @@ const (
 	GroupDissolved  Type = "group_dissolved"
 )
 
-// Limits of what an event may carry.
+// The limits of what an event may carry.
 const (
 	MaxID             = 1<<53 - 1 // users, groups, seq and timestamps: what a JSON number holds exactly
 	MaxContentBytes   = 32 << 10
@@ -29,8 +29,8 @@ const (
 	MaxGroupNameBytes = 256
 )
 
-// What a message's content is, as its message_type says: 1 text, 2 image, 3 file, 4 audio, 5 video, 6 location. The types
-// from FirstOwnMessageType on are an application's own; those between are not given out yet and refused.
+// The kinds of content that a message_type names: 1 text, 2 image, 3 file, 4 audio, 5 video, 6 location. Applications may use
+// the types from FirstOwnMessageType on for their own. Those between are reserved and refused.
 const (
 	lastNamedMessageType = 6
 	FirstOwnMessageType  = 100
@@ -52,19 +52,20 @@ type Event struct {
 	Type    Type     `json:"type"`
 	Message *Message `json:"message,omitempty"`
 
-	// EventID is the same for every repeat of one event. For a new_message it is the message id and not on the topic.
+	// EventID is the same for every repeat of an event. A new_message has the message's id as its event id, and no event_id
+	// on the topic.
 	EventID      string  `json:"event_id,omitempty"`
 	Conversation string  `json:"conversation,omitempty"`
 	MessageID    string  `json:"message_id,omitempty"`
-	MessageSeq   int64   `json:"seq,omitempty"` // of the message that the event is about
+	MessageSeq   int64   `json:"seq,omitempty"` // the seq of the message that the event is about
 	Content      string  `json:"content,omitempty"`
 	GroupID      int64   `json:"group_id,omitempty"`
 	User         int64   `json:"user,omitempty"`
 	By           int64   `json:"by,omitempty"`
 	Name         string  `json:"name,omitempty"`
-	Members      []int64 `json:"members,omitempty"`       // ascending, the owner among them
-	Join         string  `json:"join,omitempty"`          // who may enter a group by itself: anybody if [JoinOpen], else who left it by itself
-	ClientMsgID  string  `json:"client_msg_id,omitempty"` // what the owner of a new group calls it by when it repeats the creation
+	Members      []int64 `json:"members,omitempty"`       // ascending, the owner included
+	Join         string  `json:"join,omitempty"`          // [JoinOpen] if anybody may join; else only those who left by themselves may come back
+	ClientMsgID  string  `json:"client_msg_id,omitempty"` // the id by which the owner repeats the creation of a group
 
 	Timestamp int64 `json:"timestamp"` // Unix seconds
 }
@@ -81,11 +82,12 @@ type Message struct {
 	Content      string `json:"content"`
 	MessageType  int32  `json:"message_type"`
 	Timestamp    int64  `json:"timestamp"` // Unix seconds
-	// Authorized is what the producer of a group message sets once it has checked itself that the sender is a member, as
-	// message nodes do. They go by a membership that they read a moment ago, so the sender may have left just before the
-	// message's position: with Authorized it is enough that it was a member once, else it must be one at that position.
+	// Authorized is set by a producer that has checked by itself that the sender is a member of the group, as message nodes
+	// do. Their check uses a membership that they read a moment earlier, so the sender may have left just before the
+	// message's position. With Authorized the sender must have been a member at some time; without it, the sender must be one
+	// at the message's position.
 	Authorized bool `json:"authorized,omitempty"`
-	// Recalled is set by the store alone, on a message that was withdrawn since; its content is gone.
+	// Recalled is set by the store only. It marks a message that was recalled, whose content is gone.
 	Recalled bool `json:"recalled,omitempty"`
 }
 
@@ -93,12 +95,13 @@ type Message struct {
 type Record struct {
 	Event
 	Position
-	// Replay says that this is a record from the handler's poison queue which comes again at its original position, lower
-	// than that of records which were handled since.
+	// Replay reports that the record comes from the poison queue. It has its original position, which is lower than the
+	// positions of records that were handled since.
 	Replay bool
 }
 
-// ConversationKey is the key of the event's record: everything that happens in a conversation has the same.
+// ConversationKey returns the key of the event's record. All events of a conversation have the same key, and so the same
+// partition.
 func (e *Event) ConversationKey() string {
 	if e.Message != nil {
 		return e.Message.Conversation
@@ -115,7 +118,7 @@ func (t Type) Known() bool {
 	return false
 }
 
-// InvalidError says why an event cannot be what it says it is. It is permanent: trying again does not help.
+// InvalidError says why an event breaks the rules. It is permanent: handling the same record again gives the same error.
 type InvalidError struct{ Reason string }
 
 func (e *InvalidError) Error() string { return "invalid event: " + e.Reason }

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The golden files are the contract: programs of others read and write this JSON.
+// The golden files fix the contract, because other programs read and write this JSON.
 var update = flag.Bool("update", false, "write the golden files anew")
 
 const (
@@ -88,7 +88,7 @@ func TestPushesLookAsByContract(t *testing.T) {
 	}
 }
 
-// golden compares got with the file, which is indented for its readers.
+// golden compares got with the file, which is indented so that people can read it.
 func golden(t *testing.T, file string, got []byte) []byte {
 	t.Helper()
 	if *update {

@@ -5,49 +5,54 @@ import (
 	"errors"
 )
 
-// Handler is one independent consumer of a topic: its own consumer group, progress, retries and metrics.
+// Handler is one independent consumer of a topic, with its own consumer group, progress, retries and metrics.
 type Handler struct {
-	// Name is for logs, metrics and --handlers.
+	// Name identifies the handler in logs, in metrics and in the setting --handlers.
 	Name string
-	// Topic it reads.
+	// Topic is the topic that the handler reads.
 	Topic string
 	// Group is the consumer group. It is the handler's identity and never changes.
 	Group string
-	// Handle does the work for one record. Records of a partition come one at a time, in order; partitions run side by
-	// side. Nil lets the log go on. An error is tried again for ever unless it is permanent: an [InvalidError] or one
-	// marked by [Permanent], or a panic; those go to the poison queue at once. A record that goes on failing while others
-	// are handled waits there, and others go before it. The same record may come again.
+	// Handle does the work for one record. The router calls it for the records of a partition one at a time and in order, and
+	// for several partitions at once. After nil the partition goes on. The router tries again after any error that is not
+	// permanent, for ever. An [InvalidError], an error marked by [Permanent] and a panic are permanent: the router moves the
+	// record to the poison queue at once. A record that goes on failing while others are handled is moved there too, and is
+	// tried again later. Handle may be called several times for one record.
 	Handle func(ctx context.Context, r Record) error
 
-	// HandleBatch, if not nil, is tried first where several records of a partition wait: it takes them in order and answers
-	// an error for each. Those that failed, or all if it panicked, are then given to Handle one by one.
+	// HandleBatch may be nil. Otherwise the router calls it first where several records of a partition wait. It handles them
+	// in order and returns an error or nil for each. The router then passes those that failed to Handle one by one, or all of
+	// them if HandleBatch panicked.
 	HandleBatch func(ctx context.Context, records []Record) []error
 
-	// NoReplay says, in words for an operator, why the handler cannot do a [Record].Replay, so that none is made for it; empty
-	// if it can. A replay is never counted as done by who did nothing.
+	// NoReplay says in words for an operator why the handler cannot handle a record whose Replay is true; nobody makes
+	// replays for it then. It is empty if the handler can. A handler that can must not ignore a replay, which would count as
+	// handled.
 	NoReplay string
 
-	// Ready, if not nil, reports why the handler cannot do its work now; nil if it can, or nobody has tried. It must not block
-	// for long.
+	// Ready may be nil. Otherwise it returns the reason why the handler cannot do its work now, or nil if it can or has not
+	// tried yet. It must return promptly.
 	Ready func() error
-	// Reopen, if not nil, has the handler let go of what it holds open and take it up anew, for an operator who changed it.
+	// Reopen may be nil. Otherwise it makes the handler close and open again the files that it uses, after an operator has
+	// changed them.
 	Reopen func() error
 
-	// The hooks are optional. All but Progress are called one at a time for a partition and must not block.
+	// The hooks are optional. The router calls all but Progress one at a time for each partition, and they must not block.
 
-	// Progress returns, by partition, the position up to which what the handler has done is kept where the handler keeps it.
-	// Where the group has committed more, as when a backup of the store was put back, the records from there on come
-	// again. Nil: the group goes on where it has committed.
+	// Progress returns, by partition, the position up to which the handler's work is kept in the place where the handler
+	// keeps it. If the group has committed more than that, for example after a store was restored from a backup, the group
+	// goes back and reads the records after that position again. Nil means that the group goes on from its committed offsets.
 	Progress func(ctx context.Context) (map[int32]int64, error)
-	// Assigned tells that this process reads the partition from now on, from the first record after the position.
+	// Assigned is called when this process begins to read a partition. The first record comes after the position.
 	Assigned func(after Position)
-	// Settled tells that the record is done with, be it handled, skipped as a repeat or poisoned. It comes in order.
+	// Settled is called, in order, when a record is done with: it was handled, skipped as a repeat, or moved to the poison
+	// queue.
 	Settled func(Position)
-	// Released tells that this process reads the partition no more.
+	// Released is called when this process stops reading a partition.
 	Released func(partition int32)
 }
 
-// Permanent marks an error that trying again does not mend.
+// Permanent marks an error as one that trying again does not mend. See [IsPermanent].
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -59,7 +64,7 @@ type permanentError struct{ error }
 
 func (e *permanentError) Unwrap() error { return e.error }
 
-// IsPermanent reports whether trying again does not mend the error.
+// IsPermanent reports whether the error is an [InvalidError] or was marked by [Permanent].
 func IsPermanent(err error) bool {
 	var invalid *InvalidError
 	var permanent *permanentError

@@ -8,29 +8,29 @@ import (
 
 const epochBits = 40
 
-// Position is a place in the log. Seq is epoch·2^40 + offset + 1, so 0 lies before every record; the epoch rises when the
-// topic is made anew or the partition loses its end (see [Epochs]), so a position is never given twice. Within a partition
-// Seq orders everything, and it is sparse.
+// Position is a place in the log. Seq is epoch·2^40 + offset + 1, so 0 lies before every record. The epoch rises when the
+// topic is made anew or the partition loses its end (see [Epochs]), so no position is given twice. Seq orders the records of
+// a partition; it has gaps.
 type Position struct {
 	Partition int32
 	Seq       int64
 }
 
-// Seq is the sequence number of the record at the offset.
+// Seq returns the sequence number of the record at the offset in the epoch.
 func Seq(epoch, offset int64) int64 { return epoch<<epochBits + offset + 1 }
 
-// EpochOf is the epoch of the sequence number.
+// EpochOf returns the epoch of the sequence number.
 func EpochOf(seq int64) int64 { return seq >> epochBits }
 
-// Offset is the offset of the record with the sequence number, -1 before the first record of an epoch.
+// Offset returns the offset of the record with the sequence number, or -1 if it lies before the first record of its epoch.
 func Offset(seq int64) int64 { return seq - EpochStart(seq) - 1 }
 
-// String is the form clients see: "partition:seq".
+// String returns the form that clients see: "partition:seq".
 func (p Position) String() string {
 	return strconv.FormatInt(int64(p.Partition), 10) + ":" + strconv.FormatInt(p.Seq, 10)
 }
 
-// ParsePosition reads what [Position.String] wrote.
+// ParsePosition reads the form that [Position.String] writes.
 func ParsePosition(s string) (Position, error) {
 	partition, seq, ok := strings.Cut(s, ":")
 	if !ok {
@@ -47,14 +47,14 @@ func ParsePosition(s string) (Position, error) {
 	return Position{Partition: int32(p), Seq: n}, nil
 }
 
-// Range is the part (After, Through] of a partition.
+// Range is a part of a partition: the positions after After, up to and including Through.
 type Range struct {
 	Partition      int32
 	After, Through int64
 }
 
-// EpochStart is the position before the first record of the epoch that seq lies in.
+// EpochStart returns the position before the first record of the epoch that seq lies in.
 func EpochStart(seq int64) int64 { return seq >> epochBits << epochBits }
 
-// Len is at most how many records lie in the range.
+// Len returns an upper bound of the number of records in the range.
 func (r Range) Len() int64 { return max(0, r.Through-max(r.After, EpochStart(r.Through))) }

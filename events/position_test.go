@@ -40,7 +40,7 @@ func TestConversationHasOneCanonicalName(t *testing.T) {
 	}
 }
 
-func TestChannelsAreThoseOfWhoeverBelongs(t *testing.T) {
+func TestChannelsAreThoseOfBothUsersOrOfTheGroup(t *testing.T) {
 	for name, want := range map[string][]string{"u:1:2": {"u:1", "u:2"}, "u:3:3": {"u:3"}, "g:77": {"g:77"}} {
 		c, err := ParseConversation(name)
 		require.NoError(t, err)
@@ -48,8 +48,8 @@ func TestChannelsAreThoseOfWhoeverBelongs(t *testing.T) {
 	}
 }
 
-// The values are those of Kafka's own org.apache.kafka.common.utils.Utils.murmur2, as its UtilsTest states them.
-func TestPartitionIsKafkas(t *testing.T) {
+// The expected values are those that Kafka's own test (UtilsTest) states for org.apache.kafka.common.utils.Utils.murmur2.
+func TestPartitionEqualsThatOfKafkasOwnHash(t *testing.T) {
 	for key, hash := range map[string]int32{"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536} {
 		require.Equal(t, (hash&0x7fffffff)%64, Partition(key, 64), key)
 	}

@@ -2,7 +2,7 @@ package events
 
 import "encoding/binary"
 
-// The topics. The key of message-events and group-events is the conversation, of user-events the user.
+// The topics. Records of message-events and group-events have the conversation as their key, those of user-events the user.
 const (
 	TopicMessages = "message-events"
 	TopicUsers    = "user-events"
@@ -10,14 +10,14 @@ const (
 	TopicSystem   = "system-events"
 )
 
-// DefaultPartitions is how many partitions message-events has. The number is fixed for the life of a topic: another one
-// would move conversations.
+// DefaultPartitions is the default number of partitions of message-events. The number of a topic must never change, because
+// conversations would move to other partitions.
 const DefaultPartitions = 64
 
-// PoisonTopic is where records of the topic end that cannot be handled.
+// PoisonTopic returns the name of the poison queue: the topic that keeps the records of the topic which cannot be handled.
 func PoisonTopic(topic string) string { return topic + ".poison" }
 
-// Topics are all topics that must exist, poison queues included.
+// Topics returns all topics that must exist, poison queues included.
 func Topics() []string {
 	topics := []string{TopicMessages, TopicUsers, TopicGroups, TopicSystem}
 	for _, t := range topics[:4:4] {
@@ -26,7 +26,7 @@ func Topics() []string {
 	return topics
 }
 
-// Partition is the partition of the key among n: murmur2 as Kafka's own clients compute it.
+// Partition returns the partition of the key among n, by the murmur2 hash as Kafka's own clients compute it.
 func Partition(key string, n int32) int32 {
 	return int32(murmur2(key)&0x7fffffff) % n
 }

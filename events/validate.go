@@ -2,10 +2,10 @@ package events
 
 import "slices"
 
-// The rules that a record can be held against by itself. Every consumer decodes by [Decode], so all of them refuse the same
-// records; what takes a look at the store as well is the storage handler's to refuse.
+// This file has the rules that can be checked with a record alone. Every consumer decodes with [Decode], so all consumers
+// refuse the same records. Rules that need the store are checked by the storage handler.
 
-// Validate returns an [InvalidError] for an event that no topic may carry.
+// Validate returns an [InvalidError] if no topic may carry the event.
 func (e *Event) Validate() error {
 	if err := validateTimestamp(e.Timestamp); err != nil {
 		return err
@@ -32,8 +32,8 @@ func (e *Event) Validate() error {
 	return invalid("unknown type %.80q", e.Type)
 }
 
-// validateAt checks that a change lies behind its message. Of another epoch than the position's nothing can be said here: a
-// reader that knows no store counts every record into the first one.
+// validateAt checks that a change comes after the message that it changes. It says nothing about positions in different
+// epochs, because a reader without a store takes every record to be in the first epoch.
 func (e *Event) validateAt(pos Position) error {
 	change := e.Type == MessageEdited || e.Type == MessageRecalled
 	if change && e.MessageSeq >= pos.Seq && EpochStart(e.MessageSeq) == EpochStart(pos.Seq) {
@@ -73,8 +73,8 @@ func (m *Message) validate() error {
 	return validateTimestamp(m.Timestamp)
 }
 
-// ValidateContent refuses, with an [InvalidError], what can be the content of no message and no edit: none at all, and more
-// than [MaxContentBytes].
+// ValidateContent returns an [InvalidError] for content that no message or edit can have: none at all, or more than
+// [MaxContentBytes].
 func ValidateContent(content string) error {
 	switch {
 	case content == "":

@@ -1,5 +1,5 @@
-// Package handlers lists the handlers: each is one package with an fx module that adds an [events.Handler] to the group
-// "handlers", and one line here.
+// Package handlers lists the handlers. Each handler is a package whose fx module adds an [events.Handler] to the group
+// "handlers", and has one line here.
 package handlers
 
 import (
@@ -15,7 +15,8 @@ import (
 	"millrace/handlers/storage"
 )
 
-// handler says what the value that its module adds says too: the name, the topic and why it takes no replays.
+// handler repeats what the events.Handler of the module says, for programs that do not run it: its name, its topic and why it
+// takes no replays.
 type handler struct {
 	name     string
 	topic    string
@@ -31,7 +32,7 @@ func all() []handler {
 	}
 }
 
-// Groups are the consumer groups of all handlers by the topic that they read, whichever run here.
+// Groups returns the consumer groups of all handlers by topic, whether or not the handlers run in this process.
 func Groups() map[string][]string {
 	groups := map[string][]string{}
 	for _, h := range all() {
@@ -40,7 +41,7 @@ func Groups() map[string][]string {
 	return groups
 }
 
-// Names are the names of all handlers.
+// Names returns the names of all handlers.
 func Names() []string {
 	var names []string
 	for _, h := range all() {
@@ -49,7 +50,7 @@ func Names() []string {
 	return names
 }
 
-// NoReplay are the handlers that cannot do a replay from the poison queue, and why.
+// NoReplay returns, by name, why a handler cannot handle a replay from the poison queue. Handlers that can are absent.
 func NoReplay() map[string]string {
 	reasons := map[string]string{}
 	for _, h := range all() {
@@ -60,7 +61,7 @@ func NoReplay() map[string]string {
 	return reasons
 }
 
-// Module provides the handlers named; nothing of the others is made. An unknown name is an error.
+// Module provides the named handlers and makes no others. An unknown name is an error.
 func Module(names ...string) (fx.Option, error) {
 	for _, name := range names {
 		if !slices.Contains(Names(), name) {

@@ -1,10 +1,10 @@
-// Package audit keeps a log of who did what, when and in which conversation, one JSON object a line, never the content.
+// Package audit keeps a log of who did what, when and in which conversation: one JSON object a line, never the content.
 //
-// It is the handler to copy for one of your own. This file is all that belongs to a handler: a constructor, the functions
-// that do the work, Handler, which says what the router needs to know, and an fx module; beside it there is a line in
-// handlers/module.go. A handler takes records in batches, because what is costly (here bringing the file to the disk) costs
-// the same for one record as for a hundred; the same record may come again; and a replay comes at its old position. The
-// file itself is in journal.go.
+// It is the handler to copy for one of your own. This file is all that a handler needs: a constructor, the functions that do
+// the work, Handler, which tells the router what it needs to know, and an fx module. Beside it there is one line in
+// handlers/module.go. The router passes records in batches, because the expensive part (here bringing the file to the disk)
+// costs the same for one record as for a hundred. It may pass the same record again, and it passes a replay at its original
+// position. The file itself is in journal.go.
 package audit
 
 import (
@@ -23,30 +23,30 @@ var Module = fx.Module("audit", fx.Provide(
 	fx.Annotate((*Audit).Handler, fx.ResultTags(`group:"handlers"`)),
 ))
 
-// Config says where the log is.
+// Config says where the log file is.
 type Config struct{ Path string }
 
-// Audit appends to the log. A record that comes again is not written again; a replay from the poison queue, which nobody
-// has handled yet, is written out of turn and marked as replayed.
+// Audit appends to the log. It writes no record twice. A replay from the poison queue is a record that nobody has handled
+// yet: Audit writes it after later ones and marks the line as replayed.
 type Audit struct {
 	journal *journal
 	log     *slog.Logger
 }
 
-// New returns the handler. While its log cannot be used (a line in it is corrupt, the disk is full, another process has it)
-// every record fails and comes again, which holds up this handler alone, and only until that was mended.
+// New returns the handler. While its log cannot be used (a line in it is corrupt, the disk is full, or another process has
+// it) every record fails and comes again. This holds up only this handler, and only until somebody mends the cause.
 func New(c Config, log *slog.Logger) *Audit {
 	return &Audit{newJournal(c.Path), log.With("handler", "audit")}
 }
 
-// Start opens the log, or says why it cannot be used.
+// Start opens the log, or logs why it cannot be used.
 func (a *Audit) Start() {
 	if err := a.journal.current(); err != nil {
 		a.log.Error("the log cannot be used, records wait until it can", "error", err)
 	}
 }
 
-// Handler is its entry for the router.
+// Handler returns what the router needs to know about the handler.
 func (a *Audit) Handler() events.Handler {
 	return events.Handler{
 		Name: "audit", Topic: events.TopicMessages, Group: "audit-consumer-group",
@@ -54,13 +54,13 @@ func (a *Audit) Handler() events.Handler {
 	}
 }
 
-// handle is for a record that comes alone.
+// handle handles a record that comes alone.
 func (a *Audit) handle(ctx context.Context, r events.Record) error {
 	return a.handleBatch(ctx, []events.Record{r})[0]
 }
 
-// handleBatch writes all the records at once and brings them to the disk at once. So either all succeed or none does; those
-// that had been written are known when they come again.
+// handleBatch writes all the records with one write and one sync, so either all succeed or all fail. Those that were written
+// are recognised when they come again.
 func (a *Audit) handleBatch(_ context.Context, records []events.Record) []error {
 	entries := make([]entry, len(records))
 	for i := range records {
@@ -76,7 +76,7 @@ func (a *Audit) handleBatch(_ context.Context, records []events.Record) []error 
 // Close closes the log.
 func (a *Audit) Close() error { return a.journal.close() }
 
-// entry is a line of the log.
+// entry is one line of the log.
 type entry struct {
 	When         int64       `json:"when"` // Unix seconds
 	Who          int64       `json:"who"`
@@ -85,7 +85,7 @@ type entry struct {
 	MessageID    string      `json:"message_id,omitempty"`
 	Partition    int32       `json:"partition"`
 	Seq          int64       `json:"seq"`
-	// Replayed lines stand behind later ones: the record was in the poison queue first.
+	// Replayed marks a line that stands behind later ones, because its record was in the poison queue first.
 	Replayed bool `json:"replayed,omitempty"`
 }
 

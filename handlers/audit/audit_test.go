@@ -26,7 +26,7 @@ func open(t *testing.T, path string) *Audit {
 	return a
 }
 
-// write has the handler take the records in one batch.
+// write makes the handler handle the records as one batch.
 func write(t *testing.T, a *Audit, records ...events.Record) {
 	t.Helper()
 	for _, err := range a.handleBatch(t.Context(), records) {
@@ -94,7 +94,7 @@ func TestRecordThatComesAgainIsWrittenOnceAlsoAfterARestart(t *testing.T) {
 	require.Len(t, lines(t, path), 3)
 }
 
-func TestLineTornByACrashIsCutOffAndWrittenAgain(t *testing.T) {
+func TestIncompleteLastLineIsCutOffAndWrittenAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	a := open(t, path)
 	require.NoError(t, a.handle(t.Context(), record(0, 1)))
@@ -181,7 +181,7 @@ func TestReplayIsWrittenOutOfTurnAndMarkedAndOnceAlsoAfterARestart(t *testing.T)
 	require.Contains(t, got[3], `"seq":4}`)
 }
 
-// logrotate moves or deletes the file and makes a new one, or none, or copies it and cuts it.
+// logrotate either moves or deletes the file and makes a new one or none, or copies the file and truncates it.
 func TestFileThatWasMovedDeletedOrCutIsNoticedWithTheNextBatch(t *testing.T) {
 	for name, rotate := range map[string]func(t *testing.T, path string){
 		"moved": func(t *testing.T, path string) { require.NoError(t, os.Rename(path, path+".1")) },

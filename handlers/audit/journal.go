@@ -16,27 +16,27 @@ import (
 	"millrace/events"
 )
 
-// journal is the file. Batches of several partitions append side by side, and share the syncs.
+// journal is the log file. Batches of several partitions are appended concurrently and share the syncs.
 type journal struct {
 	path string
 	lock *flock.Flock
 
-	// syncing comes before mu where both are taken. The file is replaced under both.
+	// Whoever takes both mutexes takes syncing before mu. The file is replaced under both.
 	syncing sync.Mutex
-	synced  int64 // of the bytes ever written, how many are known to be on the disk
+	synced  int64 // of all bytes ever written, how many are known to be on the disk
 
 	mu      sync.Mutex
 	closed  bool
 	file    *os.File    // nil while it cannot be used
-	problem error       // why
-	seen    os.FileInfo // the file that had the problem, nil if it could not be looked at
-	size    int64       // of the whole lines in the file
-	written int64       // bytes ever written, to all files there were
+	problem error       // why it cannot be used
+	seen    os.FileInfo // the file that had the problem; nil if its state could not be read
+	size    int64       // of the complete lines in the file
+	written int64       // bytes ever written, to all files so far
 	known   known
 }
 
-// known is what the log has, of the files before the current one too: by partition the position of the last line in turn,
-// and the places of those out of turn.
+// known holds what the log contains, including the files before the current one: by partition the position of the last line
+// in order, and the positions of the replayed lines.
 type known struct {
 	highest  map[int32]int64
 	replayed map[events.Position]bool
@@ -68,8 +68,8 @@ func newJournal(path string) *journal {
 	}
 }
 
-// append writes the entries that the log does not have yet, by one write, and returns how many bytes must be on the disk
-// for all of them to be there.
+// append writes, with one write, the entries that the log does not contain yet. It returns how many bytes must be on the disk
+// for all of the entries to be safe.
 func (j *journal) append(entries []entry) (written int64, err error) {
 	if err := j.current(); err != nil {
 		return 0, err
@@ -98,10 +98,10 @@ func (j *journal) append(entries []entry) (written int64, err error) {
 	if len(added) == 0 {
 		return j.written, nil
 	}
-	// At the end of the whole lines: what a failed write has left there is written over.
+	// Write at the end of the complete lines, over whatever a failed write has left there.
 	n, err := j.file.WriteAt(lines.Bytes(), j.size)
 	if err != nil {
-		return 0, err // names the operation and the file
+		return 0, err // the error names the operation and the file
 	}
 	j.size += int64(n)
 	j.written += int64(n)
@@ -111,7 +111,7 @@ func (j *journal) append(entries []entry) (written int64, err error) {
 	return j.written, nil
 }
 
-// sync brings the log to the disk as far as that; who waits meanwhile is served by the next sync together.
+// sync brings the first written bytes of the log to the disk. Callers that wait meanwhile are all served by the next sync.
 func (j *journal) sync(written int64) error {
 	j.syncing.Lock()
 	defer j.syncing.Unlock()
@@ -128,8 +128,8 @@ func (j *journal) sync(written int64) error {
 	return nil
 }
 
-// current sees to it that the open file is the one that the path names, and is as long as it was left. What logrotate has
-// moved away or cut is noticed so, and so is a file with a problem that has been mended.
+// current makes sure that the open file is the one at the path and is as long as this process left it. So it notices when
+// logrotate has moved or truncated the file, and when somebody has mended a file that had a problem.
 func (j *journal) current() error {
 	if j.looksFine() {
 		return nil
@@ -146,14 +146,15 @@ func (j *journal) looksFine() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.file == nil {
-		// A file that has not changed since has the problem still, and reading it again is costly.
+		// A file that has not changed since still has its problem, and reading it again is expensive.
 		return err == nil && j.seen != nil && os.SameFile(info, j.seen) && info.Size() == j.seen.Size() && info.ModTime().Equal(j.seen.ModTime())
 	}
 	mine, mineErr := j.file.Stat()
 	return err == nil && mineErr == nil && os.SameFile(info, mine) && info.Size() >= j.size
 }
 
-// reopen goes on with whatever file the path names now, for what current cannot notice: a file that was mended in place.
+// reopen goes on with the file that is at the path now. It is for a change that current cannot notice: a file that was mended
+// in place.
 func (j *journal) reopen() error {
 	j.syncing.Lock()
 	defer j.syncing.Unlock()
@@ -162,7 +163,7 @@ func (j *journal) reopen() error {
 	return j.replace()
 }
 
-// replace closes the file, once all of it is on the disk, and opens the one that the path names now.
+// replace brings the open file to the disk, closes it, and opens the file that is at the path now.
 func (j *journal) replace() error {
 	if j.file != nil {
 		if err := j.file.Sync(); err != nil {
@@ -180,7 +181,7 @@ func (j *journal) replace() error {
 	return j.problem
 }
 
-// open takes the lock, once for all files of the path, and reads what is there, to go on behind it.
+// open takes the lock, once for all files at the path, and reads the file in order to continue after its last line.
 func (j *journal) open() error {
 	if j.closed {
 		return fmt.Errorf("audit: %s: %w", j.path, os.ErrClosed)
@@ -204,8 +205,8 @@ func (j *journal) open() error {
 	return nil
 }
 
-// read learns what the file has, and how long its whole lines are. A last line without its end, torn by a crash, is cut off;
-// any other line that is none is an error, for what it hides is not known.
+// read reads the file's lines and returns the length of the complete ones. It cuts off an incomplete last line, which a crash
+// has left. Any other malformed line is an error, because nobody knows which record it hides.
 func (j *journal) read(file *os.File) (size int64, err error) {
 	for lines := bufio.NewReader(file); ; {
 		line, err := lines.ReadBytes('\n')
@@ -221,7 +222,7 @@ func (j *journal) read(file *os.File) (size int64, err error) {
 	}
 }
 
-// ready reports why the file cannot be used; nil as long as nothing is known against it.
+// ready returns the reason why the file cannot be used, or nil if no problem is known.
 func (j *journal) ready() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -1,6 +1,6 @@
-// Package handlertest is the contract of a handler: what the router relies on and every handler keeps, whatever it does
-// with records. The test of all handlers together (services/millrace) runs it over each one in handlers/module.go, so a new
-// handler is held to it from its first day.
+// Package handlertest is the contract of a handler as a test suite: it checks what the router relies on, whatever a handler
+// does with records. The test in services/millrace runs it over each handler in handlers/module.go, so that a new handler is
+// held to the contract from its first day.
 package handlertest
 
 import (
@@ -13,30 +13,30 @@ import (
 	"millrace/events"
 )
 
-// The suite's records are direct messages from Sender to Receiver, behind the seq Begin.
+// The suite's records are direct messages from Sender to Receiver with a seq above Begin.
 const (
 	Sender   int64 = 1
 	Receiver int64 = 2
 	Begin    int64 = 10
 )
 
-// Subject is a handler and what can be seen of its work.
+// Subject is a handler under test together with a way to see its work.
 type Subject struct {
 	Handler events.Handler
-	// Done returns the seqs of the suite's records that took effect, as often as they did and in the order in which whoever
-	// looks sees them, over all processes that had a part in it. It waits for work that is still under way.
+	// Done returns the seqs of the suite's records that took effect: each as often as it did, in the order in which an
+	// observer sees them, from all processes that took part. It waits for work that is still under way.
 	Done func(t *testing.T) []int64
-	// TakeOver ends the handler as the end of its process would, and returns the one of the process that takes over.
+	// TakeOver ends the handler as the end of its process would, and returns the handler of the process that takes over.
 	TakeOver func(t *testing.T) Subject
 }
 
-// Conversation is the name of the conversation, Partition where its records lie.
+// Conversation returns the name of the conversation of the suite's records.
 func Conversation() string { return events.Direct(Sender, Receiver) }
 
-// Partition is the partition of the suite's records.
+// Partition returns the partition of the suite's records.
 func Partition() int32 { return events.Partition(Conversation(), events.DefaultPartitions) }
 
-// Run holds handlers that open returns, each of them new, to the contract.
+// Run runs the suite. Every test gets a new handler from open.
 func Run(t *testing.T, open func(*testing.T) Subject) {
 	for _, test := range []struct {
 		name string
@@ -89,7 +89,7 @@ func standsRepeats(t *testing.T, s Subject) {
 	s.handles(t, message(11), message(12))
 	s.handles(t, repeat)
 	s.handles(t, message(14))
-	// Within the router's memory a repeat does not come; whether one that comes is done again is the handler's.
+	// The router recognises a repeat as long as it remembers the event, so a handler may handle one that does come again.
 	done := slices.DeleteFunc(s.Done(t), func(seq int64) bool { return seq == 13 })
 	require.Equal(t, []int64{11, 12, 14}, done)
 }
@@ -99,11 +99,11 @@ func replays(t *testing.T, s Subject) {
 	s.handles(t, message(11), message(13))
 	if s.Handler.NoReplay != "" {
 		require.Greater(t, len(s.Handler.NoReplay), 10, "it must say why in words")
-		return // the router makes none for it
+		return // nobody makes replays for this handler
 	}
 	replay := message(12)
 	replay.Replay = true
-	for range 2 { // it may come again itself
+	for range 2 { // a replay may itself come twice
 		require.NoError(t, s.Handler.Handle(t.Context(), replay))
 	}
 	s.handles(t, message(14))
@@ -155,7 +155,7 @@ func survivesTheEnd(t *testing.T, s Subject) {
 	s.handles(t, message(11))
 	ended := s
 	s = s.TakeOver(t)
-	// The process may end while the router still hands out: that is no fault of the records.
+	// The process may end while the router still hands out records. The records are not to blame for that.
 	if err := ended.Handler.Handle(t.Context(), message(12)); err != nil {
 		require.False(t, events.IsPermanent(err), "%v", err)
 	}
@@ -185,7 +185,7 @@ func assignedAgain(t *testing.T, s Subject) {
 	require.Equal(t, []int64{11, 12, 13}, s.Done(t))
 }
 
-// message is the record at the seq.
+// message returns the record with the seq.
 func message(seq int64) events.Record {
 	m := &events.Message{
 		ClientMsgID: fmt.Sprint(seq), Conversation: Conversation(), From: Sender, To: Receiver, Content: fmt.Sprint("text ", seq),
@@ -204,7 +204,7 @@ func (s *Subject) assign(after int64) {
 	}
 }
 
-// handles has the handler do the records as the router does: several in a batch if it takes batches.
+// handles passes the records to the handler as the router does: several as a batch if it takes batches.
 func (s *Subject) handles(t *testing.T, records ...events.Record) {
 	t.Helper()
 	if len(records) > 1 && s.Handler.HandleBatch != nil {

@@ -9,7 +9,7 @@ import (
 	"millrace/events"
 )
 
-// refusing is a store that takes nothing of what is named.
+// refusing is an admission that refuses the records with the seqs in refused.
 type refusing struct {
 	admitAll
 	refused map[int64]bool // by seq

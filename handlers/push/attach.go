@@ -13,13 +13,13 @@ import (
 
 type attachStream = grpc.BidiStreamingServer[millracev1.AttachRequest, millracev1.AttachResponse]
 
-// Attach serves one gateway until it leaves, falls behind (RESOURCE_EXHAUSTED) or the hub stops (UNAVAILABLE).
+// Attach serves one gateway until the gateway leaves, falls behind (RESOURCE_EXHAUSTED) or the hub stops (UNAVAILABLE).
 func (h *Hub) Attach(stream attachStream) error {
 	q := newQueue(h.opts)
-	s := newStream(q)
-	// Both goroutines may outlive Attach, which must return to break a Send that waits for the gateway. The hub waits for
-	// them.
-	receive := func() error { return h.receive(s, stream) }
+	g := newGateway(q)
+	// Attach must return in order to break a Send that waits for the gateway, so both goroutines may outlive it. The hub
+	// waits for them.
+	receive := func() error { return h.receive(g, stream) }
 	transmit := func() error { return send(q, stream) }
 	if !h.spawn(func() { q.end(h.contained(receive)) }) || !h.spawn(func() { q.end(h.contained(transmit)) }) {
 		q.end(errStopping())
@@ -29,11 +29,11 @@ func (h *Hub) Attach(stream attachStream) error {
 	case <-h.stop:
 		q.end(errStopping())
 	}
-	h.routes.detach(s)
+	h.routes.detach(g)
 	return q.cause()
 }
 
-// contained breaks the stream of the gateway that f works for if it panics; the gateway attaches anew.
+// contained runs f, and breaks the stream of the gateway that f works for if f panics. The gateway then attaches again.
 func (h *Hub) contained(f func() error) (err error) {
 	if panicked := h.opts.Contain(func() { err = f() }); panicked != nil {
 		return status.Error(codes.Internal, "internal error")
@@ -55,8 +55,8 @@ func send(q *queue, stream attachStream) error {
 	}
 }
 
-// receive runs until the gateway leaves, which is no error, or breaks the protocol.
-func (h *Hub) receive(s *stream, stream attachStream) error {
+// receive reads until the gateway leaves, which is no error, or breaks the protocol.
+func (h *Hub) receive(g *gateway, stream attachStream) error {
 	request, err := stream.Recv()
 	if err != nil {
 		return orLeft(err)
@@ -67,15 +67,15 @@ func (h *Hub) receive(s *stream, stream attachStream) error {
 	}
 	log := h.log.With("gateway", hello.GetGateway())
 	log.Info("gateway attached")
-	h.routes.attach(s)
+	h.routes.attach(g)
 	for {
 		if request, err = stream.Recv(); err != nil {
-			log.Info("gateway detached", "cause", s.queue.cause(), "error", err)
+			log.Info("gateway detached", "cause", g.queue.cause(), "error", err)
 			return orLeft(err)
 		}
 		switch kind := request.GetKind().(type) {
 		case *millracev1.AttachRequest_Interest:
-			if err = h.routes.change(s, kind.Interest); err != nil {
+			if err = h.routes.change(g, kind.Interest); err != nil {
 				return err
 			}
 		case *millracev1.AttachRequest_Signal:

@@ -33,7 +33,7 @@ type node struct {
 	ticks   chan time.Time
 }
 
-// admitAll is a store that takes everything.
+// admitAll is an admission that refuses nothing.
 type admitAll struct{}
 
 func (admitAll) Assigned(events.Position)                    {}
@@ -86,7 +86,7 @@ func messageAt(pos events.Position, to int64, content string) events.Record {
 	}}
 }
 
-// attached is a gateway's end of a stream.
+// attached is the gateway's end of a stream.
 type attached struct {
 	*testing.T
 	stream  grpc.BidiStreamingClient[millracev1.AttachRequest, millracev1.AttachResponse]
@@ -118,7 +118,7 @@ func (a *attached) hello(name string) {
 	}}))
 }
 
-// want adds to the interest and answers the frame with the acknowledgement.
+// want adds channels to the interest and returns the frame that contains the acknowledgement.
 func (a *attached) want(channels ...string) *millracev1.AttachResponse {
 	a.Helper()
 	a.number++
@@ -139,7 +139,7 @@ func (a *attached) recv() *millracev1.AttachResponse {
 	return r
 }
 
-// end reads to the end and answers how the stream ended, io.EOF if in good order.
+// end reads to the end of the stream and returns how it ended: io.EOF if in good order.
 func (a *attached) end() error {
 	for {
 		if _, err := a.stream.Recv(); err != nil {
@@ -148,7 +148,7 @@ func (a *attached) end() error {
 	}
 }
 
-// nextDelivery passes over all but deliveries.
+// nextDelivery skips everything but deliveries.
 func (a *attached) nextDelivery() *millracev1.Delivery {
 	a.Helper()
 	for len(a.pending) == 0 {
@@ -200,13 +200,13 @@ func TestPartitionsAreToldOnAttachingOnAssignmentAndAsTheyMove(t *testing.T) {
 	span(3, 10, 12)
 	n.ticks <- time.Now()                                    // nothing moved
 	n.handler.Settled(events.Position{Partition: 3, Seq: 5}) // moves nothing
-	n.handler.Settled(events.Position{Partition: 4, Seq: 9}) // not ours any more
+	n.handler.Settled(events.Position{Partition: 4, Seq: 9}) // the partition is no longer read here
 	r := a.want("u:1")
 	require.Equal(t, map[int32]int64{3: 12}, r.GetAck().GetHandled())
 	require.Empty(t, r.GetSpans())
 }
 
-// Handle never waits: the slow gateway's queue fills while this goroutine goes on, and the fast one is served.
+// Handle never waits: the queue of the slow gateway fills while this goroutine goes on, and the fast gateway is served.
 func TestSlowGatewayIsClosedAndOthersAreUnaffected(t *testing.T) {
 	n := newNode(t, Options{QueueBytes: 1 << 20})
 	n.handler.Assigned(events.Position{Partition: 0})
@@ -223,7 +223,7 @@ func TestSlowGatewayIsClosedAndOthersAreUnaffected(t *testing.T) {
 	streams := func() int {
 		n.routes.mu.Lock()
 		defer n.routes.mu.Unlock()
-		return len(n.routes.streams)
+		return len(n.routes.gateways)
 	}
 	for streams() == 2 {
 		require.Less(t, seq, int64(10_000), "the slow gateway is never closed")
@@ -255,7 +255,7 @@ func TestGatewayThatLeavesEndsItsStream(t *testing.T) {
 	require.Eventually(t, func() bool {
 		n.routes.mu.Lock()
 		defer n.routes.mu.Unlock()
-		return len(n.routes.streams) == 0 && len(n.routes.channels) == 0
+		return len(n.routes.gateways) == 0 && len(n.routes.channels) == 0
 	}, patience, time.Millisecond)
 }
 
@@ -310,8 +310,8 @@ func TestSignalReachesAllInterestedTheSenderToo(t *testing.T) {
 	require.Equal(t, []string{"u:2"}, signals(other, 1))
 }
 
-// Partitions run side by side while gateways come, go and change their minds: each delivery of a channel that a gateway
-// wanted all the time arrives, in the order of its partition, in spans without holes.
+// While gateways attach, leave and change their interest, several partitions deliver at once. Every delivery on a channel
+// that a gateway wanted all the time must arrive, in the order of its partition, in spans without holes.
 func TestEverythingAtOnceLosesNothing(t *testing.T) {
 	const partitions, records = 4, 300
 	n := newNode(t, Options{})

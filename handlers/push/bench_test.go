@@ -13,7 +13,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// What the handler spends on a 100-byte message, the gateways' frames taken and thrown away beside it.
+// BenchmarkHandle measures what the handler spends on a 100-byte message while the gateways' frames are taken and thrown
+// away.
 func BenchmarkHandle(b *testing.B) {
 	group := messageAt(events.Position{}, 2, strings.Repeat("x", 100))
 	group.Message.To, group.Message.GroupID, group.Message.Conversation = 0, 7, events.Group(7)
@@ -36,9 +37,9 @@ func BenchmarkHandle(b *testing.B) {
 			handler.Assigned(events.Position{})
 			var taking sync.WaitGroup
 			for i := range c.gateways {
-				s := newStream(newQueue(hub.opts))
+				s := newGateway(newQueue(hub.opts))
 				hub.routes.attach(s)
-				// As many other users as a gateway may have.
+				// Each gateway is interested in as many other users as a gateway may have.
 				add := append([]string(nil), c.channels...)
 				for user := range 10_000 {
 					add = append(add, fmt.Sprint("u:", 1000+10_000*i+user))
@@ -59,7 +60,7 @@ func BenchmarkHandle(b *testing.B) {
 				handler.Settled(c.record.Position)
 			}
 			b.StopTimer()
-			for s := range hub.routes.streams {
+			for s := range hub.routes.gateways {
 				s.queue.end(nil)
 			}
 			taking.Wait()

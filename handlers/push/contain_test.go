@@ -40,7 +40,7 @@ func TestPanicOverOneGatewayBreaksItsStreamAlone(t *testing.T) {
 	require.NotNil(t, well.nextDelivery())
 }
 
-func TestWithoutContainNothingIsHidden(t *testing.T) {
+func TestWithoutContainAPanicIsNotCaught(t *testing.T) {
 	h := New(Options{}, nil, slog.New(slog.DiscardHandler))
 	require.Panics(t, func() { _ = h.contained(func() error { panic("at the disco") }) })
 	require.NoError(t, h.Stop(context.Background()))

@@ -2,63 +2,65 @@ package push
 
 import millracev1 "millrace/proto/millrace/v1"
 
-// presence is who is online, as far as the attached gateways tell, and which of them want to know. It needs no store: a
-// gateway that is gone takes its users with it, and one that comes back tells of them anew. The routes' mutex guards it.
+// presence knows which users are online according to the attached gateways, and which gateways watch them. It needs no store:
+// when a gateway is gone its users are offline, and a gateway that comes back reports its users again. The mutex of the
+// routes guards it.
 type presence struct {
 	online   map[int64]int // on how many gateways
-	watchers map[int64]map[*stream]struct{}
+	watchers map[int64]map[*gateway]struct{}
 }
 
 func newPresence() presence {
-	return presence{online: make(map[int64]int), watchers: make(map[int64]map[*stream]struct{})}
+	return presence{online: make(map[int64]int), watchers: make(map[int64]map[*gateway]struct{})}
 }
 
-// change takes what the gateway says of a user. Whoever begins to watch is told at once.
-func (p *presence) change(s *stream, u *millracev1.UserInterest) {
+// change applies what the gateway reports of a user. A gateway that begins to watch a user is told the user's state at once.
+func (p *presence) change(g *gateway, u *millracev1.UserInterest) {
 	user := u.GetUser()
-	_, watched := s.watched[user]
+	_, watched := g.watched[user]
 	switch {
 	case u.GetWatched() && !watched:
-		s.watched[user] = struct{}{}
+		g.watched[user] = struct{}{}
 		if p.watchers[user] == nil {
-			p.watchers[user] = make(map[*stream]struct{})
+			p.watchers[user] = make(map[*gateway]struct{})
 		}
-		p.watchers[user][s] = struct{}{}
-		s.queue.presence(user, p.online[user] > 0)
+		p.watchers[user][g] = struct{}{}
+		g.queue.presence(user, p.online[user] > 0)
 	case watched && !u.GetWatched():
-		p.unwatch(s, user)
+		p.unwatch(g, user)
 	}
-	if _, online := s.online[user]; online != u.GetOnline() {
-		p.move(s, user, u.GetOnline())
-	}
-}
-
-// forget takes a gateway's users offline and tells it nothing more.
-func (p *presence) forget(s *stream) {
-	for user := range s.watched {
-		p.unwatch(s, user)
-	}
-	for user := range s.online { // move deletes what it is at
-		p.move(s, user, false)
+	if _, online := g.online[user]; online != u.GetOnline() {
+		p.move(g, user, u.GetOnline())
 	}
 }
 
-func (p *presence) unwatch(s *stream, user int64) {
-	delete(s.watched, user)
-	s.queue.unwatch(user)
-	if delete(p.watchers[user], s); len(p.watchers[user]) == 0 {
+// forget takes a gateway's users offline and stops telling it about the users it watches.
+func (p *presence) forget(g *gateway) {
+	for user := range g.watched {
+		p.unwatch(g, user)
+	}
+	for user := range g.online { // move deletes the user that the loop is at
+		p.move(g, user, false)
+	}
+}
+
+func (p *presence) unwatch(g *gateway, user int64) {
+	delete(g.watched, user)
+	g.queue.unwatch(user)
+	if delete(p.watchers[user], g); len(p.watchers[user]) == 0 {
 		delete(p.watchers, user)
 	}
 }
 
-// move notes that a user has come to the gateway or left it, and tells the watchers if that changes anything for them.
-func (p *presence) move(s *stream, user int64, online bool) {
+// move notes that a user has come to the gateway or left it, and tells the watchers if the user is online or offline now and
+// was not before.
+func (p *presence) move(g *gateway, user int64, online bool) {
 	before := p.online[user]
 	if online {
-		s.online[user] = struct{}{}
+		g.online[user] = struct{}{}
 		p.online[user]++
 	} else {
-		delete(s.online, user)
+		delete(g.online, user)
 		if p.online[user]--; p.online[user] == 0 {
 			delete(p.online, user)
 		}

@@ -9,8 +9,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// told takes what the gateway was told of users since it was last asked.
-func told(s *stream) (all []string) {
+// told returns, and removes, what the gateway was told of users since the last call.
+func told(s *gateway) (all []string) {
 	for f := s.queue.take(); f != nil; f = s.queue.take() {
 		for _, p := range f.response.GetPresences() {
 			word := " is offline"
@@ -26,13 +26,13 @@ func told(s *stream) (all []string) {
 
 func TestWatchersAreToldWhoIsOnlineOnAnyGateway(t *testing.T) {
 	routes := newRoutes()
-	gateways := make([]*stream, 3)
+	gateways := make([]*gateway, 3)
 	for i := range gateways {
-		gateways[i] = newStream(newQueue(Options{}.withDefaults()))
+		gateways[i] = newGateway(newQueue(Options{}.withDefaults()))
 		routes.attach(gateways[i])
 	}
 	watcher, first, second := gateways[0], gateways[1], gateways[2]
-	tell := func(s *stream, users ...*millracev1.UserInterest) {
+	tell := func(s *gateway, users ...*millracev1.UserInterest) {
 		t.Helper()
 		require.NoError(t, routes.change(s, &millracev1.Interest{Number: s.interest + 1, Users: users}))
 	}
@@ -62,10 +62,10 @@ func TestWatchersAreToldWhoIsOnlineOnAnyGateway(t *testing.T) {
 	require.Empty(t, routes.presence.watchers)
 }
 
-// Twenty thousand users leave at once, more than the queue has room for, while their watcher takes nothing.
+// Twenty thousand users, more than fit into the queue, leave at once while their watcher takes nothing from it.
 func TestWatchedUsersNeverFillTheQueue(t *testing.T) {
 	routes := newRoutes()
-	watcher, other := newStream(newQueue(Options{}.withDefaults())), newStream(newQueue(Options{}.withDefaults()))
+	watcher, other := newGateway(newQueue(Options{}.withDefaults())), newGateway(newQueue(Options{}.withDefaults()))
 	routes.attach(watcher)
 	routes.attach(other)
 	const users = 20_000

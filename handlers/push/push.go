@@ -1,8 +1,9 @@
-// Package push sends what happens to the gateways that want it. A gateway attaches by a gRPC stream and tells the channels
-// it is interested in; every record of message-events that this process reads goes, encoded once, into the queues of the
-// gateways interested in one of its channels, and from there, with all else that waits, into one frame. The rest of the
-// records is covered by spans: each says from where to where its deliveries are everything, so that a gateway notices what
-// it has missed and reads that from the log. Hence nobody is waited for: a gateway whose queue is full loses its stream.
+// Package push sends what happens to the gateways that are interested in it. A gateway attaches by a gRPC stream and names
+// the channels that it is interested in. The handler encodes every record of message-events that this process reads once, and
+// puts it into the queues of the gateways interested in one of its channels. All that waits for a gateway goes into one
+// frame. Spans cover the records between: each span says of a part of a partition that its deliveries are all there are for
+// the gateway. So a gateway notices what it has missed and reads that from the log. Therefore nobody waits for a gateway: one
+// whose queue is full loses its stream.
 package push
 
 import (
@@ -26,30 +27,31 @@ var Module = fx.Module("push", fx.Provide(
 	fx.Annotate((*Hub).Handler, fx.ResultTags(`group:"handlers"`)),
 ))
 
-// Admission knows, before a record is stored, what storage makes of it.
+// Admission knows what storage will make of a record before the record is stored.
 type Admission interface {
-	// Assigned tells that the records of a partition come from now on, in order, beginning after the position.
+	// Assigned is called when this process begins to read a partition. Its records come in order, beginning after the
+	// position.
 	Assigned(after events.Position)
-	// Released tells that no more of them come.
+	// Released is called when this process stops reading a partition.
 	Released(partition int32)
-	// Admits reports whether storage takes the record. It is false for what storage refuses or passes over, true where that
-	// cannot be known within moments. Of records that nobody wants only those must be asked for on which others depend:
-	// recalls, read marks and changes of membership.
+	// Admits reports whether storage takes the record. It returns false for what storage refuses or skips, and true where
+	// nobody can know that within moments. Admits must be asked of every record that others depend on (recalls, read marks
+	// and changes of membership), and of the rest only if a gateway wants it.
 	Admits(ctx context.Context, r *events.Record) bool
 }
 
-// Options bound what a gateway may leave waiting. The zero value means the defaults.
+// Options bound what may wait for a gateway. The zero value means the defaults.
 type Options struct {
-	// QueueItems is how many spans, acknowledgements and signals may wait for a gateway. 8,192 if 0.
+	// QueueItems is how many spans, acknowledgements and signals may wait for a gateway. 0 means 8,192.
 	QueueItems int
-	// QueueBytes is how many bytes these may have. 16 MiB if 0.
+	// QueueBytes is how many bytes may wait for a gateway. 0 means 16 MiB.
 	QueueBytes int
-	// FrameBytes is how much goes into one frame, which has at least one item. 1 MiB if 0.
+	// FrameBytes bounds the size of a frame, which has at least one item whatever its size. 0 means 1 MiB.
 	FrameBytes int
-	// Contain runs what works for one gateway, or the hub's own loop, and returns an error if that panicked. If nil, panics
-	// are not contained.
+	// Contain runs f, which works for one gateway or is the hub's own loop, and returns an error if f panicked. With nil the
+	// hub does not contain panics.
 	Contain func(f func()) error
-	// Ticks tells when to cover partitions that moved since; in place of every second.
+	// Ticks replaces, in tests, the ticks of every second at which the hub covers the partitions that moved.
 	Ticks <-chan time.Time
 }
 
@@ -72,7 +74,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Hub is the handler and the PushService.
+// Hub is the handler and the implementation of PushService.
 type Hub struct {
 	millracev1.UnimplementedPushServiceServer
 	opts      Options
@@ -96,10 +98,10 @@ func New(opts Options, admission Admission, log *slog.Logger) *Hub {
 	}
 }
 
-// NoReplay is why a record that push has failed on is not pushed later.
+// NoReplay says why the push handler handles no replays.
 const NoReplay = "connected clients are past it and would take it for nothing: they find it in history"
 
-// Handler is its entry for the router.
+// Handler returns what the router needs to know about the handler.
 func (h *Hub) Handler() events.Handler {
 	return events.Handler{
 		Name: "push", Topic: events.TopicMessages, Group: "push-consumer-group",
@@ -118,8 +120,8 @@ func (h *Hub) released(partition int32) {
 	h.admission.Released(partition)
 }
 
-// handle never waits and never fails on a gateway. What storage does not take is not shown: it is settled, so the next span
-// covers it.
+// handle never waits for a gateway and never fails because of one. It does not deliver a record that storage will refuse. The
+// router settles such a record all the same, so the next span covers it.
 func (h *Hub) handle(ctx context.Context, r events.Record) error {
 	channels, err := events.ChannelsOf(&r)
 	if err != nil {
@@ -141,12 +143,12 @@ func (h *Hub) handle(ctx context.Context, r events.Record) error {
 	return nil
 }
 
-// decidesLater reports whether what storage makes of later records can depend on one of the type.
+// decidesLater reports whether a record of the type can change what storage makes of later records.
 func decidesLater(t events.Type) bool {
 	return t != events.NewMessage && t != events.MessageEdited
 }
 
-// handleAll saves the router work for each record; there is nothing that a batch could share here.
+// handleAll saves the router some work for each record. Push gains nothing else from batches.
 func (h *Hub) handleAll(ctx context.Context, records []events.Record) []error {
 	errs := make([]error, len(records))
 	for i, r := range records {
@@ -155,7 +157,7 @@ func (h *Hub) handleAll(ctx context.Context, records []events.Record) []error {
 	return errs
 }
 
-// Start begins to cover what moves.
+// Start starts the loop that covers the partitions that moved.
 func (h *Hub) Start() {
 	h.spawn(func() {
 		ticks := h.opts.Ticks
@@ -167,7 +169,7 @@ func (h *Hub) Start() {
 		for {
 			select {
 			case <-ticks:
-				_ = h.opts.Contain(h.routes.cover) // counted; what was not covered is with the next tick
+				_ = h.opts.Contain(h.routes.cover) // Contain counts a panic; the next tick covers what this one has not
 			case <-h.stop:
 				return
 			}
@@ -175,8 +177,8 @@ func (h *Hub) Start() {
 	})
 }
 
-// Stop ends every stream with UNAVAILABLE, and those that come. A gRPC server that is to stop gracefully waits for
-// streams, so the hub stops first. It may be called again.
+// Stop ends every stream with UNAVAILABLE, and those that are opened later too. The hub must stop before the gRPC server,
+// which waits for open streams when it stops gracefully. Stop may be called again.
 func (h *Hub) Stop(ctx context.Context) error {
 	h.mu.Lock()
 	if !h.stopped {
@@ -197,7 +199,7 @@ func (h *Hub) Stop(ctx context.Context) error {
 	}
 }
 
-// spawn runs f unless the hub has stopped, which it tells.
+// spawn runs f in a goroutine and reports true, or reports false if the hub has stopped.
 func (h *Hub) spawn(f func()) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -12,21 +12,21 @@ import (
 )
 
 const (
-	// spanBytes is about what a span takes beside its deliveries.
+	// spanBytes is about the size of a span without its deliveries.
 	spanBytes = 32
-	// framePresences is how many users a frame tells of at most: about 50 KB.
+	// framePresences is how many users a frame tells of at most, which takes about 50 KB.
 	framePresences = 4096
 )
 
-// queue is what waits for one gateway, already laid out in frames. Putting something in never waits: when the queue is
-// full it ends. Presence does not fill it: only the latest state of each user that the gateway watches is kept, and it goes
-// into whatever frame is taken next.
+// queue holds what waits for one gateway, already arranged in frames. Adding something never blocks: when the queue is full
+// it ends. Presence does not fill the queue, because it keeps only the latest state of each user that the gateway watches and
+// adds that to whichever frame is taken next.
 type queue struct {
 	opts Options
 
 	mu     sync.Mutex
 	frames []*frame
-	online map[int64]bool // users of whom the gateway has to be told, and what
+	online map[int64]bool // by user, the state that the gateway has to be told
 	items  int
 	bytes  int
 	over   bool
@@ -50,13 +50,14 @@ func (q *queue) span(s *millracev1.Span, size int) {
 	q.put(size+spanBytes, 1, func(r *millracev1.AttachResponse) { r.Spans = append(r.Spans, s) })
 }
 
-// ack ends its frame: the spans of a frame, and all presence until then, come before its acknowledgement.
+// ack adds an acknowledgement as the last item of its frame. A gateway reads the spans of a frame, and all presence up to
+// then, before the acknowledgement.
 func (q *queue) ack(a *millracev1.InterestAck) {
 	q.put(proto.Size(a), 1, func(r *millracev1.AttachResponse) { r.Ack = a })
 }
 
-// presence has the gateway told whether the user is online. It is never lost, for the gateway goes by the last that it was
-// told.
+// presence makes the queue tell the gateway whether the user is online. It is never dropped, because the gateway goes by the
+// last state that it was told.
 func (q *queue) presence(user int64, online bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -66,20 +67,20 @@ func (q *queue) presence(user int64, online bool) {
 	}
 }
 
-// unwatch has the gateway told nothing more of the user.
+// unwatch stops telling the gateway about the user.
 func (q *queue) unwatch(user int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	delete(q.online, user)
 }
 
-// signal is left out when the queue is more than half full.
+// signal adds a signal, or drops it when the queue is more than half full.
 func (q *queue) signal(s *millracev1.Signal) {
 	q.put(proto.Size(s), 2, func(r *millracev1.AttachResponse) { r.Signals = append(r.Signals, s) })
 }
 
-// put adds an item to the last frame or a new one. It may take the share 1/part of the queue; only what may take all of
-// it is so important that the stream ends without.
+// put adds an item to the last frame or to a new one. The item may use 1/part of the queue. An item that may use all of it
+// (part is 1) cannot be dropped, so the queue ends if there is no room for it.
 func (q *queue) put(size, part int, add func(*millracev1.AttachResponse)) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -115,7 +116,7 @@ func (q *queue) poke() {
 	}
 }
 
-// next waits for a frame; nil once the queue has ended.
+// next waits for a frame and removes it from the queue. It returns nil once the queue has ended.
 func (q *queue) next() *millracev1.AttachResponse {
 	for {
 		select {
@@ -123,7 +124,7 @@ func (q *queue) next() *millracev1.AttachResponse {
 			return nil
 		case <-q.wake:
 		}
-		// Lets those that are about to add something do so.
+		// Let goroutines that are about to add something do so first.
 		runtime.Gosched()
 		if f := q.take(); f != nil {
 			return &f.response
@@ -159,7 +160,7 @@ func (q *queue) take() *frame {
 	return f
 }
 
-// end closes the queue; what waits is given up. The first error counts, nil says that the gateway left.
+// end closes the queue and drops what waits. The error of the first call is kept; nil means that the gateway left.
 func (q *queue) end(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -174,7 +175,7 @@ func (q *queue) endLocked(err error) {
 	close(q.ended)
 }
 
-// cause is why the queue ended.
+// cause returns why the queue ended.
 func (q *queue) cause() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -13,36 +13,39 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// routes is who wants what, and how far each partition has come. What makes spans true:
+// routes knows which gateway is interested in which channels, and how far each partition has come. Spans are true because of
+// three rules:
 //
-//   - a partition's position moves, and the deliveries at it are queued, in one step that no change of interest divides;
-//   - before a gateway's interest changes, what lies behind is covered by spans with the number of the old one;
-//   - a stream knows for every partition held where its last span ended, and the next begins there.
+//   - The position of a partition moves, and the deliveries at it are queued, in one step that no change of interest can
+//     divide.
+//   - Before the interest of a gateway changes, spans with the number of the old interest cover everything so far.
+//   - A gateway's stream knows for every partition where its last span ended, and the next span begins there.
 //
-// So a span's `after` is the `through` of the one before on its stream, except after an assignment, where it is the assignment's.
+// So the `after` of a span equals the `through` of the span before it on the same stream, except that the first span after an
+// assignment begins at the position of the assignment.
 type routes struct {
 	mu         sync.Mutex
-	partitions map[int32]int64 // held here: position up to which all is done with
-	streams    map[*stream]struct{}
-	channels   map[string][]*stream
+	partitions map[int32]int64 // those that are read here, with the position up to which everything is done with
+	gateways   map[*gateway]struct{}
+	channels   map[string][]*gateway
 	presence   presence
 	round      uint64
 }
 
-// stream is an attached gateway. All but the queue is guarded by the mutex of the routes.
-type stream struct {
+// gateway is an attached gateway. The mutex of the routes guards everything but the queue.
+type gateway struct {
 	queue    *queue
 	channels map[string]struct{}
 	interest uint64
-	online   map[int64]struct{} // users with a connection there
-	watched  map[int64]struct{} // users whose presence it wants to know
-	sent     map[int32]int64    // where the last span of every partition held ended
-	round    uint64             // the last delivery it got
+	online   map[int64]struct{} // users with a connection to the gateway
+	watched  map[int64]struct{} // users whose presence the gateway watches
+	sent     map[int32]int64    // by partition, where the last span ended
+	round    uint64             // number of the last delivery that was queued for it
 	gone     bool
 }
 
-func newStream(q *queue) *stream {
-	return &stream{
+func newGateway(q *queue) *gateway {
+	return &gateway{
 		queue: q, channels: make(map[string]struct{}), sent: make(map[int32]int64),
 		online: make(map[int64]struct{}), watched: make(map[int64]struct{}),
 	}
@@ -50,19 +53,20 @@ func newStream(q *queue) *stream {
 
 func newRoutes() routes {
 	return routes{
-		partitions: make(map[int32]int64), streams: make(map[*stream]struct{}), channels: make(map[string][]*stream),
+		partitions: make(map[int32]int64), gateways: make(map[*gateway]struct{}), channels: make(map[string][]*gateway),
 		presence: newPresence(),
 	}
 }
 
-// assign begins a partition. Every gateway learns at once where, so that it sees what it lacks before that.
+// assign adds a partition. Every gateway is told at once where it begins, so that the gateway notices what it lacks before
+// that.
 func (t *routes) assign(after events.Position) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.partitions[after.Partition] = after.Seq
-	for s := range t.streams {
-		s.sent[after.Partition] = after.Seq
-		s.span(after, nil, 0)
+	for g := range t.gateways {
+		g.sent[after.Partition] = after.Seq
+		g.span(after, nil, 0)
 	}
 }
 
@@ -70,12 +74,12 @@ func (t *routes) release(partition int32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.partitions, partition)
-	for s := range t.streams {
-		delete(s.sent, partition)
+	for g := range t.gateways {
+		delete(g.sent, partition)
 	}
 }
 
-// settle covers records that were handled, and those that were skipped or poisoned.
+// settle moves the partition on, past records that were handled, skipped or poisoned.
 func (t *routes) settle(pos events.Position) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -84,13 +88,15 @@ func (t *routes) settle(pos events.Position) {
 	}
 }
 
-// wanted reports whether the record must be delivered. If nobody wants it, it is done with here and now.
+// wanted reports whether a gateway wants the record, so that it must be delivered. If none does, the record is done with
+// here.
 func (t *routes) wanted(pos events.Position, channels []string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	through, held := t.partitions[pos.Partition]
 	if held && pos.Seq <= through {
-		// It comes again. Who was attached has it in its queue, who attached since was told that it lies behind.
+		// The record comes again. Gateways that were attached the first time have it in their queues, and those that attached
+		// since were told that it lies before their first span.
 		return false
 	}
 	for _, c := range channels {
@@ -104,29 +110,29 @@ func (t *routes) wanted(pos events.Position, channels []string) bool {
 	return false
 }
 
-// deliver queues the delivery for whoever wants it, once each.
+// deliver queues the delivery once for each gateway that wants it.
 func (t *routes) deliver(pos events.Position, d *millracev1.Delivery) {
 	size := proto.Size(d)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	through, held := t.partitions[pos.Partition]
 	if held && pos.Seq <= through {
-		return // the partition was assigned anew from behind the record
+		return // the partition was assigned again from a position after the record
 	}
 	t.round++
 	for _, c := range d.GetChannels() {
-		for _, s := range t.channels[c] {
-			if s.round == t.round {
+		for _, g := range t.channels[c] {
+			if g.round == t.round {
 				continue
 			}
-			s.round = t.round
+			g.round = t.round
 			if !held {
-				// Released while it was being handled: the span vouches for this one record.
-				s.sent[pos.Partition] = pos.Seq - 1
+				// The partition was released while the record was being handled: the span covers this one record only.
+				g.sent[pos.Partition] = pos.Seq - 1
 			}
-			s.span(pos, d, size)
+			g.span(pos, d, size)
 			if !held {
-				delete(s.sent, pos.Partition)
+				delete(g.sent, pos.Partition)
 			}
 		}
 	}
@@ -135,88 +141,88 @@ func (t *routes) deliver(pos events.Position, d *millracev1.Delivery) {
 	}
 }
 
-// cover tells all gateways of the partitions that moved.
+// cover sends all gateways a span for each partition that moved.
 func (t *routes) cover() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for s := range t.streams {
-		t.coverStream(s)
+	for g := range t.gateways {
+		t.coverGateway(g)
 	}
 }
 
-func (t *routes) coverStream(s *stream) {
+func (t *routes) coverGateway(g *gateway) {
 	for partition, through := range t.partitions {
-		if through > s.sent[partition] {
-			s.span(events.Position{Partition: partition, Seq: through}, nil, 0)
+		if through > g.sent[partition] {
+			g.span(events.Position{Partition: partition, Seq: through}, nil, 0)
 		}
 	}
 }
 
-// attach adds a gateway, which is told where the partitions are.
-func (t *routes) attach(s *stream) {
+// attach adds a gateway and tells it where the partitions are.
+func (t *routes) attach(g *gateway) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if s.gone {
+	if g.gone {
 		return
 	}
-	t.streams[s] = struct{}{}
+	t.gateways[g] = struct{}{}
 	for partition, through := range t.partitions {
-		s.sent[partition] = through
-		s.span(events.Position{Partition: partition, Seq: through}, nil, 0)
+		g.sent[partition] = through
+		g.span(events.Position{Partition: partition, Seq: through}, nil, 0)
 	}
 }
 
-// detach forgets a gateway and its interest.
-func (t *routes) detach(s *stream) {
+// detach removes a gateway and its interest.
+func (t *routes) detach(g *gateway) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s.gone = true
-	delete(t.streams, s)
-	for c := range s.channels {
-		t.unsubscribe(s, c)
+	g.gone = true
+	delete(t.gateways, g)
+	for c := range g.channels {
+		t.unsubscribe(g, c)
 	}
-	t.presence.forget(s)
+	t.presence.forget(g)
 }
 
 // change applies a change of interest and acknowledges it.
-func (t *routes) change(s *stream, in *millracev1.Interest) error {
+func (t *routes) change(g *gateway, in *millracev1.Interest) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if s.gone {
+	if g.gone {
 		return nil
 	}
-	if in.GetNumber() != s.interest+1 {
-		return status.Errorf(codes.InvalidArgument, "interest %d after %d", in.GetNumber(), s.interest)
+	if in.GetNumber() != g.interest+1 {
+		return status.Errorf(codes.InvalidArgument, "interest %d after %d", in.GetNumber(), g.interest)
 	}
-	t.coverStream(s)
+	t.coverGateway(g)
 	for _, c := range in.GetRemove() {
-		if _, ok := s.channels[c]; ok {
-			delete(s.channels, c)
-			t.unsubscribe(s, c)
+		if _, ok := g.channels[c]; ok {
+			delete(g.channels, c)
+			t.unsubscribe(g, c)
 		}
 	}
 	for _, c := range in.GetAdd() {
-		if _, ok := s.channels[c]; !ok {
-			s.channels[c] = struct{}{}
-			t.channels[c] = append(t.channels[c], s)
+		if _, ok := g.channels[c]; !ok {
+			g.channels[c] = struct{}{}
+			t.channels[c] = append(t.channels[c], g)
 		}
 	}
 	for _, u := range in.GetUsers() {
-		t.presence.change(s, u)
+		t.presence.change(g, u)
 	}
-	s.interest = in.GetNumber()
+	g.interest = in.GetNumber()
 	ack := &millracev1.InterestAck{
-		Number: s.interest, Handled: make(map[int32]int64, len(t.partitions)), Now: time.Now().UnixMicro(),
+		Number: g.interest, Handled: make(map[int32]int64, len(t.partitions)), Now: time.Now().UnixMicro(),
 	}
 	for partition, through := range t.partitions {
 		ack.Handled[partition] = through
 	}
-	s.queue.ack(ack)
+	g.queue.ack(ack)
 	return nil
 }
 
-func (t *routes) unsubscribe(s *stream, channel string) {
-	rest := slices.DeleteFunc(t.channels[channel], func(other *stream) bool { return other == s })
+func (t *routes) unsubscribe(g *gateway, channel string) {
+	rest := slices.DeleteFunc(t.channels[channel], func(other *gateway) bool { return other == g })
 	if len(rest) == 0 {
 		delete(t.channels, channel)
 	} else {
@@ -224,23 +230,23 @@ func (t *routes) unsubscribe(s *stream, channel string) {
 	}
 }
 
-// signal relays to whoever is interested in the channel and keeps up.
+// signal relays the signal to the gateways that are interested in its channel and whose queues have room.
 func (t *routes) signal(sig *millracev1.Signal) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, s := range t.channels[sig.GetChannel()] {
-		s.queue.signal(sig)
+	for _, g := range t.channels[sig.GetChannel()] {
+		g.queue.signal(sig)
 	}
 }
 
-// span queues a span from where the last one ended, with the delivery if there is one, of the given size.
-func (s *stream) span(through events.Position, d *millracev1.Delivery, size int) {
+// span queues a span that begins where the last one ended, with the delivery if there is one. size is the delivery's size.
+func (g *gateway) span(through events.Position, d *millracev1.Delivery, size int) {
 	span := &millracev1.Span{
-		Partition: through.Partition, After: s.sent[through.Partition], Through: through.Seq, Interest: s.interest,
+		Partition: through.Partition, After: g.sent[through.Partition], Through: through.Seq, Interest: g.interest,
 	}
 	if d != nil {
 		span.Deliveries = []*millracev1.Delivery{d}
 	}
-	s.sent[through.Partition] = through.Seq
-	s.queue.span(span, size)
+	g.sent[through.Partition] = through.Seq
+	g.queue.span(span, size)
 }

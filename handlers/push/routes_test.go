@@ -15,8 +15,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// Whatever happens in whatever order, every gateway's spans follow on each other, and each tells the whole truth about
-// what lies in it for the interest it names.
+// Whatever happens in whatever order, the spans of every gateway follow each other without holes, and each span contains
+// exactly the deliveries for the interest that it names.
 func TestSpansChainWithoutHolesAndTellTheTruth(t *testing.T) {
 	for seed := range uint64(300) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -40,35 +40,35 @@ const (
 	worldUsers      = 5
 )
 
-// world drives the routes as router and gateways do, one step after the other, and checks every span.
+// world drives the routes as the router and gateways do, one step after the other, and checks every span.
 type world struct {
 	*testing.T
 	*rand.Rand
 	routes    routes
 	logs      [worldPartitions]worldLog
-	gateways  []*gateway
+	gateways  []*gatewayModel
 	delivered int
 }
 
-// worldLog is a partition: what is in it, and how far this process is with it.
+// worldLog is a partition: its records, and how far this process has come with it.
 type worldLog struct {
 	records   []worldRecord // ascending, with holes
 	held      bool
-	at        int // of the record in hand
-	stage     int // of its way: untouched, wanted, handled
+	at        int // the record being handled
+	stage     int // how far that record has come: untouched, wanted, handled
 	committed int // records acknowledged for certain
 }
 
 type worldRecord struct {
 	seq      int64
 	channels []string
-	skipped  bool // poisoned or a repeat: never handled
+	skipped  bool // the record was poisoned or is a repeat: it is never handled
 }
 
-// gateway is the model of one that is attached.
-type gateway struct {
-	stream    *stream
-	interests []map[string]bool // by number
+// gatewayModel models an attached gateway.
+type gatewayModel struct {
+	gateway   *gateway
+	interests []map[string]bool // by the number of the interest
 	last      map[int32]int64
 }
 
@@ -89,7 +89,7 @@ func (w *world) someChannels() []string {
 	if w.IntN(3) == 0 {
 		return []string{events.Group(a)}
 	}
-	return []string{events.UserChannel(a), events.UserChannel(b)} // now and then twice the same
+	return []string{events.UserChannel(a), events.UserChannel(b)} // now and then both are the same user
 }
 
 func (w *world) step() {
@@ -112,7 +112,8 @@ func (w *world) step() {
 	w.drain()
 }
 
-// advance brings the record in hand one stage further: events of other partitions and gateways come between the stages.
+// advance moves the record being handled one stage further. Events of other partitions and of gateways come between the
+// stages.
 func (w *world) advance(p int) {
 	l := &w.logs[p]
 	if !l.held || l.at == len(l.records) {
@@ -132,7 +133,7 @@ func (w *world) advance(p int) {
 	case 2:
 		l.stage = 0
 		if w.IntN(10) == 0 {
-			return // given back: it comes again
+			return // the record was given back and comes again
 		}
 		w.routes.settle(pos)
 		l.at++
@@ -147,7 +148,7 @@ func (w *world) assign(p int) {
 	if l.held {
 		return
 	}
-	// The one who held it meanwhile may have come further, or the last acknowledgements were lost.
+	// The process that had the partition meanwhile may have come further, or the last acknowledgements were lost.
 	l.committed = min(l.committed+w.IntN(5), len(l.records))
 	l.held, l.at, l.stage = true, l.committed, 0
 	after := events.Position{Partition: int32(p)}
@@ -179,10 +180,10 @@ func (w *world) attach() {
 	if len(w.gateways) == 4 {
 		return
 	}
-	g := &gateway{interests: []map[string]bool{{}}, last: make(map[int32]int64)}
-	g.stream = newStream(newQueue(Options{}.withDefaults()))
+	g := &gatewayModel{interests: []map[string]bool{{}}, last: make(map[int32]int64)}
+	g.gateway = newGateway(newQueue(Options{}.withDefaults()))
 	w.gateways = append(w.gateways, g)
-	w.routes.attach(g.stream)
+	w.routes.attach(g.gateway)
 	spans := w.take(g)
 	require.Len(w, spans, len(w.routes.partitions))
 	for _, s := range spans {
@@ -197,7 +198,7 @@ func (w *world) detach() {
 		return
 	}
 	i := w.IntN(len(w.gateways))
-	w.routes.detach(w.gateways[i].stream)
+	w.routes.detach(w.gateways[i].gateway)
 	w.gateways = slices.Delete(w.gateways, i, i+1)
 }
 
@@ -224,10 +225,10 @@ func (w *world) change() {
 		}
 	}
 	g.interests = append(g.interests, next)
-	require.NoError(w, w.routes.change(g.stream, in))
+	require.NoError(w, w.routes.change(g.gateway, in))
 }
 
-// settleAll finishes the record in hand of every partition, or one more.
+// settleAll finishes the record being handled of every partition, or one more where none is.
 func (w *world) settleAll() {
 	for p := range w.logs {
 		l := &w.logs[p]
@@ -242,7 +243,7 @@ func (w *world) settleAll() {
 	}
 }
 
-// drain checks all that the gateways have got.
+// drain checks everything that is in the gateways' queues.
 func (w *world) drain() {
 	for _, g := range w.gateways {
 		for _, s := range w.take(g) {
@@ -251,10 +252,10 @@ func (w *world) drain() {
 	}
 }
 
-// take answers the spans in a gateway's queue and checks the acknowledgements.
-func (w *world) take(g *gateway) []*millracev1.Span {
+// take returns the spans in a gateway's queue and checks the acknowledgements.
+func (w *world) take(g *gatewayModel) []*millracev1.Span {
 	var spans []*millracev1.Span
-	for f := g.stream.queue.take(); f != nil; f = g.stream.queue.take() {
+	for f := g.gateway.queue.take(); f != nil; f = g.gateway.queue.take() {
 		spans = append(spans, f.response.GetSpans()...)
 		if ack := f.response.GetAck(); ack != nil {
 			require.Equal(w, uint64(len(g.interests)-1), ack.GetNumber())
@@ -263,7 +264,7 @@ func (w *world) take(g *gateway) []*millracev1.Span {
 				require.Less(w, s.GetInterest(), ack.GetNumber())
 				w.check(g, s)
 			}
-			// What lies before the acknowledgement is covered: the next spans speak for the new interest.
+			// Everything before the acknowledgement is covered; the spans that follow are made with the new interest.
 			require.Equal(w, ack.GetHandled(), g.last)
 			spans = nil
 		}
@@ -271,7 +272,7 @@ func (w *world) take(g *gateway) []*millracev1.Span {
 	return spans
 }
 
-func (w *world) check(g *gateway, s *millracev1.Span) {
+func (w *world) check(g *gatewayModel, s *millracev1.Span) {
 	require.Equal(w, g.last[s.GetPartition()], s.GetAfter(), "a hole in partition %d", s.GetPartition())
 	g.last[s.GetPartition()] = s.GetThrough()
 	var want, got []int64
@@ -290,22 +291,22 @@ func (w *world) check(g *gateway, s *millracev1.Span) {
 
 func TestGatewayThatLeavesIsForgotten(t *testing.T) {
 	r := newRoutes()
-	s := newStream(newQueue(Options{}.withDefaults()))
+	s := newGateway(newQueue(Options{}.withDefaults()))
 	r.attach(s)
 	require.NoError(t, r.change(s, &millracev1.Interest{Number: 1, Add: []string{"u:1", "g:2", "u:1"}}))
 	require.Len(t, r.channels, 2)
 	r.detach(s)
-	// What was on its way when it left changes nothing.
+	// A change of interest that was on its way when the gateway left has no effect.
 	require.NoError(t, r.change(s, &millracev1.Interest{Number: 2, Add: []string{"u:3"}}))
 	r.attach(s)
 	require.Empty(t, r.channels)
-	require.Empty(t, r.streams)
+	require.Empty(t, r.gateways)
 }
 
-// A record of a partition that was released meanwhile is delivered all the same, by a span for it alone.
-func TestRecordInHandAtReleaseVouchesForItselfAlone(t *testing.T) {
+// A record whose partition is released while it is being handled is delivered all the same, in a span that covers it alone.
+func TestRecordHandledDuringReleaseGetsASpanOfItsOwn(t *testing.T) {
 	r := newRoutes()
-	s := newStream(newQueue(Options{}.withDefaults()))
+	s := newGateway(newQueue(Options{}.withDefaults()))
 	r.attach(s)
 	require.NoError(t, r.change(s, &millracev1.Interest{Number: 1, Add: []string{"u:1"}}))
 	s.queue.take()
@@ -316,10 +317,11 @@ func TestRecordInHandAtReleaseVouchesForItselfAlone(t *testing.T) {
 	require.Empty(t, r.partitions)
 }
 
-// Else the partition would go back, and the next span would speak for what others have read.
-func TestRecordInHandBehindANewAssignmentIsLeftOut(t *testing.T) {
+// If the record were delivered, the partition would go back, and the next span would cover records that other processes have
+// read.
+func TestRecordBeforeANewAssignmentIsNotDelivered(t *testing.T) {
 	r := newRoutes()
-	s := newStream(newQueue(Options{}.withDefaults()))
+	s := newGateway(newQueue(Options{}.withDefaults()))
 	r.attach(s)
 	require.NoError(t, r.change(s, &millracev1.Interest{Number: 1, Add: []string{"u:1"}}))
 	r.assign(events.Position{Partition: 7, Seq: 50})

@@ -20,7 +20,7 @@ const (
 	saveTimeout = 5 * time.Second
 )
 
-// batcher collects the records that wait. One goroutine saves, one batch at a time.
+// batcher collects the records that wait to be saved. One goroutine saves them, one batch at a time.
 type batcher struct {
 	store Store
 	log   *slog.Logger
@@ -28,14 +28,14 @@ type batcher struct {
 	mu      sync.Mutex
 	waiting []*job
 	stopped bool
-	saved   map[int32]int64 // how far the store has every partition, as far as this process knows
-	passed  map[int32]int64 // how far beyond that all is done with
+	saved   map[int32]int64 // by partition, the stored position as far as this process knows
+	passed  map[int32]int64 // by partition, the position after that up to which everything is done with
 
-	wake chan struct{} // holds one token while something is to do
+	wake chan struct{} // holds one token while there is something to do
 	done chan struct{}
 }
 
-// job is what one caller waits for: records of one partition, in order.
+// job is a waiting call: the records of one partition, in order.
 type job struct {
 	ctx     context.Context //nolint:containedctx // tells whether the caller still waits
 	records []events.Record
@@ -51,12 +51,12 @@ func newBatcher(store Store, log *slog.Logger) *batcher {
 	}
 }
 
-// save waits until the record is saved. If the context ends first it may be saved all the same.
+// save waits until the record is saved. If the context ends first, the record may be saved all the same.
 func (b *batcher) save(ctx context.Context, r events.Record) error {
 	return b.saveAll(ctx, []events.Record{r})[0]
 }
 
-// saveAll is save for records of one partition, which are saved in one transaction.
+// saveAll is like save for several records of one partition, which are saved in one transaction.
 func (b *batcher) saveAll(ctx context.Context, records []events.Record) []error {
 	j := &job{ctx: ctx, records: records, results: make(chan []error, 1)}
 	b.mu.Lock()
@@ -100,7 +100,7 @@ func (b *batcher) run() {
 	defer close(b.done)
 	for range b.wake {
 		for {
-			// Lets those that are about to wait join the batch.
+			// Let goroutines that are about to add records join the batch.
 			runtime.Gosched()
 			jobs, stopped := b.take()
 			if stopped {
@@ -116,7 +116,8 @@ func (b *batcher) run() {
 	}
 }
 
-// take removes the next batch from those waiting, leaving out who waits no more. Once stopped it refuses all.
+// take removes the next batch from the waiting jobs, leaving out those whose callers have given up. Once the batcher is
+// stopped, it refuses all of them.
 func (b *batcher) take() (jobs []*job, stopped bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -163,8 +164,8 @@ func (b *batcher) saveJobs(jobs []*job) {
 	}
 }
 
-// settled notes that the record at the position is done with. One that was saved the store has; one that was skipped or
-// poisoned it is told of, so that it knows of nothing that is still to come.
+// settled notes that the record at the position is done with. The store already counts a record that it has saved; of one
+// that was skipped or poisoned the batcher tells it, so that it does not wait for a record that never comes.
 func (b *batcher) settled(pos events.Position) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -175,7 +176,8 @@ func (b *batcher) settled(pos events.Position) {
 	b.signal()
 }
 
-// advance tells the store what was passed. If that fails it is told with what is passed or saved next.
+// advance tells the store up to where everything is done with. After a failure, the next call to advance or save makes up for
+// it.
 func (b *batcher) advance() {
 	b.mu.Lock()
 	passed := maps.Clone(b.passed)
@@ -194,7 +196,7 @@ func (b *batcher) advance() {
 	b.reached(passed)
 }
 
-// reached notes how far the store has every partition. The mutex is held.
+// reached notes the stored positions. The mutex is held.
 func (b *batcher) reached(positions map[int32]int64) {
 	for p, seq := range positions {
 		b.saved[p] = max(b.saved[p], seq)
@@ -204,8 +206,8 @@ func (b *batcher) reached(positions map[int32]int64) {
 	}
 }
 
-// saveBatch answers one result for each record, whatever the store does. If the store panics, each record is tried alone,
-// so that only the one which causes it is given up.
+// saveBatch returns one result for each record, whatever the store does. If the store panics, saveBatch tries each record
+// alone, so that only the record that causes the panic fails for good.
 func (b *batcher) saveBatch(batch []events.Record) (results []error) {
 	defer func() {
 		v := recover()

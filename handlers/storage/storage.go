@@ -1,9 +1,10 @@
-// Package storage keeps every record of message-events in the store. Records of all partitions that wait together are
-// saved as one batch, since a commit costs the same for one as for hundreds; each gets its own result.
+// Package storage keeps every record of message-events in the store. The batcher saves the records of all partitions that
+// wait at the same time as one batch, because a commit costs the same for one record as for hundreds. Each record gets its
+// own result.
 //
-// With the records the store keeps how far each partition is stored. What was skipped or poisoned counts too, so a store
-// that has less than the consumer group has committed is one that has lost something, such as a backup that was put back:
-// then the group goes back to what the store has.
+// With the records the store keeps the stored position of each partition. Records that were skipped or poisoned count as
+// stored. So a store whose positions lie below what the consumer group has committed has lost something, for example because
+// a backup was restored, and the group goes back to those positions.
 package storage
 
 import (
@@ -16,11 +17,11 @@ import (
 	"millrace/events"
 )
 
-// Store keeps records. Saving is idempotent: what is stored stays as it was first.
+// Store keeps records. Saving is idempotent: a record that is saved again changes nothing.
 type Store interface {
-	// SaveBatch saves records that ascend within each partition and answers one error, or nil, for each.
+	// SaveBatch saves records, which ascend within each partition, and returns one error or nil for each.
 	SaveBatch(ctx context.Context, batch []events.Record) []error
-	// Stored returns per partition the position up to which everything is saved or done with otherwise.
+	// Stored returns, by partition, the stored position: everything up to it is saved or otherwise done with.
 	Stored(ctx context.Context) (map[int32]int64, error)
 	// Advance notes that everything up to the positions is done with.
 	Advance(ctx context.Context, positions map[int32]int64) error
@@ -32,24 +33,24 @@ var Module = fx.Module("storage", fx.Provide(
 	fx.Annotate((*Storage).Handler, fx.ResultTags(`group:"handlers"`)),
 ))
 
-// ErrStopped is the answer to a record that comes after Stop. It is transient: the record comes again.
+// ErrStopped is returned for a record that comes after Stop. It is transient: the record comes again.
 var ErrStopped = errors.New("storage: stopped")
 
 // Group is the handler's consumer group.
 const Group = "storage-consumer-group"
 
-// Storage is the handler.
+// Storage is the storage handler.
 type Storage struct {
 	store   Store
 	batcher *batcher
 }
 
-// New returns the handler for the store. It must be started.
+// New returns the handler for the store. Its Start must be called before records come.
 func New(store Store, log *slog.Logger) *Storage {
 	return &Storage{store: store, batcher: newBatcher(store, log.With("handler", "storage"))}
 }
 
-// Handler is its entry for the router.
+// Handler returns what the router needs to know about the handler.
 func (s *Storage) Handler() events.Handler {
 	return events.Handler{
 		Name: "storage", Topic: events.TopicMessages, Group: Group,
@@ -57,8 +58,8 @@ func (s *Storage) Handler() events.Handler {
 	}
 }
 
-// Start begins to save.
+// Start starts saving.
 func (s *Storage) Start() { go s.batcher.run() }
 
-// Stop returns when the batch being saved is finished, or the context done. Records that wait get [ErrStopped].
+// Stop returns when the batch being saved is finished or the context is done. Records that wait get [ErrStopped].
 func (s *Storage) Stop(ctx context.Context) error { return s.batcher.stop(ctx) }

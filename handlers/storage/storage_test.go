@@ -22,13 +22,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fakeStore keeps the batches; save, if set, decides what becomes of one.
+// fakeStore keeps the batches. If save is set, it decides the result of each.
 type fakeStore struct {
 	mu       sync.Mutex
 	batches  [][]events.Record
 	save     func(ctx context.Context, batch []events.Record) []error
 	advanced []map[int32]int64
-	failing  error // of Advance
+	failing  error // what Advance returns
 }
 
 func (s *fakeStore) Stored(context.Context) (map[int32]int64, error) {
@@ -72,7 +72,7 @@ func start(t *testing.T, store Store) (handle func(context.Context, events.Recor
 	return s.Handler().Handle
 }
 
-// blockedStore holds its first batch until the test lets it go.
+// blockedStore returns a store that blocks in its first SaveBatch until the test releases it.
 func blockedStore() (store *fakeStore, taken, release chan struct{}) {
 	taken, release = make(chan struct{}), make(chan struct{})
 	first := true
@@ -189,7 +189,7 @@ func TestStoreThatAnswersTooLittleFailsTheBatch(t *testing.T) {
 	require.False(t, events.IsPermanent(err))
 }
 
-func TestWhoStopsWaitingHoldsUpNobodyAndIsNotSavedLater(t *testing.T) {
+func TestCallerThatGivesUpHoldsUpNobodyAndItsRecordIsNotSaved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, taken, release := blockedStore()
 		handle := start(t, store)
@@ -208,7 +208,7 @@ func TestWhoStopsWaitingHoldsUpNobodyAndIsNotSavedLater(t *testing.T) {
 	})
 }
 
-func TestStoreThatHangsIsToldToEnd(t *testing.T) {
+func TestContextOfAStoreThatHangsIsCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &fakeStore{save: func(ctx context.Context, _ []events.Record) []error {
 			<-ctx.Done()
@@ -219,7 +219,7 @@ func TestStoreThatHangsIsToldToEnd(t *testing.T) {
 	})
 }
 
-func TestStopFinishesTheBatchInHandAndRefusesTheRest(t *testing.T) {
+func TestStopFinishesTheBatchBeingSavedAndRefusesTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, taken, release := blockedStore()
 		s := New(store, slog.New(slog.DiscardHandler))
@@ -244,7 +244,7 @@ func TestStopFinishesTheBatchInHandAndRefusesTheRest(t *testing.T) {
 	})
 }
 
-func TestStoreIsToldOfWhatWasNotForIt(t *testing.T) {
+func TestStoredPositionPassesSkippedAndPoisonedRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &fakeStore{}
 		s := New(store, slog.New(slog.DiscardHandler))
