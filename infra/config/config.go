@@ -55,6 +55,7 @@ type Config struct {
 	TopicMinISR      int
 
 	ConnectAddr    string
+	ConnectTLS     security.TLSFiles // none: WebSockets come without TLS
 	AllowedOrigins []string
 	SendRate       int
 	// UserConnections bounds those of one user to a gateway, MaxConnections all of them; 0: as many as open files allow.
@@ -67,6 +68,9 @@ type Config struct {
 	MessageAddrs []string
 	PushAddrs    []string
 	ServiceToken string
+	// ServiceTLS has nodes be reached by TLS; ServiceTLSFiles are this process's own, and the authorities of the others'.
+	ServiceTLS      bool
+	ServiceTLSFiles security.TLSFiles
 
 	Handlers  []string
 	AuditFile string
@@ -106,7 +110,7 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 	if is(Dev, Message, Worker) {
 		flags.StringVar(&c.RedisAddr, "redis-addr", "", "Redis that processes share what they know of repeats in, host:port or a redis:// or rediss:// (TLS) URL; empty: each has its own memory")
 		flags.StringVar(&c.RedisPassword, "redis-password", "", "password of Redis")
-		bindTLS(flags, "redis", "Redis, by a rediss:// URL", &c.RedisTLS)
+		bindTLS(flags, "redis", serverTLS("Redis, by a rediss:// URL"), &c.RedisTLS)
 		flags.StringVar(&c.InstanceID, "instance-id", map[bool]string{true: "dev"}[role == Dev], "static consumer group membership: a name of this process that no other has and that stays after a restart")
 		flags.Int32Var(&c.TopicPartitions, "topic-partitions", events.DefaultPartitions, "partitions of the topics, fixed for their life")
 		flags.Int16Var(&c.TopicReplication, "topic-replication", 0, "replicas of topics that are created; 0: the brokers' default")
@@ -132,6 +136,15 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 	}
 	if is(Dev, Message, Connect, Worker) {
 		flags.StringVar(&c.ServiceToken, "service-token", "", "secret that every internal gRPC call carries")
+	}
+	if is(Connect) {
+		bindTLS(flags, "connect", tlsUse{
+			ca:   "PEM file of the authorities that clients must have a certificate of; empty: they need none",
+			cert: "PEM file of the gateway's certificate: WebSockets come by TLS (wss); empty: without",
+		}, &c.ConnectTLS)
+	}
+	if is(Message, Connect, Worker) {
+		c.bindServiceTLS(flags)
 	}
 	flags.TextVar(&c.LogLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.StringVar(&c.LogFormat, "log-format", "text", "text or json")
@@ -218,6 +231,8 @@ func (c *Config) check(flags *pflag.FlagSet) (faults []error) {
 	}
 	c.checkKafkaSecurity(fault)
 	c.checkRedis(fault)
+	c.checkServiceTLS(fault)
+	checkServerTLS(fault, "connect", c.ConnectTLS)
 	if flags.Lookup("send-rate") != nil && c.SendRate < 1 {
 		fault("send-rate", "%d is not at least 1", c.SendRate)
 	}
@@ -256,15 +271,6 @@ func (c *Config) checkTokens(fault func(flag, format string, args ...any)) {
 			fault("jwks-url", "is no http or https URL") // it may hold a password
 		}
 	}
-}
-
-func loopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return true // reported as no host:port
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func adminAddr(role Role) string {

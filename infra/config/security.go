@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/spf13/pflag"
@@ -10,17 +11,28 @@ import (
 	"millrace/infra/security"
 )
 
-// bindTLS adds the files for TLS to servers of a kind.
-func bindTLS(flags *pflag.FlagSet, kind, servers string, files *security.TLSFiles) {
-	flags.StringVar(&files.CA, kind+"-tls-ca", "", "PEM file of the authorities for the certificates of "+servers+"; empty: the system's")
-	flags.StringVar(&files.Cert, kind+"-tls-cert", "", "PEM file of this client's certificate, where one is wanted")
+// tlsUse tells what the files are used for.
+type tlsUse struct{ ca, cert string }
+
+// serverTLS is that of the files for TLS to servers.
+func serverTLS(servers string) tlsUse {
+	return tlsUse{
+		ca:   "PEM file of the authorities for the certificates of " + servers + "; empty: the system's",
+		cert: "PEM file of this client's certificate, where one is wanted",
+	}
+}
+
+// bindTLS adds the files for TLS of a kind.
+func bindTLS(flags *pflag.FlagSet, kind string, use tlsUse, files *security.TLSFiles) {
+	flags.StringVar(&files.CA, kind+"-tls-ca", "", use.ca)
+	flags.StringVar(&files.Cert, kind+"-tls-cert", "", use.cert)
 	flags.StringVar(&files.Key, kind+"-tls-key", "", "PEM file of its key")
 }
 
 // bindKafkaSecurity adds how to reach brokers that want TLS or SASL.
 func (c *Config) bindKafkaSecurity(flags *pflag.FlagSet) {
 	flags.BoolVar(&c.KafkaTLS, "kafka-tls", false, "connect to the Kafka brokers by TLS")
-	bindTLS(flags, "kafka", "the Kafka brokers", &c.KafkaTLSFiles)
+	bindTLS(flags, "kafka", serverTLS("the Kafka brokers"), &c.KafkaTLSFiles)
 	flags.StringVar(&c.KafkaSASL, "kafka-sasl", "", "how to authenticate to the Kafka brokers: plain, scram-sha-256 or scram-sha-512; empty: not")
 	flags.StringVar(&c.KafkaSASLUser, "kafka-sasl-user", "", "user to authenticate as")
 	flags.StringVar(&c.KafkaSASLPassword, "kafka-sasl-password", "", "password of the user")
@@ -30,10 +42,8 @@ func (c *Config) checkKafkaSecurity(fault func(flag, format string, args ...any)
 	if !c.KafkaTLS && c.KafkaTLSFiles.Named() {
 		fault("kafka-tls", "must be true where files for TLS are named")
 	}
-	if c.KafkaTLS && checkPair(fault, "kafka", c.KafkaTLSFiles) {
-		if _, err := c.KafkaTLSFiles.Load(); err != nil {
-			fault("kafka-tls", "%v", err)
-		}
+	if c.KafkaTLS {
+		checkFiles(fault, "kafka", c.KafkaTLSFiles)
 	}
 	mechanisms := []string{kafka.Plain, kafka.ScramSHA256, kafka.ScramSHA512}
 	switch {
@@ -59,6 +69,25 @@ func checkPair(fault func(flag, format string, args ...any), kind string, files 
 	return paired
 }
 
+// checkFiles reads the files.
+func checkFiles(fault func(flag, format string, args ...any), kind string, files security.TLSFiles) {
+	if !checkPair(fault, kind, files) {
+		return
+	}
+	if _, err := files.Load(); err != nil {
+		fault(tlsSetting(kind, err, kind+"-tls-ca"), "%v", err)
+	}
+}
+
+// tlsSetting is the one that names the file which the error is about, or another where it is about none.
+func tlsSetting(kind string, err error, other string) string {
+	var file *security.FileError
+	if errors.As(err, &file) {
+		return kind + "-tls-" + file.Part
+	}
+	return other
+}
+
 // Redis is how to reach it.
 func (c *Config) Redis() redis.Config {
 	return redis.Config{Address: c.RedisAddr, Password: c.RedisPassword, TLS: c.RedisTLS}
@@ -69,6 +98,6 @@ func (c *Config) checkRedis(fault func(flag, format string, args ...any)) {
 		return
 	}
 	if err := c.Redis().Check(); err != nil {
-		fault("redis-addr", "%v", err)
+		fault(tlsSetting("redis", err, "redis-addr"), "%v", err)
 	}
 }

@@ -1,26 +1,73 @@
-// Package security is what connections to brokers, stores and caches need to be secure.
+// Package security is what connections need to be secure: to brokers, stores and caches, between nodes, and from clients.
 package security
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"time"
 )
 
 // TLSFiles name PEM files.
 type TLSFiles struct {
 	CA        string // whom to trust in place of the system's authorities; empty: those
-	Cert, Key string // of this client; both or none
+	Cert, Key string // of this process; both or none
 }
 
 // Named reports whether there is any.
 func (f TLSFiles) Named() bool { return f != TLSFiles{} }
 
-// Load reads the files, or the system's authorities, which would else take the time of the first connection.
+// FileError is what keeps a file from being used.
+type FileError struct {
+	Part string // which of the files it is: "ca", "cert" or "key"
+	File string
+	Err  error
+}
+
+func (e *FileError) Error() string { return e.File + ": " + e.Err.Error() }
+
+func (e *FileError) Unwrap() error { return e.Err }
+
+// Load reads the files, or the system's authorities, which would else take the time of the first connection. What is wrong
+// with a file, also a certificate that does not hold now, is a *[FileError].
 func (f TLSFiles) Load() (*tls.Config, error) {
+	held, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	return f.parse(held)
+}
+
+// contents are those of the files.
+type contents struct{ ca, cert, key []byte }
+
+func (c contents) equal(other contents) bool {
+	return bytes.Equal(c.ca, other.ca) && bytes.Equal(c.cert, other.cert) && bytes.Equal(c.key, other.key)
+}
+
+func (f TLSFiles) read() (held contents, err error) {
+	for _, file := range []struct {
+		part, path string
+		held       *[]byte
+	}{{"ca", f.CA, &held.ca}, {"cert", f.Cert, &held.cert}, {"key", f.Key, &held.key}} {
+		if file.path == "" {
+			continue
+		}
+		if *file.held, err = os.ReadFile(file.path); err != nil {
+			if path := new(os.PathError); errors.As(err, &path) {
+				err = path.Err // the rest is said already
+			}
+			return held, &FileError{file.part, file.path, err}
+		}
+	}
+	return held, nil
+}
+
+func (f TLSFiles) parse(held contents) (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	var err error
 	if f.CA == "" {
@@ -28,23 +75,38 @@ func (f TLSFiles) Load() (*tls.Config, error) {
 			return nil, fmt.Errorf("certificate authorities of the system: %w", err)
 		}
 	} else {
-		pem, err := os.ReadFile(f.CA)
-		if err != nil {
-			return nil, fmt.Errorf("certificate authorities: %w", err)
-		}
 		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("certificate authorities: %s holds no certificate", f.CA)
+		if !c.RootCAs.AppendCertsFromPEM(held.ca) {
+			return nil, &FileError{"ca", f.CA, errors.New("holds no certificate")}
 		}
 	}
 	if f.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+		pair, err := f.pair(held)
 		if err != nil {
-			return nil, fmt.Errorf("client certificate: %w", err)
+			return nil, err
 		}
 		c.Certificates = []tls.Certificate{pair}
 	}
 	return c, nil
+}
+
+func (f TLSFiles) pair(held contents) (tls.Certificate, error) {
+	if !x509.NewCertPool().AppendCertsFromPEM(held.cert) {
+		return tls.Certificate{}, &FileError{"cert", f.Cert, errors.New("holds no certificate")}
+	}
+	pair, err := tls.X509KeyPair(held.cert, held.key)
+	if err != nil { // the certificate has just been found good
+		return pair, &FileError{"key", f.Key, fmt.Errorf("is not the key of the certificate in %s: %w", f.Cert, err)}
+	}
+	switch now := time.Now(); {
+	case now.After(pair.Leaf.NotAfter):
+		err = fmt.Errorf("the certificate expired at %s", pair.Leaf.NotAfter.Format(time.RFC3339))
+	case now.Before(pair.Leaf.NotBefore):
+		err = fmt.Errorf("the certificate does not hold before %s", pair.Leaf.NotBefore.Format(time.RFC3339))
+	default:
+		return pair, nil
+	}
+	return pair, &FileError{"cert", f.Cert, err}
 }
 
 // TLSFault is what the error tells of TLS that no waiting will change, in words; nil if nothing.

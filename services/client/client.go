@@ -8,6 +8,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"maps"
 	"sync"
@@ -21,10 +22,12 @@ import (
 // The functions are called one at a time. While one runs nothing is read, so that a slow one slows the server down; it
 // must neither wait for an answer of this client nor close it.
 type Config struct {
-	// URL is the server's, ws://HOST/ws.
+	// URL is the server's, ws://HOST/ws or, by TLS, wss://HOST/ws.
 	URL string
 	// NetDial makes the network connections; nil: over TCP.
 	NetDial NetDial
+	// TLS is for a wss:// URL; nil: the system's authorities are trusted.
+	TLS *tls.Config
 	// Token gives a token: at first, and again when the server wants another.
 	Token func(context.Context) (string, error)
 	// Device names this client among those of its user: the newest connection of a device replaces the others. May be empty.

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -62,10 +63,12 @@ type Conn struct {
 // NetDial makes the network connection under a WebSocket, as the method of net.Dialer does.
 type NetDial func(ctx context.Context, network, address string) (net.Conn, error)
 
-// Open opens a connection to ws://HOST/ws, over another network than TCP if dial is not nil. The first request is up to
-// the caller; [Conn.Connect] makes it.
-func Open(ctx context.Context, url string, dial NetDial) (*Conn, error) {
-	d := websocket.Dialer{HandshakeTimeout: handshakeTimeout, Subprotocols: []string{Subprotocol}, NetDialContext: dial}
+// Open opens a connection to ws://HOST/ws, over another network than TCP if dial is not nil, or to wss://HOST/ws, by TLS as it
+// is by default if secure is nil. The first request is up to the caller; [Conn.Connect] makes it.
+func Open(ctx context.Context, url string, dial NetDial, secure *tls.Config) (*Conn, error) {
+	d := websocket.Dialer{
+		HandshakeTimeout: handshakeTimeout, Subprotocols: []string{Subprotocol}, NetDialContext: dial, TLSClientConfig: secure,
+	}
 	ws, resp, err := d.DialContext(ctx, url, nil)
 	if err != nil {
 		if resp != nil {

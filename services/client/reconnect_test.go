@@ -188,7 +188,7 @@ func TestCutEndsAReadWithItsContext(t *testing.T) {
 	bubble(t, func(t *testing.T, s *server) {
 		accepted := make(chan *peer, 1)
 		go func() { accepted <- s.accept() }()
-		conn, err := Open(t.Context(), "ws://millrace.test/ws", s.dial)
+		conn, err := Open(t.Context(), "ws://millrace.test/ws", s.dial, nil)
 		require.NoError(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

@@ -169,7 +169,7 @@ func (c *Client) connect(ctx context.Context) error {
 		}
 		c.token = token
 	}
-	conn, err := Open(ctx, c.cfg.URL, c.cfg.NetDial)
+	conn, err := Open(ctx, c.cfg.URL, c.cfg.NetDial, c.cfg.TLS)
 	if err != nil {
 		return err
 	}

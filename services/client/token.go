@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,7 +16,8 @@ import (
 // TokenSource is where a client's tokens come from: the one given, else the one that Sign makes, else the one that the
 // development server at the same host hands out.
 type TokenSource struct {
-	URL   string // of the WebSocket
+	URL   string      // of the WebSocket
+	TLS   *tls.Config // for a wss:// URL; nil: the system's authorities are trusted
 	Token string
 	// Sign makes the token of a user; nil: it is asked from the server.
 	Sign func(user int64) (string, error)
@@ -60,7 +62,7 @@ func (s TokenSource) ask(ctx context.Context, user int64) (string, error) {
 		return "", fmt.Errorf("ask for token: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: s.TLS}}).Do(req)
 	if err != nil {
 		return "", fmt.Errorf("ask for token (is the server running?): %w", err)
 	}

@@ -2,6 +2,7 @@ package connect
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/binary"
 	"net"
 	"net/http"
@@ -18,8 +19,17 @@ func (w strictWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = cutConn{secured}
+	}
 	return &strictConn{Conn: conn}, buffered, nil
 }
+
+// cutConn is a connection by TLS whose Close does not wait. That of TLS itself says goodbye first, for which it waits up to 5 s
+// where the client does not read, and whoever closes a session must not wait for its client. The close frame has said goodbye.
+type cutConn struct{ *tls.Conn }
+
+func (c cutConn) Close() error { return c.NetConn().Close() }
 
 // strictConn looks at the headers of a client's frames on their way to gorilla, which lets some pass that RFC 6455 forbids:
 // a length in more bytes than it needs (5.2) and a close frame with one byte of payload (5.5.1). It takes close frames itself,

@@ -2,15 +2,21 @@ package connect
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/gorilla/websocket"
 	"github.com/stretchr/testify/require"
+
+	"millrace/infra/security"
+	"millrace/infra/security/securitytest"
 )
 
 // frameOf is a frame of a client, with a length of so many bytes.
@@ -97,4 +103,24 @@ func TestFramesAreHeldToTheRFCInWhateverPiecesTheyCome(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who closes a session waits for nobody, also where TLS would say goodbye to a client that does not read.
+func TestAConnectionByTLSIsClosedWithoutWaitingForItsClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cert, key := securitytest.Certificate(t)
+		files, err := security.TLSFiles{CA: cert, Cert: cert, Key: key}.Load()
+		require.NoError(t, err)
+		files.ServerName, files.SessionTicketsDisabled = "127.0.0.1", true // nothing is written after the handshake
+		far, near := net.Pipe()                                            // a write waits until it is read
+		client, server := tls.Client(far, files), tls.Server(near, files)
+		shaken := make(chan error, 1)
+		go func() { shaken <- client.HandshakeContext(t.Context()) }()
+		require.NoError(t, server.HandshakeContext(t.Context()))
+		require.NoError(t, <-shaken)
+		began := time.Now()
+		require.NoError(t, cutConn{server}.Close())
+		require.Zero(t, time.Since(began))
+		require.NoError(t, far.Close())
+	})
 }

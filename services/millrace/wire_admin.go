@@ -42,6 +42,7 @@ func common(cfg *config.Config) fx.Option {
 		),
 		// Those of modules are invoked in order, and before this one's own.
 		fx.Module("admin", fx.Invoke(startAdmin)),
+		watchedTLS(),
 		fx.Invoke(fx.Annotate(addChecks, fx.ParamTags(``, `group:"checks"`))),
 	)
 }

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,7 +26,8 @@ import (
 )
 
 const (
-	// handshakeTimeout bounds how long a client may take to ask for its WebSocket, with any body, and to read the answer.
+	// handshakeTimeout bounds how long a peer may take for TLS, and another node for TLS and HTTP/2 together. After that a client
+	// has as long again to ask for its WebSocket, with any body, and to read the answer.
 	handshakeTimeout = 10 * time.Second
 	// maxHandshakeBytes bounds the header of that request.
 	maxHandshakeBytes = 16 << 10
@@ -33,6 +36,7 @@ const (
 // gatewayServer serves the gateway at /ws.
 type gatewayServer struct {
 	gateway  *connect.Gateway
+	tls      connectTLS
 	listener net.Listener
 	server   *http.Server
 }
@@ -46,6 +50,8 @@ type gatewayParams struct {
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer
 	Panics   *panics.Panics
+	TLS      connectTLS
+	NodesTLS serviceTLS
 	// Local is there in a process that serves the nodes itself.
 	Local *grpcServer `optional:"true"`
 }
@@ -70,11 +76,11 @@ func newGatewayServer(p gatewayParams) (*gatewayServer, error) {
 		name = "gateway"
 	}
 	s := &gatewayServer{
-		listener: listener,
+		listener: listener, tls: p.TLS,
 		gateway: connect.New(connect.Config{
 			Name: name + "/" + listener.Addr().String(), AllowedOrigins: p.Config.AllowedOrigins, SendRate: p.Config.SendRate,
 			UserConnections: p.Config.UserConnections, Metrics: p.Metrics, Panics: p.Panics,
-		}, p.Verifier, nodesAt(p.Config, messageAddrs), nodesAt(p.Config, pushAddrs), p.Log),
+		}, p.Verifier, nodesAt(p.Config, p.NodesTLS, messageAddrs), nodesAt(p.Config, p.NodesTLS, pushAddrs), p.Log),
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /ws", s.gateway)
@@ -98,7 +104,11 @@ func (s *gatewayServer) Addr() string { return s.listener.Addr().String() }
 
 func (s *gatewayServer) run(ctx context.Context) error {
 	served := make(chan error, 1)
-	go func() { served <- s.server.Serve(s.listener) }()
+	listener := s.listener
+	if s.tls.WatchedTLS != nil { // within the bound, so that handshakes count
+		listener = tls.NewListener(listener, s.tls.Server("http/1.1"))
+	}
+	go func() { served <- s.server.Serve(listener) }()
 	err := s.gateway.Run(ctx)
 	if closed := <-served; !errors.Is(closed, http.ErrServerClosed) {
 		err = errors.Join(err, closed)
@@ -119,10 +129,13 @@ func newVerifier(ctx context.Context, cfg *config.Config, log *slog.Logger) (*au
 	return auth.NewSecretVerifier(cfg.JWTSecret), nil
 }
 
-// nodesAt are the nodes that the names, host:port each, stand for.
-func nodesAt(cfg *config.Config, names []string) *cluster.Lister {
+// nodesAt are the nodes that the names, host:port each, stand for. By TLS they have to show a certificate for their name's host.
+func nodesAt(cfg *config.Config, tls serviceTLS, names []string) *cluster.Lister {
 	return &cluster.Lister{Names: names, Resolver: net.DefaultResolver, Dial: func(name, address string) (cluster.Conn, error) {
-		return grpc.NewClient("passthrough:///"+address, append(dialOptions(cfg), grpc.WithAuthority(name))...)
+		if strings.HasPrefix(name, ":") {
+			name = "localhost" + name // as the lister takes it
+		}
+		return grpc.NewClient("passthrough:///"+address, append(dialOptions(cfg, tls), grpc.WithAuthority(name))...)
 	}}
 }
 

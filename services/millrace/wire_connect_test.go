@@ -27,7 +27,7 @@ func TestANodeIsDialedByItsAddressUnderItsName(t *testing.T) {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 
-	conn, err := nodesAt(&config.Config{}, nil).Dial("message.example:9090", listener.Addr().String())
+	conn, err := nodesAt(&config.Config{}, serviceTLS{}, nil).Dial("message.example:9090", listener.Addr().String())
 	require.NoError(t, err)
 	_, err = healthv1.NewHealthClient(conn).Check(t.Context(), &healthv1.HealthCheckRequest{})
 	require.NoError(t, err)

@@ -15,7 +15,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -63,7 +62,7 @@ type grpcServer struct {
 }
 
 func newGRPCServer(
-	ctx context.Context, cfg *config.Config, services []grpcService, metrics prometheus.Registerer, contain *panics.Panics,
+	ctx context.Context, cfg *config.Config, tls serviceTLS, services []grpcService, metrics prometheus.Registerer, contain *panics.Panics,
 ) (*grpcServer, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.MessageAddr)
 	if err != nil {
@@ -79,6 +78,8 @@ func newGRPCServer(
 		return status.Error(codes.Internal, "internal error")
 	})
 	s.server = grpc.NewServer(append(auth.ServiceToken(cfg.ServiceToken).ServerOptions(),
+		grpc.Creds(tls.serverCredentials()),
+		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
 		grpc.ChainUnaryInterceptor(calls.UnaryServerInterceptor(), recovery.UnaryServerInterceptor(recovered)),
@@ -119,7 +120,7 @@ func (s *grpcServer) stop(ctx context.Context) error {
 // serveGRPC serves every grpcService of the process.
 func serveGRPC() fx.Option {
 	return fx.Module("grpc",
-		fx.Provide(fx.Annotate(newGRPCServer, fx.ParamTags(``, ``, `group:"grpc"`))),
+		fx.Provide(fx.Annotate(newGRPCServer, fx.ParamTags(``, ``, ``, `group:"grpc"`))),
 		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, s *grpcServer) {
 			runs(lc, shutdown, log, "grpc", s.run, s.stop)
 		}),
@@ -127,9 +128,9 @@ func serveGRPC() fx.Option {
 }
 
 // dialOptions are those of every connection between nodes.
-func dialOptions(cfg *config.Config) []grpc.DialOption {
+func dialOptions(cfg *config.Config, tls serviceTLS) []grpc.DialOption {
 	return append(auth.ServiceToken(cfg.ServiceToken).DialOptions(),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(tls.dialCredentials()),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: firstRedial, Multiplier: 1.6, Jitter: 0.2, MaxDelay: slowestRedial},

@@ -5,6 +5,7 @@ package bench
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,11 +18,14 @@ import (
 
 	"millrace/events"
 	"millrace/infra/auth"
+	"millrace/infra/security"
 	"millrace/services/client"
 )
 
 type benchOptions struct {
 	url         string
+	files       security.TLSFiles
+	secure      *tls.Config // for a wss:// URL
 	secret      string
 	mode        string
 	firstUser   int64
@@ -64,8 +68,11 @@ Tokens are signed with --token-secret or MILLRACE_JWT_SECRET; without it they ar
 "millrace dev" answers.`,
 		Example: "  millrace bench --mode=load --duration=30s --json",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if err := o.check(); err != nil {
+				return err
+			}
+			if o.secure, err = o.files.LoadClient(o.url); err != nil {
 				return err
 			}
 			report, err := o.run(cmd.Context(), cmd.ErrOrStderr())
@@ -82,7 +89,8 @@ Tokens are signed with --token-secret or MILLRACE_JWT_SECRET; without it they ar
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.url, "url", "ws://127.0.0.1:8080/ws", "where the gateway is")
+	f.StringVar(&o.url, "url", "ws://127.0.0.1:8080/ws", "where the gateway is: ws:// or wss://")
+	o.files.BindClient(f)
 	f.StringVar(&o.secret, "token-secret", os.Getenv("MILLRACE_JWT_SECRET"), "secret to sign tokens with; MILLRACE_JWT_SECRET")
 	f.StringVar(&o.mode, "mode", modeBoth, "serial, load or both")
 	f.Int64Var(&o.firstUser, "first-user", 9_000_001, "id of the first user; the others follow")
@@ -125,7 +133,7 @@ func (o benchOptions) check() error {
 }
 
 func (o benchOptions) tokens() client.TokenSource {
-	source := client.TokenSource{URL: o.url}
+	source := client.TokenSource{URL: o.url, TLS: o.secure}
 	if o.secret != "" {
 		source.Sign = func(user int64) (string, error) {
 			return auth.Sign(o.secret, auth.Identity{User: user, Expires: time.Now().Add(tokenLife)})

@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -54,7 +55,9 @@ type benchPeer struct {
 	buf  bytes.Buffer
 }
 
-func dialBenchPeer(ctx context.Context, url string, user int64, token func(context.Context) (string, error)) (*benchPeer, error) {
+func dialBenchPeer(
+	ctx context.Context, url string, secure *tls.Config, user int64, token func(context.Context) (string, error),
+) (*benchPeer, error) {
 	secret, err := token(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("token of user %d: %w", user, err)
@@ -62,7 +65,7 @@ func dialBenchPeer(ctx context.Context, url string, user int64, token func(conte
 	p := &benchPeer{user: user}
 	var tcp net.Dialer
 	d := websocket.Dialer{
-		HandshakeTimeout: 10 * time.Second, Subprotocols: []string{client.Subprotocol}, ReadBufferSize: 16 << 10,
+		HandshakeTimeout: 10 * time.Second, Subprotocols: []string{client.Subprotocol}, ReadBufferSize: 16 << 10, TLSClientConfig: secure,
 		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := tcp.DialContext(ctx, network, addr)
 			if err != nil {

@@ -99,7 +99,7 @@ func (r *benchRun) connect(ctx context.Context) error {
 		for j, peer := range []**benchPeer{&p.from, &p.to} {
 			dials.Go(func() (err error) {
 				user := r.first + 2*int64(i) + int64(j)
-				*peer, err = dialBenchPeer(ctx, r.options.url, user, r.options.tokens().Of(user))
+				*peer, err = dialBenchPeer(ctx, r.options.url, r.options.secure, user, r.options.tokens().Of(user))
 				return err
 			})
 		}

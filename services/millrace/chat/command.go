@@ -3,6 +3,7 @@ package chat
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"millrace/events"
+	"millrace/infra/security"
 	"millrace/services/client"
 )
 
@@ -20,6 +22,8 @@ const sendTimeout = 5 * time.Second
 
 type clientOptions struct {
 	url        string
+	files      security.TLSFiles
+	secure     *tls.Config // for a wss:// URL
 	user       int64
 	target     int64
 	group      int64
@@ -43,8 +47,11 @@ The token is that of --token or MILLRACE_TOKEN; without one it is asked from the
   millrace client --user=1001 --group=77
   millrace client --user=1001 --target=1002 --send="hello"`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if err := o.check(); err != nil {
+				return err
+			}
+			if o.secure, err = o.files.LoadClient(o.url); err != nil {
 				return err
 			}
 			if cmd.Flags().Changed("send") {
@@ -54,7 +61,8 @@ The token is that of --token or MILLRACE_TOKEN; without one it is asked from the
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.url, "url", "ws://127.0.0.1:8080/ws", "where the gateway is")
+	f.StringVar(&o.url, "url", "ws://127.0.0.1:8080/ws", "where the gateway is: ws:// or wss://")
+	o.files.BindClient(f)
 	f.Int64Var(&o.user, "user", 0, "your user id; a token says it too")
 	f.Int64Var(&o.target, "target", 0, "the user to chat with")
 	f.Int64Var(&o.group, "group", 0, "the group to chat in")
@@ -87,8 +95,8 @@ func (o clientOptions) to() client.Target { return client.Target{To: o.target, G
 
 func (o clientOptions) config() client.Config {
 	return client.Config{
-		URL: o.url, Device: o.device, Window: 1,
-		Token: client.TokenSource{URL: o.url, Token: o.token}.Of(o.user),
+		URL: o.url, TLS: o.secure, Device: o.device, Window: 1,
+		Token: client.TokenSource{URL: o.url, TLS: o.secure, Token: o.token}.Of(o.user),
 	}
 }
 

@@ -81,7 +81,7 @@ func (c *chaos) garble(ctx context.Context, d time.Duration) error {
 	defer cancel()
 	frames := []string{"", "{", "[]", "null", `{"id":1}`, `{"id":-1,"ping":{}}`, `{"id":1,"ping":{},"read":{}}`, "\xff\xfe", `{"id":1e99,"send":{}}`}
 	for i := 0; ctx.Err() == nil; i++ {
-		conn, err := client.Open(ctx, c.cluster.gateways[i%len(c.cluster.gateways)], nil)
+		conn, err := client.Open(ctx, c.cluster.gateways[i%len(c.cluster.gateways)], nil, nil)
 		if err != nil {
 			Wait(ctx, sendEvery) // the gateway may be away
 			continue

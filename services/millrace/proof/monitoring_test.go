@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"millrace/events"
+	"millrace/infra/security/securitytest"
 	"millrace/services/client"
 )
 
@@ -47,6 +48,8 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 		{"MillracePublishErrors", `topic="message-events"`},
 		{"MillraceBrokerAway", `job="message"`},
 		{"MillraceLogIncident", `kind="topic_anew"`},
+		{"MillraceCertificateExpires", `job="worker"`},
+		{"MillraceTLSFilesUnusable", `job="worker"`},
 	}
 	rules := m.alertRules(t)
 	require.Contains(t, rules, "MillracePanic")
@@ -80,6 +83,10 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 	}
 
 	broker.start(t)
+	authority, certs := securitytest.NewAuthority(t), t.TempDir()
+	cert, key := filepath.Join(certs, "cert.pem"), filepath.Join(certs, "key.pem")
+	authority.Issue(t, cert, key, time.Hour, "localhost")
+	worker.args = append(worker.args, "--service-tls", "--service-tls-cert="+cert, "--service-tls-key="+key)
 	worker.start(t)
 	crowd.End(ctx)
 	handlers := 3 // storage, push and audit
@@ -90,6 +97,10 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 	_, err := adminOf(t, c.log).DeleteTopic(ctx, events.TopicMessages)
 	require.NoError(t, err)
 	m.awaitFired(t, alerts[8].name, alerts[8].where)
+	m.awaitFired(t, alerts[9].name, alerts[9].where)
+	require.NoError(t, os.WriteFile(cert, []byte("half of a cert"), 0o600))
+	m.awaitFired(t, alerts[10].name, alerts[10].where)
+	authority.Issue(t, cert, key, 365*24*time.Hour, "localhost")
 	path, err := built.path()
 	require.NoError(t, err)
 	said, err := exec.CommandContext(ctx, path, "poison", "discard", "--all", "--kafka-brokers="+strings.Join(c.log, ",")).CombinedOutput()

@@ -18,7 +18,7 @@ func TestMessageNodeThatStopsInOrderRefusesNoSend(t *testing.T) {
 	c := startCluster(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*Patience)
 	defer cancel()
-	conn, err := client.Open(ctx, c.gateways[0], nil)
+	conn, err := client.Open(ctx, c.gateways[0], nil, nil)
 	require.NoError(t, err)
 	defer func() { _ = conn.Leave() }()
 	tok, err := Token(Alice)(ctx)

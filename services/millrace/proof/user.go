@@ -55,15 +55,20 @@ func (u *User) Group(ctx context.Context, r client.Request) (group client.Group,
 // Join connects a user, from the cursor if there is one.
 func Join(t *testing.T, url string, id int64, cursor client.Cursor) *User {
 	t.Helper()
+	return joinBy(t, client.Config{URL: url, Cursor: cursor}, id)
+}
+
+// joinBy is [Join] with more that says how to connect.
+func joinBy(t *testing.T, cfg client.Config, id int64) *User {
+	t.Helper()
 	u := &User{id: id, seen: make(chan client.Push, 100_000)}
+	cfg.Token = Token(id)
+	cfg.OnPush = func(p client.Push) { u.seen <- p }
+	cfg.OnViolation = func(what string) { t.Errorf("user %d: %s", id, what) }
 	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
 	var err error
-	u.Client, err = client.Dial(ctx, client.Config{
-		URL: url, Token: Token(id), Cursor: cursor,
-		OnPush:      func(p client.Push) { u.seen <- p },
-		OnViolation: func(what string) { t.Errorf("user %d: %s", id, what) },
-	})
+	u.Client, err = client.Dial(ctx, cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = u.Client.Close() }) // may be closed already
 	return u
