@@ -59,7 +59,7 @@ func (s *Service) send(ctx context.Context, requests []*millracev1.SendWSMessage
 	if len(batch) == 0 {
 		return results
 	}
-	looked := s.originals.look(keysOf(results, places))
+	s.originals.look(keysOf(results, places))
 	accepted, err := s.publish(batch...)
 	if err != nil {
 		first := requests[places[min(accepted, len(places)-1)]]
@@ -70,10 +70,9 @@ func (s *Service) send(ctx context.Context, requests []*millracev1.SendWSMessage
 			results[i] = failed(err)
 		}
 	}
-	s.originals.wait(looked)
-	for i, key := range keysOf(results, places[:accepted]) {
-		sent := results[places[i]].GetSent()
-		sent.Timestamp = s.originals.sentAt(looked, key, sent.GetTimestamp())
+	for _, i := range places[:accepted] {
+		sent := results[i].GetSent()
+		sent.Timestamp = s.originals.sentAt(sent.GetMessageId(), sent.GetTimestamp())
 	}
 	return results
 }
