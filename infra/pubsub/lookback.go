@@ -6,11 +6,11 @@ import (
 	"millrace/events"
 )
 
-// MaxLookBack is how many records before its own a repeat of an event is recognised from.
+// MaxLookBack is how far back a repeat of an event is recognised, in records of its partition.
 const MaxLookBack = 1000
 
-// LookBack has the [MaxLookBack] records up to the position read; fewer where the log begins behind them, which read tells by
-// [ErrTrimmed]. Any other error of read is returned.
+// LookBack calls read for the [MaxLookBack] records up to the position, or for fewer if read returns [ErrTrimmed] because the
+// log begins later. It returns any other error of read.
 func LookBack(from events.Position, read func(events.Range) error) error {
 	begin := events.EpochStart(from.Seq)
 	for n := int64(MaxLookBack); n > 0; n /= 2 {

@@ -1,6 +1,6 @@
-// Package pubsub says what the program needs of a message log beyond Watermill's Publisher and Subscriber: the position
-// of a record, when a partition is assigned to a process, and reading the log without consuming it. Implementations are in the
-// packages below, over Kafka and over Watermill's gochannel, and pass pubsubtest.
+// Package pubsub defines what the program needs of a message log beyond Watermill's Publisher and Subscriber: the position of
+// a record, notice when a partition is assigned to a process, and reading the log without consuming it. The packages below it
+// implement it over Kafka and over Watermill's gochannel; both pass the suite in pubsubtest.
 package pubsub
 
 import (
@@ -13,144 +13,147 @@ import (
 	"millrace/events"
 )
 
-// KeyHeader is the metadata entry that holds the record's key. It is published as the key, not as a header.
+// KeyHeader is the metadata entry that holds a message's key. It becomes the key of the record, not a header.
 const KeyHeader = "millrace_key"
 
-// ReplayHandlerHeader names the one handler that a record replayed from the poison queue is for. The record repeats one
-// that lies elsewhere in the log, so everybody else passes it by.
+// ReplayHandlerHeader names the only handler that a record replayed from the poison queue is for. All other consumers skip
+// it, because the record repeats one that lies elsewhere in the log.
 const ReplayHandlerHeader = "millrace_replay_handler"
 
 // Bus is a message log: publishing, consuming in groups and reading.
 type Bus interface {
-	// Publisher publishes to any topic. A Publish of several messages to one partition keeps their order: none is ever in
-	// the log without those before it in the call. When not all were accepted the error is a *[PublishError]. Publish
-	// returns within the bus's publish deadline. Concurrent calls are independent. The publisher belongs to the bus and is
-	// closed with it.
+	// Publisher returns the publisher to all topics. A Publish of several messages keeps their order within each partition:
+	// the log never contains one without those before it in the call. If not all were accepted the error is a
+	// *[PublishError]. Publish returns within the bus's publish deadline. Concurrent calls are independent of each other. The
+	// publisher belongs to the bus and is closed with it.
 	Publisher() message.Publisher
-	// Subscriber joins the consumer group. The group goes on where it has acknowledged; a new one starts at the oldest
-	// record. One message of a partition is in flight at a time; after a nack the same comes again.
+	// Subscriber returns a new member of the consumer group. The group goes on after the last record that it acknowledged; a
+	// new group begins at the oldest record. One message of a partition is in flight at a time; after a nack the same message
+	// comes again.
 	Subscriber(group string, config SubscriberConfig) (message.Subscriber, error)
-	// Records are the records that a received message stands for, in order, each as a message with a position of its own.
-	// It is the message itself unless the subscriber was asked for bundles. Each is acknowledged when it is done with, and
-	// the message after the last; after a nack of the message those come again that are not acknowledged.
+	// Records returns the records that a received message stands for, in order, each as a message with a position of its own.
+	// Without bundles that is the message itself. The reader acknowledges each record when it is done with it, and the
+	// message after the last. After a nack of the message the records that were not acknowledged come again.
 	Records(msg *message.Message) []*message.Message
-	// Position is the position of a message that was received from a subscriber or accepted by the publisher.
+	// Position returns the position of a message that was received from a subscriber or accepted by the publisher.
 	Position(msg *message.Message) (events.Position, error)
-	// Log reads the topic.
+	// Log returns a reader of the topic.
 	Log(topic string) Log
-	// Ready returns why nothing can be published for now, nil if it can as far as is known.
+	// Ready returns why nothing can be published for now, or nil if nothing is known against it.
 	Ready() error
-	// Close stops publishing and reading. Subscribers are closed by whoever asked for them, before.
+	// Close stops publishing and reading. Whoever asked for subscribers closes them before.
 	Close() error
 }
 
-// SubscriberConfig are told which partitions a subscriber reads. Calls for one partition never overlap; any may be nil.
+// SubscriberConfig configures a member of a consumer group. The hooks tell it which partitions it reads. Calls for one
+// partition never overlap. Every hook may be nil.
 type SubscriberConfig struct {
-	// Bundle is how many records of a partition that wait together one message may stand for; 0: one. See [Bus].Records. A
-	// bundle's context is done when the partition is being taken away: what is left of it need not be handled here.
+	// Bundle is how many waiting records of a partition one message may stand for; 0 means one. See [Bus].Records. The
+	// context of a bundle is done when the partition is being taken away; what is left of the bundle need not be handled
+	// then.
 	Bundle int
-	// Progress returns, by partition, the position up to which what the handler has done is kept where it keeps it; nothing
-	// of a partition that is absent. The group then goes back to there if it has committed more. Nil: it goes on where it
-	// has committed.
+	// Progress returns, by partition, the position up to which the handler's work is kept in the place where the handler
+	// keeps it. Where nothing is kept the partition is absent. If the group has committed more than that, it goes back to
+	// there. Without Progress the group goes on from its committed offsets.
 	Progress func(ctx context.Context) (map[int32]int64, error)
-	// Assigned comes before the first message of the partition, which lies after the position.
+	// Assigned is called before the first message of the partition, which comes after the position.
 	Assigned func(after events.Position)
-	// Released comes after the last message of the partition was acknowledged or given up.
+	// Released is called after the last message of the partition was acknowledged or given up.
 	Released func(partition int32)
 }
 
-// Log reads a topic's records and how far they go, without being a consumer.
+// Log reads a topic's records, and how far they go, without being a consumer.
 type Log interface {
-	// Partitions is how many the topic has.
+	// Partitions returns how many partitions the topic has.
 	Partitions() int32
-	// End returns for every partition the position of the last record that a reader can still be given, and the beginning of
-	// the epoch (0 in the first one) for a partition without any. What a reader is never given does not count: markers and
-	// aborted records of transactions, records behind an open one, and what retention has removed. So whoever has handled all
-	// that there is has reached End, and whoever has not, has not.
+	// End returns, for every partition, the position of the last record that a reader can still get, or the beginning of the
+	// epoch (0 in the first one) if there is none. It does not count what readers never get: markers and aborted records of
+	// transactions, records after the beginning of an open one, and records that retention has removed. So a consumer has
+	// reached End exactly when it has handled all that there is.
 	End(ctx context.Context) (map[int32]int64, error)
-	// Bounds returns how far the offsets of every partition go, whether or not readers are given what is there.
+	// Bounds returns how far the offsets of every partition go, whether or not readers get what is there.
 	Bounds(ctx context.Context) (map[int32]Bounds, error)
-	// Committed answers for every partition the position up to which the group has acknowledged, as [Log].Current returns
-	// it, 0 if it never has.
+	// Committed returns, for every partition, the position up to which the group has acknowledged, in the form that
+	// [Log].Current returns, or 0 if it has acknowledged nothing.
 	Committed(ctx context.Context, group string) (map[int32]int64, error)
-	// Current returns the positions as those of the present epochs: who has done all up to a position given has done all up
-	// to the one returned, and what comes next lies right behind that. What lies between was lost.
+	// Current converts positions to the present epochs. A consumer that is done up to a position passed in is also done up to
+	// the one returned, and its next record comes right after that. What lay between was lost.
 	Current(positions map[int32]int64) map[int32]int64
-	// Read calls visit for every record in the ranges, ascending within each partition. ErrTrimmed: the log no longer
-	// has the beginning of a range, also where that lies in an earlier epoch. An error of visit ends it and is returned,
-	// but for ErrSkipRest, which goes on with the other ranges.
+	// Read calls visit for every record in the ranges, ascending within each partition. It returns ErrTrimmed if the log no
+	// longer has the beginning of a range, also where that lies in an earlier epoch. If visit returns ErrSkipRest, Read goes
+	// on with the other ranges; any other error of visit ends Read and is returned.
 	Read(ctx context.Context, ranges []events.Range, visit func(RawRecord) error) error
 }
 
-// Bounds are how far the offsets of a partition go.
+// Bounds say how far the offsets of a partition go.
 type Bounds struct {
-	// Stable is the position before the first record of the oldest transaction that is still open; without one, Written.
-	// Nothing up to here will change, and readers get nothing behind it.
+	// Stable is the position before the first record of the oldest open transaction, or Written if none is open. What lies up
+	// to here never changes, and readers get nothing after it.
 	Stable int64
-	// Written is the last position that is taken.
+	// Written is the last position that is in use.
 	Written int64
 }
 
-// RawRecord is a record as it stands in the log.
+// RawRecord is a record as it is in the log.
 type RawRecord struct {
 	events.Position
 	Key, Value []byte
 	Headers    Headers
-	// Replay tells that it has [ReplayHandlerHeader].
+	// Replay reports whether the record has [ReplayHandlerHeader].
 	Replay bool
 }
 
-// Headers are those of a record. Who needs only some of them makes nothing of the others.
+// Headers are the headers of a record. A reader that needs only some of them does not pay for the others.
 type Headers interface {
-	// Get returns the value of a header, empty without it.
+	// Get returns the value of a header, or an empty string if there is none.
 	Get(name string) string
-	// Metadata returns all of them and the key, as a subscriber gets them.
+	// Metadata returns all headers and the key, as a subscriber gets them.
 	Metadata() message.Metadata
 }
 
-// ErrTrimmed is returned by [Log].Read where retention has removed what was asked for.
+// ErrTrimmed is returned by [Log].Read if retention has removed records that were asked for.
 var ErrTrimmed = errors.New("the log no longer has these records")
 
-// ErrSkipRest is for visitors of [Log].Read who want no more of the range that the record lies in.
+// ErrSkipRest is returned by visitors of [Log].Read that want no more of the range which the record lies in.
 var ErrSkipRest = errors.New("skip the rest of the range")
 
-// Why a Publish was refused without trying: nothing of it gets into the log.
+// The reasons why a Publish was refused without trying. Nothing of it gets into the log.
 var (
 	ErrClosed = errors.New("the bus is closed")
 	ErrBusy   = errors.New("too many messages are being published")
-	// ErrUnsettled: the log was found not to go on where it was.
+	// ErrUnsettled says that the log does not go on where it was, and that this is not settled yet.
 	ErrUnsettled = errors.New("the log is not settled")
 )
 
-// Incident is something that the log was found to have lost, or a group to have to do again.
+// Incident is a loss that was found: the log has lost something, or a group has to handle something again.
 type Incident struct {
 	Kind  IncidentKind
 	Topic string
-	// Group is the consumer group that is concerned; empty: all.
+	// Group is the consumer group that the incident concerns; empty means all.
 	Group string
-	// Records is how many at least, 0 where that is not known.
+	// Records is how many records the incident concerns at least, or 0 if that is not known.
 	Records int64
 }
 
-// IncidentKind is what happened.
+// IncidentKind says what happened.
 type IncidentKind string
 
 // The kinds of incidents.
 const (
-	// TopicAnew: the topic was deleted and made anew.
+	// TopicAnew says that the topic was deleted and made anew.
 	TopicAnew IncidentKind = "topic_anew"
-	// LogCut: partitions have lost their end.
+	// LogCut says that partitions have lost their end.
 	LogCut IncidentKind = "log_cut"
-	// RecordsGone: a group goes on behind records that it has not handled, since the log no longer has them.
+	// RecordsGone says that a group goes on after records that it has not handled, because the log no longer has them.
 	RecordsGone IncidentKind = "records_gone"
-	// HandledAgain: what a group has committed is handled again, since its handler no longer has it.
+	// HandledAgain says that a group handles records again that it has committed, because its handler has lost them.
 	HandledAgain IncidentKind = "handled_again"
 )
 
-// PublishError says how much of an ordered batch was accepted.
+// PublishError says how many messages of a Publish were accepted.
 type PublishError struct {
-	// Accepted is how many messages, from the first, the broker has acknowledged. Those behind were refused, or what became
-	// of them is unknown: of one partition's then none is in the log without those before it.
+	// Accepted is how many messages, counted from the first, the broker has acknowledged. Those after them were refused, or
+	// their outcome is unknown. In each partition the log contains none of them without those before it.
 	Accepted int
 	Err      error
 }

@@ -11,8 +11,8 @@ import (
 	"millrace/events"
 )
 
-// handleBatch gives the handler all that it may take of the records at once, and tells which it has handled. The others,
-// whatever the reason, are for the stages that every single record runs through.
+// handleBatch passes to the handler, as one batch, all of the records that it may take so, and returns which it has handled.
+// The others, whatever the reason, go through the stages one by one.
 func (c *consumer) handleBatch(messages []*message.Message) map[*message.Message]bool {
 	if !c.batches || len(messages) < 2 {
 		return nil
@@ -50,15 +50,15 @@ func (c *consumer) handleBatch(messages []*message.Message) map[*message.Message
 	return handled
 }
 
-// readBatch leaves out what is not to be handled, or no more: repeats of what was handled before, and of what stands
-// earlier in the batch itself.
+// readBatch decodes the records and leaves out those that are not to be handled: repeats of what was handled before, and of
+// what comes earlier in the batch itself.
 func (c *consumer) readBatch(ctx context.Context, messages []*message.Message) ([]*message.Message, []events.Record) {
 	taken := make([]*message.Message, 0, len(messages))
 	records := make([]events.Record, 0, len(messages))
 	ids := make([]string, 0, len(messages))
 	for _, msg := range messages {
 		pos, err := c.bus.Position(msg)
-		if err != nil || isReplay(msg) { // a replay's position would break the order of the batch
+		if err != nil || isReplay(msg) { // the position of a replay would break the ascending order of the batch
 			continue
 		}
 		if r, outcome, err := c.read(ctx, msg, pos, pos); err == nil && outcome == Handled && !slices.Contains(ids, r.EventID) {
@@ -78,7 +78,7 @@ func (c *consumer) readBatch(ctx context.Context, messages []*message.Message) (
 	return taken[:kept], records[:kept]
 }
 
-// tryBatch makes an error of a panic.
+// tryBatch calls the handler and turns a panic into an error.
 func (c *consumer) tryBatch(ctx context.Context, records []events.Record) (errs []error, err error) {
 	defer func() {
 		if v := recover(); v != nil {

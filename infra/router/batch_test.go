@@ -61,7 +61,7 @@ func TestBatchIsTriedFirstAndWhatFailsIsHandledAlone(t *testing.T) {
 	}
 }
 
-// A store that was too slow for a batch is given one again, before every single record of it was too much.
+// A store that was too slow for one batch gets another, and does not have to take all its records one by one.
 func TestBatchOfWhichNothingWasHandledIsTriedAgain(t *testing.T) {
 	const records = 16
 	for failing, want := range [][]int{{16}, {16, 15}, {16, 15, 13}, {16, 15, 13, 9}, {16, 15, 13, 9}} {
@@ -115,7 +115,7 @@ func TestBatchLeavesOutWhatIsNotForTheHandler(t *testing.T) {
 	require.Equal(t, "undecodable", string(poisonQueue(t, bus, 1)[0].Payload))
 }
 
-// The records of many conversations, of which some fail for a while and some for good, over a bus that makes bundles.
+// The bus makes bundles, and the records belong to many conversations. Some fail for a while and some for good.
 func TestBatchesOverKafkaKeepOrderAndLoseNothing(t *testing.T) {
 	bus := overKafka(t)
 	const conversations, messages = 4, 200
@@ -139,7 +139,7 @@ func TestBatchesOverKafkaKeepOrderAndLoseNothing(t *testing.T) {
 		handled.add(r)
 		return nil
 	}
-	one := make(chan struct{}, 1) // the journal's order is that of the partitions only if they take turns
+	one := make(chan struct{}, 1) // the journal has the order of the partitions only if they take turns
 	h := handler(func(_ context.Context, r events.Record) error {
 		one <- struct{}{}
 		defer func() { <-one }()

@@ -14,33 +14,33 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// Outcome is how the delivery of a record ended.
+// Outcome says how the delivery of a record ended.
 type Outcome string
 
 // The outcomes. All but Failed settle the record.
 const (
 	Handled  Outcome = "handled"
-	Repeated Outcome = "repeated" // a repeat of an event that was handled before
-	Skipped  Outcome = "skipped"  // of an unknown type, or a replay for another handler
-	Poisoned Outcome = "poisoned" // for good, or parked because it is stuck
-	Failed   Outcome = "failed"   // given back: it comes again
+	Repeated Outcome = "repeated" // it repeats an event that was handled before
+	Skipped  Outcome = "skipped"  // its type is unknown, or it is a replay for another handler
+	Poisoned Outcome = "poisoned" // it is in the poison queue, for good or because it was stuck
+	Failed   Outcome = "failed"   // it was given back and comes again
 )
 
-// Observation is one delivery of a record to a handler.
+// Observation describes one delivery of a record to a handler.
 type Observation struct {
 	Handler string
 	Outcome Outcome
-	// Retries is how often the handler was tried again.
+	// Retries is how often the handler was called again after the first attempt.
 	Retries int
 	Took    time.Duration
-	// Age is how old the record was by its own timestamp, which is in whole seconds. Of handled records alone.
+	// Age is how old the record was by its own timestamp, which is in whole seconds. It is set for handled records only.
 	Age time.Duration
 }
 
-// bundle is how many records of a partition are taken at once.
+// bundle is how many records of a partition the router takes at once.
 const bundle = 128
 
-// consumer runs the records of one handler.
+// consumer takes the records of one handler through the stages.
 type consumer struct {
 	events.Handler
 	bus        pubsub.Bus
@@ -50,7 +50,7 @@ type consumer struct {
 	observe    func(Observation)
 	log        *slog.Logger
 	partitions int32
-	batches    bool // whether the handler is given batches
+	batches    bool // whether the handler gets batches
 	stages     []message.HandlerMiddleware
 }
 
@@ -59,17 +59,17 @@ func newConsumer(bus pubsub.Bus, h events.Handler, opts Options, log *slog.Logge
 		Handler: h, bus: bus, marks: opts.Marks(h.Name), timeout: opts.Timeout, observe: opts.Observe,
 		failures: &failures{patience: opts.StuckAfter, records: make(map[int32]*failure)},
 		log:      log.With("handler", h.Name, "topic", h.Topic),
-		// A middleware of somebody's own is to see, and may change or refuse, every single record before the handler does.
+		// The user's own middleware must see every single record before the handler does, and may change or refuse it.
 		batches: h.HandleBatch != nil && len(opts.Middleware) == 0,
 	}
 	c.stages = c.middleware(opts)
 	return c
 }
 
-// unbundle is the outermost stage: it takes the records of a message in order, and runs each through the other stages. Where
-// one fails, or the partition is being taken away, the message is given back with what is left of it. A batch of which
-// nothing could be handled, as of a store that is slow, is tried again behind one record that was handled alone, then behind
-// two, four and so on.
+// unbundle is the outermost stage. It takes the records of a message in order and runs each through the other stages. If one
+// fails, or the partition is being taken away, it gives the message back with the records that are left. If nothing of a
+// batch could be handled, for example because the store is slow, it handles one record alone and then tries a batch again,
+// the next time after two, then after four, and so on.
 func (c *consumer) unbundle(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		records := c.bus.Records(msg)
@@ -82,7 +82,7 @@ func (c *consumer) unbundle(next message.HandlerFunc) message.HandlerFunc {
 				}
 			}
 			if i > 0 && takenAway(msg) || !ahead[r] && !succeeds(next, r) {
-				// Nacked here and not by an error: Watermill would write a line of its own for that.
+				// The message is nacked here, because Watermill would log a line of its own for an error.
 				msg.Nack()
 				return nil, nil
 			}
@@ -94,7 +94,7 @@ func (c *consumer) unbundle(next message.HandlerFunc) message.HandlerFunc {
 	}
 }
 
-// takenAway reports whether the message's partition is to be another's, or the router is stopping.
+// takenAway reports whether the message's partition goes to another member, or the router is stopping.
 func takenAway(msg *message.Message) bool { return msg.Context().Err() != nil }
 
 // succeeds runs one record through the other stages and reports whether it is done with.
@@ -103,7 +103,7 @@ func succeeds(next message.HandlerFunc, r *message.Message) bool {
 	return err == nil
 }
 
-// settle tells the handler that the record is done with, and then the bus.
+// settle tells first the handler and then the bus that the record is done with.
 func (c *consumer) settle(msg *message.Message) error {
 	pos, err := c.bus.Position(msg)
 	if err != nil {
@@ -116,7 +116,7 @@ func (c *consumer) settle(msg *message.Message) error {
 	return nil
 }
 
-// start learns how many partitions the topic has; without knowing, every record would look misplaced.
+// start finds out how many partitions the topic has. If that is not known, every record would look misplaced.
 func (c *consumer) start() error {
 	c.partitions = c.bus.Log(c.Topic).Partitions()
 	if c.partitions < 1 {
@@ -125,13 +125,13 @@ func (c *consumer) start() error {
 	return nil
 }
 
-// middleware are the stages, the outermost first.
+// middleware returns the stages, the outermost first.
 func (c *consumer) middleware(opts Options) []message.HandlerMiddleware {
 	retry := middleware.Retry{
 		MaxRetries:      max(opts.Retries, 0),
 		InitialInterval: opts.RetryPause,
 		MaxInterval:     20 * opts.RetryPause,
-		// Each retry takes two steps, one of them for ShouldRetry: the pauses double.
+		// Each retry takes two steps of the backoff, one of them for ShouldRetry, so that the pauses double.
 		Multiplier:          1.4,
 		RandomizationFactor: 0.5,
 		ResetContextOnRetry: true,
@@ -143,12 +143,12 @@ func (c *consumer) middleware(opts Options) []message.HandlerMiddleware {
 	return append(stages, opts.Middleware...)
 }
 
-// delivery is what the stages know of a record together. It is the message's context from the first stage on.
+// delivery is what the stages share about a record. It is the message's context from the first stage on.
 type delivery struct {
 	context.Context //nolint:containedctx // it is one
 
-	events.Position                 // of the record, or of what it replays
-	place           events.Position // where it lies
+	events.Position                 // of the record, or of the original if it is a replay
+	place           events.Position // where the record lies in the log
 	correlation     string
 	outcome         Outcome
 	attempts        int
@@ -177,7 +177,7 @@ func (c *consumer) logger(d *delivery) *slog.Logger {
 	return log
 }
 
-// finish observes, and tells in the log why a record is given back.
+// finish reports the observation, and logs why a record is given back.
 func (c *consumer) finish(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		begin := time.Now()
@@ -186,7 +186,7 @@ func (c *consumer) finish(next message.HandlerFunc) message.HandlerFunc {
 			return nil, fmt.Errorf("position: %w", err)
 		}
 		place := pos
-		// A malformed one fails where the record is read.
+		// A malformed replay position is reported where the record is read.
 		if at, err := replayPosition(msg, place); err == nil && at != nil {
 			pos = *at
 		}
@@ -212,11 +212,11 @@ func (c *consumer) finish(next message.HandlerFunc) message.HandlerFunc {
 	}
 }
 
-// debugs reports whether it is logged how deliveries that went well ended.
+// debugs reports whether deliveries that went well are logged.
 func (c *consumer) debugs(ctx context.Context) bool { return c.log.Enabled(ctx, slog.LevelDebug) }
 
-// correlation is the id that ties the record to the request which caused it. A foreign producer's may be of any length: one
-// that is too long for log lines counts as none.
+// correlation returns the id that ties the record to the request which caused it. A foreign producer's id that is too long
+// for log lines counts as none.
 func correlation(msg *message.Message) string {
 	id := msg.Metadata.Get(events.CorrelationHeader)
 	if len(id) > maxCorrelationBytes {
@@ -229,7 +229,7 @@ const maxCorrelationBytes = 128
 
 func age(timestamp int64) time.Duration { return time.Since(time.Unix(timestamp, 0)) }
 
-// detach keeps the handler's work from ending half done when the router stops.
+// detach gives the handler a context that goes on when the router stops, so that no work ends half done.
 func detach(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		msg.SetContext(context.WithoutCancel(msg.Context()))
@@ -237,7 +237,7 @@ func detach(next message.HandlerFunc) message.HandlerFunc {
 	}
 }
 
-// handle is the innermost part: decode, dedup and the handler itself.
+// handle is the innermost stage: it decodes the record, skips repeats and calls the handler.
 func (c *consumer) handle(msg *message.Message) error {
 	d := deliveryOf(msg)
 	d.attempts++
@@ -262,7 +262,7 @@ func (c *consumer) handle(msg *message.Message) error {
 	return nil
 }
 
-// read decodes the record and tells what is to become of it: Handled means that the handler is to do it, unless it is a
+// read decodes the record and says what is to become of it. Handled means that the handler has to handle it, unless it is a
 // repeat.
 func (c *consumer) read(ctx context.Context, msg *message.Message, pos, place events.Position) (events.Record, Outcome, error) {
 	if replay := msg.Metadata.Get(ReplayHandlerHeader); replay != "" && replay != c.Name {

@@ -8,12 +8,12 @@ import (
 	"millrace/events"
 )
 
-// Marks remember where a handler has handled an event. They are bounded and may be lost, which costs a repeat. An
-// implementation that cannot answer says that there is no mark.
+// Marks remember at which position a handler has handled an event. Their number is bounded and they may be lost; then a
+// repeat is handled again. An implementation that is out of order reports no marks.
 type Marks interface {
-	// Marked answers for each event the position at which it was handled, zero if there is no mark.
+	// Marked returns, for each event, the position at which it was handled, or the zero position if there is no mark.
 	Marked(ctx context.Context, eventIDs ...string) []events.Position
-	// Mark records that events were handled.
+	// Mark notes that events were handled.
 	Mark(ctx context.Context, marks ...Mark)
 }
 
@@ -29,11 +29,11 @@ type memoryMarks struct {
 
 var _ Marks = memoryMarks{}
 
-// NewMarks keeps the latest marks, up to size, in memory.
+// NewMarks returns marks in memory that keep the latest ones, at most size of them.
 func NewMarks(size int) Marks {
 	cache, err := lru.New[string, events.Position](size)
 	if err != nil {
-		panic(err) // a size below 1 is a mistake of the caller
+		panic(err) // a size below 1 is the caller's mistake
 	}
 	return memoryMarks{cache}
 }
@@ -52,8 +52,8 @@ func (m memoryMarks) Mark(_ context.Context, marks ...Mark) {
 	}
 }
 
-// repeats reports whether the record repeats an event that was handled at the position. The same position, or one before,
-// is the record itself come again: whether its work was finished is not known, so it is handled again.
+// repeats reports whether the record repeats an event that was handled at the position. A record at the same position, or at
+// one before, is no repeat but a redelivery: nobody knows whether its work was finished, so it is handled again.
 func repeats(r *events.Record, handled events.Position) bool {
 	return handled.Seq != 0 && handled.Partition == r.Partition && handled.Seq < r.Seq
 }

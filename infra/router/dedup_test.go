@@ -25,7 +25,7 @@ func TestMarksAreBounded(t *testing.T) {
 	require.Equal(t, []events.Position{{}, {Seq: 3}}, marks.Marked(t.Context(), "0", "2"))
 }
 
-// What the last owner of a partition handled is known to the next one, though the marks were the last one's own.
+// The last owner of a partition had its marks in its own memory. The next one recognises what that one handled all the same.
 func TestRepeatIsRecognisedByWhoTakesThePartitionOver(t *testing.T) {
 	bus := memory.NewBus(memory.Config{})
 	var handled journal[string]

@@ -10,21 +10,22 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// What a poisoned record keeps of the original. Together it stays far below the million bytes that a broker takes by
-// default, so that whatever a producer got into the log, compressed or not, gets into the poison queue, and back.
+// These bounds say how much of the original a poison record keeps. Together they stay far below the million bytes that a
+// broker accepts by default. So whatever a producer got into the log, compressed or not, gets into the poison queue, and
+// back.
 const (
 	maxReasonBytes = 1 << 10
-	// maxPoisonValueBytes is more than any event has that keeps to the limits in package events.
+	// maxPoisonValueBytes is more than the size of any event that keeps to the limits in package events.
 	maxPoisonValueBytes = 256 << 10
 	// cutValueBytes is how much is kept of a value that is longer.
 	cutValueBytes         = 4 << 10
 	maxPoisonKeyBytes     = 1 << 10
-	maxPoisonHeaderBytes  = 1 << 10  // of one header, name and value
-	maxPoisonHeadersBytes = 16 << 10 // of all of them
+	maxPoisonHeaderBytes  = 1 << 10  // of one header with name and value
+	maxPoisonHeadersBytes = 16 << 10 // of all headers
 )
 
-// CutValue returns the value as a poison record and a replay hold it: as it is, or where it is too long its first bytes and
-// how many it has.
+// CutValue returns the value as poison records and replays hold it. A value that is too long is cut to its first bytes, and
+// size is its length then, else 0.
 func CutValue(value []byte) (kept []byte, size int) {
 	if len(value) <= maxPoisonValueBytes {
 		return value, 0
@@ -32,7 +33,7 @@ func CutValue(value []byte) (kept []byte, size int) {
 	return value[:cutValueBytes], len(value)
 }
 
-// CopyHeaders copies a record's own headers, in the order of their names, as many as fit, and returns how many did not. It
+// CopyHeaders copies a record's own headers in the order of their names, as many as fit, and returns how many did not. It
 // leaves out those that only Millrace sets on poison records and replays.
 func CopyHeaders(to, from message.Metadata) (dropped int) {
 	total := 0

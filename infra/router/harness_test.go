@@ -19,22 +19,22 @@ import (
 	"millrace/infra/router"
 )
 
-// Sarama starts one goroutine per process for its metrics, for ever.
+// Sarama starts one goroutine per process for its metrics and never ends it.
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
 }
 
 const patience = 10 * time.Second
 
-// quick makes retries come fast.
+// quick returns options with short pauses between retries.
 func quick() router.Options { return router.Options{RetryPause: time.Millisecond} }
 
-// handler returns a handler of message-events with the work given.
+// handler returns a handler of message-events that calls work.
 func handler(work func(context.Context, events.Record) error) events.Handler {
 	return events.Handler{Name: "test", Topic: events.TopicMessages, Group: "test-group", Handle: work}
 }
 
-// run starts a router over the handlers. The function returned stops it and is called at the end of the test at the latest.
+// run starts a router over the handlers. The test stops it with the function returned, or at its end at the latest.
 func run(t *testing.T, bus pubsub.Bus, opts router.Options, handlers ...events.Handler) (stop func()) {
 	t.Helper()
 	r, err := router.New(bus, handlers, opts, slog.New(slog.DiscardHandler))
@@ -54,7 +54,7 @@ func run(t *testing.T, bus pubsub.Bus, opts router.Options, handlers ...events.H
 	return stop
 }
 
-// newMessage is a message of user 1.
+// newMessage returns a message of user 1.
 func newMessage(to int64, clientMsgID string) *events.Event {
 	const from = 1
 	conversation := events.Direct(from, to)
@@ -67,7 +67,7 @@ func newMessage(to int64, clientMsgID string) *events.Event {
 	}
 }
 
-// publish puts the value on message-events under the key, with headers in pairs.
+// publish puts the value on message-events under the key, with headers as pairs of names and values.
 func publish(t *testing.T, bus pubsub.Bus, key, value string, headers ...string) events.Position {
 	t.Helper()
 	msg := message.NewMessage("", []byte(value))
@@ -88,7 +88,7 @@ func publishEvent(t *testing.T, bus pubsub.Bus, e *events.Event, headers ...stri
 	return publish(t, bus, e.ConversationKey(), string(value), headers...)
 }
 
-// journal notes what happened, for a test to wait for.
+// journal notes what happened, so that a test can wait for it.
 type journal[T any] struct {
 	mu      sync.Mutex
 	entries []T
@@ -112,7 +112,7 @@ func (j *journal[T]) wait(t *testing.T, n int) []T {
 	return j.all()
 }
 
-// poisonQueue is what the poison queue of message-events holds, metadata and value. It is read as a consumer would.
+// poisonQueue returns the first n entries of message-events' poison queue, read by a consumer.
 func poisonQueue(t *testing.T, bus pubsub.Bus, n int) []*message.Message {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -157,7 +157,7 @@ func requireAllCommitted(t *testing.T, bus pubsub.Bus) {
 	}, patience, time.Millisecond)
 }
 
-// logged collects a logger's lines.
+// logged collects the lines that a logger writes.
 type logged struct{ journal[map[string]any] }
 
 func (l *logged) Write(line []byte) (int, error) {

@@ -14,7 +14,7 @@ import (
 	"millrace/infra/router"
 )
 
-// overKafka is a bus over a broker of the test's own.
+// overKafka returns a bus over a broker of the test's own.
 func overKafka(t *testing.T) *kafka.Bus {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
@@ -30,8 +30,8 @@ func overKafka(t *testing.T) *kafka.Bus {
 	return bus
 }
 
-// The stages over a real protocol: what was in hand, retried or poisoned when the router stopped is not lost, and what was
-// done does not come again.
+// Over the real protocol: records that were being handled, retried or poisoned when the router stopped are not lost, and
+// records that were done do not come again.
 func TestRestartOverKafkaLosesNothing(t *testing.T) {
 	bus := overKafka(t)
 	const conversations, messages = 8, 25
@@ -47,7 +47,7 @@ func TestRestartOverKafkaLosesNothing(t *testing.T) {
 	stop := run(t, bus, quick(), handler(func(_ context.Context, r events.Record) error {
 		if r.Message.To == 1 && r.Message.ClientMsgID == "12" {
 			failed.add(r.Position)
-			return errDown // its partition gets no further
+			return errDown // so its partition gets no further
 		}
 		handled.add(r)
 		return nil

@@ -18,7 +18,7 @@ import (
 
 var errDown = errors.New("store is down")
 
-// Whatever an attempt does before one succeeds, every record is handled, in order, and none is poisoned.
+// Whatever goes wrong in the attempts before one succeeds, every record is handled, in order, and none is poisoned.
 func TestFailingHandlerLosesNothing(t *testing.T) {
 	tests := map[string]struct {
 		fail     func(ctx context.Context) error
@@ -58,7 +58,7 @@ func TestFailingHandlerLosesNothing(t *testing.T) {
 	}
 }
 
-// A mark set before the handler ran would make each second attempt look like a repeat.
+// If marks were set before the handler runs, each second attempt would look like a repeat.
 func TestFailedAttemptLeavesNoMark(t *testing.T) {
 	bus := memory.NewBus(memory.Config{})
 	marks := router.NewMarks(10)
@@ -100,7 +100,7 @@ func TestRepeatAtLaterPositionIsSkippedAndSettled(t *testing.T) {
 	require.Equal(t, []any{router.Handled, router.Repeated, router.Handled, router.Repeated}, outcomes.wait(t, 4))
 }
 
-// Whether a record's work was finished when it comes again is not known, whoever has marked it.
+// Nobody knows whether a record's work was finished when it comes again, whoever has marked it.
 func TestRedeliveryAtMarkedPositionIsHandledAgain(t *testing.T) {
 	for name, ahead := range map[string]int64{"the same position": 0, "a mark of a repeat behind it": 3} {
 		t.Run(name, func(t *testing.T) {
@@ -122,7 +122,7 @@ func TestRedeliveryAtMarkedPositionIsHandledAgain(t *testing.T) {
 	}
 }
 
-// The record in hand is finished although the router stops, and its work is not told to end.
+// The record that is being handled is finished although the router stops, and the handler's context goes on.
 func TestShutdownWhileHandlingNeitherPoisonsNorLoses(t *testing.T) {
 	bus := memory.NewBus(memory.Config{Partitions: 1})
 	publishEvent(t, bus, newMessage(2, "a"))
@@ -147,7 +147,7 @@ func TestShutdownWhileHandlingNeitherPoisonsNorLoses(t *testing.T) {
 		defer close(stopped)
 		stop()
 	}()
-	<-released // the subscriber has given the record up: its context is done
+	<-released // the subscriber has given up the record, so its context is done
 	close(finish)
 	<-stopped
 	require.Equal(t, []error{nil}, finished.all())
@@ -163,7 +163,8 @@ func TestShutdownWhileHandlingNeitherPoisonsNorLoses(t *testing.T) {
 	require.Contains(t, handled.all(), "b")
 }
 
-// A record that fails while the router stops is given back: not settled, not poisoned, handled by the next router.
+// A record that fails while the router stops is given back: it is neither settled nor poisoned, and the next router handles
+// it.
 func TestShutdownWhileRetryingGivesTheRecordBack(t *testing.T) {
 	bus := memory.NewBus(memory.Config{})
 	publishEvent(t, bus, newMessage(2, "a"))
@@ -178,7 +179,7 @@ func TestShutdownWhileRetryingGivesTheRecordBack(t *testing.T) {
 	h.Settled = func(p events.Position) { t.Errorf("settled %v", p) }
 	stop := run(t, bus, router.Options{RetryPause: time.Minute}, h)
 	<-failed
-	stop() // not after a minute
+	stop() // it returns long before a minute has passed
 	requireNothingPoisoned(t, bus)
 
 	var handled journal[string]
@@ -211,7 +212,7 @@ func TestPoisonThatCannotBePublishedIsNotDropped(t *testing.T) {
 	require.Equal(t, []router.Outcome{router.Failed, router.Failed, router.Failed, router.Poisoned}, outcomes.wait(t, 4))
 }
 
-// One handler, and one partition of it, being stuck holds up no other.
+// A stuck partition of one handler holds up neither its other partitions nor other handlers.
 func TestFailureHoldsUpOnlyItsPartitionOfItsHandler(t *testing.T) {
 	bus := memory.NewBus(memory.Config{})
 	bad := publishEvent(t, bus, newMessage(2, "bad"))

@@ -7,8 +7,8 @@ import (
 	"millrace/infra/telemetry"
 )
 
-// Metrics makes an [Options].Observe that counts and measures for each of the handlers by itself. All series are there
-// from the start, at zero: a rate knows nothing of what a series began with.
+// Metrics returns a function for [Options].Observe that counts and measures for each handler by itself. It creates all series
+// at the start with the value zero, because a rate does not see the value that a series begins with.
 func Metrics(reg prometheus.Registerer, handlers []events.Handler) func(Observation) {
 	handler := []string{"handler"}
 	records := prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -41,7 +41,7 @@ func Metrics(reg prometheus.Registerer, handlers []events.Handler) func(Observat
 	return func(o Observation) { meters[o.Handler].observe(o) }
 }
 
-// meter is what is measured of one handler.
+// meter is the set of metrics of one handler.
 type meter struct {
 	outcomes      map[Outcome]prometheus.Counter
 	retries       prometheus.Counter

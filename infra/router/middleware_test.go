@@ -16,7 +16,7 @@ import (
 	"millrace/infra/router"
 )
 
-// Over both buses, whose messages stand for many records each.
+// The test runs over both buses, whose messages stand for many records each.
 func TestMiddlewareOfOnesOwnSeesEveryRecordByItself(t *testing.T) {
 	for name, open := range map[string]func(*testing.T) pubsub.Bus{
 		"memory": func(*testing.T) pubsub.Bus { return memory.NewBus(memory.Config{Partitions: 4}) },
@@ -64,7 +64,7 @@ func TestMiddlewareOfOnesOwnSeesEveryRecordByItself(t *testing.T) {
 	}
 }
 
-// Whatever a middleware of one's own does, nothing is lost and nobody waits.
+// Whatever the user's middleware does, nothing is lost and nobody waits.
 func TestWhatMiddlewareReturnsIsTheHandlers(t *testing.T) {
 	for name, test := range map[string]struct {
 		own      func(attempt int, next func() error) error

@@ -15,12 +15,12 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// poisonPrefix begins the names of the headers that only the poison queue's own records have. Those of a poisoned record
-// that begin so, or with replayPrefix, are forged and dropped.
+// poisonPrefix begins the names of the headers that only records of a poison queue have. If the record that is poisoned has
+// headers with this prefix, or with replayPrefix, they are forged and are left out.
 const poisonPrefix = "poison_"
 
-// Headers of a record in the poison queue, beside those that the original had. Key and value are the original's, as far as
-// they fit.
+// The headers of a record in the poison queue, beside those that the original had. Key and value are the original's, as far
+// as they fit.
 const (
 	PoisonTopicHeader     = poisonPrefix + "topic"
 	PoisonPartitionHeader = poisonPrefix + "partition"
@@ -29,12 +29,12 @@ const (
 	PoisonHandlerHeader   = poisonPrefix + "handler"
 	PoisonGroupHeader     = poisonPrefix + "group"
 	PoisonReasonHeader    = poisonPrefix + "reason"
-	PoisonTimeHeader      = poisonPrefix + "time" // when it was poisoned, RFC 3339 in UTC
-	// PoisonValueBytesHeader is there only if the value was too large for the queue and is cut. It says how many bytes the
-	// original's value has, which stays in the topic until retention removes it.
+	PoisonTimeHeader      = poisonPrefix + "time" // when it was poisoned, as RFC 3339 in UTC
+	// PoisonValueBytesHeader is set only if the value was too large for the queue and was cut. It holds the length of the
+	// original's value, which the topic keeps until retention removes it.
 	PoisonValueBytesHeader = poisonPrefix + "value_bytes"
-	// PoisonKeyBytesHeader and PoisonDroppedHeadersHeader say likewise how long the original's key is, and how many of its
-	// headers were left out.
+	// PoisonKeyBytesHeader and PoisonDroppedHeadersHeader hold, in the same way, the length of the original's key, and how
+	// many of its headers were left out.
 	PoisonKeyBytesHeader       = poisonPrefix + "key_bytes"
 	PoisonDroppedHeadersHeader = poisonPrefix + "dropped_headers"
 )
@@ -44,13 +44,13 @@ const ReasonMisplaced = "misplaced"
 
 var errMisplaced = events.Permanent(errors.New(ReasonMisplaced))
 
-// isPermanent reports whether the record belongs into the poison queue. Cancellation says nothing about a record.
+// isPermanent reports whether the record belongs into the poison queue. A cancellation says nothing about a record.
 func isPermanent(err error) bool {
 	var panicked middleware.RecoveredPanicError
 	return errors.As(err, &panicked) || events.IsPermanent(err) && !errors.Is(err, context.Canceled)
 }
 
-// poison publishes a record that cannot be handled to the poison queue. If that fails the record has failed.
+// poison publishes a record that cannot be handled to the poison queue. If that fails, the delivery has failed.
 func (c *consumer) poison(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		_, err := next(msg)
@@ -68,7 +68,7 @@ func (c *consumer) poison(next message.HandlerFunc) message.HandlerFunc {
 	}
 }
 
-// poisoned is the record for the queue. Of a replay that fails again it is the original: its position is the delivery's.
+// poisoned returns the record for the queue. A replay that fails again is recorded as its original, at the original position.
 func (c *consumer) poisoned(msg *message.Message, d *delivery, reason string) *message.Message {
 	value, size := CutValue(msg.Payload)
 	p := message.NewMessage("", value)
@@ -95,7 +95,7 @@ func (c *consumer) poisoned(msg *message.Message, d *delivery, reason string) *m
 	return p
 }
 
-// reason is the error in words, and the stack if it was a panic.
+// reason returns the error's text, and the stack if it was a panic.
 func reason(err error) (why, stack string) {
 	why = err.Error()
 	var panicked middleware.RecoveredPanicError

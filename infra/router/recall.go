@@ -8,10 +8,10 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// recallTimeout bounds what looking back may add to the takeover of a partition.
+// recallTimeout bounds how long looking back may delay taking over a partition.
 const recallTimeout = 2 * time.Second
 
-// assigned takes over a partition: what its last owner handled lately is marked before the handler is told.
+// assigned takes over a partition. Before it tells the handler, it marks what the last owner handled lately.
 func (c *consumer) assigned(after events.Position) {
 	c.recall(after)
 	c.failures.forget(after.Partition)
@@ -20,8 +20,9 @@ func (c *consumer) assigned(after events.Position) {
 	}
 }
 
-// recall sets the marks that whoever had the partition before may have kept to itself: otherwise a repeat of what lies
-// before the position would not be known for one. Without an answer from the log in time it goes without.
+// recall sets the marks that the last owner of the partition may have had in its own memory only. Without them a repeat of
+// what lies before the position would not be recognised. If the log does not deliver in time, the partition is taken over
+// without these marks.
 func (c *consumer) recall(after events.Position) {
 	ctx, cancel := context.WithTimeout(context.Background(), recallTimeout)
 	defer cancel()
@@ -31,7 +32,7 @@ func (c *consumer) recall(after events.Position) {
 	err := pubsub.LookBack(after, func(r events.Range) error {
 		return log.Read(ctx, []events.Range{r}, func(raw pubsub.RawRecord) error {
 			if raw.Replay {
-				return nil // what counts is its original place
+				return nil // a replay counts at its original place
 			}
 			e, err := events.Decode(c.Topic, raw.Position, raw.Value)
 			if _, known := first[e.EventID]; err == nil && e.Type.Known() && !known {

@@ -15,22 +15,22 @@ import (
 // replayPrefix begins the names of a replay's headers.
 const replayPrefix = "millrace_replay_"
 
-// Headers of a record replayed from the poison queue. The handler named sees it at its original position, so that derived
-// ids, the order of its conversation and the rule that the lowest position wins are as if it had been handled then. What
-// is committed and settled is the place where the replay itself lies.
+// The headers of a record replayed from the poison queue. The handler that they name sees the record at its original
+// position. So derived ids, the order of the conversation and the rule that the lowest position wins are the same as if it
+// had been handled then. The position that is committed and settled is that of the replay itself.
 const (
 	ReplayHandlerHeader  = pubsub.ReplayHandlerHeader
 	ReplayPositionHeader = replayPrefix + "position"
-	// ReplayValueBytesHeader says that the replay holds only the first bytes of the value, and how many the original has.
-	// The handler gets the original's, which is read from the log at the original position.
+	// ReplayValueBytesHeader says that the replay holds only the first bytes of the value, and how many the original has. The
+	// router reads the whole value from the log, at the original position, and passes that to the handler.
 	ReplayValueBytesHeader = replayPrefix + "value_bytes"
 )
 
 func isReplay(msg *message.Message) bool { return msg.Metadata.Get(ReplayHandlerHeader) != "" }
 
-// replayPosition is the original position of a replay that lies at the place; nil if the record is no replay, or does not
-// say. An original lies before its replays in their partition: a position elsewhere is forged or wrong, and a handler that
-// believed it would take what lies between for handled.
+// replayPosition returns the original position of a replay that lies at place, or nil if the record is no replay or does not
+// say. An original comes before its replays in the same partition. Any other position is forged or wrong, and a handler that
+// believed it would take what lies between for handled, so it is an error.
 func replayPosition(msg *message.Message, place events.Position) (*events.Position, error) {
 	header := msg.Metadata.Get(ReplayPositionHeader)
 	if header == "" || !isReplay(msg) {
@@ -46,8 +46,7 @@ func replayPosition(msg *message.Message, place events.Position) (*events.Positi
 	return &pos, nil
 }
 
-// originalBytes is how many bytes the value of the original has, of a replay that holds only the first ones; 0 of any other
-// record.
+// originalBytes returns the length of the original's value if the record is a replay that holds only the first bytes, else 0.
 func originalBytes(msg *message.Message) int {
 	n, err := strconv.Atoi(msg.Metadata.Get(ReplayValueBytesHeader))
 	if err != nil || !isReplay(msg) {
@@ -56,8 +55,8 @@ func originalBytes(msg *message.Message) int {
 	return max(n, 0)
 }
 
-// payload is the record's value; of a replay that does not hold all of it, the original's. It is a permanent error if the
-// log no longer has that.
+// payload returns the record's value, or the original's if the record is a replay that does not hold all of it. The error is
+// permanent if the log no longer has the original.
 func (c *consumer) payload(ctx context.Context, msg *message.Message, original events.Position) ([]byte, error) {
 	if originalBytes(msg) == 0 {
 		return msg.Payload, nil

@@ -29,7 +29,7 @@ func TestReplayIsHandledAtItsOriginalPositionAndSettledAtItsOwn(t *testing.T) {
 	require.Equal(t, []events.Position{original, replay}, settled.all())
 }
 
-// The store may have a repeat of the message, from behind it, before the message itself is replayed.
+// The store may have a repeat of the message, from a later position, before the message itself is replayed.
 func TestReplayOfWhatWasRepeatedSinceIsHandled(t *testing.T) {
 	bus := memory.NewBus(memory.Config{})
 	original := publishEvent(t, bus, newMessage(2, "a"), router.ReplayHandlerHeader, "nobody")
@@ -66,7 +66,7 @@ func TestReplayThatDoesNotSayWhereItWasIsPoisoned(t *testing.T) {
 	require.Contains(t, poisonQueue(t, bus, 1)[0].Metadata.Get(router.PoisonReasonHeader), router.ReplayPositionHeader)
 }
 
-// A batch ascends within its partition, and so must what the handler makes of it.
+// The records of a batch ascend within their partition, and a replay would break that order.
 func TestReplayStaysOutOfBatches(t *testing.T) {
 	bus := memory.NewBus(memory.Config{})
 	first := publishEvent(t, bus, newMessage(2, "first"))
@@ -88,7 +88,7 @@ func TestReplayStaysOutOfBatches(t *testing.T) {
 	require.Equal(t, []string{"first"}, batched.all())
 }
 
-// A position elsewhere would have a handler take what lies before it for handled.
+// With a position elsewhere the handler would take what lies before it for handled.
 func TestReplayOfWhatDoesNotLieBeforeItIsPoisoned(t *testing.T) {
 	bus := memory.NewBus(memory.Config{})
 	first := publishEvent(t, bus, newMessage(2, "first"))
@@ -111,7 +111,7 @@ func TestReplayOfWhatDoesNotLieBeforeItIsPoisoned(t *testing.T) {
 	}
 }
 
-// What a replay does not hold itself the handler gets from the log, as long as that has it.
+// The handler gets the whole value from the log, as long as the log has it.
 func TestReplayThatHoldsTheFirstBytesIsHandledWhole(t *testing.T) {
 	for name, trimmed := range map[string]bool{"the log has it": false, "the log has it no more": true} {
 		t.Run(name, func(t *testing.T) {

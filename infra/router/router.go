@@ -1,20 +1,21 @@
-// Package router runs the handlers over the bus, each in its own consumer group. Watermill's router brings what waits in a
-// partition as one message, through stages that are middleware of Watermill's, outermost first:
+// Package router runs the handlers over the bus, each in its own consumer group. Watermill's router takes the waiting records
+// of a partition as one message and passes it through these stages, the outermost first. Each stage is Watermill middleware:
 //
-//	unbundle   takes the message apart: each of its records runs, in order, through the others
-//	finish     observes
-//	poison     permanent errors go to the poison queue
-//	park       so do others, of a record that is stuck while the handler does well otherwise (stuck.go)
-//	retry      transient errors are tried again, each time from the context that the record came with
-//	detach     the work survives a shutdown: only the timeout ends it
-//	timeout
-//	recoverer  a panic becomes a permanent error
+//	unbundle   takes the message apart: each of its records runs, in order, through the other stages
+//	finish     reports how the delivery ended
+//	poison     moves a record with a permanent error to the poison queue
+//	park       does so for a record that is stuck while the handler handles others (stuck.go)
+//	retry      tries again after a transient error, each time from the context that the record came with
+//	detach     lets the work go on when the router stops: only the timeout ends it
+//	timeout    ends an attempt that takes too long
+//	recoverer  turns a panic into a permanent error
 //	yours      [Options].Middleware
-//	decode     undecodable and misplaced records fail, unknown types and others' replays are skipped
-//	dedup      skips repeats, marks after success
+//	decode     fails undecodable and misplaced records, and skips unknown types and others' replays
+//	dedup      skips repeats, and marks events after success
 //
-// to the handler. In this order nothing is lost: a record is acknowledged once it was handled, skipped or poisoned, and
-// comes again otherwise. A handler that takes batches is tried with all of them first (batch.go); what fails goes this way.
+// and then to the handler. In this order nothing is lost: a record is acknowledged once it was handled, skipped or poisoned,
+// and comes again otherwise. A handler that takes batches first gets all the records of the message as one batch (batch.go);
+// those that fail go through the stages.
 package router
 
 import (
@@ -34,23 +35,24 @@ import (
 
 // Options of a router. The zero value means the defaults.
 type Options struct {
-	// Timeout ends one attempt of a handler that honours its context. 5 s if 0.
+	// Timeout ends one attempt, if the handler honours its context. 0 means 5 s.
 	Timeout time.Duration
 	// Retries is how often a failed attempt is repeated, with growing pauses, before the record is given back to the bus,
-	// which sends it again. 4 if 0; negative: none.
+	// which delivers it again. 0 means 4; a negative number means none.
 	Retries int
-	// RetryPause is about the first pause between attempts. 100 ms if 0.
+	// RetryPause is about the length of the first pause between attempts. 0 means 100 ms.
 	RetryPause time.Duration
-	// StuckAfter is how long a record may fail while others are handled before it is parked in the poison queue, so that it
-	// does not hold up its partition. 60 s if 0.
+	// StuckAfter is how long a record may fail while others are handled before the router moves it to the poison queue, so
+	// that it does not hold up its partition. 0 means 60 s.
 	StuckAfter time.Duration
-	// Marks makes the memory for repeats of the named handler. [NewMarks] of 100,000 events each if nil.
+	// Marks returns the marks of the named handler. Nil means [NewMarks] with 100,000 events for each handler.
 	Marks func(handler string) Marks
-	// Middleware are stages of one's own, outermost first, for all handlers. They see single records, each once per attempt,
-	// and what they return or panic with is treated as the handler's own: an error is tried again unless it is permanent, and
-	// nil without calling the next stage means that the record is done with. With any, handlers are given no batches.
+	// Middleware lists the user's own stages, the outermost first, for all handlers. They see single records, each once per
+	// attempt. What they return or panic with counts as the handler's own: after an error the router tries again unless the
+	// error is permanent, and nil without calling the next stage means that the record is done with. With any middleware,
+	// handlers get no batches.
 	Middleware []message.HandlerMiddleware
-	// Observe is told of every delivery of a record once it is over. It must not block. May be nil.
+	// Observe is called after every delivery of a record. It must not block. It may be nil.
 	Observe func(Observation)
 }
 
@@ -86,13 +88,14 @@ type Router struct {
 	mu       sync.Mutex
 	started  bool
 	closed   bool
-	returned chan struct{} // closed when Run has
+	returned chan struct{} // closed when Run has returned
 }
 
-// New joins the handlers' consumer groups. Nothing is handled before Run. The router must be closed, also if never run.
+// New joins the handlers' consumer groups. Nothing is handled before Run. The router must be closed, even if Run was never
+// called.
 func New(bus pubsub.Bus, handlers []events.Handler, opts Options, log *slog.Logger) (*Router, error) {
 	opts = opts.withDefaults()
-	// An attempt may be followed by the publishing of a poisoned record, which has a deadline of its own.
+	// An attempt may be followed by publishing a poison record, which has a deadline of its own.
 	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: 2 * opts.Timeout}, telemetry.Watermill{Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("new router: %w", err)
@@ -116,8 +119,8 @@ func New(bus pubsub.Bus, handlers []events.Handler, opts Options, log *slog.Logg
 	return r, nil
 }
 
-// Run handles records until the context is done or the router is closed; then it returns nil once those in hand are
-// finished or given back. It must be called at most once.
+// Run handles records until the context is done or the router is closed. It then returns nil once the records being handled
+// are finished or given back. It must be called at most once.
 func (r *Router) Run(ctx context.Context) error {
 	if !r.start() {
 		return nil
@@ -128,7 +131,7 @@ func (r *Router) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	// Watermill itself does not heed the context while there are no handlers.
+	// Watermill's router ignores the context while it has no handlers.
 	stop := context.AfterFunc(ctx, func() {
 		select {
 		case <-r.router.Running():
@@ -145,7 +148,7 @@ func (r *Router) Run(ctx context.Context) error {
 	return nil
 }
 
-// start reports whether the router may run: it was not closed before.
+// start reports whether the router may run, which is false if it was closed before.
 func (r *Router) start() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -156,7 +159,7 @@ func (r *Router) start() bool {
 // Running is closed once all handlers have subscribed.
 func (r *Router) Running() <-chan struct{} { return r.router.Running() }
 
-// Ready reports why the handlers do not run: they have not subscribed yet, or the router is closed.
+// Ready returns why the handlers do not run: they have not subscribed yet, or the router is closed.
 func (r *Router) Ready() error {
 	select {
 	case <-r.router.Running():
@@ -169,15 +172,15 @@ func (r *Router) Ready() error {
 	return nil
 }
 
-// Close ends Run and leaves the consumer groups. Records in hand have twice the timeout to finish; the others come again
-// to whoever reads the partition next.
+// Close ends Run and leaves the consumer groups. Records being handled have twice the timeout to finish; the others come
+// again to whichever process reads the partition next.
 func (r *Router) Close() error {
 	r.mu.Lock()
 	r.closed = true
 	started := r.started
 	r.mu.Unlock()
 	if started {
-		// Watermill cannot be stopped while it subscribes.
+		// Watermill's router cannot be closed while it subscribes.
 		select {
 		case <-r.router.Running():
 		case <-r.returned:
@@ -187,7 +190,7 @@ func (r *Router) Close() error {
 	case <-r.router.Running():
 		return errors.Join(r.router.Close(), r.closeSubscribers())
 	default:
-		// Watermill would wait in vain for handlers that never ran.
+		// Watermill's router would wait in vain for handlers that never ran.
 		return r.closeSubscribers()
 	}
 }

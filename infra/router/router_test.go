@@ -77,7 +77,7 @@ func TestPermanentFailureGoesToThePoisonQueueAndTheRestGoesOn(t *testing.T) {
 	}
 }
 
-// A foreign producer may choose the partition without a key: what counts is where the conversation belongs.
+// A foreign producer may choose the partition without a key. Only where the conversation belongs counts.
 func TestRecordWithoutKeyInItsPartitionIsHandled(t *testing.T) {
 	bus := memory.NewBus(memory.Config{Partitions: 1})
 	pos := publish(t, bus, "", `{"type":"new_message","message":{"from":1,"to":2,"content":"x","message_type":1},"timestamp":1}`)
@@ -234,7 +234,7 @@ func TestHandlersOfOneNameAreRefused(t *testing.T) {
 	require.ErrorContains(t, err, `"test"`)
 }
 
-// However far it has come with subscribing.
+// The router is closed at different moments while it subscribes.
 func TestRouterThatIsClosedWhileItStartsEndsInOrder(t *testing.T) {
 	for i := range 50 {
 		bus := memory.NewBus(memory.Config{})
@@ -253,7 +253,7 @@ func TestRouterThatIsClosedWhileItStartsEndsInOrder(t *testing.T) {
 	}
 }
 
-// Whatever a producer puts into a record, what the poison queue gets of it is far below what a broker takes.
+// Whatever a producer puts into a record, its poison record is far smaller than what a broker accepts.
 func TestPoisonRecordAlwaysFits(t *testing.T) {
 	huge := strings.Repeat("x", 3_000_000)
 	home := events.Direct(1, 2)
@@ -264,7 +264,7 @@ func TestPoisonRecordAlwaysFits(t *testing.T) {
 	tests := map[string]struct {
 		key, value string
 		headers    map[string]string
-		cut        map[string]string // what the poison record says it left out
+		cut        map[string]string // what the poison record says that it left out
 	}{
 		"a huge value":   {home, huge, nil, map[string]string{router.PoisonValueBytesHeader: "3000000"}},
 		"a huge key":     {huge, "x", nil, map[string]string{router.PoisonKeyBytesHeader: "3000000"}},

@@ -12,11 +12,11 @@ import (
 	"millrace/events"
 )
 
-// ReasonStuck begins the reason of a record that is in the poison queue although its error is not permanent, so that it
-// does not hold up its partition. The error follows.
+// ReasonStuck begins the reason of a poisoned record whose error is not permanent. The error follows. The router poisons such
+// a record so that it does not hold up its partition.
 const ReasonStuck = "stuck: "
 
-// park makes a permanent error of a transient one if the record is stuck.
+// park turns a transient error into a permanent one if the record is stuck.
 func (c *consumer) park(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		begin, ctx := time.Now(), msg.Context()
@@ -35,10 +35,10 @@ func (c *consumer) park(next message.HandlerFunc) message.HandlerFunc {
 	}
 }
 
-// failures tell of the records that a handler fails on now, at most one in a partition, which are stuck. A record is when
-// it has failed for as long as the patience lasts, the handler has handled another one after that, and a delivery fails
-// that began later still: whatever ails it, others of the same time are free of it. So nothing is stuck while everything
-// fails, nor right after that.
+// failures keeps the records that a handler fails on now, at most one in a partition, and tells which are stuck. A record is
+// stuck if three things happened one after the other: it failed for as long as the patience lasts, then the handler handled
+// another record, then a delivery of the record failed that began after that. This shows that others are free of whatever
+// ails the record. So nothing counts as stuck while everything fails, nor right after that.
 type failures struct {
 	patience time.Duration
 
@@ -48,12 +48,12 @@ type failures struct {
 
 type failure struct {
 	seq    int64
-	until  time.Time // the end of the patience
-	others time.Time // when the first other record was handled after that; zero: none was
+	until  time.Time // when the patience ends
+	others time.Time // when another record was first handled after that; zero if none was
 }
 
-// failed notes that a delivery has failed, which began at the time given, and reports whether the record is stuck. A replay
-// has been in the poison queue and gets no patience: as often as it comes again, it would hold up others for as long.
+// failed notes that a delivery which began at the time has failed, and reports whether the record is stuck. A replay comes
+// from the poison queue and gets no patience, because it would hold up others for the whole patience each time it comes.
 func (f *failures) failed(at events.Position, begin time.Time, replay bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -87,7 +87,7 @@ func (f *failures) handled(at ...events.Position) {
 	}
 }
 
-// forget is for a partition that is taken over: what happened to its records elsewhere is not known.
+// forget is called when a partition is taken over, because nobody knows what happened to its records elsewhere.
 func (f *failures) forget(partition int32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

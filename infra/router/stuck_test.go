@@ -17,7 +17,7 @@ import (
 	"millrace/infra/router"
 )
 
-// other is a user whose conversation with user 1 lies in another of four partitions than that with user 2.
+// other returns a user whose conversation with user 1 lies in another of the four partitions than that of users 1 and 2.
 func other() int64 {
 	to := int64(3)
 	for events.Partition(events.Direct(1, to), 4) == events.Partition(events.Direct(1, 2), 4) {
@@ -28,7 +28,7 @@ func other() int64 {
 
 var errSlow = errors.New("slow")
 
-// A record comes at once, one behind it, and another partition gets one every second for three minutes.
+// The record comes at once, with one behind it, and another partition gets one every second for three minutes.
 func TestRecordIsParkedOnceItHasFailedForAMinuteWhileOthersWereHandled(t *testing.T) {
 	type work func(since time.Duration) error
 	well := func(time.Duration) error { return nil }
@@ -43,8 +43,8 @@ func TestRecordIsParkedOnceItHasFailedForAMinuteWhileOthersWereHandled(t *testin
 	}
 	for name, test := range map[string]struct {
 		bad, others work
-		reason      string        // empty: it is not parked
-		earliest    time.Duration // of when the record behind is handled; 0: never
+		reason      string        // empty if it is not parked
+		earliest    time.Duration // the earliest time at which the record behind is handled; 0: never
 		retries     int
 	}{
 		"others are well":          {down, well, "stuck: store is down", time.Minute, 0},
@@ -123,7 +123,7 @@ func TestRecordIsParkedOnceItHasFailedForAMinuteWhileOthersWereHandled(t *testin
 	}
 }
 
-// What a record of a bundle fails on, the others of it show to be its own.
+// The other records of the bundle are handled, which shows that the cause lies in the one that fails.
 func TestRecordOfABundleIsParkedWhenTheRestOfItIsHandled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus(memory.Config{})
@@ -166,12 +166,12 @@ func TestRecordIsNotParkedWhileItsPartitionIsTakenAway(t *testing.T) {
 			fail <- struct{}{}
 			<-begun
 			elsewhere := publishEvent(t, bus, newMessage(other(), "good"))
-			require.Eventually(t, func() bool { // committed, so it counts as handled
+			require.Eventually(t, func() bool { // once it is committed, it counts as handled
 				committed, err := bus.Log(events.TopicMessages).Committed(t.Context(), "test-group")
 				return err == nil && committed[elsewhere.Partition] == elsewhere.Seq
 			}, patience, time.Millisecond)
 			fail <- struct{}{}
-			<-begun // the first that began after another record had been handled
+			<-begun // the first delivery that began after another record had been handled
 			if !taken {
 				fail <- struct{}{}
 				poisonQueue(t, bus, 1)
@@ -182,7 +182,7 @@ func TestRecordIsNotParkedWhileItsPartitionIsTakenAway(t *testing.T) {
 				defer close(stopped)
 				stop()
 			}()
-			<-released // its context is done
+			<-released // the context of the delivery is done
 			fail <- struct{}{}
 			<-stopped
 			requireNothingPoisoned(t, bus)
@@ -219,7 +219,7 @@ func TestReplayIsParkedAgainWithoutPatience(t *testing.T) {
 	}
 }
 
-// The poison queue that cannot be reached keeps the record where it is.
+// If the poison queue cannot be reached, the record stays where it is.
 func TestRecordThatCannotBeParkedComesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var full atomic.Bool

@@ -11,28 +11,28 @@ import (
 	"millrace/events"
 )
 
-// assignment is one partition for the time of one session. Watermill has at most one of its messages in flight. First it is
-// held: nothing new reaches the reader, and it becomes idle when the reader is done with what it has. Then it ends: what
-// is acknowledged now is not marked.
+// assignment is one partition during one session of the consumer group. Watermill has at most one of its messages in flight.
+// An assignment goes through two steps at its end. First it is held: the reader gets nothing new, and the assignment becomes
+// idle when the reader is done with what it has. Then it ends: what is acknowledged after that is not marked.
 type assignment struct {
-	ctx     context.Context // of the assignment, done when it has ended
+	ctx     context.Context // of the assignment; done when it has ended
 	cancel  context.CancelFunc
-	mark    func(*sarama.ConsumerMessage) // notes that everything up to the record is done
-	holding context.Context               // done when held
+	mark    func(*sarama.ConsumerMessage) // notes that everything up to the record is done with
+	holding context.Context               // done when the assignment is held
 	stop    context.CancelFunc
-	idle    chan struct{}  // closed when held with nothing in flight
+	idle    chan struct{}  // closed when the assignment is held and nothing is in flight
 	over    chan struct{}  // closed when Watermill's handler has returned
-	orphan  bool           // outlives its session; guarded by the mutex of the assignments
+	orphan  bool           // set if it outlives its session; guarded by the mutex of the assignments
 	epochs  *events.Epochs // of its records
-	stale   chan struct{}  // closed when it has to begin anew
+	stale   chan struct{}  // closed when the partition has to be read from another place
 
 	mu       sync.Mutex
-	inFlight *message.Message // what the reader has
+	inFlight *message.Message // the message that the reader has
 	ended    bool
-	waiting  *message.Message            // kept from the reader: Watermill waits for its acknowledgement
-	bundles  [][]*sarama.ConsumerMessage // the one in flight and the one after it
-	bundle   *bundle                     // in flight
-	unwatch  func() bool                 // ends the watch for that bundle's context
+	waiting  *message.Message            // a message that the reader does not get; Watermill waits for its acknowledgement
+	bundles  [][]*sarama.ConsumerMessage // the bundle in flight and the one after it
+	bundle   *bundle                     // the bundle in flight
+	unwatch  func() bool                 // stops watching the context of that bundle
 }
 
 func newAssignment(mark func(*sarama.ConsumerMessage), epochs *events.Epochs, stale chan struct{}) *assignment {
@@ -43,18 +43,18 @@ func newAssignment(mark func(*sarama.ConsumerMessage), epochs *events.Epochs, st
 	}
 }
 
-// prepare notes the records that the assignment's next message stands for. They may still become more.
+// prepare notes the records that the next message stands for. A later call may extend them.
 func (c *assignment) prepare(records []*sarama.ConsumerMessage) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := len(c.bundles); n > 0 && c.bundles[n-1][0] == records[0] {
-		c.bundles[n-1] = records // grown
+		c.bundles[n-1] = records // with more records
 		return
 	}
 	c.bundles = append(c.bundles, records)
 }
 
-// unbundle gives the message the records that it stands for, if it is a bundle, else its position. A bundle's context ends
+// unbundle puts the bundle that the message stands for into its context, or else its position. The context of a bundle ends
 // when the assignment is held.
 func (c *assignment) unbundle(msg *message.Message) {
 	c.mu.Lock()
@@ -72,7 +72,7 @@ func (c *assignment) unbundle(msg *message.Message) {
 	msg.SetContext(context.WithValue(ctx, bundleKey{}, c.bundle))
 }
 
-// take reports whether the reader gets the message. That it comes means that the one before is done with or refused.
+// take reports whether the reader gets the message. When a message comes, the one before it was acknowledged or refused.
 func (c *assignment) take(msg *message.Message) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -85,7 +85,7 @@ func (c *assignment) take(msg *message.Message) bool {
 	return true
 }
 
-// withdraw takes back a message that the reader was to get.
+// withdraw takes back a message that the reader was about to get.
 func (c *assignment) withdraw(msg *message.Message) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -93,10 +93,10 @@ func (c *assignment) withdraw(msg *message.Message) {
 	c.keep(msg)
 }
 
-// keep lets Watermill wait for the message until the assignment ends. The mutex is held.
+// keep makes Watermill wait for the message's acknowledgement until the assignment ends. The mutex is held.
 func (c *assignment) keep(msg *message.Message) {
 	if c.ended {
-		msg.Ack() // not marked: the assignment has ended
+		msg.Ack() // the offset is not marked, because the assignment has ended
 		return
 	}
 	c.waiting = msg
@@ -115,7 +115,7 @@ func (c *assignment) settle() {
 	c.inFlight = nil
 }
 
-// settleBundle drops from the bundle that was in flight what was acknowledged of it. The mutex is held.
+// settleBundle removes the acknowledged records from the bundle that was in flight. The mutex is held.
 func (c *assignment) settleBundle() {
 	if c.bundle == nil {
 		return
@@ -145,7 +145,7 @@ func (c *assignment) hold() {
 	}
 }
 
-// end lets go of whatever is in flight: Watermill's handler returns as soon as the reader answers, without marking.
+// end makes Watermill's handler return, without marking, as soon as the reader has acknowledged or refused what is in flight.
 func (c *assignment) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -157,18 +157,18 @@ func (c *assignment) end() {
 	}
 }
 
-// abandon ends the assignment without waiting for the reader, whose answer then means nothing.
+// abandon ends the assignment without waiting for the reader. What the reader does with its message has no effect then.
 func (c *assignment) abandon() {
 	c.end()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.inFlight != nil {
-		c.inFlight.Ack() // not marked: the assignment has ended
+		c.inFlight.Ack() // the offset is not marked, because the assignment has ended
 	}
 }
 
-// session is Sarama's, but lasts as long as the assignment, which may mark its last record after the session was cancelled
-// and until it returns.
+// session is Sarama's session, but its context lasts as long as the assignment. So the assignment may mark its last record
+// after Sarama has cancelled the session, until ConsumeClaim returns.
 type session struct {
 	sarama.ConsumerGroupSession
 	assignment *assignment

@@ -14,12 +14,12 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// handoverTime is how long a partition that is taken away waits for the record being handled, so that its next owner
-// need not handle it again. The rebalance waits as long.
+// handoverTime is how long a partition that is taken away waits for the record being handled, so that its next owner need not
+// handle it again. The rebalance waits as long.
 const handoverTime = 500 * time.Millisecond
 
-// assignments are the partitions that a subscriber reads. It hooks itself between Sarama and Watermill, whose own handler
-// would send a record that is not acknowledged again and again and never notice that the partition is another's now.
+// assignments are the partitions that a subscriber reads. They stand between Sarama and Watermill's handler, which would send
+// a refused message again and again and never notice that the partition belongs to another member by now.
 type assignments struct {
 	bus     *Bus
 	group   string
@@ -30,7 +30,7 @@ type assignments struct {
 	mu       sync.Mutex
 	draining bool
 	current  map[place]*assignment
-	basis    *basis // of the session
+	basis    *basis // what the present session goes by
 }
 
 var _ kafka.SaramaTracer = (*assignments)(nil)
@@ -39,8 +39,8 @@ func newAssignments(b *Bus, group string, config pubsub.SubscriberConfig, log *s
 	return &assignments{bus: b, group: group, config: config, log: log, current: make(map[place]*assignment)}
 }
 
-// forward hands the message to the reader, unless its assignment is ending or the subscription's context is done. It gives up
-// when the one that Watermill works under is.
+// forward passes the message to the reader, unless its assignment is ending or the subscription's context is done. It gives
+// up when Watermill's own context is done.
 func (c *assignments) forward(
 	subscription, watermill context.Context, topic string, msg *message.Message, out chan<- *message.Message,
 ) {
@@ -67,7 +67,7 @@ func (c *assignments) forward(
 	}
 }
 
-// awaitCurrent waits until records may be handed out by the assignment's epochs, or it ends.
+// awaitCurrent waits until the epochs of the assignment are confirmed as the current ones, or the assignment is held.
 func (c *assignments) awaitCurrent(subscription, watermill context.Context, topic string, assignment *assignment) {
 	for {
 		ok, looked := c.bus.continuity.current(topic, assignment.epochs)
@@ -87,8 +87,9 @@ func (c *assignments) awaitCurrent(subscription, watermill context.Context, topi
 	}
 }
 
-// drain lets no further message through and waits until those being handled are acknowledged or refused, at most for the
-// timeout. Then it ends all assignments that outlived their session: Watermill may close its channel, into which they send.
+// drain holds all assignments and waits, at most for the timeout, until the messages being handled are acknowledged or
+// refused. Then it ends the assignments that outlived their session: they send into Watermill's channel, which is closed
+// next.
 func (c *assignments) drain(timeout time.Duration) {
 	c.mu.Lock()
 	c.draining = true
@@ -119,7 +120,7 @@ func (c *assignments) drain(timeout time.Duration) {
 	}
 }
 
-// consume runs an assignment until Watermill's handler returns or the session ends.
+// consume reads the partition until Watermill's handler returns or the session ends.
 func (c *assignments) consume(inner sarama.ConsumerGroupHandler, sess sarama.ConsumerGroupSession, from sarama.ConsumerGroupClaim) error {
 	at := place{from.Topic(), from.Partition()}
 	assignment := c.open(sess, at)
@@ -130,7 +131,7 @@ func (c *assignments) consume(inner sarama.ConsumerGroupHandler, sess sarama.Con
 	if err != nil {
 		c.close(at, assignment)
 		if sess.Context().Err() != nil {
-			return nil // the session ended meanwhile, which is no fault
+			return nil // the session ended meanwhile, which is no error
 		}
 		return err
 	}
@@ -155,7 +156,7 @@ func (c *assignments) consume(inner sarama.ConsumerGroupHandler, sess sarama.Con
 	case err := <-result:
 		return err
 	case <-sess.Context().Done():
-	case <-assignment.stale: // that this returns ends the session
+	case <-assignment.stale: // Sarama ends the session when this returns
 	}
 	assignment.hold()
 	timer := time.NewTimer(handoverTime)
@@ -175,7 +176,7 @@ func (c *assignments) consume(inner sarama.ConsumerGroupHandler, sess sarama.Con
 	return nil
 }
 
-// outlive lets the assignment go on after its session until the reader answers, unless the subscription is ending.
+// outlive lets the assignment go on after its session until the reader is done, unless the subscription is ending.
 func (c *assignments) outlive(assignment *assignment) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -183,8 +184,8 @@ func (c *assignments) outlive(assignment *assignment) bool {
 	return assignment.orphan
 }
 
-// open waits until an earlier assignment of the partition is over: its last record may still be with the reader. Nil if the
-// session ends first.
+// open waits until an earlier assignment of the partition is over, because its last record may still be with the reader. It
+// returns nil if the session ends first.
 func (c *assignments) open(sess sarama.ConsumerGroupSession, at place) *assignment {
 	for {
 		c.mu.Lock()
@@ -200,7 +201,7 @@ func (c *assignments) open(sess sarama.ConsumerGroupSession, at place) *assignme
 			return opened
 		}
 		c.mu.Unlock()
-		var over chan struct{} // never, when draining: the session is about to end
+		var over chan struct{} // stays nil while draining, because the session is about to end
 		if ok {
 			over = before.over
 		}
@@ -220,7 +221,7 @@ func (c *assignments) close(at place, assignment *assignment) {
 	close(assignment.over)
 }
 
-// position is the position before the offset, which is negative when the group has never committed any.
+// position returns the position before the offset. A negative offset means that the group has never committed one.
 func (c *assignments) position(ctx context.Context, at place, offset int64, epochs *events.Epochs) (events.Position, error) {
 	if offset < 0 {
 		first, err := c.bus.firstOffset(ctx, at)
@@ -234,7 +235,7 @@ func (c *assignments) position(ctx context.Context, at place, offset int64, epoc
 	return after, nil
 }
 
-// WrapConsumerGroupHandler is how Watermill lets others see Sarama's assignments; it is meant for tracing.
+// WrapConsumerGroupHandler puts the assignments between Sarama and Watermill's handler. Watermill means it for tracing.
 func (c *assignments) WrapConsumerGroupHandler(h sarama.ConsumerGroupHandler) sarama.ConsumerGroupHandler {
 	return hook{h, c}
 }
@@ -257,7 +258,7 @@ type hook struct {
 	assignments *assignments
 }
 
-// Setup comes before the session's first assignment.
+// Setup is called before the session's first partition is read.
 func (h hook) Setup(sess sarama.ConsumerGroupSession) error {
 	h.assignments.setup(sess)
 	return h.ConsumerGroupHandler.Setup(sess)

@@ -19,10 +19,10 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// benchPartitions are those of message-events by default.
+// benchPartitions is the default number of partitions of message-events.
 const benchPartitions = 64
 
-// BenchmarkBus measures the bus on an embedded broker, beside the brokers given by the environment if there are.
+// BenchmarkBus measures the bus on an embedded broker, and on the brokers that the environment names, if any.
 func BenchmarkBus(b *testing.B) {
 	b.Run("broker=embedded", func(b *testing.B) {
 		broker, err := broker.Start(broker.Config{Addr: "127.0.0.1:0", DataDir: b.TempDir(), Log: logTo(b)})
@@ -35,7 +35,7 @@ func BenchmarkBus(b *testing.B) {
 	}
 }
 
-// warmUp is how many messages it takes until Java has compiled what is used often.
+// warmUp is how many messages Java needs until it has compiled what is used often.
 const warmUp = 100_000
 
 func benchmark(b *testing.B, brokers []string) {
@@ -59,7 +59,7 @@ func publishOneByOne(b *testing.B, bus *Bus, topic string) {
 		require.NoError(b, bus.Publisher().Publish(topic, benchMessage(i)))
 		return begin, time.Now()
 	}
-	publish(0) // what happens once, such as joining the group
+	publish(0) // what happens only once, such as joining the group
 	<-handled
 	var toLog, toHandler []time.Duration
 	for i := 0; b.Loop(); i++ {
@@ -74,7 +74,7 @@ func publishOneByOne(b *testing.B, bus *Bus, topic string) {
 	}
 }
 
-// publishAll measures how many messages a second get into the log, and are handled meanwhile and until all are.
+// publishAll measures how many messages a second get into the log, and how many are handled until all are.
 func publishAll(b *testing.B, bus *Bus, topic string, publishers int) {
 	var handled atomic.Int64
 	done := make(chan struct{})
@@ -110,7 +110,7 @@ func publishMany(b *testing.B, bus *Bus, topic string, n, publishers int) {
 	publishing.Wait()
 }
 
-// handle runs a consumer group that acknowledges everything.
+// handle starts a member of a consumer group that acknowledges everything.
 func handle(b *testing.B, bus *Bus, topic string, one func()) (stop func()) {
 	b.Helper()
 	sub, err := bus.Subscriber("bench-"+topic, pubsub.SubscriberConfig{})
@@ -136,7 +136,7 @@ func benchMessage(i int) *message.Message {
 	return msg
 }
 
-// What it takes to make the messages of a bundle's records.
+// BenchmarkRecords measures how long it takes to make the messages of a bundle's records.
 func BenchmarkRecords(b *testing.B) {
 	raw := make([]*sarama.ConsumerMessage, 128)
 	for i := range raw {

@@ -10,8 +10,8 @@ import (
 	"millrace/events"
 )
 
-// bundler is an assignment whose messages stand for up to max records each: for what has come while the one before was being
-// handled. Its last record's place is the bundle's, so that acknowledging it acknowledges all.
+// bundler is a Sarama claim whose messages stand for up to max records each: for all that came while the message before was
+// being handled. A bundle has the place of its last record, so acknowledging it acknowledges all of them.
 type bundler struct {
 	sarama.ConsumerGroupClaim
 	assignment *assignment
@@ -26,7 +26,7 @@ func newBundler(from sarama.ConsumerGroupClaim, c *assignment, size int) *bundle
 // Messages implements sarama.ConsumerGroupClaim.
 func (b *bundler) Messages() <-chan *sarama.ConsumerMessage { return b.messages }
 
-// run bundles until the assignment's messages end or nobody takes any more.
+// run makes bundles until Sarama's messages end or over is closed.
 func (b *bundler) run(over <-chan struct{}) {
 	defer close(b.messages)
 	for first := range b.ConsumerGroupClaim.Messages() {
@@ -36,7 +36,7 @@ func (b *bundler) run(over <-chan struct{}) {
 	}
 }
 
-// offer waits until the bundle is taken, and adds to it what comes meanwhile.
+// offer waits until the bundle is taken, and adds the records that come meanwhile.
 func (b *bundler) offer(records []*sarama.ConsumerMessage, over <-chan struct{}) bool {
 	more := b.ConsumerGroupClaim.Messages()
 	for {
@@ -62,23 +62,23 @@ func (b *bundler) offer(records []*sarama.ConsumerMessage, over <-chan struct{})
 	}
 }
 
-// bundle is what a message stands for: records of a partition that follow each other. It travels in the message's context.
+// bundle is a run of consecutive records of a partition that one message stands for. It travels in the message's context.
 type bundle struct {
 	raw    []*sarama.ConsumerMessage
 	epochs *events.Epochs
 
 	mu      sync.Mutex
-	records []*message.Message // made of raw when the reader asks for them
+	records []*message.Message // made from raw when the reader asks for them
 }
 
-// bundleKey is the context key of the bundle that a message stands for, recordKey that of the position of one of its records.
+// A message's context holds its bundle under bundleKey. The context of a single record holds its position under recordKey.
 type (
 	bundleKey struct{}
 	recordKey struct{}
 )
 
-// hand returns a message for each record, the same ones each time. The first call makes them, in the reader's goroutine and
-// from the context that the message has then, so that they carry what the reader has added to it.
+// hand returns a message for each record, the same ones in every call. The first call makes them in the reader's goroutine,
+// from the context that the message has by then, so that they carry what the reader has added to it.
 func (b *bundle) hand(ctx context.Context) []*message.Message {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -94,7 +94,7 @@ func (b *bundle) hand(ctx context.Context) []*message.Message {
 	return b.records
 }
 
-// acknowledged is how many of the records, from the first, were.
+// acknowledged returns how many of the records, counted from the first, were acknowledged.
 func (b *bundle) acknowledged() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

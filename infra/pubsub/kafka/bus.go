@@ -29,7 +29,7 @@ type Bus struct {
 
 var _ pubsub.Bus = (*Bus)(nil)
 
-// NewBus connects to the brokers, and waits for those that cannot be reached until the context ends. Topics must exist
+// NewBus connects to the brokers. While they cannot be reached it goes on trying until the context ends. Topics must exist
 // before they are used; see [EnsureTopics].
 func NewBus(ctx context.Context, c Config, log *slog.Logger) (*Bus, error) {
 	c = c.withDefaults()
@@ -56,16 +56,17 @@ func NewBus(ctx context.Context, c Config, log *slog.Logger) (*Bus, error) {
 	return b, nil
 }
 
-// Ready returns why the log is not to be written to for now.
+// Ready returns why nothing can be published for now, or nil.
 func (b *Bus) Ready() error { return b.continuity.writable() }
 
-// Publisher publishes with the key in [pubsub.KeyHeader]; without one the messages are spread over the partitions. It
-// keeps the order of a Publish within each of its partitions. A message whose outcome is unknown when the publish timeout
-// has passed may still get into the log for a moment, but never behind what is published to its partition later.
+// Publisher returns the bus's publisher. It publishes a message with the key in [pubsub.KeyHeader], and spreads messages
+// without a key over the partitions. It keeps the order of a Publish within each partition. When the publish timeout has
+// passed and the outcome of a message is unknown, the message may still get into the log for a moment, but never after one
+// that is published to its partition later.
 func (b *Bus) Publisher() message.Publisher { return b.publisher }
 
-// Position is the position of a message that was received, else of one that was published. Publishing a received message
-// anew leaves its position as it is.
+// Position returns the position of a message that was received or published. A received message that is published again keeps
+// its position.
 func (b *Bus) Position(msg *message.Message) (events.Position, error) {
 	if pos, ok := msg.Context().Value(recordKey{}).(*events.Position); ok {
 		return *pos, nil
@@ -76,7 +77,7 @@ func (b *Bus) Position(msg *message.Message) (events.Position, error) {
 	return events.Position{}, errors.New("message was neither received from Kafka nor accepted by it")
 }
 
-// Close waits for what is being published, at most the publish timeout, and disconnects.
+// Close waits for what is being published, at most for the publish timeout, and disconnects.
 func (b *Bus) Close() error {
 	b.continuity.close()
 	err := b.publisher.Close()

@@ -15,12 +15,12 @@ import (
 	"millrace/infra/pubsub/pubsubtest"
 )
 
-// Sarama's metrics start one goroutine per process, for ever.
+// Sarama starts one goroutine per process for its metrics and never ends it.
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
 }
 
-// brokersEnv names brokers to test against, host:port with commas between, in place of an embedded one for every test.
+// brokersEnv names brokers to test against, as host:port separated by commas. Without it every test has an embedded broker.
 const brokersEnv = "MILLRACE_TEST_KAFKA_BROKERS"
 
 func brokers(t testing.TB) []string {

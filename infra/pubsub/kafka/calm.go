@@ -12,7 +12,7 @@ import (
 // faultInterval is how often a subscription logs that partitions cannot be read.
 const faultInterval = 5 * time.Second
 
-// calm logs one for all: while a broker is away every partition reports it several times a second.
+// calm logs one line for all partitions, because each of them reports several times a second while a broker is away.
 type calm struct {
 	watermill.LoggerAdapter
 	sometimes *rate.Sometimes

@@ -14,7 +14,7 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// progress is how far each key was handled. A record may come again, but none before the one ahead of it.
+// progress notes how far the records of each key were handled. A record may come again, but none may be missing before it.
 type progress struct {
 	mu      sync.Mutex
 	next    map[string]int
@@ -38,7 +38,7 @@ func (p *progress) handle(msg *message.Message) {
 	}
 }
 
-// reached waits until every key was handled up to the number.
+// reached waits until the records of every key were handled up to the number.
 func (p *progress) reached(t *testing.T, keys, number int) {
 	t.Helper()
 	giveUp := time.After(60 * time.Second)

@@ -13,16 +13,16 @@ import (
 	"millrace/events"
 )
 
-// commit is what a group has committed in a partition. The offset alone would be that of another record once the topic was
-// made anew or the partition cut, so the commit's metadata says of which topic it is, and of which epoch.
+// commit is what a group has committed in a partition. When the topic is made anew or the partition is cut, the same offset
+// belongs to another record. So the metadata of a commit says which topic and which epoch it means.
 type commit struct {
 	next    int64  // offset of the first record that is not done with
-	topicID string // empty if another program has committed
+	topicID string // empty if another program made the commit
 	epoch   int64  // of the last record that is done with
 	begin   int64  // the offset at which that epoch begins
 }
 
-// commitMetadata is what a commit of the offset carries.
+// commitMetadata returns the metadata for a commit of the offset next.
 func commitMetadata(e *events.Epochs, partition int32, next int64) string {
 	if e.TopicID == "" {
 		return ""
@@ -45,7 +45,7 @@ func commitOf(o kadm.Offset) commit {
 	return c
 }
 
-// resume is the offset at which the group goes on.
+// resume returns the offset at which the group goes on.
 func (c commit) resume(e *events.Epochs, partition int32) int64 {
 	switch c.topicID {
 	case "":
@@ -56,10 +56,10 @@ func (c commit) resume(e *events.Epochs, partition int32) int64 {
 	if e.TopicID == "" {
 		return c.next
 	}
-	return 0 // of the topic before
+	return 0 // the commit was made in an earlier topic of the name
 }
 
-// commits returns what the group has committed, of partitions in which it has.
+// commits returns what the group has committed in each partition. Partitions without a commit are absent.
 func (b *Bus) commits(ctx context.Context, topic, group string) (map[int32]commit, error) {
 	fetched, err := b.admin.FetchOffsets(ctx, group)
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {

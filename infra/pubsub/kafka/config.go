@@ -11,11 +11,11 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// Config says how to reach the brokers. Zero values get the defaults named.
+// Config says how to reach the brokers. A field that is zero has the default that its comment names.
 type Config struct {
-	// Brokers are some of the cluster's host:port; at least one.
+	// Brokers lists some of the cluster's brokers as host:port; at least one.
 	Brokers []string
-	// TLS to the brokers; nil: none.
+	// TLS is the configuration for connections to the brokers. Nil means no TLS.
 	TLS *tls.Config
 	// SASL authenticates this process to the brokers.
 	SASL SASL
@@ -24,29 +24,30 @@ type Config struct {
 	// InstanceID makes membership in consumer groups static: a process that comes back with the same id within the session
 	// timeout gets its partitions back without a rebalance. Empty: dynamic. It must be unique among running processes.
 	InstanceID string
-	// Epochs keeps the epochs of the topics, and has the bus watch that these go on where they were. Nil: it does not, and
-	// the epoch of all is Epoch.
+	// Epochs keeps the epochs of the topics. With it the bus watches that the topics go on where they were. With nil it does
+	// not, and all records are in the epoch Epoch.
 	Epochs EpochStore
 	Epoch  int64
-	// Groups are consumer groups by topic whose commits tell, at the start, how far the topic once went, and which its epochs
-	// are where nobody keeps them.
+	// Groups lists consumer groups by topic. At the start their commits tell how far the topic once went, and, if nobody
+	// keeps the epochs, which these are.
 	Groups map[string][]string
-	// Incident is told what the log was found to have lost. May be nil.
+	// Incident is called when the bus finds that the log has lost something. It may be nil.
 	Incident func(pubsub.Incident)
 
-	// Partitions of topics that [EnsureTopics] creates, poison queues excepted; default [events.DefaultPartitions].
+	// Partitions is the number of partitions of topics that [EnsureTopics] creates, except poison queues; default
+	// [events.DefaultPartitions].
 	Partitions int32
-	// Replication of topics that are created; default the brokers' own.
+	// Replication is the replication factor of topics that are created; default the brokers' own.
 	Replication int16
-	// MinISR is how many replicas must have a record before it is acknowledged, for topics that are created; default the
-	// brokers' own.
+	// MinISR is how many replicas must have a record before the brokers acknowledge it, in topics that are created; default
+	// the brokers' own.
 	MinISR int
-	// Retention of topics that are created; default 7 days. Poison queues keep records for ever.
+	// Retention is how long topics that are created keep records; default 7 days. Poison queues keep records for ever.
 	Retention time.Duration
 
 	// PublishTimeout is how long a Publish may take; default 4 s.
 	PublishTimeout time.Duration
-	// MaxPending is how many messages may be in publishing at once; default 8192. One more is refused with
+	// MaxPending bounds how many messages may be in publishing at once; default 8192. Further ones are refused with
 	// [pubsub.ErrBusy].
 	MaxPending int
 }
@@ -78,12 +79,12 @@ func (c Config) withDefaults() Config {
 
 const (
 	dialTimeout = 5 * time.Second
-	// metadataAge is how long a client goes by what the brokers have told it of topics before it asks anew.
+	// metadataAge is how long a client uses what the brokers have told it about topics before it asks again.
 	metadataAge = 250 * time.Millisecond
 )
 
-// newClient connects when it is first used. It tries again sooner than franz-go does by itself, so that a broker that
-// was away is found again within one publish timeout.
+// newClient returns a client that connects when it is first used. It tries again sooner than franz-go does by default, so
+// that a broker that was away is found within one publish timeout.
 func newClient(c Config, opts ...kgo.Opt) (*kgo.Client, error) {
 	security, err := securityOptions(c)
 	if err != nil {

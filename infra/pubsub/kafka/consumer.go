@@ -10,7 +10,7 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// consumerConfig is Sarama's. Its version is that of the protocol: Kafka 3 and 4 speak it.
+// consumerConfig returns Sarama's configuration. Its version is that of the protocol, which Kafka 3 and 4 speak.
 func consumerConfig(c Config) *sarama.Config {
 	s := sarama.NewConfig()
 	s.Version = sarama.V3_0_0_0
@@ -19,11 +19,11 @@ func consumerConfig(c Config) *sarama.Config {
 	s.Net.DialTimeout = dialTimeout
 	s.Net.ReadTimeout = 10 * time.Second
 	s.Consumer.Return.Errors = true
-	s.Consumer.IsolationLevel = sarama.ReadCommitted // what a transaction aborted was never said, an open one may yet be aborted
+	s.Consumer.IsolationLevel = sarama.ReadCommitted // records of aborted transactions are never delivered, those of open ones may yet be aborted
 	s.Consumer.Retry.Backoff = 250 * time.Millisecond
 	s.Consumer.Offsets.Initial = sarama.OffsetOldest
 	s.Consumer.Offsets.AutoCommit.Interval = 200 * time.Millisecond
-	s.Consumer.MaxWaitTime = 100 * time.Millisecond // a commit waits for the poll before it on the same connection
+	s.Consumer.MaxWaitTime = 100 * time.Millisecond // a commit waits on the same connection until the poll before it returns
 	s.Consumer.Group.InstanceId = c.InstanceID
 	s.Consumer.Group.Session.Timeout = 6 * time.Second
 	s.Consumer.Group.Rebalance.Timeout = 6 * time.Second
@@ -33,7 +33,8 @@ func consumerConfig(c Config) *sarama.Config {
 	return s
 }
 
-// unmarshaler makes a message as Watermill's default does, with the record's key in the metadata. It cannot fail.
+// unmarshaler makes a message as Watermill's default unmarshaler does, and adds the record's key to the metadata. It cannot
+// fail.
 type unmarshaler struct{}
 
 // Unmarshal implements Watermill's interface.
@@ -47,7 +48,7 @@ func messageOf(r *sarama.ConsumerMessage) *message.Message {
 		switch string(h.Key) {
 		case kafka.UUIDHeaderKey:
 			msg.UUID = string(h.Value)
-		case pubsub.KeyHeader: // forged
+		case pubsub.KeyHeader: // a foreign producer has set it; only the key itself counts
 		default:
 			msg.Metadata[string(h.Key)] = string(h.Value)
 		}

@@ -59,7 +59,7 @@ func (s *epochStore) set(f func()) {
 
 func offsetOf(at int64, metadata string) kadm.Offset { return kadm.Offset{At: at, Metadata: metadata} }
 
-// watched is a bus that watches its topics, on a broker of its own.
+// watched returns a bus that watches its topics, on a broker of its own.
 func watched(t *testing.T, dir string, store EpochStore) (*Bus, *broker.Broker) {
 	t.Helper()
 	b, err := broker.Start(broker.Config{Addr: "127.0.0.1:0", DataDir: dir, Log: logTo(t)})
@@ -106,8 +106,8 @@ func consumes(t *testing.T, bus *Bus, group string, config pubsub.SubscriberConf
 	return c
 }
 
-// await waits for the texts and returns where each came first. A text may come again behind itself: who publishes insists
-// also where an attempt that was given up is in the log.
+// await waits for the texts and returns the position at which each came first. A text may come twice, because publishes tries
+// again also when an attempt that it gave up got into the log.
 func (c *consumption) await(t *testing.T, want ...string) (first []int64) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -125,7 +125,7 @@ func (c *consumption) await(t *testing.T, want ...string) (first []int64) {
 	return first
 }
 
-// publishes insists, as clients do.
+// publishes tries until every text is accepted, as clients do.
 func publishes(t *testing.T, bus *Bus, texts ...string) {
 	t.Helper()
 	for _, text := range texts {
@@ -166,7 +166,7 @@ func TestTopicMadeAnewBeginsInALaterEpochForAllThatRun(t *testing.T) {
 	require.NoError(t, bus.Ready())
 }
 
-// The broker comes back with less than it had while everything that uses it runs.
+// The broker comes back with fewer records while everything that uses it goes on running.
 func TestPartitionThatLosesItsEndWhileRunningGoesOnInALaterEpoch(t *testing.T) {
 	t.Parallel()
 	dir, store := t.TempDir(), &epochStore{}
@@ -199,7 +199,7 @@ func TestPartitionThatLosesItsEndWhileRunningGoesOnInALaterEpoch(t *testing.T) {
 	require.NoError(t, log.Read(t.Context(), []events.Range{{After: events.Seq(1, 1), Through: events.Seq(1, 3)}}, visit))
 }
 
-// A commit in the metadata of which another topic stands is of one that was there before.
+// A commit whose metadata names another topic belongs to an earlier topic of the same name.
 func TestCommitThatOutlivesItsTopicSkipsNothing(t *testing.T) {
 	t.Parallel()
 	store := &epochStore{}
@@ -212,7 +212,7 @@ func TestCommitThatOutlivesItsTopicSkipsNothing(t *testing.T) {
 	consumes(t, bus, "group", pubsub.SubscriberConfig{Bundle: 128}).await(t, "a", "b", "c")
 }
 
-// While the store is down nobody can agree on an epoch: nothing is published, nothing is handed out.
+// While the store is down nobody can agree on an epoch, so nothing is published and no record is delivered.
 func TestNothingIsPublishedToATopicWhoseEpochNobodyCanKeep(t *testing.T) {
 	t.Parallel()
 	store := &epochStore{}
@@ -221,7 +221,7 @@ func TestNothingIsPublishedToATopicWhoseEpochNobodyCanKeep(t *testing.T) {
 	publishes(t, bus, "a")
 	store.set(func() { store.down = context.DeadlineExceeded })
 	require.NoError(t, bus.Ready())
-	publishes(t, bus, "b") // a store that is down stops nobody
+	publishes(t, bus, "b") // a store that is down does not stop publishing
 	_, err := admin(t, []string{b.Addr()}).DeleteTopic(t.Context(), events.TopicMessages)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return bus.Ready() != nil }, 30*time.Second, time.Millisecond)
@@ -234,7 +234,7 @@ func TestNothingIsPublishedToATopicWhoseEpochNobodyCanKeep(t *testing.T) {
 	consumes(t, bus, "group", pubsub.SubscriberConfig{}).await(t, "c")
 }
 
-// A store that has less than before was put back while everything runs: its handler's group goes back too.
+// The store is replaced by an older one while everything runs. The group of its handler goes back as well.
 func TestGroupGoesBackWhenTheStoreDoesWhileRunning(t *testing.T) {
 	t.Parallel()
 	store := &epochStore{}

@@ -10,18 +10,19 @@ import (
 )
 
 const (
-	// searchTime bounds what searching for last records may add to one call of End.
+	// searchTime bounds how long one call of End searches for last records.
 	searchTime = 500 * time.Millisecond
-	// maxWindow is how many offsets of a partition a search reads in one go.
+	// maxWindow is how many offsets of a partition one step of a search reads.
 	maxWindow = 1024
 )
 
-// End asks the partitions' leaders for the offset that the next record will get, and finds out which offset before it is
-// the last that a reader is given. Mostly that is the one just before, but a transaction's marker or an aborted record may
-// lie between. End searches only where the next offset has moved and this process has not published what lies before it.
+// End returns the positions that [pubsub.Log] asks for. It asks the partitions' leaders for the offset that the next record
+// will get, and finds out which offset before it is the last that has a record for readers. Mostly that is the one just
+// before, but a transaction's marker or an aborted record may lie between. End searches only in partitions whose next offset
+// has moved since, unless this process has published the record before it.
 //
-// Where it takes longer than half a second to find the last record, because very many offsets at the end of a partition
-// have none, End returns the offset just before the next for now, and the calls that follow go on searching.
+// A search takes longer than half a second if very many offsets at the end of a partition have no record. End then returns
+// the offset just before the next one for now, and later calls go on searching.
 func (l *Log) End(ctx context.Context) (map[int32]int64, error) {
 	last, err := l.lastOffsets(ctx)
 	if err != nil {
@@ -34,7 +35,7 @@ func (l *Log) End(ctx context.Context) (map[int32]int64, error) {
 	return last, nil
 }
 
-// lastOffsets returns the offset of the last record of every partition, -1 where there is none.
+// lastOffsets returns the offset of the last record of every partition, or -1 where there is none.
 func (l *Log) lastOffsets(ctx context.Context) (map[int32]int64, error) {
 	meta, err := l.bus.topics.get(ctx, l.topic)
 	if err != nil {
@@ -71,8 +72,8 @@ func (l *Log) lastOffsets(ctx context.Context) (map[int32]int64, error) {
 	return last, nil
 }
 
-// search reads the partitions backwards, at first one offset and then more at a time, until all searches are done or the
-// time is up.
+// search reads the partitions backwards, at first one offset and then more at a time, until all searches are done or the time
+// is up.
 func (l *Log) search(ctx context.Context, searches map[int32]*search, begins []int64) error {
 	bounded, cancel := context.WithTimeout(ctx, searchTime)
 	defer cancel()
@@ -100,7 +101,7 @@ func (l *Log) search(ctx context.Context, searches map[int32]*search, begins []i
 	}
 }
 
-// lastIn returns the offset of the last record in each of the spans that has one.
+// lastIn returns the offset of the last record in each of the spans. Spans without a record are absent.
 func (l *Log) lastIn(ctx context.Context, windows map[int32]span) (map[int32]int64, error) {
 	last := make(map[int32]int64)
 	r := reader{log: l, epochs: l.bus.continuity.epochs(l.topic), skip: true, cursors: make(map[int32]*cursor, len(windows))}

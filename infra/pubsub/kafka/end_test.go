@@ -26,7 +26,7 @@ func countFetches(cluster *kfake.Cluster) *atomic.Int64 {
 	return &fetches
 }
 
-// deleteRecords removes those before the offset from partition 0, as retention would.
+// deleteRecords removes the records before the offset from partition 0, as retention would.
 func deleteRecords(t *testing.T, brokers []string, topic string, before int64) {
 	t.Helper()
 	offsets := make(kadm.Offsets)
@@ -43,7 +43,7 @@ func TestEndIsTheLastRecordThatAReaderIsGiven(t *testing.T) {
 	plain, one, two := foreign(t, at), transactional(t, at, topic+"-1"), transactional(t, at, topic+"-2")
 	isEnd := func(offset int64, when string) {
 		t.Helper()
-		anew := open(t, Config{Brokers: at, Epoch: epoch}) // who has just started knows nothing
+		anew := open(t, Config{Brokers: at, Epoch: epoch}) // a process that has just started and knows nothing
 		for _, b := range []*Bus{bus, anew, bus, anew} {
 			end, err := b.Log(topic).End(t.Context())
 			require.NoError(t, err)

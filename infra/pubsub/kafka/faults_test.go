@@ -21,7 +21,7 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// faulty is a broker whose answers a test can change, with a topic of one partition and a bus.
+// faulty returns a broker whose responses the test can change, with a topic of one partition and a bus.
 func faulty(t *testing.T, c Config) (*kfake.Cluster, *Bus) {
 	t.Helper()
 	cluster, err := kfake.NewCluster(kfake.Ports(0), kfake.SeedTopics(1, "topic"))
@@ -41,7 +41,7 @@ func numbered(from, to int) []*message.Message {
 	return msgs
 }
 
-// inLog are the payloads of the topic's only partition.
+// inLog returns the payloads of the topic's only partition.
 func inLog(t *testing.T, bus *Bus) []string {
 	t.Helper()
 	log := bus.Log("topic")
@@ -62,12 +62,12 @@ func publishError(t *testing.T, err error) *pubsub.PublishError {
 	return refused
 }
 
-// failProduce makes n produce requests fail, each without being handled, or with it where the error leaves that open.
+// failProduce makes the next n produce requests fail. The broker does not handle them, unless the error leaves that open.
 func failProduce(cluster *kfake.Cluster, n int, with *kerr.Error) {
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "topic", Err: with, Count: n})
 }
 
-// stopProduce holds back the next produce request until released; then it is handled.
+// stopProduce holds back the next produce request until it is released; the broker handles it then.
 func stopProduce(cluster *kfake.Cluster) (reached <-chan struct{}, release func()) {
 	at, goOn := make(chan struct{}), make(chan struct{})
 	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -122,7 +122,8 @@ func TestPublishTriesAgainWhatTheBrokerCouldNotDoYet(t *testing.T) {
 func TestLostAnswerDoublesNothing(t *testing.T) {
 	cluster, bus := faulty(t, Config{})
 	require.NoError(t, bus.Publisher().Publish("topic", numbered(0, 1)...))
-	// First the connection breaks and the request is not handled, then it is handled and the answer says it was not.
+	// The first time the connection breaks and the request is not handled. The second time it is handled, and the response
+	// says that it was not.
 	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
 		return nil, errors.New("connection lost"), true
 	})
@@ -150,7 +151,7 @@ func TestPublishReturnsInTimeAndNothingOvertakes(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return bus.Publisher().Publish("topic", numbered(5, 6)...) == nil
 	}, 10*time.Second, 10*time.Millisecond)
-	// 1 to 4 may be in the log or not: but none of them behind what was published after.
+	// Messages 1 to 4 may or may not be in the log, but none of them after one that was published later.
 	values := inLog(t, bus)
 	require.IsIncreasing(t, values)
 	require.Equal(t, "5", values[len(values)-1])
@@ -224,8 +225,8 @@ func TestAFailedCallIsInTheLogUpToWhereItSays(t *testing.T) {
 	})
 }
 
-// failSome publishes while every n-th request fails. What is in the log of a call must be its beginning, and no more than
-// was accepted unless the outcome could be unknown.
+// failSome publishes while every n-th request fails. For each call, the log must contain a prefix of its messages, and no
+// more than were reported as accepted unless the outcome could be unknown.
 func failSome(t *testing.T, faults map[int]*kerr.Error) {
 	const publishers, calls = 6, 40
 	cluster, bus := faulty(t, Config{})
@@ -289,7 +290,7 @@ func failSome(t *testing.T, faults map[int]*kerr.Error) {
 	require.Less(t, some, publishers*calls*10, "nothing failed")
 }
 
-// Only as one batch are the messages of a call in the log together or not at all.
+// The messages of a call are in the log together or not at all only if they are in one record batch.
 func TestACallIsOneBatch(t *testing.T) {
 	const calls = 40
 	cluster, bus := faulty(t, Config{})
@@ -298,7 +299,7 @@ func TestACallIsOneBatch(t *testing.T) {
 	for range calls {
 		require.NoError(t, bus.Publisher().Publish("topic", numbered(0, 500)...))
 	}
-	// A batch may be cut where the machine stood still for longer than the linger.
+	// franz-go may split a batch if the machine stood still for longer than the linger.
 	require.GreaterOrEqual(t, requests.Hits(), calls)
 	require.Less(t, requests.Hits(), calls+calls/10)
 }

@@ -20,10 +20,10 @@ type Log struct {
 
 var _ pubsub.Log = (*Log)(nil)
 
-// Log reads the topic, which should exist.
+// Log returns a reader of the topic, which should exist.
 func (b *Bus) Log(topic string) pubsub.Log { return &Log{bus: b, topic: topic} }
 
-// Partitions is how many the topic has, 0 if it cannot be found out.
+// Partitions returns how many partitions the topic has, or 0 if that cannot be found out.
 func (l *Log) Partitions() int32 {
 	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
 	defer cancel()
@@ -36,7 +36,8 @@ func (l *Log) Partitions() int32 {
 
 // Bounds asks the partitions' leaders.
 func (l *Log) Bounds(ctx context.Context) (map[int32]pubsub.Bounds, error) {
-	// In this order, so that what is published meanwhile does not look as if it was behind an open transaction.
+	// The order matters: a record that is published between the two requests must not look as if an open transaction lay
+	// before it.
 	written, err := l.bus.listOffsets(ctx, l.topic, latest, readUncommitted)
 	if err != nil {
 		return nil, fmt.Errorf("bounds of %s: %w", l.topic, err)
@@ -87,21 +88,21 @@ func (l *Log) Committed(ctx context.Context, group string) (map[int32]int64, err
 	return positions, nil
 }
 
-// Kafka's numbers for the two ends of a partition in place of a timestamp.
+// Kafka asks for one of the two ends of a partition by these numbers in place of a timestamp.
 const (
 	latest   int64 = -1
 	earliest int64 = -2
 )
 
-// Kafka's numbers for what a reader is given. A committed read ends at the last stable offset, that of the first record
-// of the oldest transaction which is still open, and passes over records of aborted transactions.
+// Kafka's numbers of the isolation levels. A committed read ends at the last stable offset, which is that of the first record
+// of the oldest open transaction, and skips the records of aborted transactions.
 const (
 	readUncommitted int8 = 0
 	readCommitted   int8 = 1
 )
 
-// listOffsets returns the first offset that is kept (earliest) or the one at which a reader of this isolation would have
-// to wait (latest), of the partitions given or of all.
+// listOffsets returns the first offset that is kept (earliest), or the one that the next record for a reader of this
+// isolation level will get (latest), for the partitions passed or for all.
 func (b *Bus) listOffsets(
 	ctx context.Context, topic string, at int64, isolation int8, partitions ...int32,
 ) (map[int32]int64, error) {
@@ -145,7 +146,7 @@ func (b *Bus) listOffsets(
 	return offsets, nil
 }
 
-// firstOffset is the offset of the oldest record that is kept, or will be.
+// firstOffset returns the offset of the oldest record that is kept, or of the first one to come.
 func (b *Bus) firstOffset(ctx context.Context, at place) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

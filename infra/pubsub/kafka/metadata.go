@@ -11,8 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// topic is what is known of a topic: its id, the leader of every partition and, as long as the id stays, where the last
-// records are. The number of partitions never changes.
+// topic is what this process knows of a topic: its id, the leader of every partition and, as long as the id stays the same,
+// where the last records are. The number of partitions never changes.
 type topic struct {
 	name    string
 	id      kadm.TopicID
@@ -22,7 +22,7 @@ type topic struct {
 
 func (t *topic) partitions() int32 { return int32(len(t.leaders)) }
 
-// topics remembers topics until told that they changed.
+// topics caches what is known of topics until forget is called.
 type topics struct {
 	admin *kadm.Client
 
@@ -40,7 +40,7 @@ func (t *topics) get(ctx context.Context, name string) (*topic, error) {
 	return t.load(ctx, name)
 }
 
-// published notes what of a batch to one partition this process has published.
+// published notes which records of the batch, all of one partition, this process has published.
 func (t *topics) published(batch kgo.ProduceResults) {
 	at := place{batch[0].Record.Topic, batch[0].Record.Partition}
 	t.mu.Lock()

@@ -9,13 +9,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// A batch stays below the million bytes up to which franz-go puts records into one record batch.
+// The records sent at once stay below the million bytes up to which franz-go puts records into one record batch.
 const (
 	maxBatchRecords = 1000
 	maxBatchBytes   = 512 << 10
 )
 
-// lane sends the records of one partition, a batch at a time, in the order of the calls.
+// partitionQueue sends the records of one partition in the order of the calls, one record batch at a time.
 type partitionQueue struct {
 	publisher *publisher
 
@@ -24,15 +24,15 @@ type partitionQueue struct {
 	running bool
 }
 
-// call is what one Publish has for one partition. The lane's mutex guards what is below it.
+// call is the part of one Publish that goes to one partition. The mutex of the queue guards the fields in the last group.
 type call struct {
 	ctx     context.Context
 	queue   *partitionQueue
 	records []*kgo.Record
 	done    chan struct{} // closed when the outcome is known
 
-	taken    int // records that were handed to the client
-	accepted int // of these, from the first
+	taken    int // how many records were passed to the client
+	accepted int // how many of these, counted from the first, are in the log
 	finished bool
 	err      error
 }
@@ -41,7 +41,8 @@ func newCall(ctx context.Context, q *partitionQueue) *call {
 	return &call{ctx: ctx, queue: q, done: make(chan struct{})}
 }
 
-// put queues the call. The publisher's mutex is held, so that calls are queued in one order and none after the end.
+// put queues the call. The publisher's mutex is held, so that all calls are queued in one order and none after the publisher
+// is closed.
 func (q *partitionQueue) put(c *call) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -58,7 +59,7 @@ func (q *partitionQueue) run() {
 		if len(records) == 0 {
 			return
 		}
-		// The last call is the youngest: its deadline is the batch's.
+		// The last call is the most recent one, so the batch gets its deadline.
 		at := place{records[0].Topic, records[0].Partition}
 		floor := q.publisher.continuity.floor(at)
 		results := q.publisher.client.ProduceSync(calls[len(calls)-1].ctx, records...)
@@ -66,7 +67,8 @@ func (q *partitionQueue) run() {
 	}
 }
 
-// next takes the next batch from the queue, refusing calls whose time is up. Without any the lane stops running.
+// next takes the records of the next batch from the queue, and refuses calls whose deadline has passed. If nothing is left
+// the queue stops running.
 func (q *partitionQueue) next() (calls []*call, records []*kgo.Record) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -99,8 +101,8 @@ func (q *partitionQueue) next() (calls []*call, records []*kgo.Record) {
 	return calls, records
 }
 
-// doubt makes errors of results that tell that the partition has lost its end: then it is not known yet which position a
-// record has.
+// doubt turns the results into errors if they show that the partition has lost its end, because then nobody knows yet which
+// positions the records have.
 func (q *partitionQueue) doubt(at place, floor int64, results kgo.ProduceResults) kgo.ProduceResults {
 	if first := results[0]; first.Err == nil && first.Record.Offset >= 0 && first.Record.Offset < floor {
 		err := q.publisher.continuity.suspect(at, first.Record.Offset)
@@ -111,7 +113,7 @@ func (q *partitionQueue) doubt(at place, floor int64, results kgo.ProduceResults
 	return results
 }
 
-// settle tells the calls what became of the batch. A call with records left goes on with the next one.
+// settle notes in the calls what became of the batch. A call with records left goes on with the next batch.
 func (q *partitionQueue) settle(calls []*call, results kgo.ProduceResults) {
 	accepted := make(map[*kgo.Record]bool, len(results))
 	for _, r := range results {
@@ -142,8 +144,8 @@ func (c *call) finish(err error) {
 	close(c.done)
 }
 
-// wait answers how many records, from the first, are in the log, and why not all. When the time is up before anything was
-// sent, nothing will be; the outcome of what was sent is unknown.
+// wait returns how many records, counted from the first, are in the log, and the reason if that is not all of them. If the
+// context ends before anything was sent, nothing of the call will be sent. The outcome of what was sent is unknown.
 func (c *call) wait(ctx context.Context) (accepted int, err error) {
 	select {
 	case <-c.done:

@@ -16,10 +16,10 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// producerOptions make franz-go's producer what the lanes rely on. A lane hands over a batch in one go; the linger only
-// keeps franz-go from cutting it before it is complete, and ends when it is. When the deadline of a batch passes it is
-// given up even if it may have been sent: franz-go then raises the producer's epoch, so the brokers refuse what is still
-// on its way once anything later was accepted.
+// producerOptions configure franz-go's producer as the partition queues need it. A queue passes all records of a batch at
+// once; the linger only keeps franz-go from splitting the batch before it has all of them, and ends when it has. When the
+// deadline of a batch passes, franz-go gives the batch up even if it may have been sent. It then raises the producer's epoch,
+// so that the brokers refuse what is still on its way once they have accepted anything later.
 func producerOptions(c Config) []kgo.Opt {
 	return []kgo.Opt{
 		kgo.RequiredAcks(kgo.AllISRAcks()),
@@ -28,12 +28,12 @@ func producerOptions(c Config) []kgo.Opt {
 		kgo.ProducerLinger(50 * time.Millisecond),
 		kgo.AllowIdempotentProduceCancellation(),
 		kgo.ProduceRequestTimeout(max(c.PublishTimeout/2, 100*time.Millisecond)),
-		kgo.MaxBufferedRecords(2 * c.MaxPending), // never reached: the publisher's own bound comes first
+		kgo.MaxBufferedRecords(2 * c.MaxPending), // never reached, because MaxPending comes first
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
 	}
 }
 
-// publisher splits a Publish into one call per partition and waits for all.
+// publisher splits a Publish into one call per partition and waits for all of them.
 type publisher struct {
 	client     *kgo.Client
 	topics     *topics
@@ -47,7 +47,7 @@ type publisher struct {
 	mu     sync.Mutex
 	closed bool
 	queues map[place]*partitionQueue
-	busy   sync.WaitGroup // lanes with something to send
+	busy   sync.WaitGroup // queues with something to send
 }
 
 type place struct {
@@ -91,7 +91,7 @@ func (p *publisher) Publish(topic string, msgs ...*message.Message) error {
 	return outcome(ctx, calls, msgs, records, p.continuity.epochs(topic))
 }
 
-// record is the message as watermill-kafka's marshaler writes it, with the key of [pubsub.KeyHeader].
+// record returns the message as watermill-kafka's marshaler writes it, with the key of [pubsub.KeyHeader].
 func (p *publisher) record(meta *topic, msg *message.Message) (*kgo.Record, error) {
 	if msg.Metadata.Get(kafka.UUIDHeaderKey) != "" {
 		return nil, fmt.Errorf("metadata %s is reserved for the message's UUID", kafka.UUIDHeaderKey)
@@ -116,7 +116,7 @@ func (p *publisher) record(meta *topic, msg *message.Message) (*kgo.Record, erro
 	return r, nil
 }
 
-// enqueue puts the records into their lanes.
+// enqueue puts the records into the queues of their partitions.
 func (p *publisher) enqueue(ctx context.Context, records []*kgo.Record) ([]*call, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -155,7 +155,7 @@ func (p *publisher) queue(at place) *partitionQueue {
 	return q
 }
 
-// outcome waits for the calls and tells how far the messages, from the first, were accepted.
+// outcome waits for the calls. If they fail, its error says how many messages, counted from the first, were accepted.
 func outcome(
 	ctx context.Context, calls []*call, msgs []*message.Message, records []*kgo.Record, epochs *events.Epochs,
 ) error {

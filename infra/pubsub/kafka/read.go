@@ -17,21 +17,21 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// How much one fetch may bring; a single batch that is larger comes nevertheless.
+// The bounds of one fetch. A single record batch that is larger is fetched all the same.
 const (
 	maxFetchBytes          = 4 << 20
 	maxFetchPartitionBytes = 512 << 10
 )
 
-// A fetch that finds a partition elsewhere or gets nothing of what must be there is tried again this often.
+// A fetch is repeated this often if the partition has another leader by now, or if nothing comes of what must be there.
 const (
 	fetchTries = 10
 	fetchPause = 50 * time.Millisecond
 )
 
-// Read fetches from the partitions' leaders, all ranges of a leader in one request, and keeps one answer at a time. A
-// range that begins in an earlier epoch than it ends in is trimmed: what that epoch had at its end is lost. What lies behind
-// an open transaction is not there yet.
+// Read fetches from the partitions' leaders, all ranges of a leader in one request, and keeps one response at a time in
+// memory. A range that begins in an earlier epoch than it ends in is trimmed, because what that epoch had at its end is lost.
+// Records after the beginning of an open transaction are not there yet.
 func (l *Log) Read(ctx context.Context, ranges []events.Range, visit func(pubsub.RawRecord) error) error {
 	r := reader{log: l, epochs: l.bus.continuity.epochs(l.topic), visit: visit, cursors: make(map[int32]*cursor, len(ranges))}
 	if err := r.plan(ranges); err != nil {
@@ -70,7 +70,7 @@ func (r *reader) run(ctx context.Context) error {
 	return nil
 }
 
-// cursor is what is still to be read of a partition.
+// cursor is the part of a partition that is still to be read.
 type cursor struct{ next, last int64 }
 
 type reader struct {
@@ -79,7 +79,7 @@ type reader struct {
 	visit   func(pubsub.RawRecord) error
 	cursors map[int32]*cursor
 	trouble error // why the last fetch brought nothing
-	// skip lets a range begin where the log does if it has lost its beginning, in place of failing.
+	// skip makes the read begin where the log begins if the log has lost the beginning of the range, instead of failing.
 	skip bool
 }
 
@@ -103,7 +103,7 @@ func (r *reader) plan(ranges []events.Range) error {
 	return nil
 }
 
-// round sends one fetch to every leader and visits what comes.
+// round sends one fetch to every leader and visits the records that come.
 func (r *reader) round(ctx context.Context) (progress bool, err error) {
 	meta, err := r.log.bus.topics.get(ctx, r.log.topic)
 	if err != nil {
@@ -151,7 +151,7 @@ func (r *reader) fetch(ctx context.Context, meta *topic, leader int32, partition
 	if !ok {
 		return false, fmt.Errorf("fetch was answered by %T", kresp)
 	}
-	r.trouble = kerr.ErrorForCode(resp.ErrorCode) // then there are no topics
+	r.trouble = kerr.ErrorForCode(resp.ErrorCode) // the response has no topics then
 	for i := range resp.Topics {
 		for j := range resp.Topics[i].Partitions {
 			more, err := r.partition(ctx, &resp.Topics[i].Partitions[j])
@@ -164,7 +164,7 @@ func (r *reader) fetch(ctx context.Context, meta *topic, leader int32, partition
 	return progress, nil
 }
 
-// partition visits what a fetch brought of one partition.
+// partition visits the records of one partition in a fetch's response.
 func (r *reader) partition(ctx context.Context, got *kmsg.FetchResponseTopicPartition) (progress bool, err error) {
 	c, ok := r.cursors[got.Partition]
 	if !ok {
@@ -215,10 +215,10 @@ func (r *reader) partition(ctx context.Context, got *kmsg.FetchResponseTopicPart
 	return progress, nil
 }
 
-// headers are those of a record, as a subscriber sees them.
+// headers are the headers of a record as a subscriber sees them.
 type headers kgo.Record
 
-// Get implements pubsub.Headers: of several with the name the last one counts.
+// Get implements pubsub.Headers: of several headers with the name the last one counts.
 func (r *headers) Get(name string) string {
 	for _, h := range slices.Backward(r.Headers) {
 		if h.Key == name {
@@ -242,7 +242,8 @@ func (r *headers) Metadata() message.Metadata {
 	return metadata
 }
 
-// outOfRange tells a partition whose beginning was removed from one that ends before the range begins.
+// outOfRange finds out whether retention has removed the beginning of the range, or the partition ends before the range
+// begins.
 func (r *reader) outOfRange(ctx context.Context, partition int32) error {
 	first, err := r.log.bus.firstOffset(ctx, place{r.log.topic, partition})
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// foreign publishes as another program would, to partition 0.
+// foreign returns a producer to partition 0 as another program would have it.
 func foreign(t *testing.T, brokers []string, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	client, err := newClient(Config{Brokers: brokers}, append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
@@ -33,12 +33,12 @@ func readAll(t *testing.T, bus *Bus, topic string, ranges ...events.Range) ([]pu
 	return records, err
 }
 
-func TestReadCrossesWhatIsNoRecord(t *testing.T) {
+func TestReadSkipsMarkersOfTransactions(t *testing.T) {
 	at := brokers(t)
 	topic := newTopic(t, at, 1)
 	bus := open(t, Config{Brokers: at})
 	client := foreign(t, at, kgo.TransactionalID(topic), kgo.ProducerBatchCompression(kgo.ZstdCompression()))
-	for i := range 4 { // each with a marker behind it, which takes an offset; the last one is no record that is read
+	for i := range 4 { // behind each is a marker, which takes an offset; the last marker is no record that is read
 		require.NoError(t, client.BeginTransaction())
 		require.NoError(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: fmt.Append(nil, i)}).FirstErr())
 		end(t, client, kgo.TryCommit)
@@ -98,7 +98,7 @@ func TestReadOfWhatRetentionRemovedSaysSo(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, records, 2)
 
-	// A group that never read begins where the log does.
+	// A group that has never committed begins where the log does.
 	assigned := make(chan events.Position, 1)
 	sub, err := bus.Subscriber("new", pubsub.SubscriberConfig{Assigned: func(p events.Position) { assigned <- p }})
 	require.NoError(t, err)

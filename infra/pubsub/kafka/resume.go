@@ -11,11 +11,11 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// setupPause is between attempts to find out where a session goes on.
+// setupPause is the pause between attempts to find out where a session begins to read.
 const setupPause = 500 * time.Millisecond
 
-// setup comes at the beginning of a session, before any of its partitions is read, and puts each to where the group goes
-// on. It waits for brokers and a store that do not answer as long as the session lasts.
+// setup is called at the beginning of a session, before any of its partitions is read, and makes each partition begin where
+// the group has to go on. While the brokers or the store do not respond it tries again until the session ends.
 func (c *assignments) setup(sess sarama.ConsumerGroupSession) {
 	ctx := sess.Context()
 	b := &basis{epochs: make(map[string]*events.Epochs), stale: make(chan struct{})}
@@ -37,15 +37,16 @@ func (c *assignments) setup(sess sarama.ConsumerGroupSession) {
 	c.basis = b
 }
 
-// basis is what a session goes by.
+// basis is what the assignments of a session go by.
 type basis struct {
 	epochs   map[string]*events.Epochs // by topic
-	setbacks int                       // of the store, until then
-	stale    chan struct{}             // closed when it holds no more
+	setbacks int                       // how often the store had gone back until then
+	stale    chan struct{}             // closed when the session has to begin anew
 	ended    bool
 }
 
-// resume compares what the group has committed with the log, and with what its handler has kept.
+// resume compares what the group has committed with the log, and with what its handler has kept, and sets the offsets
+// accordingly.
 func (c *assignments) resume(ctx context.Context, sess sarama.ConsumerGroupSession, topic string, partitions []int32, b *basis) error {
 	commits, err := c.bus.commits(ctx, topic, c.group)
 	if err != nil {
@@ -108,7 +109,7 @@ func (c *assignments) resume(ctx context.Context, sess sarama.ConsumerGroupSessi
 	return nil
 }
 
-// watch ends a session when it goes by epochs that have changed since, or its handler has lost what it had kept.
+// watch makes the session begin anew when its epochs have changed, or when the handler has lost what it had kept.
 func (c *assignments) watch(ctx context.Context) {
 	for {
 		looked, setbacks := c.bus.continuity.after()

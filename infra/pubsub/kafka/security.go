@@ -18,20 +18,20 @@ import (
 	"millrace/infra/security"
 )
 
-// SASL mechanisms, as they are configured.
+// The SASL mechanisms as they are configured.
 const (
 	Plain       = "plain"
 	ScramSHA256 = "scram-sha-256"
 	ScramSHA512 = "scram-sha-512"
 )
 
-// SASL is how to authenticate to the brokers; not at all if Mechanism is empty.
+// SASL says how to authenticate to the brokers. An empty Mechanism means that this process does not.
 type SASL struct {
 	Mechanism      string // [Plain], [ScramSHA256] or [ScramSHA512]
 	User, Password string
 }
 
-// securityOptions are franz-go's.
+// securityOptions returns TLS and SASL as options of franz-go.
 func securityOptions(c Config) ([]kgo.Opt, error) {
 	var opts []kgo.Opt
 	if c.TLS != nil {
@@ -52,7 +52,7 @@ func securityOptions(c Config) ([]kgo.Opt, error) {
 	return opts, nil
 }
 
-// secure sets the same in Sarama's configuration.
+// secure sets TLS and SASL in Sarama's configuration.
 func secure(s *sarama.Config, c Config) {
 	if c.TLS != nil {
 		s.Net.TLS.Enable, s.Net.TLS.Config = true, c.TLS.Clone()
@@ -75,7 +75,7 @@ func secure(s *sarama.Config, c Config) {
 	}
 }
 
-// scramExchange is one authentication, for Sarama, which has SCRAM's messages but not its arithmetic.
+// scramExchange is one authentication for Sarama, which has the messages of SCRAM but not its computations.
 type scramExchange struct {
 	hash scram.HashGeneratorFcn
 	*scram.ClientConversation
@@ -98,9 +98,9 @@ const (
 	accessPause = 300 * time.Millisecond
 )
 
-// checkAccess answers what no waiting will change: that the brokers refuse the credentials or the certificate, or that
-// theirs is not to be trusted. Some say so, others close the connection, which counts where it happens again and again. Brokers that
-// cannot be reached are no error here.
+// checkAccess returns an error that waiting will not mend: the brokers refuse the credentials or the certificate, or their
+// certificate is not to be trusted. Some brokers say so; others only close the connection, so a connection that is closed
+// again and again counts as a refusal. Brokers that cannot be reached are no error here.
 func checkAccess(ctx context.Context, c Config, client *kgo.Client) error {
 	if c.TLS == nil && c.SASL.Mechanism == "" {
 		return nil

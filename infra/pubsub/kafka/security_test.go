@@ -16,7 +16,7 @@ import (
 	"millrace/infra/security/securitytest"
 )
 
-// encrypted starts a broker that wants TLS. Its certificate vouches for itself and for clients.
+// encrypted starts a broker that requires TLS. Its certificate is its own authority, and that of clients.
 func encrypted(t *testing.T, clients tls.ClientAuthType, opts ...kfake.Opt) (addr, certFile, keyFile string) {
 	t.Helper()
 	certFile, keyFile = securitytest.Certificate(t)
@@ -29,7 +29,7 @@ func encrypted(t *testing.T, clients tls.ClientAuthType, opts ...kfake.Opt) (add
 	return cluster.ListenAddrs()[0], certFile, keyFile
 }
 
-// secured starts a broker that wants TLS and SASL.
+// secured starts a broker that requires TLS and SASL.
 func secured(t *testing.T) (addr, certFile string) {
 	t.Helper()
 	opts := []kfake.Opt{kfake.EnableSASL()}
@@ -118,7 +118,7 @@ func TestRefusedAccessIsAnErrorAtOnce(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// Brokers that are merely away are waited for until the context ends, which the error then says.
+			// NewBus goes on trying brokers that are merely away until the context ends, and its error then says so.
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			config, err := test.files.Load()

@@ -19,11 +19,11 @@ import (
 const (
 	// drainTime is how long Close waits for the messages that are being handled, so that they need not come again.
 	drainTime = 3 * time.Second
-	// reconnectPause is between attempts to reach brokers that are away.
+	// reconnectPause is the pause between attempts to reach brokers that are away.
 	reconnectPause = 500 * time.Millisecond
 )
 
-// Subscriber joins its consumer group once for every Subscribe.
+// Subscriber is a member of a consumer group. It joins the group once for every Subscribe.
 type Subscriber struct {
 	bus    *Bus
 	group  string
@@ -38,7 +38,7 @@ type Subscriber struct {
 
 var _ message.Subscriber = (*Subscriber)(nil)
 
-// Subscriber answers a new member of the group, which joins when it is subscribed.
+// Subscriber returns a new member of the group. The member joins when Subscribe is called.
 func (b *Bus) Subscriber(group string, config pubsub.SubscriberConfig) (message.Subscriber, error) {
 	if group == "" {
 		return nil, errors.New("a subscriber needs a consumer group")
@@ -49,9 +49,9 @@ func (b *Bus) Subscriber(group string, config pubsub.SubscriberConfig) (message.
 	}, nil
 }
 
-// Subscribe delivers the topic's messages until the context is done or the subscriber is closed; brokers that are away it
-// waits for meanwhile. Either end waits for the messages being handled, at most three seconds; what is not acknowledged by
-// then comes again.
+// Subscribe delivers the topic's messages until the context is done or the subscriber is closed. While brokers are away it
+// waits for them. At the end it waits at most three seconds for the messages being handled; those that are not acknowledged
+// by then come again.
 func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,7 +75,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 	out := make(chan *message.Message)
 	s.running.Go(func() {
 		defer close(out)
-		// Watermill drops what is in flight the moment its context is done.
+		// Watermill drops what is in flight as soon as its context is done, so it gets a context that ends later.
 		innerCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		in := s.join(ctx, innerCtx, inner, topic)
 		s.running.Go(func() { assignments.watch(innerCtx) })
@@ -98,7 +98,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 	return out, nil
 }
 
-// join subscribes, however long the brokers are away. It answers no messages if that ends before.
+// join subscribes, trying again while brokers are away. It returns nil if the context ends before.
 func (s *Subscriber) join(ctx, innerCtx context.Context, inner *kafka.Subscriber, topic string) <-chan *message.Message {
 	for {
 		in, err := inner.Subscribe(innerCtx, topic)

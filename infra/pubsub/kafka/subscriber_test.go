@@ -25,7 +25,7 @@ func subscribe(
 	return sub, in
 }
 
-// consumed acknowledges messages until one has the payload, and answers all payloads.
+// consumed acknowledges messages until one has the payload last, and returns all payloads.
 func consumed(t *testing.T, in <-chan *message.Message, last string) []string {
 	t.Helper()
 	giveUp := time.After(30 * time.Second)

@@ -5,28 +5,29 @@ import (
 	"time"
 )
 
-// beginsEvery is how often it is asked where partitions begin, to notice that retention has removed their last record.
+// beginsEvery is how often End asks where the partitions begin, in order to notice that retention has removed their last
+// record.
 const beginsEvery = time.Second
 
-// tails remember where the last records of a topic's partitions are, so that [Log.End] costs one request as long as it
-// need not search. They are safe for concurrent use.
+// tails cache where the last records of a topic's partitions are, so that [Log.End] needs one request as long as it need not
+// search. They are safe for concurrent use.
 type tails struct {
 	mu    sync.Mutex
 	of    []tail
-	begun time.Time // when it was last asked where the partitions begin
+	begun time.Time // when somebody last asked where the partitions begin
 }
 
 type tail struct {
-	// bare is where no record lies. If it is whole, one lies just before it, or nothing does.
+	// bare contains no record. If it is complete, then a record lies just before it, or no record lies before it at all.
 	bare  span
 	whole bool
-	// published has nothing but records: this process published them, one after the other.
+	// published contains nothing but records, which this process published one after the other.
 	published span
-	// begin is where the partition began when that was last asked: retention has removed what lies before.
+	// begin is where the partition began when somebody last asked. Retention has removed what lay before.
 	begin int64
 }
 
-// span is the offsets from one up to but not including another.
+// span is the offsets from `from` up to but not including `to`.
 type span struct{ from, to int64 }
 
 func newTails(partitions int) *tails { return &tails{of: make([]tail, partitions)} }
@@ -43,7 +44,8 @@ func (t *tails) publish(partition int32, records span) {
 	}
 }
 
-// last returns the offsets of the last records before those given, by partition, and a search for each that is not known.
+// last returns the offsets of the last records before the offsets passed, by partition, and a search for each that is not
+// known.
 func (t *tails) last(before map[int32]int64) (last map[int32]int64, searches map[int32]*search) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -54,7 +56,7 @@ func (t *tails) last(before map[int32]int64) (last map[int32]int64, searches map
 			last[p] = b - 1
 		case k.whole && k.bare.from <= b && b <= k.bare.to:
 			last[p] = k.bare.from - 1
-			t.of[p].bare.to = b // what lies behind may be written anew if the partition has lost its end
+			t.of[p].bare.to = b // if the partition has lost its end, what lies behind it may be written anew
 		case k.bare.to <= b:
 			searches[p] = &search{before: b, at: b, known: k}
 			searches[p].join()
@@ -73,7 +75,7 @@ func (t *tails) keep(partition int32, s *search) {
 	k.bare, k.whole = span{s.at, s.before}, s.done
 }
 
-// begin notes where partitions begin.
+// begin notes where the partitions begin.
 func (t *tails) begin(at map[int32]int64, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -83,7 +85,7 @@ func (t *tails) begin(at map[int32]int64, now time.Time) {
 	}
 }
 
-// begins returns where the partitions begin, and whether it is time to ask anew.
+// begins returns where the partitions begin, and whether it is time to ask again.
 func (t *tails) begins(now time.Time) (at []int64, due bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -94,22 +96,22 @@ func (t *tails) begins(now time.Time) (at []int64, due bool) {
 	return at, now.Sub(t.begun) >= beginsEvery
 }
 
-// search looks for the last record before an offset, backwards from there. No record lies from `at` on; when it is done,
-// one lies just before that, or none at all.
+// search looks backwards from an offset for the last record before it. No record lies from `at` up to that offset. When the
+// search is done, a record lies just before `at`, or none lies before it at all.
 type search struct {
 	before, at int64
 	done       bool
-	known      tail // when it began
+	known      tail // what was known when it began
 }
 
-// join goes on where what was known begins, if the search has come to that.
+// join uses what is known once the search has come to the end of the known span.
 func (s *search) join() {
 	if s.at == s.known.bare.to {
 		s.at, s.done = s.known.bare.from, s.known.whole
 	}
 }
 
-// window is what to read next, at most so many offsets of a partition that begins there; none if the search is done.
+// window returns the offsets to read next: at most width of them, none before begin. It returns false if the search is done.
 func (s *search) window(width, begin int64) (w span, ok bool) {
 	s.done = s.done || s.at <= begin
 	if s.done {
@@ -122,7 +124,7 @@ func (s *search) window(width, begin int64) (w span, ok bool) {
 	return span{from, s.at}, true
 }
 
-// read takes in that the last record of the window has the offset, or that it has none.
+// read notes the result of reading a window: the offset of its last record, or that it contains none.
 func (s *search) read(w span, last int64, found bool) {
 	if found {
 		s.at, s.done = last+1, true
@@ -132,7 +134,8 @@ func (s *search) read(w span, last int64, found bool) {
 	s.join()
 }
 
-// last is the offset of the last record, or the one just before where the search began as long as it is not done.
+// last returns the offset of the last record. As long as the search is not done it returns the offset just before the one
+// where it began.
 func (s *search) last() int64 {
 	if s.done {
 		return s.at - 1

@@ -19,9 +19,9 @@ import (
 const topicPoll = 100 * time.Millisecond
 
 // EnsureTopics creates the topics that do not exist yet and waits until every partition can be used. Several processes may
-// do so at once. Brokers that cannot be reached are waited for until the context ends; those that refuse the credentials,
-// or are not to be trusted, are not. A topic with another number of partitions than configured is an error: keys would
-// move. Other replication than configured is logged.
+// call it at once. While brokers cannot be reached it tries again until the context ends. It fails at once if they refuse the
+// credentials or their certificate is not to be trusted. It also fails if a topic has another number of partitions than
+// configured, because keys would move to other partitions. It logs a replication other than configured.
 func EnsureTopics(ctx context.Context, c Config, log *slog.Logger) error {
 	c = c.withDefaults()
 	client, err := newClient(c)
@@ -60,8 +60,9 @@ func EnsureTopics(ctx context.Context, c Config, log *slog.Logger) error {
 	return warnOfReplication(ctx, admin, c, topics, log)
 }
 
-// regularSettings are those of topics that are not poison queues. Their brokers unpack what a producer has compressed and
-// then hold it to their limit, so that no batch becomes larger where it is consumed; Millrace itself compresses nothing.
+// regularSettings returns the settings of topics that are not poison queues. The brokers decompress what a producer has
+// compressed and hold the result to their size limit, so that no record batch is larger where it is consumed. Millrace itself
+// compresses nothing.
 func regularSettings(c Config) map[string]string {
 	return map[string]string{
 		"retention.ms":     strconv.FormatInt(c.Retention.Milliseconds(), 10),
@@ -69,13 +70,13 @@ func regularSettings(c Config) map[string]string {
 	}
 }
 
-// poisonSettings keep poison records for ever, and take all that the router may make of a record, whatever the brokers' own
-// limit is.
+// poisonSettings returns the settings of poison queues. They keep records for ever and accept every record that the router
+// may write, whatever limit the brokers have.
 func poisonSettings() map[string]string {
 	return map[string]string{"retention.ms": "-1", "max.message.bytes": strconv.Itoa(1 << 20)}
 }
 
-// create returns when all the topics exist, those that did not before with the settings.
+// create returns when all the topics exist. It creates those that do not, with the settings.
 func create(ctx context.Context, admin *kadm.Client, c Config, partitions int32, settings map[string]string, topics []string) error {
 	configs := make(map[string]*string, len(settings)+1)
 	for name, value := range settings {
@@ -104,7 +105,7 @@ func create(ctx context.Context, admin *kadm.Client, c Config, partitions int32,
 	return nil
 }
 
-// persist tries until that succeeds or fails for good, or the context ends, and answers what failed last.
+// persist calls try until it succeeds or fails for good, or the context ends. It then returns the last error.
 func persist(ctx context.Context, try func() error) error {
 	ticker := time.NewTicker(topicPoll)
 	defer ticker.Stop()
@@ -121,7 +122,8 @@ func persist(ctx context.Context, try func() error) error {
 	}
 }
 
-// mayPass tells what goes by itself, such as brokers that are still starting, of which there are too few for the replicas.
+// mayPass reports whether the error can go away by itself, for example because brokers are still starting and there are too
+// few for the replicas.
 func mayPass(err error) bool {
 	refused := new(kerr.Error)
 	return !errors.As(err, &refused) || refused.Retriable || errors.Is(err, kerr.InvalidReplicationFactor)
@@ -130,8 +132,8 @@ func mayPass(err error) bool {
 // minISR is Kafka's name of the setting.
 const minISR = "min.insync.replicas"
 
-// warnOfReplication compares what exists with what is configured: both may be changed while a topic is used, and should
-// be when they differ.
+// warnOfReplication logs where existing topics differ from the configuration. The operator may change the replication of a
+// topic in use, and should when they differ.
 func warnOfReplication(ctx context.Context, admin *kadm.Client, c Config, topics kadm.TopicDetails, log *slog.Logger) error {
 	if c.Replication > 0 {
 		for _, topic := range topics.Sorted() {
@@ -163,8 +165,8 @@ func warnOfReplication(ctx context.Context, admin *kadm.Client, c Config, topics
 	return nil
 }
 
-// awaitTopics asks until every partition of the topics has a leader, which answers for it. Apache Kafka answers a creation
-// before that, and names leaders before they know.
+// awaitTopics asks until every partition of the topics has a leader and the leader responds for it. Apache Kafka confirms the
+// creation of a topic before that, and names leaders before they know it.
 func awaitTopics(ctx context.Context, admin *kadm.Client, names ...string) (kadm.TopicDetails, error) {
 	var topics kadm.TopicDetails
 	err := persist(ctx, func() (err error) {

@@ -139,7 +139,8 @@ func expired(ctx context.Context) context.Context {
 	return ctx
 }
 
-// The limit of a broker counts compressed bytes, and a batch of a million may become gigabytes where it is consumed.
+// The limit of a broker counts compressed bytes, but a record batch of a million bytes may become gigabytes where it is
+// consumed.
 func TestTopicsHoldWhatIsConsumedToTheBrokersLimit(t *testing.T) {
 	b := embedded(t, t.TempDir())
 	defer func() { require.NoError(t, b.Close()) }()

@@ -14,22 +14,22 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// transactional is a foreign producer whose records are all part of transactions.
+// transactional returns a foreign producer that sends all its records in transactions.
 func transactional(t *testing.T, brokers []string, id string) *kgo.Client {
 	t.Helper()
 	return foreign(t, brokers, kgo.TransactionalID(id), kgo.ProducerBatchCompression(kgo.NoCompression()))
 }
 
-// begin opens a transaction with the records, to partition 0.
+// begin opens a transaction and sends the records to partition 0.
 func begin(t *testing.T, c *kgo.Client, topic string, values ...string) {
 	t.Helper()
 	require.NoError(t, c.BeginTransaction())
-	for _, value := range values { // each in a batch of its own
+	for _, value := range values { // each in a record batch of its own
 		require.NoError(t, c.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte(value)}).FirstErr())
 	}
 }
 
-// end ends the transaction and returns once its markers are written, which Apache Kafka does after it has answered.
+// end ends the transaction and returns once its markers are written, which Apache Kafka does only after it has responded.
 func end(t *testing.T, c *kgo.Client, how kgo.TransactionEndTry) {
 	t.Helper()
 	require.NoError(t, c.EndTransaction(t.Context(), how))
@@ -42,7 +42,7 @@ func end(t *testing.T, c *kgo.Client, how kgo.TransactionEndTry) {
 	}, 30*time.Second, 5*time.Millisecond)
 }
 
-// both subscribes a group that gets single records and one that gets bundles.
+// both subscribes one group that gets single records and one that gets bundles.
 func both(t *testing.T, bus *Bus, topic string) []<-chan *message.Message {
 	t.Helper()
 	single := bundles(t, bus, "single", topic, 0)
@@ -50,7 +50,7 @@ func both(t *testing.T, bus *Bus, topic string) []<-chan *message.Message {
 	return []<-chan *message.Message{single, bundled}
 }
 
-// take acknowledges and returns the payloads of the next n records.
+// take acknowledges the next n records and returns their payloads.
 func take(t *testing.T, bus *Bus, in <-chan *message.Message, n int) []string {
 	t.Helper()
 	var got []string

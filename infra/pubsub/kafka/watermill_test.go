@@ -14,7 +14,7 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// tapped hands out the handler that watermill-kafka gives to Sarama, which gets one that does nothing.
+// tapped records the handler that watermill-kafka gives to Sarama, and gives Sarama one that does nothing.
 type tapped struct {
 	*assignments
 	handler chan sarama.ConsumerGroupHandler
@@ -32,7 +32,7 @@ func (idle) ConsumeClaim(sess sarama.ConsumerGroupSession, _ sarama.ConsumerGrou
 	return nil
 }
 
-// fakeSession passes on what is marked.
+// fakeSession records what is marked.
 type fakeSession struct {
 	sarama.ConsumerGroupSession
 	ctx    context.Context
@@ -52,7 +52,7 @@ func (c fakeClaim) Partition() int32                         { return 7 }
 func (c fakeClaim) InitialOffset() int64                     { return 0 }
 func (c fakeClaim) Messages() <-chan *sarama.ConsumerMessage { return c.messages }
 
-// What the package comment says that assignments and bundles depend on.
+// The package comment lists what assignments and bundles depend on; this test holds it against watermill-kafka.
 func TestWatermillsHandlerDoesWhatAssignmentsAndBundlesDependOn(t *testing.T) {
 	at := brokers(t)
 	topic := newTopic(t, at, 1)

@@ -9,20 +9,20 @@ import (
 	"millrace/events"
 )
 
-// bundle is what a message stands for: records of a partition that follow each other. It travels in the message's context,
+// bundle is a run of consecutive records of a partition that one message stands for. It travels in the message's context,
 // also when gochannel sends the message again.
 type bundle struct {
-	first   events.Position    // of the first record
+	first   events.Position    // the position of the first record
 	records []*message.Message // as they are in the log
 
 	mu     sync.Mutex
-	done   int                // how many, from the first, were acknowledged before the last delivery
-	handed []*message.Message // to the reader of the last delivery, from the first that was not done
+	done   int                // how many, counted from the first, were acknowledged before the last delivery
+	handed []*message.Message // the messages of the last delivery, from the first record that was not done
 }
 
 type bundleKey struct{}
 
-// hand returns the records that are not done, each as a message of its own: the same ones until the next delivery.
+// hand returns a message for each record that is not done, the same ones until the next delivery.
 func (b *bundle) hand(ctx context.Context) []*message.Message {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -37,7 +37,7 @@ func (b *bundle) hand(ctx context.Context) []*message.Message {
 	return b.handed
 }
 
-// acknowledged is how many of the records, from the first, were.
+// acknowledged returns how many of the records, counted from the first, were acknowledged.
 func (b *bundle) acknowledged() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -57,7 +57,7 @@ func (b *bundle) acknowledgedLocked() int {
 	return n
 }
 
-// again is for a delivery after a refusal: what was acknowledged by then does not come again.
+// again prepares the delivery after a refusal, which leaves out what was acknowledged.
 func (b *bundle) again() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -1,8 +1,9 @@
-// Package memory is the bus for unit tests. Watermill's gochannel delivers; around it are what gochannel lacks: a log of
-// every topic with partitions and positions, consumer groups that go on where they acknowledged, and order.
+// Package memory is the bus for unit tests. Watermill's gochannel delivers the messages. This package adds what gochannel
+// lacks: a log of every topic with partitions and positions, consumer groups that go on where they have acknowledged, and
+// order.
 //
-// A Publish appends to the topic's partitions. Each partition that is assigned to a group's member has a gochannel of its own,
-// through which one message at a time, of one record or of a bundle, goes to the member and comes back acknowledged.
+// A Publish appends to the partitions of the topic. Each partition that is assigned to a member of a group has a gochannel of
+// its own. Through it one message at a time, of one record or of a bundle, goes to the member until it is acknowledged.
 package memory
 
 import (
@@ -16,17 +17,18 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// Config of a bus. The zero value is fine.
+// Config is the configuration of a bus. The zero value is fine.
 type Config struct {
-	// Partitions of every topic; default 4.
+	// Partitions is the number of partitions of every topic; default 4.
 	Partitions int32
-	// Epoch of the topics.
+	// Epoch is the epoch of every topic.
 	Epoch int64
-	// Fail, if not nil, is asked before a message is accepted; its error refuses that one and those behind it in the call.
+	// Fail may be nil. Otherwise it is called before a message is accepted; its error refuses that message and those after it
+	// in the call.
 	Fail func(topic string, msg *message.Message) error
 }
 
-// Bus keeps everything in memory. Topics and groups come to be when they are used.
+// Bus keeps everything in memory. It creates topics and groups when they are first used.
 type Bus struct {
 	config Config
 
@@ -42,7 +44,7 @@ type groupTopic struct{ group, topic string }
 
 var _ pubsub.Bus = (*Bus)(nil)
 
-// NewBus makes an empty bus.
+// NewBus returns an empty bus.
 func NewBus(c Config) *Bus {
 	if c.Partitions == 0 {
 		c.Partitions = 4
@@ -65,7 +67,7 @@ func (b *Bus) Records(msg *message.Message) []*message.Message {
 	return []*message.Message{msg}
 }
 
-// Position is the position of a message that was received, else of one that was published.
+// Position returns the position of a message that was received or published.
 func (b *Bus) Position(msg *message.Message) (events.Position, error) {
 	if pos, ok := msg.Context().Value(receivedKey{}).(events.Position); ok {
 		return pos, nil
@@ -81,7 +83,7 @@ type (
 	publishedKey struct{}
 )
 
-// Ready is nil: this log goes on where it was.
+// Ready returns nil, because this log never loses anything.
 func (b *Bus) Ready() error { return nil }
 
 // Close refuses what is published from now on.
@@ -160,7 +162,7 @@ func (p publisher) publish(topic string, msg *message.Message) error {
 // Close refuses what is published from now on.
 func (p publisher) Close() error { return p.bus.Close() }
 
-// choose answers the partition of the key, or the next in turn without one.
+// choose returns the partition of the key, or the next partition in turn without a key.
 func (b *Bus) choose(key string) (int32, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -20,13 +20,13 @@ type Log struct {
 
 var _ pubsub.Log = (*Log)(nil)
 
-// Log reads the topic.
+// Log returns a reader of the topic.
 func (b *Bus) Log(topic string) pubsub.Log { return &Log{b, topic} }
 
-// Partitions is how many every topic has.
+// Partitions returns how many partitions every topic has.
 func (l *Log) Partitions() int32 { return l.bus.config.Partitions }
 
-// End is the position of the last record that every partition has, the beginning of the epoch where it has none.
+// End returns the position of the last record of every partition, or the beginning of the epoch if it has none.
 func (l *Log) End(ctx context.Context) (map[int32]int64, error) {
 	end := make(map[int32]int64)
 	for p, partition := range l.bus.topic(l.topic) {
@@ -39,7 +39,7 @@ func (l *Log) End(ctx context.Context) (map[int32]int64, error) {
 	return end, ctx.Err()
 }
 
-// Bounds are those of what was ever published: this log knows no transactions.
+// Bounds returns the end of every partition, because this log has no transactions.
 func (l *Log) Bounds(ctx context.Context) (map[int32]pubsub.Bounds, error) {
 	bounds := make(map[int32]pubsub.Bounds)
 	for p, partition := range l.bus.topic(l.topic) {
@@ -50,7 +50,7 @@ func (l *Log) Bounds(ctx context.Context) (map[int32]pubsub.Bounds, error) {
 	return bounds, ctx.Err()
 }
 
-// Committed is the last position of every partition that the group has acknowledged.
+// Committed returns, by partition, the last position that the group has acknowledged.
 func (l *Log) Committed(ctx context.Context, group string) (map[int32]int64, error) {
 	committed := make(map[int32]int64)
 	for p, progress := range l.bus.group(group, l.topic) {
@@ -71,7 +71,7 @@ func (l *Log) Current(positions map[int32]int64) map[int32]int64 {
 	return current
 }
 
-// Read visits what lies in the ranges, one partition after the other.
+// Read visits the records in the ranges, one partition after the other.
 func (l *Log) Read(ctx context.Context, ranges []events.Range, visit func(pubsub.RawRecord) error) error {
 	epoch := l.bus.config.Epoch
 	for _, asked := range ranges {
@@ -113,7 +113,7 @@ func (l *Log) Read(ctx context.Context, ranges []events.Range, visit func(pubsub
 	return nil
 }
 
-// headers are those of a record that must not be changed.
+// headers are the headers of a record that must not be changed.
 type headers struct{ all message.Metadata }
 
 func (h headers) Get(name string) string     { return h.all.Get(name) }

@@ -6,7 +6,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 )
 
-// partition is a list of records that only grows, and is trimmed from its beginning.
+// partition is a list of records that only grows at its end, and is trimmed at its beginning.
 type partition struct {
 	mu      sync.Mutex
 	first   int64 // offset of records[0]
@@ -25,8 +25,8 @@ func (p *partition) append(msg *message.Message) (offset int64) {
 	return p.first + int64(len(p.records)) - 1
 }
 
-// from returns records from the offset on, or from the first one kept after it, at most so many, and the offset of the first.
-// Without any, more is closed when there is one.
+// from returns at most limit records, beginning at the offset or at the first record after it that is kept, and the offset of
+// the first. If there are none, the channel more is closed when one comes.
 func (p *partition) from(offset int64, limit int) (records []*message.Message, first int64, more <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -37,7 +37,7 @@ func (p *partition) from(offset int64, limit int) (records []*message.Message, f
 	return nil, offset, p.grown
 }
 
-// at is from for one record.
+// at is like from, for one record.
 func (p *partition) at(offset int64) (msg *message.Message, found int64) {
 	records, found, _ := p.from(offset, 1)
 	if len(records) == 0 {
@@ -46,7 +46,7 @@ func (p *partition) at(offset int64) (msg *message.Message, found int64) {
 	return records[0], found
 }
 
-// bounds are the offset of the first record and the one after the last.
+// bounds returns the offset of the first record and the offset that the next one will get.
 func (p *partition) bounds() (first, next int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -62,13 +62,13 @@ func (p *partition) trim(first int64) {
 	}
 }
 
-// progress of a group in a partition. Whoever takes the token out of owner reads the partition.
+// progress is how far a group has come in a partition. The member that has taken the token out of owner reads the partition.
 type progress struct {
 	owner chan struct{}
 
 	mu       sync.Mutex
 	next     int64
-	inFlight *bundle // from next on; nil if none is
+	inFlight *bundle // from offset next on; nil if none is
 }
 
 func newProgress() *progress {
@@ -92,7 +92,7 @@ func (p *progress) commit(next int64) {
 	p.next, p.inFlight = next, nil
 }
 
-// send notes that the bundle, which begins at the offset, is with the reader.
+// send notes that the reader has the bundle, which begins at the offset.
 func (p *progress) send(first int64, b *bundle) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -12,10 +12,10 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// redeliveryPause keeps a record that is refused over and over from taking a whole processor.
+// redeliveryPause keeps a record that is refused again and again from using a whole processor.
 const redeliveryPause = 5 * time.Millisecond
 
-// Subscriber is a member of a group. The first member of a group to come reads all partitions, the next one when the
+// Subscriber is a member of a group. The first member that subscribes reads all partitions; the next one reads them when the
 // first has closed.
 type Subscriber struct {
 	bus    *Bus
@@ -30,12 +30,13 @@ type Subscriber struct {
 
 var _ message.Subscriber = (*Subscriber)(nil)
 
-// Subscriber answers a new member of the group.
+// Subscriber returns a new member of the group.
 func (b *Bus) Subscriber(group string, config pubsub.SubscriberConfig) (message.Subscriber, error) {
 	return &Subscriber{bus: b, group: group, config: config, closing: make(chan struct{})}, nil
 }
 
-// Subscribe delivers until the context is done or the subscriber is closed. What is not acknowledged by then comes again.
+// Subscribe delivers until the context is done or the subscriber is closed. Messages that are not acknowledged by then come
+// again.
 func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,7 +78,7 @@ func (s *Subscriber) Close() error {
 	return nil
 }
 
-// reader brings one partition's records to the member, through a gochannel that waits for each to be acknowledged.
+// reader delivers the records of one partition to the member, through a gochannel that waits until each is acknowledged.
 type reader struct {
 	bus       *Bus
 	config    pubsub.SubscriberConfig
@@ -88,7 +89,7 @@ type reader struct {
 	out       chan<- *message.Message
 
 	mu   sync.Mutex
-	last *message.Message // that went out
+	last *message.Message // the last message that was delivered
 }
 
 func (r *reader) run(ctx context.Context) {
@@ -109,20 +110,20 @@ func (r *reader) run(ctx context.Context) {
 		defer r.config.Released(r.number)
 	}
 	channel := gochannel.NewGoChannel(gochannel.Config{BlockPublishUntilSubscriberAck: true, PreserveContext: true}, nil)
-	in, _ := channel.Subscribe(context.WithoutCancel(ctx), r.topic) // fails on a closed channel only
+	in, _ := channel.Subscribe(context.WithoutCancel(ctx), r.topic) // fails only on a closed channel
 	var relaying sync.WaitGroup
 	relaying.Go(func() { r.relay(ctx, in) })
 	closed := make(chan struct{})
 	context.AfterFunc(ctx, func() {
 		defer close(closed)
-		_ = channel.Close() // never fails
+		_ = channel.Close() // it never fails
 	})
 	r.pump(ctx, channel)
 	<-closed
 	relaying.Wait()
 }
 
-// resume goes back to what the handler has kept. It reports false if the context ended before that could be asked.
+// resume goes back to what the handler has kept. It reports false if the context ended before the handler could say.
 func (r *reader) resume(ctx context.Context) bool {
 	if r.config.Progress == nil {
 		return true
@@ -142,8 +143,8 @@ func (r *reader) resume(ctx context.Context) bool {
 	}
 }
 
-// pump sends message after message and commits each when it is acknowledged; of a bundle that is given up, what was
-// acknowledged of it.
+// pump sends one message after the other and commits each when it is acknowledged. Of a bundle that was refused it commits
+// the records that were acknowledged.
 func (r *reader) pump(ctx context.Context, channel message.Publisher) {
 	for {
 		records, first, more := r.partition.from(r.progress.get(), max(r.config.Bundle, 1))
@@ -167,7 +168,7 @@ func (r *reader) pump(ctx context.Context, channel message.Publisher) {
 	}
 }
 
-// message stands for the records, the first of which lies at the offset.
+// message returns a message that stands for the records, the first of which is at the offset.
 func (r *reader) message(ctx context.Context, records []*message.Message, first int64) *message.Message {
 	ctx = context.WithValue(ctx, receivedKey{}, r.bus.position(r.number, first+int64(len(records))-1))
 	if r.config.Bundle < 1 {
@@ -180,7 +181,7 @@ func (r *reader) message(ctx context.Context, records []*message.Message, first 
 	return message.NewMessageWithContext(context.WithValue(ctx, bundleKey{}, b), "", nil)
 }
 
-// relay passes on what the gochannel sends, which after a refusal is the same again.
+// relay passes on what the gochannel sends. After a refusal that is the same message again.
 func (r *reader) relay(ctx context.Context, in <-chan *message.Message) {
 	for msg := range in {
 		if r.redelivery() {
@@ -212,7 +213,7 @@ func (r *reader) redelivery() bool {
 	return r.last != nil
 }
 
-// acknowledged reports whether the last message was, and not only given up because the reader is closing.
+// acknowledged reports whether the last message was acknowledged, and was not just given up because the reader is closing.
 func (r *reader) acknowledged() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

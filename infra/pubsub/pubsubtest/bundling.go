@@ -40,7 +40,7 @@ func bundleComesAgain(t *testing.T, f Factory) {
 	key := f.keyIn(0)
 	f.publish(t, series(key, 8)...)
 	r := f.join(t, "bundle", pubsub.SubscriberConfig{Bundle: 100})
-	// The first bundle may have fewer records than were published: the last of what has come is taken.
+	// The first bundle may have fewer records than were published, so the last one is taken.
 	msg := r.next()
 	for len(f.Bus.Records(msg)) < 5 {
 		for _, record := range f.Bus.Records(msg) {
@@ -63,7 +63,7 @@ func bundleComesAgain(t *testing.T, f Factory) {
 		return f.committed(t, "bundle")[0] == r.position(records[2]).Seq
 	}, patience, 10*time.Millisecond, "what was acknowledged is committed")
 
-	// Also across a restart in the middle of a bundle.
+	// The rest comes also after a restart in the middle of a bundle.
 	left[0].Ack()
 	closed := make(chan error, 1)
 	go func() { closed <- r.sub.Close() }()

@@ -80,7 +80,7 @@ func groupGoesBack(t *testing.T, f Factory) {
 	require.Equal(t, payloads(series(key, 6)[2:]), payloads(second.take(4)))
 	second.close()
 
-	// What the handler has beyond what was committed changes nothing, and a partition it knows nothing of begins anew.
+	// It does not matter that the handler has more than was committed, and a partition that it knows nothing of begins anew.
 	kept = map[int32]int64{1: f.end(t)[1]}
 	f.publish(t, keyed(key, 6))
 	third := f.join(t, "back", hooks)
@@ -101,11 +101,11 @@ func unacknowledgedComesAgain(t *testing.T, f Factory) {
 	require.Equal(t, []string{"key/1", "key/2"}, payloads(second.take(2)))
 }
 
-// calls records assignments. It fails the test when calls for a partition overlap or do not alternate.
+// calls notes assignments. It fails the test if calls for a partition overlap or do not alternate.
 type calls struct {
 	t  *testing.T
 	mu sync.Mutex
-	// held are the partitions assigned now, with the position; released counts.
+	// held are the partitions that are assigned now, with their positions. released counts.
 	held     map[int32]int64
 	released int
 	changed  chan struct{}

@@ -64,7 +64,7 @@ func concurrentPublishers(t *testing.T, f Factory) {
 	requireSeries(t, f.join(t, "concurrent", pubsub.SubscriberConfig{}).take(keys*batches*each), keys, batches*each)
 }
 
-// requireSeries wants every key's messages from 0 on, in order, each once.
+// requireSeries requires every key's messages from 0 on, in order, each once.
 func requireSeries(t *testing.T, msgs []*message.Message, keys, each int) {
 	t.Helper()
 	byKey := make(map[string][]string)

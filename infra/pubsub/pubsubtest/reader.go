@@ -38,7 +38,7 @@ func (f Factory) join(t *testing.T, group string, config pubsub.SubscriberConfig
 
 func (r *reader) close() { require.NoError(r.t, r.sub.Close()) }
 
-// next is the next message, not yet acknowledged.
+// next returns the next message without acknowledging it.
 func (r *reader) next() *message.Message {
 	r.t.Helper()
 	select {
@@ -51,7 +51,7 @@ func (r *reader) next() *message.Message {
 	}
 }
 
-// take acknowledges the next n messages and answers them as they came.
+// take acknowledges the next n messages and returns them in the order in which they came.
 func (r *reader) take(n int) []*message.Message {
 	r.t.Helper()
 	msgs := make([]*message.Message, n)
@@ -69,7 +69,7 @@ func (r *reader) position(msg *message.Message) events.Position {
 	return pos
 }
 
-// keyed is a message with a key whose payload is "key/number".
+// keyed returns a message with the key whose payload is "key/number".
 func keyed(key string, number int) *message.Message {
 	msg := message.NewMessage(watermill.NewUUID(), fmt.Appendf(nil, "%s/%d", key, number))
 	msg.Metadata.Set(pubsub.KeyHeader, key)
@@ -81,7 +81,7 @@ func (f Factory) publish(t *testing.T, msgs ...*message.Message) {
 	require.NoError(t, f.Bus.Publisher().Publish(f.Topic, msgs...))
 }
 
-// series are n messages of one key.
+// series returns n messages of one key.
 func series(key string, n int) []*message.Message {
 	msgs := make([]*message.Message, n)
 	for i := range msgs {
@@ -90,7 +90,7 @@ func series(key string, n int) []*message.Message {
 	return msgs
 }
 
-// keyIn answers a key of the partition.
+// keyIn returns a key whose partition is the one passed.
 func (f Factory) keyIn(partition int32) string {
 	for i := 0; ; i++ {
 		key := fmt.Sprintf("key-%d", i)
@@ -114,7 +114,7 @@ func (f Factory) committed(t *testing.T, group string) map[int32]int64 {
 	return committed
 }
 
-// read answers what the log has in the ranges, or everything.
+// read returns what the log has in the ranges, or everything.
 func (f Factory) read(t *testing.T, ranges ...events.Range) []pubsub.RawRecord {
 	t.Helper()
 	if len(ranges) == 0 {

@@ -11,7 +11,7 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// sessionTimeout is the longest that a member may hold up the others.
+// sessionTimeout is the longest time for which a member may hold up the others.
 const sessionTimeout = 6 * time.Second
 
 func rebalanceWhileRefusing(t *testing.T, f Factory) {

@@ -1,4 +1,4 @@
-// Package pubsubtest is what every [pubsub.Bus] must do, as tests.
+// Package pubsubtest tests what every [pubsub.Bus] must do.
 package pubsubtest
 
 import (
@@ -7,18 +7,18 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// Factory is a bus to test, with a topic that is new, has at least two partitions, and no records.
+// Factory is a bus to test. Its topic is new, has at least two partitions and no records.
 type Factory struct {
 	Bus   pubsub.Bus
 	Topic string
-	// NoRebalance says why members of a group do not share partitions. Empty: they do.
+	// NoRebalance says why members of a group do not share partitions. It is empty if they do.
 	NoRebalance string
 
-	start map[int32]int64 // the end of the log when it had no records
+	start map[int32]int64 // the end of the log before the test publishes anything
 }
 
-// Run runs the suite. Every test gets a bus of its own and closes nothing but its subscribers, unless closing is what it
-// is about.
+// Run runs the suite. Every test gets a bus of its own, and closes only its subscribers, except where closing is what it
+// tests.
 func Run(t *testing.T, open func(*testing.T) Factory) {
 	for name, test := range map[string]func(*testing.T, Factory){
 		"a key has one partition":                                 keyHasOnePartition,

@@ -1,4 +1,4 @@
-// Package markstest is the contract of [router.Marks]: every implementation passes it.
+// Package markstest tests what every implementation of [router.Marks] must do.
 package markstest
 
 import (
@@ -11,7 +11,7 @@ import (
 	"millrace/infra/router"
 )
 
-// Run holds an implementation to the contract. New returns marks of a handler that nobody has used yet.
+// Run runs the suite. Every test gets from newMarks the marks of a handler that nobody has used yet.
 func Run(t *testing.T, newMarks func(t *testing.T) router.Marks) {
 	at := func(seq int64) events.Position { return events.Position{Partition: 7, Seq: seq} }
 
