@@ -1,12 +1,12 @@
-// Package admission says of a record that was just read from the log whether storage is going to take it. Storage and push
-// read the log side by side, so push often has a record first, and must not show what storage then refuses (a forged edit, a
-// message by a stranger to the group) or drops (an edit of what was recalled). The same goes for what readers get from the
-// log while the store lags.
+// Package admission decides whether storage will take a record that was just read from the log. Storage and push read the log
+// independently, so push often has a record first. It must not push what storage then refuses (a forged edit, a group message
+// by a stranger) or drops (an edit of a message that was recalled). The same goes for whoever reads records from the log
+// while the store lags.
 //
-// The rules are those of package store. What they need is put together from both sides of the position up to which the
-// store is known to have everything: before it the store answers, and behind it a [Track], which has followed the
-// partition's records, remembers the few that matter. Whoever cannot find out in time takes the record: the log is trusted,
-// and a store that is down delays nobody.
+// The rules are those of package store. The facts that they need come from two sides of the stored position, up to which the
+// store is known to have everything. Facts from before it come from the store. Facts from after it come from a [Track], which
+// has followed the partition's records and remembers the few that matter. If the facts cannot be had in time, the record is
+// admitted: Millrace trusts the log, and a store that is down delays nobody.
 package admission
 
 import (
@@ -24,16 +24,16 @@ import (
 )
 
 const (
-	// storeTimeout is how long a record waits for the store, storePause how long nobody asks it after it has failed.
+	// storeTimeout bounds how long a record waits for the store. After the store has failed, nobody asks it for storePause.
 	storeTimeout = 200 * time.Millisecond
 	storePause   = time.Second
 	logTimeout   = time.Second
-	// maxBehind is how far behind the store may be for the log between to be read.
+	// maxBehind is how many records the store may lack for a track to read them from the log.
 	maxBehind   = 10_000
 	cachedStays = 1 << 17
 )
 
-// Store is what is asked of a store.
+// Store is the part of a store that the judge needs.
 type Store interface {
 	Stored(ctx context.Context) (map[int32]int64, error)
 	Message(ctx context.Context, conversation, messageID string) (store.StoredMessage, error)
@@ -41,27 +41,27 @@ type Store interface {
 	Stays(ctx context.Context, user, groupID int64) ([]store.Membership, error)
 }
 
-// Log is what is asked of the log of message-events; see [pubsub.Log].
+// Log is the part of message-events' log that the judge needs; see [pubsub.Log].
 type Log interface {
 	Current(positions map[int32]int64) map[int32]int64
 	Read(ctx context.Context, ranges []events.Range, visit func(pubsub.RawRecord) error) error
 }
 
-// Judge asks the store and the log for all tracks. It may be used concurrently.
+// Judge asks the store and the log on behalf of all tracks. It is safe for concurrent use.
 type Judge struct {
 	store Store
 	log   Log
-	// first holds where users were first seen to have joined a group, which never changes.
+	// first holds the position at which a user first joined a group, which never changes.
 	first *lru.Cache[member, int64]
 
 	mu     sync.Mutex
-	stored map[int32]int64 // as last read; the store may be further by now
+	stored map[int32]int64 // as last read; the store may have more by now
 	until  time.Time       // when the store may be asked again
 }
 
 type member struct{ group, user int64 }
 
-// New returns a judge over the store and the log.
+// New returns a judge that asks the store and the log.
 func New(st Store, log Log) (*Judge, error) {
 	first, err := lru.New[member, int64](cachedStays)
 	if err != nil {
@@ -73,7 +73,7 @@ func New(st Store, log Log) (*Judge, error) {
 // errUnknown says that something could not be found out in time.
 var errUnknown = errors.New("not known in time")
 
-// ask calls the store unless it has just failed.
+// ask calls the store, unless the store has just failed.
 func (j *Judge) ask(ctx context.Context, call func(context.Context) error) error {
 	j.mu.Lock()
 	paused := time.Now().Before(j.until)
@@ -93,7 +93,8 @@ func (j *Judge) ask(ctx context.Context, call func(context.Context) error) error
 	return errUnknown
 }
 
-// storedThrough answers a position of the partition up to which everything is stored, as far on as need be and is possible.
+// storedThrough returns a position of the partition up to which everything is stored. It asks the store again if the position
+// that it knows lies below need.
 func (j *Judge) storedThrough(ctx context.Context, partition int32, need int64) (int64, error) {
 	j.mu.Lock()
 	at := j.stored[partition]
@@ -106,7 +107,7 @@ func (j *Judge) storedThrough(ctx context.Context, partition int32, need int64) 
 		if err != nil {
 			return err
 		}
-		all := map[int32]int64{partition: 0} // also where nothing is stored
+		all := map[int32]int64{partition: 0} // the partition is absent if nothing of it is stored
 		maps.Copy(all, stored)
 		stored = j.log.Current(all)
 		j.mu.Lock()
@@ -132,7 +133,8 @@ func (j *Judge) stays(ctx context.Context, user, group int64) (stays []store.Mem
 	return stays, nil
 }
 
-// group answers a group, of which only what never changes is of use; without an owner the store has none of the id.
+// group returns a group, of which the caller must use only what never changes. It has no owner if the store knows no group
+// with the id.
 func (j *Judge) group(ctx context.Context, id int64) (g store.Group, err error) {
 	err = j.ask(ctx, func(ctx context.Context) error {
 		g, err = j.store.Group(ctx, id)
@@ -144,7 +146,7 @@ func (j *Judge) group(ctx context.Context, id int64) (g store.Group, err error) 
 	return g, err
 }
 
-// read visits the records of the range that are valid and no replays.
+// read visits the records of the range, leaving out invalid ones and replays.
 func (j *Judge) read(ctx context.Context, r events.Range, visit func(*events.Record)) error {
 	ctx, cancel := context.WithTimeout(ctx, logTimeout)
 	defer cancel()

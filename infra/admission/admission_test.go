@@ -23,9 +23,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestAdmitsExactlyWhatStorageTakes draws logs in which much is forged, late or done twice, and has a track judge every
-// record, from a random beginning, over a store that is behind or ahead of it by a random distance. Another store saves one
-// record after the other and says what is true.
+// The test draws random logs with many records that are forged, late or repeated. A track judges every record, beginning at a
+// random place, with a store that is behind or ahead of it by a random distance. A second store saves one record after the
+// other and shows what the right answer is.
 func TestAdmitsExactlyWhatStorageTakes(t *testing.T) {
 	verdicts := map[string]int{}
 	for seed := range uint64(20) {
@@ -51,7 +51,7 @@ func TestAdmitsExactlyWhatStorageTakes(t *testing.T) {
 				r := &w.log[i]
 				admitted := track.Admits(t.Context(), r)
 				if taken && !admitted && r.Type == events.MessageEdited && saved > i {
-					continue // the store is ahead, at a recall that wipes the edit
+					continue // the store is ahead: it has the recall that removed the edit
 				}
 				require.Equal(t, taken, admitted, "%d: %s, the track began at %d, stored are %d\n%+v\nbefore: %+v", i, describe(r), begin, saved, r.Event, before)
 				verdicts[fmt.Sprint(r.Type, taken)]++
@@ -139,7 +139,7 @@ func (w *world) publish(t *testing.T, e events.Event) {
 	w.log = append(w.log, events.Record{Event: e, Position: pos})
 }
 
-// save has the store of the truth save one record, and reports whether that changed anything that one can see.
+// save makes the second store save one record, and reports whether that changed anything that a reader can see.
 func (w *world) save(t *testing.T, i int) (taken bool, before []any) {
 	t.Helper()
 	r := &w.log[i]
@@ -151,7 +151,7 @@ func (w *world) save(t *testing.T, i int) (taken bool, before []any) {
 	return !slices.EqualFunc(before, w.seen(t, r), func(a, b any) bool { return fmt.Sprint(a) == fmt.Sprint(b) }) || r.Message != nil, before
 }
 
-// seen is what the record can change.
+// seen returns everything that the record can change.
 func (w *world) seen(t *testing.T, r *events.Record) []any {
 	t.Helper()
 	switch {
@@ -174,7 +174,7 @@ func (w *world) seen(t *testing.T, r *events.Record) []any {
 	return seen
 }
 
-// draw makes an event up that may or may not be as it should.
+// draw returns a random event, which may be valid or not.
 func (w *world) draw() events.Event {
 	user, other := 1+w.random.Int64N(4), 1+w.random.Int64N(4)
 	text := fmt.Sprint("text ", len(w.log))
@@ -229,7 +229,7 @@ func (w *world) edit(by int64, of *events.Record) events.Event {
 	}
 }
 
-// said is a message to a user, or to the group if that is 0.
+// said is a message to a user, or to the group if `to` is 0.
 func said(from, to int64, text string) events.Event {
 	m := &events.Message{
 		ClientMsgID: text, Conversation: events.Direct(from, to), From: from, To: to, Content: text, MessageType: 1, Timestamp: 1,
@@ -251,7 +251,7 @@ func membership(kind events.Type, by, user int64) events.Event {
 
 func describe(r *events.Record) string { return fmt.Sprint(r.Type, " at ", r.Position) }
 
-// downStore answers nothing.
+// downStore is a store that is down.
 type downStore struct{ admission.Store }
 
 var errDown = errors.New("disk on fire")

@@ -14,30 +14,31 @@ import (
 )
 
 const (
-	// maxRecent bounds what a track remembers while the store does not move.
+	// maxRecent bounds what a track remembers while the stored position does not move.
 	maxRecent = 4096
-	// maxMarks bounds the read marks that a track remembers. Message nodes publish only marks that advance, so they matter
-	// where two of a user come to two nodes at a time.
+	// maxMarks bounds how many read marks a track remembers. Message nodes publish only marks that advance, so it matters
+	// only if two marks of a user go through two nodes at the same time.
 	maxMarks = 2048
-	// gapPause lies between two attempts to read what the store lacks.
+	// gapPause is the pause between two attempts to read the records that the store lacks.
 	gapPause = time.Second
 )
 
-// Track follows the records of one partition, every one in order from where it began.
+// Track follows the records of one partition: it sees every record, in order, from the one where it began.
 type Track struct {
 	judge     *Judge
 	partition int32
 
 	mu sync.Mutex
-	// The changes of membership and the recalls after since that storage takes, in order.
+	// recent holds, in order, the changes of membership and the recalls after the position since that storage takes.
 	since  int64
 	recent []events.Record
-	gapAt  time.Time // when what the store lacks may be read again
+	gapAt  time.Time // when the records that the store lacks may be read again
 
 	marks *lru.Cache[reader, mark]
 }
 
-// reader is a user in a conversation, mark up to where it has read there and which record said so.
+// A reader is a user in a conversation. A mark is the seq up to which the user has read there, and the seq of the record that
+// said so.
 type (
 	reader struct {
 		user         int64
@@ -46,13 +47,14 @@ type (
 	mark struct{ seq, at int64 }
 )
 
-// Follow begins a track with the first record after the position.
+// Follow returns a track that begins with the first record after the position.
 func (j *Judge) Follow(after events.Position) *Track {
 	return &Track{judge: j, partition: after.Partition, since: after.Seq}
 }
 
-// Admits reports whether storage takes the record, which comes after all that were asked for before. It is false for what
-// storage refuses and for what has no effect any more; true where that cannot be found out within moments.
+// Admits reports whether storage takes the record, which must come after all records that were passed before. It returns
+// false for a record that storage refuses or that has no effect any more, and true if that cannot be found out within
+// moments.
 func (t *Track) Admits(ctx context.Context, r *events.Record) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -73,7 +75,7 @@ func (t *Track) Admits(ctx context.Context, r *events.Record) bool {
 	return admitted
 }
 
-// matters reports whether what becomes of later records depends on the record.
+// matters reports whether what storage makes of later records depends on the record.
 func matters(r *events.Record) bool {
 	return r.Type != events.NewMessage && r.Type != events.MessageEdited && r.Type != events.MessageRead
 }
@@ -90,7 +92,7 @@ func (t *Track) remember(r *events.Record) {
 func (t *Track) message(ctx context.Context, r *events.Record) bool {
 	m := r.Message
 	if !r.OwnID(events.TopicMessages) {
-		// Only such an id can be another user's message's.
+		// Only a message whose id is its own can be a message of another user.
 		if original, _, err := t.original(ctx, r, m.MessageID, r.Seq-1); err == nil && original != nil && store.CheckRepeat(r, original) != nil {
 			return false
 		}
@@ -116,11 +118,11 @@ func (t *Track) change(ctx context.Context, r *events.Record) bool {
 	return r.Type == events.MessageRecalled || !recalled
 }
 
-// read reports whether the mark advances, as far as the track has seen the user's marks: what the store has may be newer than
-// the record.
+// read reports whether the mark advances, according to the marks of the user that the track has seen. It cannot ask the
+// store, whose mark may be newer than the record.
 func (t *Track) read(r *events.Record) bool {
 	if t.marks == nil {
-		t.marks, _ = lru.New[reader, mark](maxMarks) // fails for a size below 1 alone
+		t.marks, _ = lru.New[reader, mark](maxMarks) // fails only for a size below 1
 	}
 	by := reader{r.User, r.Conversation}
 	if before, known := t.marks.Get(by); known && before.seq >= r.MessageSeq {
@@ -130,8 +132,9 @@ func (t *Track) read(r *events.Record) bool {
 	return true
 }
 
-// original finds the message of the id that stands before the record in its conversation, nil if there is none, and whether
-// it was recalled. What the store does not have yet lies in the log at the position seq, or there is no such message.
+// original finds the message with the id that lies before the record in its conversation, and reports whether it was
+// recalled. It returns nil if there is none. If the store does not have it yet, it lies in the log at the position seq or
+// does not exist.
 func (t *Track) original(ctx context.Context, r *events.Record, id string, seq int64) (_ *store.Original, recalled bool, err error) {
 	err = t.complete(ctx)
 	recalled = slices.ContainsFunc(t.recent, func(other events.Record) bool {
@@ -158,7 +161,7 @@ func (t *Track) original(ctx context.Context, r *events.Record, id string, seq i
 	return original, recalled, err
 }
 
-// logged finds the message in the log, nil if it is not there or storage does not take it.
+// logged finds the message in the log. It returns nil if the message is not there or storage does not take it.
 func (t *Track) logged(ctx context.Context, conversation, id string, seq int64) (*store.Original, error) {
 	var found *events.Record
 	err := t.judge.read(ctx, events.Range{Partition: t.partition, After: seq - 1, Through: seq}, func(r *events.Record) {
@@ -179,8 +182,8 @@ func (t *Track) logged(ctx context.Context, conversation, id string, seq int64) 
 	return original, nil
 }
 
-// membership goes by the stays that the change begins or ends where the store is ahead of it, else by the rules. The owner
-// of a group is a member until it is dissolved.
+// membership reports whether storage takes a change of membership. If the store is ahead of the record, the stays that begin
+// or end at the record show it; else the rules decide. The owner is a member until the group is dissolved.
 func (t *Track) membership(ctx context.Context, r *events.Record) bool {
 	group, err := t.group(ctx, r.GroupID)
 	if err != nil {
@@ -190,7 +193,7 @@ func (t *Track) membership(ctx context.Context, r *events.Record) bool {
 		return false
 	}
 	if group.Owner == 0 {
-		return true // the group is created
+		return true // the record creates the group
 	}
 	ofOwner, err := t.stays(ctx, group.Owner, r.GroupID)
 	if err != nil {
@@ -214,7 +217,7 @@ func (t *Track) membership(ctx context.Context, r *events.Record) bool {
 	})
 }
 
-// memberBefore reports whether one of the stays goes on until the position at least.
+// memberBefore reports whether one of the stays lasts at least until the position.
 func memberBefore(stays []store.Membership, seq int64) bool {
 	return slices.ContainsFunc(stays, func(s store.Membership) bool {
 		return s.Joined < seq && (s.Left == 0 || s.Left >= seq)
@@ -233,7 +236,7 @@ func (t *Track) group(ctx context.Context, id int64) (store.Group, error) {
 	return t.judge.group(ctx, id)
 }
 
-// stays are the user's in the group, those that the store does not have yet included.
+// stays returns the user's stays in the group, including those that the store does not have yet.
 func (t *Track) stays(ctx context.Context, user, group int64) ([]store.Membership, error) {
 	if err := t.complete(ctx); err != nil {
 		return nil, err
@@ -267,8 +270,8 @@ func (t *Track) stays(ctx context.Context, user, group int64) ([]store.Membershi
 	return stays, nil
 }
 
-// complete sees to it that whatever came before now is in the store or among the recent records. Where
-// the store is behind the beginning of the track the log between is read.
+// complete makes sure that everything before the present record is in the store or among the recent records. If the store has
+// less than what the track began with, complete reads the records between from the log.
 func (t *Track) complete(ctx context.Context) error {
 	through, err := t.judge.storedThrough(ctx, t.partition, t.since)
 	if err != nil {

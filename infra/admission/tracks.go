@@ -7,7 +7,7 @@ import (
 	"millrace/events"
 )
 
-// Tracks follow all partitions that a handler reads.
+// Tracks follows all partitions that a handler reads, with a [Track] each.
 type Tracks struct {
 	judge *Judge
 
@@ -15,24 +15,24 @@ type Tracks struct {
 	tracks map[int32]*Track
 }
 
-// NewTracks follow nothing yet.
+// NewTracks returns tracks of no partition yet.
 func NewTracks(j *Judge) *Tracks { return &Tracks{judge: j, tracks: make(map[int32]*Track)} }
 
-// Assigned begins to follow a partition behind the position.
+// Assigned begins to follow a partition after the position.
 func (t *Tracks) Assigned(after events.Position) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.tracks[after.Partition] = t.judge.Follow(after)
 }
 
-// Released ends it.
+// Released stops following the partition.
 func (t *Tracks) Released(partition int32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.tracks, partition)
 }
 
-// Admits is [Track.Admits] for a record of a partition that is followed; of others it is true.
+// Admits calls [Track.Admits] for a record of a partition that is followed, and returns true for other records.
 func (t *Tracks) Admits(ctx context.Context, r *events.Record) bool {
 	t.mu.Lock()
 	track := t.tracks[r.Partition]

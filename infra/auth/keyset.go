@@ -17,57 +17,58 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// ErrUnavailable is what an error wraps of a token that nobody can judge now, since the key set is out of reach. The text
-// beside it says why.
+// ErrUnavailable is wrapped by the error for a token that cannot be checked now, because the key set is out of reach. The
+// error's text says why.
 var ErrUnavailable = errors.New("the key set is unavailable")
 
 const (
-	// keysEvery is how long keys that are known are used before the set is fetched again.
+	// keysEvery is how long known keys are used before the set is fetched again.
 	keysEvery = 15 * time.Minute
-	// fetchPause is the least time between two fetches, whoever asks for them: a key that was rotated is known so long after
-	// its first token at the latest.
+	// fetchPause is the least time between two fetches, whoever asks for them. So a rotated key is known at the latest this
+	// long after the first token that it has signed.
 	fetchPause   = 2 * time.Second
 	fetchTimeout = 5 * time.Second
 	maxKeySet    = 1 << 20
-	// For unknownFor nobody waits again for a key that a fetch has not found. Of such names the last maxUnknown are known.
+	// If a fetch has not found a key, nobody waits for that key again for unknownFor. The set remembers the last maxUnknown
+	// such names.
 	unknownFor = 10 * time.Second
 	maxUnknown = 1000
 )
 
-// keySet is the public keys at a URL. Whoever needs a key that is not known waits for a fetch that began after that, no
-// longer than its own context lasts; a fetch is shared by all who wait, and goes on when they do not.
+// keySet holds the public keys at a URL. A caller that needs an unknown key waits for a fetch that begins after its call, at
+// most until its own context ends. All callers that wait share a fetch, which goes on when they have gone.
 type keySet struct {
 	url     *url.URL
 	client  *http.Client
 	log     *slog.Logger
-	life    context.Context               // of the fetches
-	unknown *lru.Cache[string, time.Time] // names that the latest fetch of their time has not found
+	life    context.Context               // the context of the fetches
+	unknown *lru.Cache[string, time.Time] // names that a fetch has not found, with the time of that fetch
 
-	fetching chan struct{} // has an element while a fetch is under way
+	fetching chan struct{} // holds an element while a fetch is under way
 
 	mu      sync.Mutex
-	keys    map[string]publicKey // nil: never fetched
-	planned *fetch               // the one that has not begun; nil: none is asked for
-	began   time.Time            // when the last one did
-	failed  error                // why the last one failed; nil if it did not
+	keys    map[string]publicKey // nil until a fetch has succeeded
+	planned *fetch               // the fetch that has not begun yet; nil if nobody asks for one
+	began   time.Time            // when the last fetch began
+	failed  error                // why the last fetch failed; nil if it succeeded
 }
 
 type publicKey struct {
-	algorithm string // that it is for; empty: any of its type
+	algorithm string // the algorithm that the key is for; empty: any that fits its type
 	key       crypto.PublicKey
 }
 
-// fetch is one request for the set. Its error may be read once done is closed.
+// fetch is one request for the set. Its error may be read after done is closed.
 type fetch struct {
 	done chan struct{}
 	err  error
 }
 
-// newKeySet fetches the set now, and again from time to time until the context ends.
+// newKeySet starts to fetch the set, now and every keysEvery until the context ends.
 func newKeySet(ctx context.Context, address string, transport http.RoundTripper, log *slog.Logger) (*keySet, error) {
 	at, err := url.Parse(address)
 	if err != nil {
-		return nil, errors.New("key set: not a URL") // it may hold a password
+		return nil, errors.New("key set: not a URL") // not quoted, because it may hold a password
 	}
 	unknown, err := lru.New[string, time.Time](maxUnknown)
 	if err != nil {
@@ -95,7 +96,7 @@ func (s *keySet) refresh() {
 	}
 }
 
-// ready returns why no token can be judged, as long as the set has never been fetched.
+// ready returns why no token can be checked, as long as no fetch has succeeded.
 func (s *keySet) ready(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,7 +109,7 @@ func (s *keySet) ready(context.Context) error {
 	return fmt.Errorf("%w: not fetched yet", ErrUnavailable)
 }
 
-// find returns the key of the name, or an error that wraps [ErrUnauthenticated] or [ErrUnavailable].
+// find returns the key with the name, or an error that wraps [ErrUnauthenticated] or [ErrUnavailable].
 func (s *keySet) find(ctx context.Context, name, algorithm string) (crypto.PublicKey, error) {
 	key, ok := s.known(name)
 	if !ok && !s.missing(name) {
@@ -132,7 +133,7 @@ func (s *keySet) known(name string) (publicKey, bool) {
 	return key, ok
 }
 
-// missing reports whether a fetch has just not found the name.
+// missing reports whether a fetch has lately not found the name.
 func (s *keySet) missing(name string) bool {
 	at, ok := s.unknown.Get(name)
 	return ok && time.Since(at) < unknownFor
@@ -147,7 +148,7 @@ func (s *keySet) wait(ctx context.Context, f *fetch) error {
 	}
 }
 
-// plan returns a fetch that has yet to begin.
+// plan returns a fetch that has not begun yet.
 func (s *keySet) plan() *fetch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,7 +159,7 @@ func (s *keySet) plan() *fetch {
 	return s.planned
 }
 
-// run does the fetch once the one before it is over, and its pause.
+// run does the fetch after the one before it is over and the pause has passed.
 func (s *keySet) run(f *fetch, pause time.Duration) {
 	defer close(f.done)
 	s.fetching <- struct{}{}
@@ -192,11 +193,11 @@ func (s *keySet) get() (map[string]publicKey, error) {
 	response, err := s.client.Do(request)
 	if err != nil {
 		if outer := new(url.Error); errors.As(err, &outer) {
-			err = outer.Err // without the URL, in which there may be a secret
+			err = outer.Err // without the URL, which may contain a secret
 		}
 		return nil, err
 	}
-	defer func() { _ = response.Body.Close() }() // what is left of it interests nobody
+	defer func() { _ = response.Body.Close() }() // nobody needs the rest of it
 	if response.StatusCode != http.StatusOK {
 		return nil, errors.New(response.Status)
 	}
@@ -207,7 +208,7 @@ func (s *keySet) get() (map[string]publicKey, error) {
 	return s.parse(body)
 }
 
-// parse leaves out keys that it cannot read: a set may hold kinds that others use.
+// parse returns the keys that it can read. It skips others, because a set may hold kinds that other programs use.
 func (s *keySet) parse(body []byte) (map[string]publicKey, error) {
 	var set struct{ Keys []json.RawMessage }
 	if err := json.Unmarshal(body, &set); err != nil {

@@ -22,7 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// issuer signs tokens and serves its keys, as long as fail is nil.
+// issuer signs tokens and serves its keys. It refuses to serve while fail is set.
 type issuer struct {
 	t *testing.T
 
@@ -78,7 +78,7 @@ func (i *issuer) token(name string) string {
 	return signed
 }
 
-// underTest runs the test with a verifier of the issuer's tokens, in a time of its own.
+// underTest runs the test with a verifier of the issuer's tokens, in a synctest bubble.
 func underTest(t *testing.T, test func(t *testing.T, i *issuer, v *Verifier)) {
 	synctest.Test(t, func(t *testing.T) {
 		i := &issuer{t: t}

@@ -15,23 +15,23 @@ import (
 	"millrace/events"
 )
 
-// parsedToken is a token whose signature is yet to be checked.
+// parsedToken is a token whose signature was not checked yet.
 type parsedToken struct {
 	header    header
 	payload   []byte
-	signed    string // what the signature is of
+	signed    string // the part that the signature covers
 	signature []byte
 }
 
 type header struct {
 	Algorithm string `json:"alg"`
 	KeyID     string `json:"kid"`
-	// Critical names what a recipient must understand (RFC 7515, section 4.1.11); nothing of it is understood here.
+	// Critical lists extensions that a recipient must understand (RFC 7515, section 4.1.11). Millrace understands none.
 	Critical jsontext.Value `json:"crit"`
 }
 
-// payload is what of the claims is looked at. Names are compared exactly, and none may be there twice: whoever checks a
-// token in front of Millrace must see the same.
+// payload holds the claims that Millrace reads. Their names are compared exactly, and none may occur twice, so that a program
+// that checks tokens in front of Millrace reads the same.
 type payload struct {
 	Subject   string   `json:"sub"`
 	Expires   *float64 `json:"exp"`
@@ -45,7 +45,7 @@ type payload struct {
 
 var errNotExact = errors.New("base64url that is not exact")
 
-// parse takes a token apart. It takes no other spelling of the same bytes for the same token.
+// parse takes a token apart. It refuses any other encoding of the same bytes.
 func parse(token string) (t parsedToken, err error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -67,7 +67,7 @@ func parse(token string) (t parsedToken, err error) {
 	return t, nil
 }
 
-// identity reads the claims, of which the signature is valid.
+// identity reads the claims. The caller has checked the signature.
 func (t parsedToken) identity(now time.Time) (Identity, error) {
 	refuse := func(why string) (Identity, error) { return Identity{}, fmt.Errorf("%w: %s", ErrUnauthenticated, why) }
 	var p payload
@@ -96,7 +96,7 @@ func (t parsedToken) identity(now time.Time) (Identity, error) {
 	return Identity{User: user, UserType: p.UserType, Region: p.Region, Expires: expires}, nil
 }
 
-// maxTime is the end of the year 9999, in seconds.
+// maxTime is the end of the year 9999 in Unix seconds.
 const maxTime = 253402300799
 
 func instant(seconds float64) time.Time {

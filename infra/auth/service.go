@@ -14,14 +14,15 @@ import (
 const (
 	metadataKey = "authorization"
 	bearer      = "Bearer "
-	// healthMethods stay open, so that probes need no secret. They tell nothing but whether the node serves.
+	// healthMethods need no token, so that probes need no secret. They only tell whether the node serves.
 	healthMethods = "/grpc.health.v1.Health/"
 )
 
-// ServiceToken is the secret that every internal gRPC call carries; empty, calls carry none and none is asked for.
+// ServiceToken is the secret that every internal gRPC call carries. If it is empty, calls carry no token and servers require
+// none.
 type ServiceToken string
 
-// ServerOptions make a server refuse calls without the token, health checks excepted.
+// ServerOptions make a server refuse calls without the token, except health checks.
 func (t ServiceToken) ServerOptions() []grpc.ServerOption {
 	if t == "" {
 		return nil
@@ -69,6 +70,6 @@ func (t ServiceToken) GetRequestMetadata(context.Context, ...string) (map[string
 	return map[string]string{metadataKey: bearer + string(t)}, nil
 }
 
-// RequireTransportSecurity implements credentials.PerRPCCredentials. Nodes talk within a private network, often without
-// TLS of their own.
+// RequireTransportSecurity implements credentials.PerRPCCredentials. It returns false because nodes talk within a private
+// network, often without TLS of their own.
 func (t ServiceToken) RequireTransportSecurity() bool { return false }

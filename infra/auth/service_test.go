@@ -72,7 +72,7 @@ func listServices(t *testing.T, conn *grpc.ClientConn) error {
 	err = stream.Send(&reflectionv1.ServerReflectionRequest{
 		MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{},
 	})
-	if !errors.Is(err, io.EOF) { // refused already: Recv says why
+	if !errors.Is(err, io.EOF) { // the call was refused before: Recv returns the reason
 		require.NoError(t, err)
 	}
 	_, err = stream.Recv()

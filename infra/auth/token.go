@@ -1,4 +1,4 @@
-// Package auth tells who is calling: users by their JWT at the gateway, services by a shared token between nodes.
+// Package auth finds out who is calling. Users show a JWT at the gateway; nodes show each other a shared service token.
 package auth
 
 import (
@@ -14,13 +14,13 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// ErrUnauthenticated is what every refused token's error wraps. The text beside it never holds the token.
+// ErrUnauthenticated is wrapped by the error for every token that is refused. The error's text never contains the token.
 var ErrUnauthenticated = errors.New("unauthenticated")
 
-// leeway is how far the clocks of issuer and gateway may differ.
+// leeway is how much the clocks of the issuer and the gateway may differ.
 const leeway = 5 * time.Second
 
-// Identity is what a valid token says.
+// Identity is what a valid token says about the user.
 type Identity struct {
 	User     int64
 	UserType string
@@ -28,8 +28,8 @@ type Identity struct {
 	Expires  time.Time
 }
 
-// Ends is when a session of the token ends: 5 s after the token expires, for as long its verifier accepts it. It is zero if
-// the token does not expire.
+// Ends returns when a session with the token ends: 5 s after the token expires, which is as long as a verifier accepts it. It
+// returns the zero time if the token does not expire.
 func (i Identity) Ends() time.Time {
 	if i.Expires.IsZero() {
 		return time.Time{}
@@ -46,12 +46,12 @@ type claims struct {
 // Verifier checks tokens against one key source. It is safe for concurrent use.
 type Verifier struct {
 	algorithms []string
-	// key returns the key that the header's token must be signed with.
+	// key returns the key that a token with the header must be signed with.
 	key   func(ctx context.Context, h header) (any, error)
 	ready func(context.Context) error
 }
 
-// NewSecretVerifier accepts HS256 tokens signed with the secret.
+// NewSecretVerifier returns a verifier that accepts HS256 tokens signed with the secret.
 func NewSecretVerifier(secret string) *Verifier {
 	return &Verifier{
 		algorithms: []string{"HS256"},
@@ -60,9 +60,9 @@ func NewSecretVerifier(secret string) *Verifier {
 	}
 }
 
-// NewJWKSVerifier accepts RS256 and ES256 tokens signed with a key of the set at the URL, which need not be in reach yet.
-// The set is fetched in the background until the context ends, and when a token names a key that is not known, by all
-// together at most every two seconds.
+// NewJWKSVerifier returns a verifier that accepts RS256 and ES256 tokens signed with a key of the set at the URL. The URL
+// need not be in reach yet. The verifier fetches the set in the background until the context ends. It also fetches it when a
+// token names an unknown key, but not more often than every two seconds.
 func NewJWKSVerifier(ctx context.Context, url string, log *slog.Logger) (*Verifier, error) {
 	keys, err := newKeySet(ctx, url, &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}, log)
 	if err != nil {
@@ -75,11 +75,11 @@ func NewJWKSVerifier(ctx context.Context, url string, log *slog.Logger) (*Verifi
 	}, nil
 }
 
-// Ready returns why no token can be judged, if that is so.
+// Ready returns why no token can be checked now, or nil.
 func (v *Verifier) Ready(ctx context.Context) error { return v.ready(ctx) }
 
 // Verify returns whose token it is. The error wraps [ErrUnauthenticated] if the token is not valid, and [ErrUnavailable] if
-// that cannot be told now, or not before the context ends.
+// that cannot be found out now, or not before the context ends.
 func (v *Verifier) Verify(ctx context.Context, token string) (Identity, error) {
 	t, err := parse(token)
 	if err != nil {
@@ -102,7 +102,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Identity, error) {
 	return t.identity(time.Now())
 }
 
-// Sign makes an HS256 token that [NewSecretVerifier] with the same secret accepts until the identity expires.
+// Sign returns an HS256 token that [NewSecretVerifier] with the same secret accepts until the identity expires.
 func Sign(secret string, id Identity) (string, error) {
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims{
 		UserType: id.UserType,

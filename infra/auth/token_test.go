@@ -67,7 +67,7 @@ func TestTokenIsRefused(t *testing.T) {
 	}
 }
 
-// Whoever checks a token in front of Millrace must see the same in it.
+// A program that checks tokens in front of Millrace must read the same in them.
 func TestATokenIsTakenInOneSpellingOnly(t *testing.T) {
 	encode := base64.RawURLEncoding.EncodeToString
 	sign := func(header, claims string) string {

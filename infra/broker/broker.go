@@ -1,9 +1,9 @@
 // Package broker runs the embedded Kafka broker: kfake on one port, with a data directory. It speaks Kafka's protocol, so
 // Millrace and any other Kafka client (kcat, Sarama, franz-go) use it like a cluster of one node.
 //
-// Every produced batch and every committed offset is written to its file before it is acknowledged, without waiting for
-// the disk: when the process is killed nothing accepted is lost, when the machine loses power the last seconds may be.
-// Topics are never created by asking for them; infra/pubsub/kafka creates them.
+// The broker writes every record batch and every committed offset to its file before it acknowledges it, without waiting for
+// the disk. So nothing that was accepted is lost when the process is killed; when the machine loses power, the last seconds
+// may be lost. Asking for a topic never creates it; infra/pubsub/kafka creates topics.
 package broker
 
 import (
@@ -25,11 +25,11 @@ import (
 
 // Config says where the broker listens and keeps its data.
 type Config struct {
-	// Addr is the host:port to listen on, which is also what clients are told to connect to; port 0 takes a free one.
+	// Addr is the host:port to listen on, which clients are also told to connect to. Port 0 takes a free port.
 	Addr string
-	// DataDir holds topics, records, offsets and the cluster's identity. One broker at a time may use it.
+	// DataDir holds topics, records, offsets and the identity of the cluster. Only one broker at a time can use it.
 	DataDir string
-	// Log gets what the broker could not do; nil for none.
+	// Log receives the broker's warnings and errors. Nil means none.
 	Log *slog.Logger
 }
 
@@ -43,8 +43,8 @@ type Broker struct {
 	chores     sync.WaitGroup
 }
 
-// settings of the broker. Retention is [Broker.retain]'s: kfake's own removes the last record of a partition too, and
-// then gives its offset a second time when it was killed before the next one.
+// settings returns the broker's settings. [Broker.retain] does the retention: kfake's own removes also the last record of a
+// partition, and if it is killed before the next record comes, it gives the same offset a second time.
 func settings() map[string]string {
 	return map[string]string{
 		"log.cleaner.backoff.ms":    "315360000000", // ten years: never
@@ -54,7 +54,7 @@ func settings() map[string]string {
 	}
 }
 
-// Start opens the data directory, creating it if need be, and listens. The broker answers when Start returns.
+// Start opens the data directory, which it creates if necessary, and listens. The broker serves when Start returns.
 func Start(c Config) (*Broker, error) {
 	host, _, err := net.SplitHostPort(c.Addr)
 	if err != nil {
@@ -71,12 +71,12 @@ func Start(c Config) (*Broker, error) {
 		return nil, err
 	}
 	cluster, err := kfake.NewCluster(
-		kfake.Ports(0), // one broker; the port is that of the listener
+		kfake.Ports(0), // one broker, on the port of the listener
 		kfake.ListenFn(func(network, _ string) (net.Listener, error) {
 			return (&net.ListenConfig{}).Listen(context.Background(), network, c.Addr)
 		}),
 		kfake.DataDir(c.DataDir),
-		kfake.ClusterID("millrace-"+rand.Text()), // of a new directory; an old one keeps its own
+		kfake.ClusterID("millrace-"+rand.Text()), // for a new directory; an old one keeps its own
 		kfake.BrokerConfigs(settings()),
 		kfake.WithLogger(logger{c.Log}),
 	)
@@ -94,10 +94,10 @@ func Start(c Config) (*Broker, error) {
 	return b, nil
 }
 
-// Addr is the host:port for clients.
+// Addr returns the host:port for clients.
 func (b *Broker) Addr() string { return b.addr }
 
-// Ping returns nil if the broker answers a client.
+// Ping returns nil if the broker responds to a client.
 func (b *Broker) Ping(ctx context.Context) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(b.addr))
 	if err != nil {
@@ -107,7 +107,7 @@ func (b *Broker) Ping(ctx context.Context) error {
 	return client.Ping(ctx)
 }
 
-// Close stops listening, writes what makes the next start fast and gives the data directory free.
+// Close stops listening, writes what makes the next start fast and unlocks the data directory.
 func (b *Broker) Close() error {
 	b.stopChores()
 	b.chores.Wait()

@@ -17,7 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// In a process with childDir set, the test binary is a broker with this data directory on childAddr, until it is killed
+// If childDir is set in the environment, the test binary is a broker with that data directory on childAddr until it is killed
 // or its standard input ends.
 const (
 	childDir  = "MILLRACE_TEST_BROKER_DIR"
@@ -55,7 +55,7 @@ func startChild(t *testing.T, addr, dir string) *child {
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // unless it has ended
+		_ = cmd.Process.Kill() // it may have ended already
 		_ = cmd.Wait()
 	})
 	line, err := bufio.NewReader(stdout).ReadString('\n')
@@ -84,7 +84,7 @@ func TestAKilledBrokerLosesNothingThatWasAccepted(t *testing.T) {
 			accepted[value] = true
 		}
 	}
-	// One end in peace, so that what it leaves behind is out of date when the next comes without.
+	// The first broker ends regularly, so that the files it writes at its end are out of date when the next one is killed.
 	publish(50)
 	require.NoError(t, first.stdin.Close())
 	require.NoError(t, first.cmd.Wait())
@@ -100,7 +100,7 @@ func TestAKilledBrokerLosesNothingThatWasAccepted(t *testing.T) {
 	commit(7)
 	commit(11)
 
-	// Killed while it is written to. What it does not answer is sent again to the next.
+	// The broker is killed while records are published. Records that it has not acknowledged are sent again to the next one.
 	var publishing sync.WaitGroup
 	publishing.Go(func() { publish(500) })
 	require.Eventually(t, func() bool {
@@ -126,7 +126,7 @@ func TestAKilledBrokerLosesNothingThatWasAccepted(t *testing.T) {
 	}
 }
 
-// consume answers how often each value is in the topic.
+// consume returns how often each value is in the topic.
 func consume(t *testing.T, addr, topic string) map[string]int {
 	t.Helper()
 	client := connect(t, addr, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))

@@ -8,7 +8,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-// logger hands kfake's warnings and errors to slog. What kfake calls information is one line per request.
+// logger passes kfake's warnings and errors to slog. It leaves out what kfake calls information, which is one line for each
+// request.
 type logger struct{ log *slog.Logger }
 
 func (l logger) Logf(level kfake.LogLevel, format string, args ...any) {

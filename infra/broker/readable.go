@@ -14,16 +14,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// maxUnpackedBytes is how large a batch may be, uncompressed. Consumers unpack all that a fetch brings them; a million bytes may
-// become gigabytes.
+// maxUnpackedBytes is how large a record batch may be uncompressed. Consumers decompress all that a fetch brings, and a
+// million bytes may become gigabytes.
 const maxUnpackedBytes = 16 << 20
 
-// keepReadable has the broker refuse batches that its consumers could not read, as Apache Kafka does: kfake looks at a batch's
-// header only, and a consumer that meets a batch which it cannot read gets no further in the partition for ever. Compressed
-// batches are kept uncompressed, as Kafka does for topics whose compression.type is that, so that the limits of a batch and of
-// a fetch are those of what a consumer gets.
+// keepReadable makes the broker refuse record batches that its consumers could not read, as Apache Kafka does. kfake looks
+// only at a batch's header, and a consumer that meets an unreadable batch never gets past it. Compressed batches are stored
+// uncompressed, as Kafka does for topics with compression.type=uncompressed, so that the limits of a batch and of a fetch
+// count what a consumer gets.
 func keepReadable(cluster *kfake.Cluster, log *slog.Logger) {
-	// kfake keeps the last request of every connection for as long as it keeps the function, so that is made anew at times.
+	// kfake keeps the last request of every connection alive as long as it keeps the function, so the function is renewed
+	// from time to time.
 	const renewAfter = 1024
 	requests := 0
 	cluster.ControlKey(kmsg.Produce.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
@@ -45,11 +46,11 @@ func keepReadable(cluster *kfake.Cluster, log *slog.Logger) {
 		if produce.Acks == 0 {
 			return nil, nil, true
 		}
-		return refusal(produce, err), nil, true
+		return refuseAll(produce, err), nil, true
 	})
 }
 
-// unpackAll makes all batches of the request uncompressed, or says what is wrong with the first one that is not readable.
+// unpackAll decompresses all record batches of the request. It returns an error for the first one that is not readable.
 func unpackAll(r *kmsg.ProduceRequest) (err error) {
 	for i, topic := range r.Topics {
 		for j, partition := range topic.Partitions {
@@ -61,8 +62,8 @@ func unpackAll(r *kmsg.ProduceRequest) (err error) {
 	return nil
 }
 
-// refusal refuses all that the request has: its sender makes unreadable batches.
-func refusal(r *kmsg.ProduceRequest, why error) *kmsg.ProduceResponse {
+// refuseAll refuses the whole request, because its sender makes unreadable record batches.
+func refuseAll(r *kmsg.ProduceRequest, why error) *kmsg.ProduceResponse {
 	response, message := r.ResponseKind().(*kmsg.ProduceResponse), why.Error() //nolint:errcheck,forcetypeassert // by kmsg's contract
 	for _, topic := range r.Topics {
 		refused := kmsg.NewProduceResponseTopic()
@@ -77,7 +78,7 @@ func refusal(r *kmsg.ProduceRequest, why error) *kmsg.ProduceResponse {
 	return response
 }
 
-// Where in a batch of the current format things stand.
+// The places of the fields in a record batch of the current format.
 const (
 	lengthAt     = 8
 	magicAt      = 16
@@ -89,8 +90,8 @@ const (
 
 var errMalformed = errors.New("the batch's records are malformed")
 
-// unpackBatch returns the batch uncompressed. It checks what kfake does not: the records. What has no header of the current
-// format kfake refuses.
+// unpackBatch returns the record batch uncompressed. It checks the records, which kfake does not. It leaves alone what has no
+// header of the current format, because kfake refuses that.
 func unpackBatch(batch []byte) ([]byte, error) {
 	if len(batch) < recordsAt || batch[magicAt] != 2 {
 		return batch, nil
@@ -125,10 +126,10 @@ func unpackBatch(batch []byte) ([]byte, error) {
 	return plain, nil
 }
 
-// compressionBits are those of the attributes that hold the compression.
+// compressionBits are the bits of the attributes that hold the compression.
 const compressionBits = 7
 
-// intact reports whether the batch is as long as it says and has the right checksum. Else kfake refuses it as it is.
+// intact reports whether the record batch has the length and the checksum that its header says. kfake refuses it if not.
 func intact(batch []byte) bool {
 	return int(binary.BigEndian.Uint32(batch[lengthAt:])) == len(batch)-lengthAt-4 &&
 		binary.BigEndian.Uint32(batch[crcAt:]) == checksum(batch)
@@ -138,16 +139,16 @@ func checksum(batch []byte) uint32 {
 	return crc32.Checksum(batch[attributesAt:], crc32.MakeTable(crc32.Castagnoli))
 }
 
-// recordReader walks over records without keeping anything of them.
+// recordReader walks over the records of a batch without keeping anything.
 type recordReader struct{ rest []byte }
 
-// record reports whether a whole record comes next, with the place in the batch given.
+// record skips the next record and reports whether it is complete and at the given place in the batch.
 func (r *recordReader) record(place int64) bool {
 	length, ok := r.varint()
 	if !ok || length < 1 || length > int64(len(r.rest)) {
 		return false
 	}
-	record := recordReader{rest: r.rest[1:length]} // without its attributes
+	record := recordReader{rest: r.rest[1:length]} // the first byte holds its attributes
 	r.rest = r.rest[length:]
 	_, hasTime := record.varint()
 	delta, hasDelta := record.varint()
@@ -166,7 +167,7 @@ func (r *recordReader) record(place int64) bool {
 	return len(record.rest) == 0
 }
 
-// bytes skips a byte string, which may be null where that is allowed.
+// bytes skips a byte string, which may be null if nullable is set.
 func (r *recordReader) bytes(nullable bool) bool {
 	n, ok := r.varint()
 	if !ok || n > int64(len(r.rest)) || n < -1 || n == -1 && !nullable {

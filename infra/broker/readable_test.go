@@ -14,7 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// batchOf is a batch in Kafka's format that claims to have so many records.
+// batchOf returns a record batch in Kafka's format whose header says that it has count records.
 func batchOf(compression int16, count int32, records []byte) []byte {
 	b := kmsg.RecordBatch{
 		Length: int32(49 + len(records)), Magic: 2, Attributes: compression, LastOffsetDelta: count - 1, NumRecords: count,
@@ -25,7 +25,7 @@ func batchOf(compression int16, count int32, records []byte) []byte {
 	return raw
 }
 
-// recordOf is a record at the place in its batch.
+// recordOf returns a record at the place in its batch.
 func recordOf(place int32, value []byte) []byte {
 	r := kmsg.Record{OffsetDelta: place, Value: value}
 	r.Length = int32(len(r.AppendTo(nil)) - 1)
@@ -47,7 +47,7 @@ func zstdOf(t testing.TB, data []byte) []byte {
 	return w.EncodeAll(data, nil)
 }
 
-// produce sends the batch as it is and returns how the broker answers.
+// produce sends the record batch as it is and returns the broker's error.
 func produce(t *testing.T, client *kgo.Client, topicID kadm.TopicID, batch []byte) error {
 	t.Helper()
 	partition := kmsg.NewProduceRequestTopicPartition()
@@ -96,7 +96,7 @@ func TestBatchThatNobodyCouldReadIsRefused(t *testing.T) {
 	require.Equal(t, []string{"x", string(bomb[:3_000_000])}, valuesOf(t, client, 2))
 }
 
-// What a fetch brings is limited by what it holds, and not by what it holds compressed.
+// The size of a fetch is limited by what it holds uncompressed.
 func TestCompressedBatchIsKeptUncompressed(t *testing.T) {
 	for compression, records := range [][]byte{1: gzipOf(t, recordOf(0, []byte("x"))), 4: zstdOf(t, recordOf(0, []byte("x")))} {
 		if records == nil {
@@ -108,7 +108,7 @@ func TestCompressedBatchIsKeptUncompressed(t *testing.T) {
 	}
 }
 
-// valuesOf are the values of the topic's first n records.
+// valuesOf returns the values of the topic's first n records.
 func valuesOf(t *testing.T, client *kgo.Client, n int) (values []string) {
 	t.Helper()
 	client.AddConsumePartitions(map[string]map[int32]kgo.Offset{"topic": {0: kgo.NewOffset().AtStart()}})
@@ -146,7 +146,7 @@ func TestBatchesThatClientsMakeAreAccepted(t *testing.T) {
 	}
 }
 
-// What the broker takes a client must be able to read, and as many records as it was told.
+// A client must be able to read what the broker accepts, with as many records as the header says.
 func FuzzUnpackBatch(f *testing.F) {
 	f.Add(int16(0), int32(1), recordOf(0, []byte("x")))
 	f.Add(int16(0), int32(2), append(recordOf(0, nil), recordOf(1, []byte("y"))...))

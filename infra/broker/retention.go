@@ -27,7 +27,7 @@ func retainHourly(ctx context.Context, addr string, log *slog.Logger) {
 	}
 }
 
-// retain removes the records that are too old by now, but never the last of a partition: it holds the partition's end.
+// retain removes the records that are too old, but never the last of a partition, which preserves the partition's end.
 func retain(ctx context.Context, addr string, now time.Time) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(addr))
 	if err != nil {

@@ -13,12 +13,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// sweepEvery is how often members are looked for that have died without kfake noticing.
+// sweepEvery is how often the broker looks for members that have died without kfake noticing.
 const sweepEvery = time.Second
 
-// silence removes members of consumer groups that have been silent for their session timeout. kfake does so too, except
-// where a member's connection broke while it waited for the group to form: nothing of kfake's watches it then, and its
-// partitions would be read by nobody for ever.
+// silence removes members of consumer groups that have sent nothing for their session timeout. kfake does so too, except if a
+// member's connection breaks while it waits for the group to form. Nothing in kfake watches such a member, and nobody would
+// ever read its partitions again.
 type silence struct {
 	mu       sync.Mutex
 	heard    map[member]time.Time
@@ -27,7 +27,7 @@ type silence struct {
 
 type member struct{ group, id string }
 
-// listen notes what members say.
+// listen notes when members send something.
 func (s *silence) listen(cluster *kfake.Cluster) {
 	s.heard, s.timeouts = make(map[member]time.Time), make(map[string]time.Duration)
 	note := func(request kmsg.Request) (kmsg.Response, error, bool) {
@@ -50,7 +50,7 @@ func (s *silence) listen(cluster *kfake.Cluster) {
 	}
 }
 
-// sweep removes until the context ends.
+// sweep removes silent members until the context ends.
 func (s *silence) sweep(ctx context.Context, addr string, log *slog.Logger) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(addr))
 	if err != nil {
@@ -89,8 +89,8 @@ func (s *silence) sweepOnce(ctx context.Context, client *kgo.Client, log *slog.L
 	return nil
 }
 
-// silent lists the members not heard for too long, and forgets those that are none any more. A group that is forming is
-// left alone: its members wait and are silent.
+// silent returns the members that have been silent for too long, and forgets those that have left. It leaves a group that is
+// forming alone, because its members wait in silence.
 func (s *silence) silent(groups kadm.DescribedGroups) (dead []member) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// groupMember speaks for one member of the group "group".
+// groupMember sends requests as one member of the group "group".
 type groupMember struct {
 	t          *testing.T
 	client     *kgo.Client

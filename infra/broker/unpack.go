@@ -12,7 +12,7 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// Kafka's numbers of the compressions, the lowest three bits of a batch's attributes.
+// Kafka's numbers of the compressions: the lowest three bits of a record batch's attributes.
 const (
 	uncompressed = iota
 	gzipped
@@ -23,8 +23,8 @@ const (
 
 var errUnpacksTooLarge = fmt.Errorf("the batch has more than %d bytes uncompressed", maxUnpackedBytes)
 
-// unpack returns the records of a batch uncompressed. It never takes much more memory than maxUnpackedBytes, whatever the
-// batch claims or would become.
+// unpack returns the records of a record batch uncompressed. It never takes much more memory than maxUnpackedBytes, whatever
+// size the batch says it has or would have.
 func unpack(compression int, records []byte) ([]byte, error) {
 	switch compression {
 	case uncompressed:
@@ -62,7 +62,7 @@ func readAll(r io.Reader) ([]byte, error) {
 	return out, err
 }
 
-// unpackSnappy tries with ever more room: only its decoder knows how much it takes.
+// unpackSnappy tries with more and more room, because only the decoder finds out how much it needs.
 func unpackSnappy(records []byte) ([]byte, error) {
 	for room := 4 * len(records); ; room *= 2 {
 		room = min(room, maxUnpackedBytes)

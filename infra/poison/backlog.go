@@ -14,11 +14,12 @@ const backlogInterval = time.Second
 // Backlog measures once a second how many entries of a queue were neither replayed nor discarded.
 type Backlog struct {
 	follower *Follower
-	gauge    *prometheus.GaugeVec // without a value until the queue was read
+	gauge    *prometheus.GaugeVec // it has no value until the queue was read
 	logger   *slog.Logger
 }
 
-// NewBacklog returns the measurement of the queue that is followed. All processes that measure it agree: take the maximum.
+// NewBacklog returns the measurement of the queue that f follows. All processes that measure it see the same, so take the
+// maximum.
 func NewBacklog(reg prometheus.Registerer, f *Follower, logger *slog.Logger) *Backlog {
 	b := &Backlog{
 		follower: f, logger: logger,

@@ -10,20 +10,21 @@ import (
 	"millrace/infra/router"
 )
 
-// followUp has the handler that a message was replayed for take its edits and recalls again that lie before the replay:
-// it passed them by when it did not have the message, and else would leave a recalled message standing. It reads the part
-// of the partition between the two. To the handler a change taken again is a redelivery.
-// Entries of the handler for those same changes, which it refused without the message, are replayed with that.
+// followUp makes the handler that a message was replayed for handle the message's edits and recalls again, if they lie before
+// the replay. The handler skipped them while it did not have the message; without them a recalled message would stay.
+// followUp reads the part of the partition between the message and its replay. To the handler, a change that comes again is a
+// redelivery. If the handler refused such a change because it lacked the message, the entry of that change is replayed with
+// it.
 func (q *Queue) followUp(
 	ctx context.Context, e *Entry, value []byte, replay events.Position, all []*Entry, done *Replayed,
 ) error {
 	at, err := events.ParsePosition(e.Position)
 	if err != nil || at.Partition != replay.Partition {
-		return nil //nolint:nilerr // a record without a place in its conversation has nothing behind it there
+		return nil //nolint:nilerr // a record without a place in its conversation has no changes behind it
 	}
 	event, err := events.Decode(e.Topic, at, value)
 	if err != nil || event.Type != events.NewMessage {
-		return nil //nolint:nilerr // what the handler says of it goes into the queue again
+		return nil //nolint:nilerr // if the handler refuses it, it goes into the queue again
 	}
 	changes, err := q.changesOf(ctx, event.Message.MessageID, at, replay)
 	switch {
@@ -50,17 +51,17 @@ func (q *Queue) followUp(
 	return nil
 }
 
-// maxSearched is how many messages a queue remembers the changes of.
+// maxSearched is for how many messages a queue remembers the changes.
 const maxSearched = 1_000
 
-// searched are the changes of a message up to a position of the log. A message that goes on being stuck is replayed every
-// minute, and what lies behind it grows: it is read once.
+// searched holds the changes of a message up to a position of the log. A message that stays stuck is replayed every minute,
+// and more and more records follow it, so each of these is read only once.
 type searched struct {
 	through int64
 	changes []Entry
 }
 
-// changesOf returns the edits and recalls of the message at the position that lie before its replay.
+// changesOf returns the edits and recalls of the message at the position `at` that lie before its replay.
 func (q *Queue) changesOf(ctx context.Context, messageID string, at, replay events.Position) ([]Entry, error) {
 	found, ok := q.searched.Get(at)
 	if !ok {
@@ -71,7 +72,7 @@ func (q *Queue) changesOf(ctx context.Context, messageID string, at, replay even
 		change, err := events.Decode(q.topic, r.Position, r.Value)
 		if err != nil || r.Replay || change.MessageID != messageID ||
 			change.Type != events.MessageEdited && change.Type != events.MessageRecalled {
-			return nil //nolint:nilerr // others' business
+			return nil //nolint:nilerr // it concerns other messages
 		}
 		entry := Entry{Topic: q.topic, Position: r.Position.String(), Metadata: r.Headers.Metadata(), Key: string(r.Key)}
 		entry.Payload, entry.ValueBytes = router.CutValue(r.Value)

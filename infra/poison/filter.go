@@ -8,19 +8,20 @@ import (
 
 // Filter selects entries. The zero value selects all that were not replayed.
 type Filter struct {
-	IDs     []string // any of them; empty: all
+	IDs     []string // any of these; empty: all
 	Handler string
-	// Reason is a part of the reason.
+	// Reason is text that the reason must contain.
 	Reason string
-	// Since and Until bound the time, both included. An entry whose time is not known lies outside.
+	// Since and Until bound the time of the entry, both included. They exclude an entry whose time is not known.
 	Since, Until time.Time
-	// Replayed selects entries too that were replayed.
+	// Replayed selects also entries that were replayed.
 	Replayed bool
-	// NoReplay names handlers that cannot do a replay, and why. Their entries are selected, but [Queue.Replay] refuses them.
+	// NoReplay names the handlers that cannot handle a replay, and why. Their entries are selected, but [Queue.Replay]
+	// refuses them.
 	NoReplay map[string]string
 }
 
-// Select answers the entries that the filter selects, in their order.
+// Select returns the entries that the filter selects, in their order.
 func (f *Filter) Select(entries []*Entry) []*Entry {
 	var selected []*Entry
 	for _, e := range entries {

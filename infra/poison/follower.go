@@ -14,35 +14,36 @@ import (
 )
 
 const (
-	// maxStuck is how many stuck entries a follower keeps; the others it reads again when there is room.
+	// maxStuck is how many stuck entries a follower keeps. It reads the others again when there is room.
 	maxStuck = 10_000
-	// A follower that has much to read, as when the process starts, reads so many records and then lets others go first.
+	// A follower that has much to read, for example when the process starts, pauses after this many records so that others
+	// can run.
 	followRecords = 10_000
 	followPause   = 100 * time.Millisecond
 )
 
-// Follower knows which entries of a queue were neither replayed nor discarded, without keeping them: it reads every record of
-// the queue once, going on where it stopped, and notes a bit for each. Of the entries that are stuck for its handlers it
-// keeps where they are. It is safe for concurrent use, so that all who ask in a process share one.
+// Follower knows which entries of a queue were neither replayed nor discarded, without keeping the entries. It reads every
+// record of the queue once, goes on where it stopped, and notes one bit for each. It also notes where the entries lie that
+// are stuck for its handlers. It is safe for concurrent use, so that all parts of a process can share one.
 type Follower struct {
 	queue    *Queue
-	log      pubsub.Log // of the queue
+	log      pubsub.Log // the queue's
 	handlers map[string]string
 
 	mu         sync.Mutex // held while reading
 	partitions map[int32]*followed
 }
 
-// followed is what is known of a partition of the queue.
+// followed is what the follower knows of one partition of the queue.
 type followed struct {
 	through int64 // the position up to which it was read
 	open    bitmap
 	stuck   []stuckEntry // in the order of the queue
-	// missed is the position of the first stuck entry that there was no room for; 0 if there was for all.
+	// missed is the position of the first stuck entry for which there was no room, or 0 if there was room for all.
 	missed int64
 }
 
-// stuckEntry is an entry that is to be tried again.
+// stuckEntry is an entry that is to be replayed.
 type stuckEntry struct {
 	at      events.Position // in the queue
 	record  events.Position // in the topic
@@ -50,8 +51,8 @@ type stuckEntry struct {
 	time    time.Time
 }
 
-// Follow returns a follower of the topic's queue, which keeps what is stuck for those of the handlers that read the topic. It
-// reads when it is asked.
+// Follow returns a follower of the topic's queue. It notes the stuck entries of those handlers that read the topic. It reads
+// the queue when one of its methods is called.
 func Follow(bus pubsub.Bus, topic string, handlers []events.Handler) *Follower {
 	f := &Follower{
 		queue: New(bus, topic), log: bus.Log(events.PoisonTopic(topic)),
@@ -65,7 +66,7 @@ func Follow(bus pubsub.Bus, topic string, handlers []events.Handler) *Follower {
 	return f
 }
 
-// Open returns how many entries were neither replayed nor discarded, after reading what is new.
+// Open reads what is new and returns how many entries were neither replayed nor discarded.
 func (f *Follower) Open(ctx context.Context) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -79,7 +80,7 @@ func (f *Follower) Open(ctx context.Context) (int, error) {
 	return n, nil
 }
 
-// stuck returns the entries that are stuck, of very many the oldest, after reading what is new.
+// stuck reads what is new and returns the stuck entries: the oldest ones if there are very many.
 func (f *Follower) stuck(ctx context.Context) ([]stuckEntry, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -102,7 +103,8 @@ func (f *Follower) stuck(ctx context.Context) ([]stuckEntry, error) {
 	return all, nil
 }
 
-// catchUp reads what has come since the last time. Marks are applied last: they may lie in another partition than the entry.
+// catchUp reads what has come since the last call. It applies marks last, because a mark may lie in another partition than
+// its entry.
 func (f *Follower) catchUp(ctx context.Context) error {
 	end, err := f.log.End(ctx)
 	if err != nil {
@@ -111,7 +113,7 @@ func (f *Follower) catchUp(ctx context.Context) error {
 	for number, through := range end {
 		p := f.partitions[number]
 		if p == nil || through < p.through || events.EpochStart(through) != events.EpochStart(p.through) {
-			p = &followed{through: events.EpochStart(through)} // seen for the first time, or made anew
+			p = &followed{through: events.EpochStart(through)} // the partition is new here, or was made anew
 			p.open.start = p.through
 			f.partitions[number] = p
 		}
@@ -145,7 +147,7 @@ func (f *Follower) catchUp(ctx context.Context) error {
 	return nil
 }
 
-// read visits what lies between the positions, in portions.
+// read visits the records between the positions, in portions.
 func (f *Follower) read(ctx context.Context, partition int32, after, through int64, visit func(pubsub.RawRecord)) error {
 	for after < through {
 		portion := events.Range{Partition: partition, After: after, Through: min(after+followRecords, through)}
@@ -176,7 +178,7 @@ func (f *Follower) keep(p *followed, r pubsub.RawRecord) {
 	}
 	record, err := events.ParsePosition(r.Headers.Get(router.PoisonPositionHeader))
 	if err != nil {
-		return // it cannot be replayed
+		return // nobody can replay it
 	}
 	if len(p.stuck) >= maxStuck {
 		if p.missed == 0 {
@@ -187,7 +189,7 @@ func (f *Follower) keep(p *followed, r pubsub.RawRecord) {
 	p.stuck = append(p.stuck, stuckEntry{r.Position, record, handler, poisonTime(r.Headers)})
 }
 
-// replayed notes at once what the queue will say.
+// replayed notes at once that the entry was replayed, before its mark is read from the queue.
 func (f *Follower) replayed(at events.Position) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -196,7 +198,7 @@ func (f *Follower) replayed(at events.Position) {
 	}
 }
 
-// drop forgets that the entry is stuck, though it is open.
+// drop stops treating the entry as stuck, although it is open.
 func (f *Follower) drop(at events.Position) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -205,7 +207,7 @@ func (f *Follower) drop(at events.Position) {
 	}
 }
 
-// bitmap is a set of positions behind start, a bit each.
+// bitmap is a set of positions after start, with one bit for each.
 type bitmap struct {
 	start int64
 	words []uint64

@@ -37,7 +37,7 @@ type worker struct {
 	handled map[string][]events.Position
 }
 
-// newWorker panics at contents with "trap" while it is broken.
+// newWorker returns a worker that panics at the content "trap" while it is broken.
 func newWorker(name string) *worker {
 	w := &worker{handled: make(map[string][]events.Position)}
 	w.Handler = events.Handler{
@@ -61,7 +61,7 @@ func (w *worker) all() map[string][]events.Position {
 	return maps.Clone(w.handled)
 }
 
-// run runs the workers until the end of the test. The function returned waits until they are done with all there is.
+// run runs the workers until the end of the test. The function returned waits until they have handled all there is.
 func run(t *testing.T, bus pubsub.Bus, workers ...*worker) (settle func()) {
 	t.Helper()
 	handlers := make([]events.Handler, len(workers))
@@ -77,7 +77,7 @@ func run(t *testing.T, bus pubsub.Bus, workers ...*worker) (settle func()) {
 		for _, h := range handlers {
 			require.Eventually(t, func() bool {
 				committed, err := log.Committed(t.Context(), h.Group)
-				for partition, seq := range end { // which is lower where the log was trimmed
+				for partition, seq := range end { // which is lower if the log was trimmed
 					if committed[partition] < seq {
 						return false
 					}
@@ -112,7 +112,7 @@ func publish(t *testing.T, bus pubsub.Bus, key, value string) events.Position {
 	return pos
 }
 
-// value is a message that a producer without ids of its own makes.
+// value is a message as a producer without ids of its own writes it.
 func value(to int, content string) string {
 	return fmt.Sprintf(`{"type":"new_message","message":{"from":1,"to":%d,"content":%q,"message_type":1},"timestamp":1}`, to, content)
 }
@@ -131,7 +131,7 @@ func replay(t *testing.T, q *poison.Queue, f poison.Filter) poison.Replayed {
 	return done
 }
 
-// away is a key of another partition than the conversation's.
+// away returns a key whose partition is not the conversation's.
 func away(conversation string) string {
 	key := "away"
 	for events.Partition(key, 4) == events.Partition(conversation, 4) {
@@ -281,7 +281,7 @@ func TestFilterSelects(t *testing.T) {
 	}
 }
 
-// padded is a valid record that is too long for the queue: members that nobody knows are ignored.
+// padded is a valid record that is too long for the queue. It has unknown members, which are ignored.
 func padded(to int, content string) string {
 	return strings.TrimSuffix(value(to, content), "}") + `,"padding":"` + strings.Repeat("x", 300<<10) + `"}`
 }
@@ -321,7 +321,8 @@ func TestRecordThatIsTooLongForTheQueueIsReplayedFromTheLog(t *testing.T) {
 	require.Equal(t, poison.Replayed{Gone: []string{gone.ID}}, replay(t, q, poison.Filter{}), "it stays")
 }
 
-// A foreign producer chooses the partition as it likes. The replay lies behind the original there, else it is refused.
+// A foreign producer chooses any partition. The replay must come after the original in the same partition, or the router
+// refuses it.
 func TestReplayGoesToThePartitionOfTheOriginalWhateverItsKey(t *testing.T) {
 	bus := memory.NewBus(memory.Config{})
 	w := newWorker("w")

@@ -1,6 +1,6 @@
-// Package poison is the operator's view of the poison queues, where the router puts what a handler cannot handle. The queue
-// of a topic is a topic itself and only grows: an entry that was replayed is followed by a mark, a record with a header that
-// names the entry's id, so every reader sees the same state and nothing is ever removed.
+// Package poison is the operator's view of the poison queues, to which the router moves records that a handler cannot handle.
+// The queue of a topic is itself a topic and only grows. When an entry was replayed, a mark follows it: a record with a
+// header that holds the entry's id. So all readers see the same state, and nothing is ever removed.
 package poison
 
 import (
@@ -19,32 +19,32 @@ import (
 	"millrace/infra/router"
 )
 
-// ReplayedHeader marks the entry with the id that it holds as replayed. Such a record has no value.
+// ReplayedHeader marks the entry whose id it holds as replayed. A record with this header has no value.
 const ReplayedHeader = "poison_replayed"
 
 // Entry is a poisoned record.
 type Entry struct {
-	// ID is where it lies in the poison queue, partition:offset.
+	// ID is the entry's place in the poison queue: partition:offset.
 	ID string
-	// Time is when it was poisoned, zero if that is not known.
+	// Time is when the record was poisoned, or zero if that is not known.
 	Time time.Time
-	// Topic and Position are where the record was.
+	// Topic and Position are the place of the original record.
 	Topic    string
 	Position string
 	Key      string
-	// Handler could not handle it, for the reason.
+	// Handler is the handler that could not handle the record, and Reason says why.
 	Handler string
 	Reason  string
-	// Replayed tells that it was replayed or discarded.
+	// Replayed reports whether the entry was replayed or discarded.
 	Replayed bool
 	Metadata message.Metadata
-	// Payload is the record's value. Where that did not fit into the queue it is the first bytes, and ValueBytes, which else
-	// is 0, how many the value has. See [Queue.Value].
+	// Payload is the record's value. If the value did not fit into the queue, Payload is its first bytes and ValueBytes its
+	// length; else ValueBytes is 0. See [Queue.Value].
 	Payload    []byte
 	ValueBytes int
 }
 
-// MarshalJSON leaves out the payload, which need not be text, and the headers.
+// MarshalJSON leaves out the headers and the payload, which need not be text.
 func (e *Entry) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		ID       string    `json:"id"`
@@ -55,12 +55,12 @@ func (e *Entry) MarshalJSON() ([]byte, error) {
 		Handler  string    `json:"handler"`
 		Reason   string    `json:"reason"`
 		Replayed bool      `json:"replayed"`
-		// ValueBytes is there only if the queue does not hold the whole value.
+		// ValueBytes is present only if the queue does not hold the whole value.
 		ValueBytes int `json:"value_bytes,omitempty"`
 	}{e.ID, e.Time, e.Topic, e.Position, e.Key, e.Handler, e.Reason, e.Replayed, e.ValueBytes})
 }
 
-// misplaced tells that the record never had a valid position.
+// misplaced reports whether the record never had a valid position.
 func (e *Entry) misplaced() bool { return e.Reason == router.ReasonMisplaced }
 
 // Queue is the poison queue of one topic.
@@ -74,12 +74,12 @@ type Queue struct {
 func New(bus pubsub.Bus, topic string) *Queue {
 	cache, err := lru.New[events.Position, searched](maxSearched)
 	if err != nil {
-		panic(err) // it is about the size alone
+		panic(err) // only the size can be wrong
 	}
 	return &Queue{bus, topic, cache}
 }
 
-// Entries are all that the queue held when it was asked, replayed ones included, ascending within each partition.
+// Entries returns all entries that the queue holds now, replayed ones included, ascending within each partition.
 func (q *Queue) Entries(ctx context.Context) ([]*Entry, error) {
 	log := q.bus.Log(events.PoisonTopic(q.topic))
 	end, err := log.End(ctx)
@@ -109,7 +109,7 @@ func (q *Queue) Entries(ctx context.Context) ([]*Entry, error) {
 	return entries, nil
 }
 
-// errNoEntry says that the queue has no record at a position any more.
+// errNoEntry says that the queue no longer has a record at a position.
 var errNoEntry = errors.New("no such entry")
 
 // entryAt reads the entry at the position in the queue.
@@ -129,19 +129,19 @@ func (q *Queue) entryAt(ctx context.Context, at events.Position) (*Entry, error)
 	return e, nil
 }
 
-// entryID is where the entry lies.
+// entryID returns the id of the entry at the position.
 func entryID(p events.Position) string {
 	return fmt.Sprintf("%d:%d", p.Partition, p.Seq-events.EpochStart(p.Seq)-1)
 }
 
-// parseEntryID reads what entryID wrote, of an entry in the epoch that seq lies in.
+// parseEntryID reads what entryID returned, for an entry in the epoch that seq lies in.
 func parseEntryID(id string, seq int64) (events.Position, error) {
 	at, err := events.ParsePosition(id)
 	at.Seq += events.EpochStart(seq) + 1
 	return at, err
 }
 
-// poisonTime is when an entry was poisoned, zero if that is not known.
+// poisonTime returns when the record was poisoned, or the zero time if that is not known.
 func poisonTime(h pubsub.Headers) time.Time {
 	at, err := time.Parse(time.RFC3339, h.Get(router.PoisonTimeHeader))
 	if err != nil {

@@ -39,7 +39,7 @@ func TestReplayForAHandlerThatCannotDoOneIsRefusedAndReported(t *testing.T) {
 	require.Equal(t, map[string][]string{"shows": {entries(t, queue)[0].ID}}, done.Refused)
 	require.False(t, entries(t, queue)[0].Replayed, "it stays")
 
-	// Who replays without knowing that gets it back with the reason.
+	// If somebody replays the entry all the same, it comes back into the queue with the reason.
 	fixed.Store(true)
 	require.Equal(t, 1, replay(t, queue, poison.Filter{}).ToHandlers)
 	require.Eventually(t, func() bool { return len(entries(t, queue)) == 2 }, patience, time.Millisecond)

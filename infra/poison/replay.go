@@ -15,36 +15,37 @@ import (
 	"millrace/infra/router"
 )
 
-// Replayed counts what a replay published.
+// Replayed counts what a replay has published, and lists what it could not.
 type Replayed struct {
-	// ToHandlers went to the handler that had poisoned it, at its original position.
+	// ToHandlers is how many records went to the handler that could not handle them, at their original position.
 	ToHandlers int
-	// Changes are edits and recalls of messages among them, which went after them.
+	// Changes is how many edits and recalls of the replayed messages went after them.
 	Changes int
-	// Unknown are messages among them of which the log no longer has all edits and recalls.
+	// Unknown is for how many replayed messages the log no longer has all edits and recalls.
 	Unknown int
-	// Home was misplaced and went to its partition as a new record for all handlers.
+	// Home is how many misplaced records went to their right partition, as new records for all handlers.
 	Home int
-	// Unplaced was misplaced and has no conversation to be sent to. It stays in the queue.
+	// Unplaced is how many misplaced records name no conversation, so they have no right partition. They stay in the queue.
 	Unplaced int
-	// Gone are the ids of entries that hold only the first bytes, and of which the log no longer has the original. They stay
-	// in the queue.
+	// Gone lists the ids of entries that hold only the first bytes and whose original the log no longer has. They stay in the
+	// queue.
 	Gone []string
-	// Refused are the ids of entries for handlers that cannot do a replay, by handler. They stay in the queue.
+	// Refused lists, by handler, the ids of entries for handlers that cannot handle a replay. They stay in the queue.
 	Refused map[string][]string
 }
 
-// Replay publishes the selected entries to the topic again and marks them as replayed, in their order, with the pause
-// before each but the first. A record that was misplaced had no valid position for any handler: it is sent home once for
-// all the entries that handlers made of it. An entry is marked after it was published, so one that a crash or a failing
-// broker leaves in between is replayed again: at an original position that changes nothing, and one sent home is
-// recognised as a repeat by its id if its producer gave it one. Two replays at once may do the same.
+// Replay publishes the selected entries to the topic again, in their order and with the pause before each but the first, and
+// marks them as replayed. A misplaced record had no valid position for any handler, so it is published once as a new record
+// for all handlers, whichever handlers have made entries of it. An entry is marked after it was published. If the process or
+// the broker fails in between, the entry is replayed again later. At an original position that changes nothing; a misplaced
+// record that is published again is recognised by its id if its producer gave it one. The same may happen when two replays
+// run at once.
 func (q *Queue) Replay(ctx context.Context, entries []*Entry, filter Filter, pause time.Duration) (Replayed, error) {
 	filter.Replayed = false
 	var done Replayed
 	first := true
 	for _, e := range filter.Select(entries) {
-		if e.Replayed { // sent home, or followed its message, with one before
+		if e.Replayed { // it was replayed together with an earlier one
 			continue
 		}
 		if !first && pause > 0 {
@@ -64,7 +65,7 @@ func (q *Queue) Replay(ctx context.Context, entries []*Entry, filter Filter, pau
 	return done, nil
 }
 
-// Discard marks the selected entries as replayed although nobody has them handled, and answers how many.
+// Discard marks the selected entries as replayed without replaying them, and returns how many.
 func (q *Queue) Discard(ctx context.Context, entries []*Entry, filter Filter) (int, error) {
 	filter.Replayed = false
 	selected := filter.Select(entries)
@@ -114,7 +115,7 @@ func (q *Queue) replay(ctx context.Context, e *Entry, all []*Entry, noReplay map
 			siblings, sent = append(siblings, other), sent || other.Replayed
 		}
 	}
-	if !sent { // else an earlier replay has ended before it marked them all
+	if !sent { // if it was sent, an earlier replay has ended before it marked all of them
 		conversation := e.conversation(value)
 		if conversation == "" {
 			done.Unplaced++
@@ -133,8 +134,9 @@ func (q *Queue) replay(ctx context.Context, e *Entry, all []*Entry, noReplay map
 	return nil
 }
 
-// publishReplay publishes the entry's record for the handler that could not handle it, and returns where it is. What does
-// not fit into the queue does not fit into a replay either: the handler then takes the value from the original's place.
+// publishReplay publishes the entry's record for the handler that could not handle it, and returns the position of the
+// replay. A value that does not fit into the queue does not fit into a replay either: the router then reads it from the
+// original's place.
 func (q *Queue) publishReplay(e *Entry, value []byte) (events.Position, error) {
 	original, err := events.ParsePosition(e.Position)
 	if e.Handler == "" || err != nil {
@@ -147,7 +149,7 @@ func (q *Queue) publishReplay(e *Entry, value []byte) (events.Position, error) {
 	return q.publish(e, e.Payload, q.home(e, value, original.Partition), headers)
 }
 
-// publish sends the value with the headers that the record had and more, and returns where it is.
+// publish publishes the value with the record's own headers and the additional ones, and returns the position.
 func (q *Queue) publish(e *Entry, value []byte, key string, headers map[string]string) (events.Position, error) {
 	msg := message.NewMessage("", value)
 	router.CopyHeaders(msg.Metadata, e.Metadata)
@@ -161,8 +163,8 @@ func (q *Queue) publish(e *Entry, value []byte, key string, headers map[string]s
 	return q.bus.Position(msg)
 }
 
-// Value is the record's value. What the queue does not hold is read from the topic; [pubsub.ErrTrimmed] says that retention has
-// removed it there.
+// Value returns the record's value. If the queue holds only the first bytes, Value reads the original from the topic and
+// returns [pubsub.ErrTrimmed] if retention has removed it.
 func (q *Queue) Value(ctx context.Context, e *Entry) ([]byte, error) {
 	if e.ValueBytes == 0 {
 		return e.Payload, nil
@@ -186,7 +188,7 @@ func (q *Queue) Value(ctx context.Context, e *Entry) ([]byte, error) {
 	return value, nil
 }
 
-// mark notes that the entry was replayed, here and in the queue.
+// mark marks the entry as replayed, in memory and in the queue.
 func (q *Queue) mark(e *Entry) error {
 	if e.Replayed {
 		return nil
@@ -200,12 +202,13 @@ func (q *Queue) mark(e *Entry) error {
 	return nil
 }
 
-// home is the key that brings a replay into the partition where its original was, behind which alone the handler may take
-// it: the conversation's, so that other records of it come in between and not beside, or the record's own, or any.
+// home returns a key that brings a replay into the partition of its original, because the router refuses it elsewhere. It is
+// the conversation's key if that fits, which keeps the order with other records of the conversation, else the record's own
+// key, else any.
 func (q *Queue) home(e *Entry, value []byte, partition int32) string {
 	partitions := q.bus.Log(q.topic).Partitions()
 	if partitions < 1 {
-		return e.Key // publishing will say what is wrong
+		return e.Key // publishing will return the error
 	}
 	for _, key := range []string{e.conversation(value), e.Key} {
 		if key != "" && events.Partition(key, partitions) == partition {
@@ -219,7 +222,7 @@ func (q *Queue) home(e *Entry, value []byte, partition int32) string {
 	}
 }
 
-// conversation is empty if it cannot be found out.
+// conversation returns the record's conversation, or an empty string if that cannot be found out.
 func (e *Entry) conversation(value []byte) string {
 	pos, err := events.ParsePosition(e.Position)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"millrace/events"
 )
 
-// Retrier replays what the router has parked because it was stuck: each entry once it has waited, by whoever reads the
-// partition of the record for the handler that it is for. One that is still stuck then is parked anew.
+// Retrier replays the records that the router has poisoned because they were stuck, each after it has waited. The process
+// that reads the record's partition for the handler replays it. A record that is still stuck then goes to the queue again.
 type Retrier struct {
 	after     time.Duration
 	log       *slog.Logger
@@ -29,8 +29,9 @@ type handlerPartition struct {
 	partition int32
 }
 
-// NewRetrier returns one for the handlers, which looks about every so often for what was parked at least so long ago in the
-// queues that are followed. Its [Retrier.Handlers] are to be run in place of them: they tell it what is this process's to do.
+// NewRetrier returns a retrier for the handlers and the queues that are followed. About once every `after` it replays the
+// entries that are at least that old. The caller must run [Retrier.Handlers] in place of the handlers, which is how the
+// retrier learns which partitions this process reads.
 func NewRetrier(followers []*Follower, handlers []events.Handler, after time.Duration, log *slog.Logger) *Retrier {
 	r := &Retrier{after: after, log: log, followers: followers, own: make(map[handlerPartition]bool)}
 	for _, h := range handlers {
@@ -39,10 +40,10 @@ func NewRetrier(followers []*Follower, handlers []events.Handler, after time.Dur
 	return r
 }
 
-// Handlers are those that it was made for.
+// Handlers returns the handlers that the retrier was made for, with hooks added.
 func (r *Retrier) Handlers() []events.Handler { return r.handlers }
 
-// watch notes what the handler's partitions are.
+// watch adds hooks to the handler that note which partitions it reads.
 func (r *Retrier) watch(h events.Handler) events.Handler {
 	assigned, released := h.Assigned, h.Released
 	h.Assigned = func(after events.Position) {
@@ -66,7 +67,7 @@ func (r *Retrier) set(p handlerPartition, own bool) {
 	r.own[p] = own
 }
 
-// Run works until the context ends.
+// Run works until the context ends. It returns nil.
 func (r *Retrier) Run(ctx context.Context) error {
 	ticker := time.NewTicker(r.after)
 	defer ticker.Stop()
@@ -88,7 +89,8 @@ func (r *Retrier) Run(ctx context.Context) error {
 	}
 }
 
-// replay replays the entries that are due, and returns how many. One that cannot be does not keep back the others.
+// replay replays the entries that are due, and returns how many. An entry that cannot be replayed does not hold back the
+// others.
 func (r *Retrier) replay(ctx context.Context, f *Follower) (int, error) {
 	stuck, err := f.stuck(ctx)
 	if err != nil {
@@ -122,7 +124,7 @@ func (r *Retrier) replay(ctx context.Context, f *Follower) (int, error) {
 	return n, nil
 }
 
-// due reports whether the entry is to be replayed now, and here.
+// due reports whether this process has to replay the entry now.
 func (r *Retrier) due(e *stuckEntry) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -34,7 +34,7 @@ func retrying(t *testing.T, r *poison.Retrier) {
 	})
 }
 
-// newRetrier returns one for the handler that follows the queue by itself, as a process does.
+// newRetrier returns a retrier with a follower of its own, as a process has.
 func newRetrier(bus pubsub.Bus, h events.Handler) *poison.Retrier {
 	handlers := []events.Handler{h}
 	followers := []*poison.Follower{poison.Follow(bus, events.TopicMessages, handlers)}
@@ -58,7 +58,7 @@ func newMessage(to int64, content string) *events.Event {
 	}}
 }
 
-// One message fails for ten minutes, while its conversation and another go on.
+// One message fails for ten minutes while its conversation and another go on.
 func TestStuckRecordIsTriedAgainUntilItIsHandledInItsPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus(memory.Config{Partitions: 2})
@@ -141,7 +141,7 @@ func poisoned(t *testing.T, bus pubsub.Bus, handler string, to int64, reason str
 	return pos
 }
 
-// replays are the handlers and original positions of the replays in the log.
+// replays returns the handlers and original positions of the replays in the log.
 func replays(t *testing.T, bus pubsub.Bus) []string {
 	t.Helper()
 	log := bus.Log(events.TopicMessages)
@@ -184,7 +184,7 @@ func TestStuckRecordIsTriedAgainByTheOwnerOfItsPartitionAlone(t *testing.T) {
 		<-time.After(10 * time.Minute)
 		require.Equal(t, []string{"w " + second.String()}, replays(t, bus))
 
-		// The partitions change hands, but not the work: the first process does not look.
+		// The partitions move to the other process. The first one does not replay any more.
 		one.Handlers()[0].Released(first.Partition)
 		two.Handlers()[0].Assigned(first)
 		two.Handlers()[0].Released(second.Partition)
@@ -195,7 +195,7 @@ func TestStuckRecordIsTriedAgainByTheOwnerOfItsPartitionAlone(t *testing.T) {
 	})
 }
 
-// countingBus counts the records that are read of a topic.
+// countingBus counts the records of a topic that are read.
 type countingBus struct {
 	pubsub.Bus
 	records map[string]int
@@ -235,7 +235,7 @@ func TestEveryRecordOfThePoisonQueueIsReadOnce(t *testing.T) {
 	})
 }
 
-// A message that stays stuck for long has ever more behind it.
+// The longer a message stays stuck, the more records follow it.
 func TestWhatLiesBehindAStuckMessageIsReadOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := countingBus{memory.NewBus(memory.Config{Partitions: 2}), map[string]int{}}
@@ -270,7 +270,7 @@ func TestWhatLiesBehindAStuckMessageIsReadOnce(t *testing.T) {
 	})
 }
 
-// Of very many stuck entries only so many are kept in memory.
+// If there are very many stuck entries, only some of them are kept in memory.
 func TestAllOfVeryManyStuckRecordsAreTriedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus(memory.Config{Partitions: 1})
@@ -289,7 +289,7 @@ func TestAllOfVeryManyStuckRecordsAreTriedOnce(t *testing.T) {
 	})
 }
 
-// Whoever has replayed or discarded an entry meanwhile.
+// Another process may have replayed or discarded an entry meanwhile.
 func TestStuckRecordThatWasDiscardedIsNotTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus(memory.Config{})
@@ -297,7 +297,7 @@ func TestStuckRecordThatWasDiscardedIsNotTriedAgain(t *testing.T) {
 		r := newRetrier(bus, h)
 		retrying(t, r)
 		at := poisoned(t, bus, "w", 2, "stuck: down")
-		<-time.After(3 * time.Minute) // it is known, and not ours yet
+		<-time.After(3 * time.Minute) // the entry is known, but this process does not read its partition yet
 		q := poison.New(bus, events.TopicMessages)
 		n, err := q.Discard(t.Context(), entries(t, q), poison.Filter{})
 		require.NoError(t, err)
@@ -309,7 +309,7 @@ func TestStuckRecordThatWasDiscardedIsNotTriedAgain(t *testing.T) {
 	})
 }
 
-// What one entry suffers from is no reason to keep others waiting.
+// An entry that cannot be replayed must not keep others waiting.
 func TestStuckRecordThatCannotBeReplayedDoesNotHoldUpOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus(memory.Config{Fail: func(topic string, msg *message.Message) error {
