@@ -62,21 +62,21 @@ type runningCheck struct {
 }
 
 type answer struct {
-	given chan struct{}
-	err   error
+	done chan struct{}
+	err  error
 }
 
 func (c *runningCheck) ask(ctx context.Context) error {
 	c.mu.Lock()
 	running := c.running
 	if running == nil {
-		running = &answer{given: make(chan struct{})}
+		running = &answer{done: make(chan struct{})}
 		c.running = running
 		go c.run(context.WithoutCancel(ctx), running)
 	}
 	c.mu.Unlock()
 	select {
-	case <-running.given:
+	case <-running.done:
 		return running.err
 	case <-ctx.Done():
 		return fmt.Errorf("no answer within %s", answerWithin)
@@ -90,5 +90,5 @@ func (c *runningCheck) run(ctx context.Context, a *answer) {
 	c.mu.Lock()
 	c.running = nil
 	c.mu.Unlock()
-	close(a.given)
+	close(a.done)
 }

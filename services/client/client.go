@@ -78,10 +78,10 @@ type Client struct {
 	leaving bool
 	err     error
 
-	// token, refusals and tries belong to the goroutine that connects.
-	token    string
-	refusals int
-	tries    int
+	// token, refusedTokens and tries belong to the goroutine that connects.
+	token         string
+	refusedTokens int
+	tries         int
 
 	stop context.CancelFunc
 	done chan struct{}

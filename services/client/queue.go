@@ -12,10 +12,10 @@ import (
 
 // call is a request that has not been answered yet.
 type call struct {
-	ctx  context.Context // the caller's: when it ends the call is given up
-	req  Request
-	lane *lane // nil for what needs no order
-	n    uint64
+	ctx     context.Context // the caller's: when it ends the call is given up
+	req     Request
+	ordered *targetQueue // nil for what needs no order
+	n       uint64
 
 	refused atomic.Pointer[Error] // the latest unavailable
 
@@ -52,9 +52,9 @@ func (k *call) gaveUp() error {
 	return fmt.Errorf("%s: no answer: %w", k.req.verb(), context.Cause(k.ctx))
 }
 
-// lane keeps the sends to one target in order. After a refusal that is to be repeated it is held: one send at a time,
+// targetQueue keeps the sends to one target in order. After a refusal that is to be repeated it is held: one send at a time,
 // after a pause, until one is accepted.
-type lane struct {
+type targetQueue struct {
 	target Target
 	calls  int // unanswered ones
 	flying int
@@ -66,7 +66,7 @@ type lane struct {
 // queue holds the calls without an answer: those waiting to be written, in the order they were made, and those that fly
 // on the present connection. A broken connection puts all of them back.
 type queue struct {
-	window int // sends of one lane in flight; 0: no limit
+	window int // sends to one target in flight; 0: no limit
 	pause  Backoff
 
 	mu      sync.Mutex
@@ -74,7 +74,7 @@ type queue struct {
 	lastID  int64
 	waiting []*call
 	flying  map[int64]*call
-	lanes   map[Target]*lane
+	targets map[Target]*targetQueue
 	closed  error
 
 	wake chan struct{} // has an element when the writer should look again
@@ -83,7 +83,7 @@ type queue struct {
 func newQueue(window int, pause Backoff) *queue {
 	return &queue{
 		window: window, pause: pause, lastID: connectID,
-		flying: map[int64]*call{}, lanes: map[Target]*lane{}, wake: make(chan struct{}, 1),
+		flying: map[int64]*call{}, targets: map[Target]*targetQueue{}, wake: make(chan struct{}, 1),
 	}
 }
 
@@ -109,12 +109,12 @@ func (q *queue) add(ctx context.Context, r Request) *call {
 	q.made++
 	k.n = q.made
 	if s, ok := r.(Send); ok {
-		k.lane = q.lanes[s.Target]
-		if k.lane == nil {
-			k.lane = &lane{target: s.Target}
-			q.lanes[s.Target] = k.lane
+		k.ordered = q.targets[s.Target]
+		if k.ordered == nil {
+			k.ordered = &targetQueue{target: s.Target}
+			q.targets[s.Target] = k.ordered
 		}
-		k.lane.calls++
+		k.ordered.calls++
 	}
 	q.waiting = append(q.waiting, k)
 	q.signal()
@@ -135,7 +135,7 @@ func (q *queue) next(now time.Time) (*call, int64, time.Duration) {
 			q.leave(k, Frame{}, k.gaveUp())
 			continue
 		}
-		if l := k.lane; l != nil {
+		if l := k.ordered; l != nil {
 			if q.window > 0 && l.flying >= q.window || l.held && l.flying > 0 {
 				continue
 			}
@@ -166,18 +166,18 @@ func (q *queue) answer(f Frame, now time.Time) bool {
 	}
 	delete(q.flying, f.ID)
 	defer q.signal()
-	if k.lane != nil {
-		k.lane.flying--
+	if k.ordered != nil {
+		k.ordered.flying--
 		if f.Error != nil && f.Error.Code == Unavailable {
 			k.refused.Store(f.Error)
-			k.lane.held = true
-			k.lane.until = now.Add(q.pause.wait(k.lane.tries))
-			k.lane.tries++
+			k.ordered.held = true
+			k.ordered.until = now.Add(q.pause.wait(k.ordered.tries))
+			k.ordered.tries++
 			q.putBack(k)
 			return true
 		}
 		if f.Sent != nil {
-			k.lane.held, k.lane.tries = false, 0
+			k.ordered.held, k.ordered.tries = false, 0
 		}
 	}
 	if f.Error != nil {
@@ -194,8 +194,8 @@ func (q *queue) lost() {
 	defer q.mu.Unlock()
 	for id, k := range q.flying {
 		delete(q.flying, id)
-		if k.lane != nil {
-			k.lane.flying--
+		if k.ordered != nil {
+			k.ordered.flying--
 		}
 		q.putBack(k)
 	}
@@ -208,9 +208,9 @@ func (q *queue) putBack(k *call) {
 
 // leave ends a call that is in neither list any more.
 func (q *queue) leave(k *call, f Frame, err error) {
-	if l := k.lane; l != nil {
+	if l := k.ordered; l != nil {
 		if l.calls--; l.calls == 0 {
-			delete(q.lanes, l.target)
+			delete(q.targets, l.target)
 		}
 	}
 	k.finish(f, err)

@@ -70,7 +70,7 @@ func TestClientStopsWhenNewTokensAreRefused(t *testing.T) {
 	bubble(t, func(t *testing.T, s *server) {
 		c, p := dialed(t, s, nil)
 		p.closes(CloseTokenExpired)
-		for range maxRefusals {
+		for range maxRefusedTokens {
 			p = s.accept()
 			id, _, _ := p.next()
 			p.refuses(id, Unauthenticated)
@@ -78,7 +78,7 @@ func TestClientStopsWhenNewTokensAreRefused(t *testing.T) {
 		<-c.Done()
 		require.ErrorIs(t, c.Err(), ErrRefused)
 		require.ErrorIs(t, c.Err(), &Error{Code: Unauthenticated})
-		require.Equal(t, 1+maxRefusals, c.tokens)
+		require.Equal(t, 1+maxRefusedTokens, c.tokens)
 	})
 }
 

@@ -14,8 +14,8 @@ import (
 const (
 	// A connection that held this long counts as a success: the next attempt starts with the shortest wait again.
 	settled = 5 * time.Second
-	// So many refusals of new tokens in a row, and asking for another is pointless.
-	maxRefusals = 3
+	// So many refusedTokens of new tokens in a row, and asking for another is pointless.
+	maxRefusedTokens = 3
 )
 
 // run is the client's one long goroutine: it serves one connection after the other.
@@ -73,12 +73,12 @@ func (c *Client) serve(ctx context.Context) error {
 }
 
 func (c *Client) push(p *Push) {
-	fresh := true
+	firstSeen := true
 	if p.Type == events.NewMessage && p.Message != nil {
-		fresh = !c.seen.Contains(p.Message.MessageID)
+		firstSeen = !c.seen.Contains(p.Message.MessageID)
 		c.seen.Add(p.Message.MessageID, struct{}{})
 	}
-	if fresh {
+	if firstSeen {
 		c.cfg.OnPush(*p)
 	}
 	c.mu.Lock()
@@ -132,7 +132,7 @@ func (c *Client) reconnect(ctx context.Context, cause error) error {
 		}
 		if refused {
 			c.token = ""
-			if c.refusals++; c.refusals == maxRefusals {
+			if c.refusedTokens++; c.refusedTokens == maxRefusedTokens {
 				return fmt.Errorf("%w: %w", ErrRefused, cause)
 			}
 		}
@@ -178,7 +178,7 @@ func (c *Client) connect(ctx context.Context) error {
 		_ = conn.Cut()
 		return err
 	}
-	c.refusals = 0
+	c.refusedTokens = 0
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.conn, c.session, c.cursor = conn, session, conn.Cursor()

@@ -22,8 +22,8 @@ type feed struct {
 	// first is the cursor to ask from as long as the user's groups are not known: all has to be looked through again.
 	first map[int32]int64
 	known bool
-	// shown is what was given meanwhile.
-	shown map[events.Position]struct{}
+	// pushed is what was given meanwhile.
+	pushed map[events.Position]struct{}
 	// owed are the parts that could not be had yet, ascending within each partition.
 	owed []events.Range
 	// told is set once the client can believe that nothing is missing.
@@ -71,17 +71,17 @@ func (f *feed) run(ctx context.Context, answer *cluster.Synced) {
 	}
 }
 
-// keepShown ends the time in which the groups were unknown.
-func (f *feed) keepShown() {
+// keepPushed ends the time in which the groups were unknown.
+func (f *feed) keepPushed() {
 	if f.known {
 		return
 	}
 	f.known, f.reached = true, f.first
-	if f.shown == nil {
-		f.shown = map[events.Position]struct{}{}
+	if f.pushed == nil {
+		f.pushed = map[events.Position]struct{}{}
 	}
-	maps.Copy(f.shown, f.sub.shown)
-	f.sub.shown, f.sub.muteAll = nil, false
+	maps.Copy(f.pushed, f.sub.pushed)
+	f.sub.pushed, f.sub.muteAll = nil, false
 }
 
 func (f *feed) owe(r events.Range) {
@@ -196,13 +196,13 @@ func (f *feed) advance() {
 
 func (f *feed) goLive() {
 	f.sub.buffering = false
-	f.sub.given = nil
+	f.sub.deliveredThrough = nil
 	for id, seq := range f.reached {
 		if p := f.gw.hub.partitions[id]; p == nil || seq > p.covered {
-			if f.sub.given == nil {
-				f.sub.given = map[int32]int64{}
+			if f.sub.deliveredThrough == nil {
+				f.sub.deliveredThrough = map[int32]int64{}
 			}
-			f.sub.given[id] = seq
+			f.sub.deliveredThrough[id] = seq
 		}
 	}
 }
@@ -217,7 +217,7 @@ func (f *feed) complete() {
 			Cursor map[int32]int64 `json:"cursor"`
 		}{"complete", f.gw.hub.positions(f.sub)}))
 	}
-	f.reached, f.first, f.shown = nil, nil, nil
+	f.reached, f.first, f.pushed = nil, nil, nil
 	f.sub.feeding = false
 }
 

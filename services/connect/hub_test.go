@@ -84,8 +84,8 @@ func (b *bench) push(after, through int64, interest uint64, channels ...string) 
 	b.span(b.stream, span)
 }
 
-// given is what the session got.
-func (b *bench) given() (pushes []string) {
+// received is what the session got.
+func (b *bench) received() (pushes []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, f := range b.sub.session.out.queue {
@@ -109,7 +109,7 @@ func (b *bench) letRead(records int) {
 func (b *bench) wants(pushes ...string) {
 	b.t.Helper()
 	b.wg.Wait() // until no gap is being filled
-	require.Equal(b.t, pushes, b.given())
+	require.Equal(b.t, pushes, b.received())
 }
 
 func TestSpansAreDeliveredOnceAndInOrder(t *testing.T) {
@@ -125,7 +125,7 @@ func TestAGapIsReadFromTheLogWhileLaterSpansWait(t *testing.T) {
 	b := newBench(t, "u:1", "u:1", "u:2", "u:1")
 	b.push(2, 3, 1, "u:1")
 	b.push(3, 4, 1, "u:1")
-	require.Empty(t, b.given())
+	require.Empty(t, b.received())
 	b.letRead(2)
 	b.wants("u:1", "u:1", "u:1")
 }
@@ -133,7 +133,7 @@ func TestAGapIsReadFromTheLogWhileLaterSpansWait(t *testing.T) {
 func TestAJoinedGroupIsReadFromTheLogUntilTheNodeKnowsOfIt(t *testing.T) {
 	b := newBench(t, "join", "g:7", "g:7", "g:7")
 	b.push(0, 1, 1, "u:1")
-	require.Equal(t, []string{"join"}, b.given())
+	require.Equal(t, []string{"join"}, b.received())
 	require.Equal(t, []string{events.Group(7)}, b.request().GetAdd())
 	b.push(1, 2, 1, "u:1") // made before the node knew
 	b.letRead(1)
@@ -172,7 +172,7 @@ func TestAHeldSpanThatIsOlderThanAJoinedGroupIsNotTrusted(t *testing.T) {
 			b := newBench(t, "u:2", "join", "u:2", "g:7", "u:1")
 			b.push(3, 5, 1, "u:1")
 			b.letRead(2)
-			require.Eventually(t, func() bool { return len(b.given()) == 1 }, 10*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return len(b.received()) == 1 }, 10*time.Second, time.Millisecond)
 			meanwhile(b)
 			b.letRead(3)
 			b.wants("join", "g:7", "u:1")

@@ -17,20 +17,20 @@ const (
 // Interests are numbered; upto is the number that will have carried every change made so far. A span that was made with an
 // older number may lack deliveries of channels registered since. That is no loss for a session whose channels were
 // acknowledged before it asked for the end of the log: what such spans cover lies before that end. Only where a session
-// did not wait long enough, or could not wait, are spans older than its channels taken for gaps: late is the number from
+// did not wait long enough, or could not wait, are spans older than its channels taken for gaps: trustedFrom is the number from
 // which on the stream's spans are trusted.
 type stream struct {
-	node    string
-	dirty   []string // channels whose interest has changed, in order; what it is now, the hub knows
-	users   []int64  // users of whom the same holds
-	signals []*millracev1.Signal
-	online  map[int64]struct{} // of the users watched, those that the node knows to be online
-	sent    uint64
-	acked   uint64
-	late    uint64
-	clock   nodeClock
-	waiters []waiter
-	wake    chan struct{}
+	node        string
+	dirty       []string // channels whose interest has changed, in order; what it is now, the hub knows
+	users       []int64  // users of whom the same holds
+	signals     []*millracev1.Signal
+	online      map[int64]struct{} // of the users watched, those that the node knows to be online
+	sent        uint64
+	acked       uint64
+	trustedFrom uint64
+	clock       nodeClock
+	waiters     []waiter
+	wake        chan struct{}
 }
 
 type waiter struct {
@@ -63,7 +63,7 @@ func (h *hub) attach(node string) *stream {
 	for user := range h.watches {
 		s.users = append(s.users, user)
 	}
-	s.late = max(1, s.upto())
+	s.trustedFrom = max(1, s.upto())
 	h.streams[s] = struct{}{}
 	s.poke()
 	return s
@@ -134,8 +134,8 @@ func (h *hub) unacknowledged() (waiting map[*stream]uint64, acked chan struct{})
 		number := s.upto()
 		switch {
 		case s.acked >= number:
-		case s.acked < s.late:
-			s.late = number
+		case s.acked < s.trustedFrom:
+			s.trustedFrom = number
 		default:
 			s.waiters = append(s.waiters, waiter{number, acked})
 			waiting[s] = number
@@ -164,7 +164,7 @@ func (h *hub) await(ctx context.Context) {
 	defer h.mu.Unlock()
 	for s, number := range waiting {
 		if s.acked < number {
-			s.late = max(s.late, number)
+			s.trustedFrom = max(s.trustedFrom, number)
 		}
 	}
 }
@@ -173,7 +173,7 @@ func (h *hub) await(ctx context.Context) {
 // acknowledged already is no help here: older spans may still be held, or on their way.
 func (h *hub) expectLate(p *partition) {
 	for s := range h.streams {
-		p.late[s] = s.upto()
+		p.trustedFrom[s] = s.upto()
 	}
 }
 
@@ -187,7 +187,7 @@ func (h *hub) acknowledged(s *stream, ack *millracev1.InterestAck) {
 	}
 	before := s.acked
 	s.acked = max(s.acked, ack.GetNumber())
-	caughtUp := func(late uint64) bool { return before < late && late <= s.acked }
+	caughtUp := func(number uint64) bool { return before < number && number <= s.acked }
 	waiters := s.waiters[:0]
 	for _, w := range s.waiters {
 		if w.number <= s.acked {
@@ -200,7 +200,7 @@ func (h *hub) acknowledged(s *stream, ack *millracev1.InterestAck) {
 	for id, seq := range ack.GetHandled() {
 		p := h.partition(id)
 		p.handled = max(p.handled, seq)
-		if caughtUp(s.late) || caughtUp(p.late[s]) {
+		if caughtUp(s.trustedFrom) || caughtUp(p.trustedFrom[s]) {
 			h.accept(p, s, &millracev1.Span{Partition: id, After: seq, Through: seq, Interest: s.acked})
 		}
 	}
@@ -212,7 +212,7 @@ func (h *hub) signal(signal *millracev1.Signal) {
 	defer h.mu.Unlock()
 	var via *stream
 	for s := range h.streams {
-		if via == nil || s.acked >= s.late {
+		if via == nil || s.acked >= s.trustedFrom {
 			via = s
 		}
 	}

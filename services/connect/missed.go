@@ -72,17 +72,17 @@ func (f *feed) dressAll(a *cluster.Synced) [][]byte {
 	sub := f.sub
 	hub.applySkips(sub)
 	if a.End.GetMembershipsKnown() {
-		f.keepShown()
+		f.keepPushed()
 		for _, p := range a.Start.GetIncomplete() {
 			f.owe(events.Range{Partition: p, After: f.reached[p], Through: a.Start.GetEnd()[p]})
 		}
 	} else if f.known {
 		f.known, f.told, f.first = false, false, f.reached
-		sub.muteAll, sub.shown = true, map[events.Position]struct{}{}
+		sub.muteAll, sub.pushed = true, map[events.Position]struct{}{}
 	}
 	pushes := f.dressSpans(a.Spans)
 	f.reached = maps.Clone(a.Start.GetEnd())
-	sub.given = maps.Clone(a.Start.GetEnd())
+	sub.deliveredThrough = maps.Clone(a.Start.GetEnd())
 	return pushes
 }
 
@@ -90,7 +90,7 @@ func (f *feed) dressSpans(spans []*millracev1.Span) (pushes [][]byte) {
 	for _, span := range spans {
 		for _, d := range span.GetDeliveries() {
 			pos := events.Position{Partition: span.GetPartition(), Seq: d.GetSeq()}
-			if !has(f.shown, pos) && !has(f.sub.shown, pos) {
+			if !has(f.pushed, pos) && !has(f.sub.pushed, pos) {
 				pushes = append(pushes, f.sub.dress(pos, d.GetPush()))
 			}
 		}

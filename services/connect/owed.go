@@ -74,7 +74,7 @@ func (f *feed) settle(ctx context.Context) {
 		var pushes [][]byte
 		for _, span := range answer.Spans {
 			for _, d := range span.GetDeliveries() {
-				if !has(f.shown, events.Position{Partition: span.GetPartition(), Seq: d.GetSeq()}) {
+				if !has(f.pushed, events.Position{Partition: span.GetPartition(), Seq: d.GetSeq()}) {
 					pushes = append(pushes, d.GetPush())
 				}
 			}

@@ -61,22 +61,22 @@ const (
 // trial is one run.
 type trial struct {
 	*world
-	rng    *rand.Rand
-	h      hardship
-	pushes [2]*pushNode
-	names  fakeResolver
-	listed [2]bool
-	luck   *rand.Rand                         // under the world's lock
-	late   map[*attachment][]*millracev1.Span // held back, to come on the same stream
-	member map[int64]map[int64]bool
-	owner  map[int64]int64
-	count  int
+	rng      *rand.Rand
+	h        hardship
+	pushes   [2]*pushNode
+	names    fakeResolver
+	listed   [2]bool
+	luck     *rand.Rand                         // under the world's lock
+	heldBack map[*attachment][]*millracev1.Span // held back, to come on the same stream
+	member   map[int64]map[int64]bool
+	owner    map[int64]int64
+	count    int
 }
 
 func endure(t *testing.T, h hardship, rng *rand.Rand) {
 	w := newWorld(t, partitions)
 	w.lazy, w.readLimit = true, h.readLimit
-	tr := &trial{world: w, rng: rng, luck: rand.New(rand.NewPCG(rng.Uint64(), 3)), h: h, member: map[int64]map[int64]bool{}, owner: map[int64]int64{}, late: map[*attachment][]*millracev1.Span{}}
+	tr := &trial{world: w, rng: rng, luck: rand.New(rand.NewPCG(rng.Uint64(), 3)), h: h, member: map[int64]map[int64]bool{}, owner: map[int64]int64{}, heldBack: map[*attachment][]*millracev1.Span{}}
 	tr.pushes = [2]*pushNode{w.newPushNode(0, 1), w.newPushNode(2)}
 	messages := static([]cluster.Conn{serveMessages(t, &messageNode{w: w}), serveMessages(t, &messageNode{w: w})})
 	for _, n := range tr.pushes {
@@ -222,12 +222,12 @@ func (tr *trial) fault(a *attachment, span *millracev1.Span) []*millracev1.Span 
 	case n < tr.h.lose+tr.h.double:
 		spans = append(spans, span)
 	case n < tr.h.lose+tr.h.double+tr.h.delay:
-		tr.late[a] = append(tr.late[a], span)
+		tr.heldBack[a] = append(tr.heldBack[a], span)
 		return nil
 	}
-	if late := tr.late[a]; len(late) > 0 && tr.luck.IntN(3) == 0 {
-		spans = append(spans, late[0])
-		tr.late[a] = late[1:]
+	if held := tr.heldBack[a]; len(held) > 0 && tr.luck.IntN(3) == 0 {
+		spans = append(spans, held[0])
+		tr.heldBack[a] = held[1:]
 	}
 	return spans
 }

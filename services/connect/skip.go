@@ -88,8 +88,8 @@ func (h *hub) applySkips(sub *subscriber) {
 		if !sub.buffering {
 			sub.buffering = true
 			sub.resumeFrom = s.delivered
-			if len(sub.given) > 0 {
-				sub.resumeFrom = furthest(s.delivered, sub.given)
+			if len(sub.deliveredThrough) > 0 {
+				sub.resumeFrom = furthest(s.delivered, sub.deliveredThrough)
 			}
 		}
 		if sub.skipped == nil {

@@ -26,12 +26,12 @@ type partition struct {
 	known   bool
 	covered int64
 	// reach is how far the partition is known to go; beyond covered lies a gap.
-	reach   int64
-	handled int64 // the furthest that a push node said to have handled
-	held    []heldSpan
-	bytes   int
-	filling bool
-	late    map[*stream]uint64 // as stream.late, for this partition alone
+	reach       int64
+	handled     int64 // the furthest that a push node said to have handled
+	held        []heldSpan
+	bytes       int
+	filling     bool
+	trustedFrom map[*stream]uint64 // as stream.trustedFrom, for this partition alone
 }
 
 type heldSpan struct {
@@ -49,7 +49,7 @@ func (s heldSpan) size() (bytes int) {
 func (h *hub) partition(id int32) *partition {
 	p := h.partitions[id]
 	if p == nil {
-		p = &partition{id: id, late: map[*stream]uint64{}}
+		p = &partition{id: id, trustedFrom: map[*stream]uint64{}}
 		h.partitions[id] = p
 	}
 	return p
@@ -79,7 +79,7 @@ func (h *hub) accept(p *partition, from *stream, span *millracev1.Span) {
 
 // trusted reports whether the span has all that the gateway is interested in. One from the log has.
 func (p *partition) trusted(from *stream, span *millracev1.Span) bool {
-	return from == nil || span.GetInterest() >= max(from.late, p.late[from])
+	return from == nil || span.GetInterest() >= max(from.trustedFrom, p.trustedFrom[from])
 }
 
 // advance delivers what is new of the span, as long as it can be trusted: a member that joins in it makes the rest a gap.
@@ -122,7 +122,7 @@ func (h *hub) release(p *partition) {
 
 // forget drops what came from the stream.
 func (p *partition) forget(s *stream) {
-	delete(p.late, s)
+	delete(p.trustedFrom, s)
 	p.held = slices.DeleteFunc(p.held, func(span heldSpan) bool {
 		if span.from == s {
 			p.bytes -= span.size()

@@ -9,7 +9,7 @@ import (
 
 const (
 	unknownPartition = -1
-	maxShown         = 4096
+	maxPushed        = 4096
 )
 
 // subscriber is what the hub knows of a session. All of it is under the hub's lock.
@@ -39,9 +39,9 @@ type subscriber struct {
 	resumeFrom map[int32]int64
 	skips      uint64 // how many of the hub's skips it has taken into account
 	place      int    // in the hub's list of sessions
-	// given tells up to where the session has, or will be given by its feed, a partition's deliveries. It matters only where
+	// deliveredThrough tells up to where the session has, or will be given by its feed, a partition's deliveries. It matters only where
 	// that is more than the partition's covered.
-	given map[int32]int64
+	deliveredThrough map[int32]int64
 
 	// feed brings it what it missed. feeding is set as long as it runs; wake tells it of more to do.
 	feed    *feed
@@ -51,8 +51,8 @@ type subscriber struct {
 	// Partitions of which something older is missing: pushes of them have no pos. all stands for every one.
 	mute    map[int32]struct{}
 	muteAll bool
-	// shown are the positions it was given while its groups were not known: they will be found again. Nil otherwise.
-	shown map[events.Position]struct{}
+	// pushed are the positions it was given while its groups were not known: they will be found again. Nil otherwise.
+	pushed map[events.Position]struct{}
 }
 
 // stay is a session's membership in a group.
@@ -75,12 +75,12 @@ type buffered struct {
 
 // give brings the session a delivery.
 func (s *subscriber) give(pos events.Position, push []byte, group int64, limit bounds) {
-	given, some := s.given[pos.Partition]
+	through, some := s.deliveredThrough[pos.Partition]
 	switch {
-	case some && pos.Seq <= given:
+	case some && pos.Seq <= through:
 		return
 	case some:
-		delete(s.given, pos.Partition)
+		delete(s.deliveredThrough, pos.Partition)
 	}
 	if s.buffering {
 		if len(s.buffer) >= limit.frames || s.bufferBytes+len(push) > limit.bytes && len(s.buffer) > 0 {
@@ -109,8 +109,8 @@ func (s *subscriber) skipBuffered(pos events.Position) {
 
 // dress takes the position off a push that must not move the client's cursor, and notes what is shown ahead of time.
 func (s *subscriber) dress(pos events.Position, push []byte) []byte {
-	if s.shown != nil {
-		if s.shown[pos] = struct{}{}; len(s.shown) > maxShown {
+	if s.pushed != nil {
+		if s.pushed[pos] = struct{}{}; len(s.pushed) > maxPushed {
 			s.session.closeNow(closeSlow, "too much was missed: resume with the cursor")
 		}
 	}
@@ -122,7 +122,7 @@ func (s *subscriber) dress(pos events.Position, push []byte) []byte {
 
 // positions tells up to where the session has been given every partition.
 func (h *hub) positions(sub *subscriber) map[int32]int64 {
-	return furthest(h.delivered(), sub.given)
+	return furthest(h.delivered(), sub.deliveredThrough)
 }
 
 // delivered tells up to where the hub has delivered every partition.

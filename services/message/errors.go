@@ -11,16 +11,16 @@ import (
 	"millrace/infra/store"
 )
 
-// refusal is an error by the caller's own fault: trying the same again does not help.
-type refusal struct {
+// callerError is an error by the caller's own fault: trying the same again does not help.
+type callerError struct {
 	code   codes.Code
 	reason string
 }
 
-func (r *refusal) Error() string { return r.reason }
+func (r *callerError) Error() string { return r.reason }
 
 func refuse(code codes.Code, format string, args ...any) error {
-	return &refusal{code, fmt.Sprintf(format, args...)}
+	return &callerError{code, fmt.Sprintf(format, args...)}
 }
 
 // errNoGroup answers everything that a user who is no member asks about a group, whether there is such a group or not.
@@ -28,7 +28,7 @@ var errNoGroup = refuse(codes.NotFound, "no such group")
 
 // codeOf is the one mapping of errors to codes. What is nobody's fault is transient, and that is UNAVAILABLE.
 func codeOf(err error) codes.Code {
-	var refused *refusal
+	var refused *callerError
 	var invalid *events.InvalidError
 	switch {
 	case err == nil:

@@ -46,11 +46,11 @@ func (s *Service) awaitUnstored(ctx context.Context, v *view) {
 // owes reports whether a client without a cursor has to be given something of the partition, or may have to be, that
 // storage is not done with.
 func (v *view) owes(p int32) bool {
-	return v.done != nil && v.done[p] < v.end[p] && (v.unsure(p) || v.catch.some(p))
+	return v.done != nil && v.done[p] < v.end[p] && (v.unsure(p) || v.missed.any(p))
 }
 
 // unsure reports whether the view may lack something of the partition.
-func (v *view) unsure(p int32) bool { return v.asOf == nil || v.unread[p] || v.torn[p] }
+func (v *view) unsure(p int32) bool { return v.asOf == nil || v.unread[p] || v.stayUnknown[p] }
 
 func (v *view) partitions() []int32 {
 	all := make([]int32, len(v.end))

@@ -38,7 +38,7 @@ func (s *Service) sync(ctx context.Context, r *millracev1.SyncRequest, send func
 	if err != nil {
 		return err
 	}
-	recovered := known && !v.catch.over
+	recovered := known && !v.missed.over
 	switch {
 	case !r.GetResume():
 		recovered = true
@@ -46,9 +46,9 @@ func (s *Service) sync(ctx context.Context, r *millracev1.SyncRequest, send func
 	case !recovered:
 		// The user has to reload by history, once that has all it missed.
 		behind := s.waitStored(ctx, v.wanted(r), historyWait) != nil
-		v.late = behind && known
+		v.historyBehind = behind && known
 	}
-	start := v.start(r, recovered || v.late)
+	start := v.start(r, recovered || v.historyBehind)
 	err = send(&millracev1.SyncResponse{Kind: &millracev1.SyncResponse_Start{Start: start}})
 	if err != nil {
 		return err
@@ -78,8 +78,8 @@ func (v *view) wanted(r *millracev1.SyncRequest) map[int32]int64 {
 
 // rest tells from where on the answer lacks deliveries because its page was full. What is incomplete it lacks anyway.
 func (v *view) rest(start *millracev1.SyncStart) map[int32]int64 {
-	maps.DeleteFunc(v.catch.rest, func(p int32, _ int64) bool { return slices.Contains(start.GetIncomplete(), p) })
-	return v.catch.rest
+	maps.DeleteFunc(v.missed.rest, func(p int32, _ int64) bool { return slices.Contains(start.GetIncomplete(), p) })
+	return v.missed.rest
 }
 
 // memberships answers only what is sure; who can live with less calls Sync.
@@ -118,12 +118,12 @@ func (s *Service) catchUp(
 		if v, err = s.open(ctx, r.GetUser(), reached, useStore); err != nil {
 			return nil, false, err
 		}
-		v.catch.hold = held
+		v.missed.hold = held
 		if err := s.placeCursor(ctx, v, r.GetCursor()); err != nil {
 			return nil, false, err
 		}
 		known = v.want(r)
-		v.catch.page = r.GetPageBytes()
+		v.missed.page = r.GetPageBytes()
 		if !r.GetResume() {
 			if err = s.wantUnstored(ctx, v); err != nil {
 				return nil, false, err
@@ -200,7 +200,7 @@ func (v *view) start(r *millracev1.SyncRequest, recovered bool) *millracev1.Sync
 		case !r.GetResume() || !own:
 		default:
 			start.Cursor[p] = at
-			if at < end[p] && (v.late || v.unsure(p)) {
+			if at < end[p] && (v.historyBehind || v.unsure(p)) {
 				start.Incomplete = append(start.Incomplete, p)
 			}
 		}
@@ -221,15 +221,15 @@ func (v *view) sendDeliveries(
 		spans, size = nil, 0
 		return send(&millracev1.SyncResponse{Kind: &millracev1.SyncResponse_Deliveries{Deliveries: deliveries}})
 	}
-	for _, p := range slices.Sorted(maps.Keys(v.catch.deliveries)) {
+	for _, p := range slices.Sorted(maps.Keys(v.missed.deliveries)) {
 		if slices.Contains(start.GetIncomplete(), p) {
 			continue
 		}
 		through := v.until[p]
-		if at, more := v.catch.rest[p]; more {
+		if at, more := v.missed.rest[p]; more {
 			through = at
 		}
-		for _, span := range cut(p, r.GetCursor()[p], through, v.catch.deliveries[p]) {
+		for _, span := range cut(p, r.GetCursor()[p], through, v.missed.deliveries[p]) {
 			n := proto.Size(span)
 			if size+n > maxFrameBytes {
 				if err := flush(); err != nil {

@@ -29,17 +29,17 @@ type view struct {
 
 	from, until []int64 // what is wanted: (from, until]
 	done        []int64 // what storage is done with; nil where that does not matter
-	catch       catch
+	missed      missed
 
-	late      bool            // more is wanted than is given, and the store does not have it all yet
-	unread    []bool          // the log between asOf and end could not be read
-	torn      []bool          // a stay ended of which nothing was known
-	fresh     map[int32]int64 // by partition, the beginning of the last stay that a repeat from before may show in
-	surprises []surprise
+	historyBehind   bool            // the client has to reload by history, and the store does not have all of that yet
+	unread          []bool          // the log between asOf and end could not be read
+	stayUnknown     []bool          // by partition, whether a stay ended that the view does not contain
+	lastJoined      map[int32]int64 // by partition, the beginning of the latest stay in which a repeat from before it may show
+	unmatchedLeaves []unmatchedLeave
 }
 
-// surprise is the end of a stay that the view did not contain.
-type surprise struct {
+// unmatchedLeave is the end of a stay that the view did not contain.
+type unmatchedLeave struct {
 	events.Position
 	group int64
 }
@@ -47,7 +47,7 @@ type surprise struct {
 // open makes a view as far as the store knows, or else as far as is remembered. The end of the log is read last, so that
 // it lies behind everything the store has told.
 func (s *Service) open(ctx context.Context, user int64, handled map[int32]int64, useStore bool) (*view, error) {
-	v := &view{user: user, unread: make([]bool, s.partitions), torn: make([]bool, s.partitions), fresh: map[int32]int64{}}
+	v := &view{user: user, unread: make([]bool, s.partitions), stayUnknown: make([]bool, s.partitions), lastJoined: map[int32]int64{}}
 	err := errStoreDown
 	if useStore {
 		err = s.breaker.call(ctx, func(ctx context.Context) error { return s.ask(ctx, v) })
@@ -130,7 +130,7 @@ func (s *Service) readStored(ctx context.Context, v *view) error {
 	}
 	for i := range missed {
 		r := &missed[i]
-		if err := v.catch.add(r, func() (*millracev1.Delivery, error) { return events.DeliveryOf(r) }); err != nil {
+		if err := v.missed.add(r, func() (*millracev1.Delivery, error) { return events.DeliveryOf(r) }); err != nil {
 			return err
 		}
 	}
@@ -164,9 +164,9 @@ func (s *Service) readLog(ctx context.Context, v *view) error {
 // dropRepeats takes out what was said in a group before the user joined and stands in the log again since. The store would
 // have known it by its id.
 func (s *Service) dropRepeats(ctx context.Context, v *view) error {
-	for p, joined := range v.fresh {
+	for p, joined := range v.lastJoined {
 		err := s.lookBack(ctx, events.Position{Partition: p, Seq: joined}, func(r *logged) error {
-			v.catch.drop(&r.Record)
+			v.missed.drop(&r.Record)
 			return nil
 		})
 		if err != nil {
@@ -209,11 +209,11 @@ func (v *view) visit(r *logged) error {
 	p, group := r.Partition, r.conversation.GroupID
 	joined, member := v.groups[group]
 	if v.from[p] < r.Seq && r.Seq <= v.until[p] && v.concerns(r) {
-		if err := v.catch.add(&r.Record, r.delivery); err != nil {
+		if err := v.missed.add(&r.Record, r.delivery); err != nil {
 			return err
 		}
 		if member && joined > r.Seq-pubsub.MaxLookBack {
-			v.fresh[p] = max(v.fresh[p], joined)
+			v.lastJoined[p] = max(v.lastJoined[p], joined)
 		}
 	}
 	switch {
@@ -225,7 +225,7 @@ func (v *view) visit(r *logged) error {
 	case r.Seq > v.asOf[p] && member && joined < r.Seq:
 		delete(v.groups, group)
 	case r.Seq > v.from[p]:
-		v.surprises = append(v.surprises, surprise{r.Position, group})
+		v.unmatchedLeaves = append(v.unmatchedLeaves, unmatchedLeave{r.Position, group})
 	}
 	return nil
 }
@@ -241,17 +241,17 @@ func (v *view) concerns(r *logged) bool {
 	return member && joined < r.Seq && (r.MessageSeq == 0 || r.MessageSeq > joined) || joins(&r.Event, v.user) || r.Type == events.MemberLeft && r.User == v.user
 }
 
-// resolve finds out which surprises hide something. Mostly a stay ended that was another user's, or had ended before. But
+// resolve finds out which unmatched leaves hide something. Mostly a stay ended that was another user's, or had ended before. But
 // if the groups are from after that position, what the user should have got of the stay until then was passed over.
 func (s *Service) resolve(ctx context.Context, v *view) {
-	for _, x := range v.surprises {
+	for _, x := range v.unmatchedLeaves {
 		switch {
-		case v.torn[x.Partition]:
+		case v.stayUnknown[x.Partition]:
 		case x.Seq <= v.asOf[x.Partition]:
-			v.torn[x.Partition] = true
+			v.stayUnknown[x.Partition] = true
 		case v.stored != nil:
 			stays, err := s.store.Stays(ctx, v.user, x.group)
-			v.torn[x.Partition] = err != nil ||
+			v.stayUnknown[x.Partition] = err != nil ||
 				slices.ContainsFunc(stays, func(stay store.Membership) bool { return stay.Left == x.Seq })
 		}
 	}

@@ -30,20 +30,20 @@ func CheckURI(uri string) error {
 		login, rest = rest[:at+1], rest[at+1:]
 	}
 	place, query, asked := strings.Cut(rest, "?")
-	given := strings.FieldsFunc(query, func(r rune) bool { return r == '&' })
+	parameters := strings.FieldsFunc(query, func(r rune) bool { return r == '&' })
 	if kind == srvScheme { // what only it can have
-		given = slices.DeleteFunc(given, func(option string) bool {
+		parameters = slices.DeleteFunc(parameters, func(option string) bool {
 			name := optionName(option)
 			return name == "srvservicename" || name == "srvmaxhosts"
 		})
 	}
-	if valid(login, place, given) == nil {
+	if valid(login, place, parameters) == nil {
 		return nil
 	}
 	if login != "" {
 		login = someLogin
 	}
-	fault := valid(login, place, given)
+	fault := valid(login, place, parameters)
 	switch {
 	case fault == nil:
 		return errors.New("user or password is not valid: percent-encode what is neither letter nor digit in them")
@@ -52,8 +52,8 @@ func CheckURI(uri string) error {
 	case valid("", place, nil) != nil:
 		return errors.New("hosts or database are not valid: want mongodb://HOST:PORT,HOST:PORT/DATABASE")
 	}
-	for i, option := range given {
-		if valid(login, place, slices.Delete(slices.Clone(given), i, i+1)) != nil {
+	for i, option := range parameters {
+		if valid(login, place, slices.Delete(slices.Clone(parameters), i, i+1)) != nil {
 			continue
 		}
 		if name := optionName(option); strings.Contains(name, "password") || strings.Contains(name, "properties") {
@@ -64,10 +64,10 @@ func CheckURI(uri string) error {
 	return errors.New("several options are not valid, or do not go together")
 }
 
-func valid(login, place string, given []string) error {
+func valid(login, place string, parameters []string) error {
 	uri := scheme + "://" + login + place
-	if len(given) > 0 {
-		uri += "?" + strings.Join(given, "&")
+	if len(parameters) > 0 {
+		uri += "?" + strings.Join(parameters, "&")
 	}
 	return options.Client().ApplyURI(uri).Validate()
 }

@@ -124,7 +124,7 @@ func (l *Lister) lookup(ctx context.Context, name string) ([]string, error) {
 }
 
 // list notes what a name stands for now and answers the nodes that are new.
-func (l *Lister) list(name string, addresses []string) (fresh []*Node) {
+func (l *Lister) list(name string, addresses []string) (added []*Node) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.looked[name] = addresses
@@ -142,12 +142,12 @@ func (l *Lister) list(name string, addresses []string) (fresh []*Node) {
 				}
 				n = &Node{Name: address, Conn: conn, lister: l}
 				l.nodes[address] = n
-				fresh = append(fresh, n)
+				added = append(added, n)
 			}
 			n.listed = true
 		}
 	}
-	return fresh
+	return added
 }
 
 // look has the names looked up at once.

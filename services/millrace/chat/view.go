@@ -18,18 +18,18 @@ const maxShown = 10_000
 type view struct {
 	print *printer
 
-	mu     sync.Mutex
-	to     client.Target
-	held   []client.Push
-	hold   bool
-	newest int64 // the highest seq shown of the conversation
-	marked int64 // up to which it has been marked as read
-	shown  *simplelru.LRU[string, struct{}]
+	mu      sync.Mutex
+	to      client.Target
+	held    []client.Push
+	hold    bool
+	newest  int64 // the highest seq shown of the conversation
+	marked  int64 // up to which it has been marked as read
+	printed *simplelru.LRU[string, struct{}]
 }
 
 func newView(p *printer) *view {
-	shown, _ := simplelru.NewLRU[string, struct{}](maxShown, nil) // fails only for a size below 1
-	return &view{print: p, shown: shown}
+	printed, _ := simplelru.NewLRU[string, struct{}](maxShown, nil) // fails only for a size below 1
+	return &view{print: p, printed: printed}
 }
 
 func (v *view) target() client.Target {
@@ -80,7 +80,7 @@ func (v *view) release() {
 	held := v.held
 	v.held, v.hold = nil, false
 	for _, p := range held {
-		v.shownPush(p)
+		v.pushed(p)
 	}
 }
 
@@ -91,17 +91,17 @@ func (v *view) push(p client.Push) {
 		v.held = append(v.held, p)
 		return
 	}
-	v.shownPush(p)
+	v.pushed(p)
 }
 
-func (v *view) shownPush(p client.Push) {
+func (v *view) pushed(p client.Push) {
 	elsewhere := p.Conversation
 	if elsewhere == v.conversation() {
 		elsewhere = ""
 	}
 	switch p.Type {
 	case events.NewMessage:
-		if p.Message != nil && !v.shown.Contains(p.Message.MessageID) {
+		if p.Message != nil && !v.printed.Contains(p.Message.MessageID) {
 			v.show(*p.Message, p.Seq, elsewhere)
 		}
 	case events.MessageEdited:
@@ -128,7 +128,7 @@ func (v *view) shownPush(p client.Push) {
 }
 
 func (v *view) show(m events.PushMessage, seq int64, elsewhere string) {
-	v.shown.Add(m.MessageID, struct{}{})
+	v.printed.Add(m.MessageID, struct{}{})
 	if elsewhere == "" {
 		v.newest = max(v.newest, seq)
 	}

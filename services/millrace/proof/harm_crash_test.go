@@ -60,8 +60,8 @@ func (c *cluster) killBetweenPublishAndAnswer(ctx context.Context, crowd *Crowd,
 	require.NoError(c.t, <-answered)
 	require.NoError(c.t, p.untilWhole(ctx, conversation))
 	p.sees(c.t)
-	require.Empty(c.t, p.shown, "shown once, to its sender")
-	require.Empty(c.t, witness.shown, "and to the other")
+	require.Empty(c.t, p.pushes, "shown once, to its sender")
+	require.Empty(c.t, witness.pushes, "and to the other")
 	witness.End(ctx, c.t)
 }
 

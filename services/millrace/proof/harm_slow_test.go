@@ -23,10 +23,10 @@ type listener struct {
 	*client.Client
 	network network
 
-	mu    sync.Mutex
-	shown []string
-	took  []time.Duration // from when its sender wrote it
-	codes []int
+	mu       sync.Mutex
+	received []string
+	took     []time.Duration // from when its sender wrote it
+	codes    []int
 }
 
 // writtenAt is when the content was written; its first word tells.
@@ -48,7 +48,7 @@ func listen(ctx context.Context, url string, id int64) (*listener, error) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			stamp, _, _ := strings.Cut(p.Message.Content, " ")
-			l.shown = append(l.shown, stamp)
+			l.received = append(l.received, stamp)
 			l.took = append(l.took, time.Since(writtenAt(p.Message.Content)))
 		},
 		OnDisconnect: func(err error, _ time.Duration) {
@@ -86,7 +86,7 @@ func (l *listener) takeTook() []time.Duration {
 func (l *listener) has(n int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.shown) >= n
+	return len(l.received) >= n
 }
 
 // Of 500 clients of a gateway 50 stop reading while much is written to them. They are closed with 4008 and what waits for
@@ -198,7 +198,7 @@ func TestHarmSlowReaders(t *testing.T) {
 			want = toAll
 			require.Empty(t, l.codes, "client %d", i)
 		}
-		got := slices.Clone(l.shown)
+		got := slices.Clone(l.received)
 		slices.Sort(got)
 		require.Equal(t, want, got, "client %d", i)
 	}

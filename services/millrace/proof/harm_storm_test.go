@@ -16,8 +16,8 @@ import (
 // guest is one of many clients that only listen, with what it was shown.
 type guest struct {
 	*client.Client
-	shown []string
-	count atomic.Int64
+	received []string
+	count    atomic.Int64
 }
 
 // A gateway with 2,000 clients is killed while a group of all of them is written to. When it is back so are they, each
@@ -43,7 +43,7 @@ func TestHarmReconnectStormBringsEveryClientBackComplete(t *testing.T) {
 				URL: c.gateways[0], Token: Token(id),
 				OnPush: func(p client.Push) {
 					if p.Type == events.NewMessage {
-						g.shown = append(g.shown, p.Message.Content)
+						g.received = append(g.received, p.Message.Content)
 						g.count.Add(1)
 					}
 				},
@@ -88,7 +88,7 @@ func TestHarmReconnectStormBringsEveryClientBackComplete(t *testing.T) {
 
 	for _, g := range all {
 		require.NoError(t, g.Close())
-		require.Equal(t, Numbered(0, before+during+after), g.shown)
+		require.Equal(t, Numbered(0, before+during+after), g.received)
 	}
 	require.NoError(t, host.Close())
 	c.stopAll()

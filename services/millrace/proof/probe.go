@@ -17,17 +17,17 @@ type Probe struct {
 	*talker
 	Conversation string
 	partition    int32
-	shown        chan client.Push
+	pushes       chan client.Push
 	sends        int
 }
 
 // Probe connects a user of its own, whom the journal follows like the crowd.
 func (c *Crowd) Probe(ctx context.Context, id int64, url string) *Probe {
 	c.t.Helper()
-	p := &Probe{talker: &talker{ID: id, url: url, journal: c.Journal}, shown: make(chan client.Push, 1000)}
+	p := &Probe{talker: &talker{ID: id, url: url, journal: c.Journal}, pushes: make(chan client.Push, 1000)}
 	p.Conversation = events.Direct(id, id)
 	p.partition = events.Partition(p.Conversation, events.DefaultPartitions)
-	p.heard = func(push client.Push) { p.shown <- push }
+	p.heard = func(push client.Push) { p.pushes <- push }
 	c.Journal.Members(p.Conversation, id)
 	require.NoError(c.t, p.connect(ctx))
 	return p
@@ -43,7 +43,7 @@ func (p *Probe) next(ctx context.Context) error {
 func (p *Probe) sees(t *testing.T) client.Push {
 	t.Helper()
 	select {
-	case push := <-p.shown:
+	case push := <-p.pushes:
 		return push
 	case <-time.After(Healing):
 		require.FailNow(t, "not seen", "probe %d", p.ID)

@@ -18,20 +18,20 @@ type watches struct {
 
 // watch is the measurement of one fault.
 type watch struct {
-	begin     time.Time
-	unacked   map[int64]bool
-	unshown   map[int64]bool
-	acked     time.Duration // 0: not yet
-	delivered time.Duration
+	begin       time.Time
+	unacked     map[int64]bool
+	undelivered map[int64]bool
+	acked       time.Duration // 0: not yet
+	delivered   time.Duration
 }
 
 // start measures from now on.
 func (w *watches) start() *watch {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	m := &watch{begin: time.Now(), unacked: map[int64]bool{}, unshown: map[int64]bool{}}
+	m := &watch{begin: time.Now(), unacked: map[int64]bool{}, undelivered: map[int64]bool{}}
 	for _, user := range w.users {
-		m.unacked[user], m.unshown[user] = true, true
+		m.unacked[user], m.undelivered[user] = true, true
 	}
 	w.open = append(w.open, m)
 	return m
@@ -60,8 +60,8 @@ func (w *watches) acked(user int64, id string) {
 	w.tick(user, id, func(m *watch) (map[int64]bool, *time.Duration) { return m.unacked, &m.acked })
 }
 
-func (w *watches) shown(user int64, id string) {
-	w.tick(user, id, func(m *watch) (map[int64]bool, *time.Duration) { return m.unshown, &m.delivered })
+func (w *watches) received(user int64, id string) {
+	w.tick(user, id, func(m *watch) (map[int64]bool, *time.Duration) { return m.undelivered, &m.delivered })
 }
 
 func (w *watches) tick(user int64, id string, part func(*watch) (map[int64]bool, *time.Duration)) {

@@ -69,7 +69,7 @@ func (k *talker) note(p client.Push) {
 		m := seen(p.Seq, p.Message)
 		m.Ahead = p.Pos == ""
 		k.journal.Shown(p.Conversation, k.ID, m)
-		k.watches.shown(k.ID, p.Message.ClientMsgID)
+		k.watches.received(k.ID, p.Message.ClientMsgID)
 	case events.MessageEdited:
 		k.journal.Changed(p.Conversation, k.ID, pos.Seq, oracle.Change{MessageID: p.MessageID, Content: p.Content})
 	case events.MessageRecalled:

@@ -101,8 +101,8 @@ func (c *conversation) checkChanges(stays map[int64][]stay, report report) {
 
 // view is how the messages that the reader was shown look to it in the end.
 func (c *conversation) view(reader int64) map[string]Change {
-	view := make(map[string]Change, len(c.shown[reader]))
-	for _, m := range c.shown[reader] {
+	view := make(map[string]Change, len(c.received[reader]))
+	for _, m := range c.received[reader] {
 		view[m.ID] = m.state()
 	}
 	for _, change := range c.changed[reader] {
@@ -143,8 +143,8 @@ func (c *conversation) checkUnchanged(last map[string]Change, report report) {
 	for _, m := range c.history {
 		history[m.ID] = m
 	}
-	for reader, shown := range c.shown {
-		for _, m := range shown {
+	for reader, received := range c.received {
+		for _, m := range received {
 			_, changed := last[m.ID]
 			kept, stored := history[m.ID]
 			if stored && !changed && (m.Content != kept.Content || m.Recalled != kept.Recalled) {

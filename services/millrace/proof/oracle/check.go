@@ -136,8 +136,8 @@ func (c *conversation) checkHistory(report report) {
 
 // checkReader holds what a member was shown against the part of the history that lies within its stays.
 func (c *conversation) checkReader(reader int64, stays []stay, report report) {
-	shown := c.shown[reader]
-	for id, times := range ids(shown) {
+	received := c.received[reader]
+	for id, times := range ids(received) {
 		if times > 1 {
 			report(Doubled, "message %s was shown %d times to user %d", id, times, reader)
 		}
@@ -147,8 +147,8 @@ func (c *conversation) checkReader(reader int64, stays []stay, report report) {
 		place[m.ID] = i
 	}
 	latest := -1
-	seen := make(map[string]bool, len(shown))
-	for _, m := range shown {
+	seen := make(map[string]bool, len(received))
+	for _, m := range received {
 		i, stored := place[m.ID]
 		if !stored {
 			report(Lost, "message %s was shown to user %d and is not in the history", m.ID, reader)

@@ -39,8 +39,8 @@ func TestUnacknowledgedSendMayBeMissing(t *testing.T) {
 	j := good()
 	c := j.conversations[room]
 	c.history = c.history[:2]
-	for reader := range c.shown {
-		c.shown[reader] = c.shown[reader][:2]
+	for reader := range c.received {
+		c.received[reader] = c.received[reader][:2]
 	}
 	require.Empty(t, j.Check())
 }
@@ -64,10 +64,10 @@ func TestChangeShownToWhoeverResumesIsTheLatest(t *testing.T) {
 // Who was told that something is missing sorts by seq.
 func TestMessageShownAheadOfOlderOnesIsInOrder(t *testing.T) {
 	j := good()
-	shown := j.conversations[room].shown[2]
-	shown[0], shown[2] = shown[2], shown[0]
+	received := j.conversations[room].received[2]
+	received[0], received[2] = received[2], received[0]
 	require.NotEmpty(t, j.Check())
-	shown[0].Ahead, shown[1], shown[2] = true, shown[2], shown[1]
+	received[0].Ahead, received[1], received[2] = true, received[2], received[1]
 	require.Empty(t, j.Check())
 }
 
@@ -94,13 +94,13 @@ func TestBrokenJournalIsFound(t *testing.T) {
 	}{
 		"acknowledged, not stored": {Lost, func(_ *Journal, c *conversation) {
 			c.history = c.history[1:]
-			c.shown = map[int64][]Message{1: c.shown[1][1:], 2: c.shown[2][1:]}
+			c.received = map[int64][]Message{1: c.received[1][1:], 2: c.received[2][1:]}
 		}},
-		"stored, not shown to one": {Lost, func(_ *Journal, c *conversation) { c.shown[2] = c.shown[2][:2] }},
+		"stored, not shown to one": {Lost, func(_ *Journal, c *conversation) { c.received[2] = c.received[2][:2] }},
 		"shown, not stored":        {Lost, func(_ *Journal, c *conversation) { c.history = c.history[:2] }},
-		"shown to nobody":          {Lost, func(_ *Journal, c *conversation) { c.shown = map[int64][]Message{} }},
+		"shown to nobody":          {Lost, func(_ *Journal, c *conversation) { c.received = map[int64][]Message{} }},
 		"shown twice": {Doubled, func(_ *Journal, c *conversation) {
-			c.shown[2] = append(c.shown[2], c.shown[2][0])
+			c.received[2] = append(c.received[2], c.received[2][0])
 		}},
 		"stored twice": {Doubled, func(_ *Journal, c *conversation) {
 			c.history = append(c.history, Message{ID: "id-a", ClientMsgID: "a", From: 1, Seq: 40})
@@ -110,9 +110,9 @@ func TestBrokenJournalIsFound(t *testing.T) {
 		}},
 		"pushed twice on a connection": {Misplaced, func(j *Journal, _ *conversation) { j.Reported("0:10 after 0:10") }},
 		"shown in another order": {Disordered, func(_ *Journal, c *conversation) {
-			c.shown[2][0], c.shown[2][1] = c.shown[2][1], c.shown[2][0]
+			c.received[2][0], c.received[2][1] = c.received[2][1], c.received[2][0]
 		}},
-		"shown with another seq": {Disordered, func(_ *Journal, c *conversation) { c.shown[2][0].Seq++ }},
+		"shown with another seq": {Disordered, func(_ *Journal, c *conversation) { c.received[2][0].Seq++ }},
 		"history does not ascend": {Disordered, func(_ *Journal, c *conversation) {
 			c.history[1].Seq = 5
 		}},
@@ -146,7 +146,7 @@ func TestReloadedHistoryIsShown(t *testing.T) {
 	j.Changed(room, 1, 40, edited)
 	j.Changed(room, 1, 50, recalled)
 	c.history[0].Content, c.history[1].Recalled = "is", true
-	c.shown[2] = c.shown[2][:1]
+	c.received[2] = c.received[2][:1]
 	require.NotEmpty(t, j.Check())
 	j.Reloaded(room, 2, c.history)
 	require.Empty(t, j.Check())
@@ -167,7 +167,7 @@ func TestReloadedHistoryIsNewerThanWhatWasShownBefore(t *testing.T) {
 	}
 	j.conversations[room].changed[1][1].pos = 50
 	c.history[2].Content = "is"
-	c.shown[2] = c.shown[2][:2]
+	c.received[2] = c.received[2][:2]
 	j.Changed(room, 2, 0, was)
 	j.Reloaded(room, 2, c.history)
 	require.Empty(t, j.Check())
@@ -242,7 +242,7 @@ func TestRecalledMessageNeedsNoSenderInTheHistory(t *testing.T) {
 func TestReaderThatComesBackIsShownWhatAMessageBecame(t *testing.T) {
 	j := changing()
 	c := j.conversations[room]
-	c.shown[2][0].Content = "a2"
+	c.received[2][0].Content = "a2"
 	c.changed[2] = c.changed[2][2:]
 	require.Empty(t, j.Check())
 }
@@ -252,7 +252,7 @@ func TestBrokenJournalWithChangesAndGuestsIsFound(t *testing.T) {
 		rule   Rule
 		damage func(j *Journal, c *conversation)
 	}{
-		"shown from before joining": {Leaked, func(_ *Journal, c *conversation) { c.shown[3] = append(c.history[:1:1], c.shown[3]...) }},
+		"shown from before joining": {Leaked, func(_ *Journal, c *conversation) { c.received[3] = append(c.history[:1:1], c.received[3]...) }},
 		"shown from after leaving":  {Leaked, func(_ *Journal, c *conversation) { c.moves[3] = map[int64]*move{15: {joined: true}, 25: {}} }},
 		"told of an edit of what was said before joining": {Leaked, func(j *Journal, _ *conversation) {
 			j.Changed(room, 3, 22, Change{MessageID: "id-a", Content: "a2"})
@@ -260,8 +260,8 @@ func TestBrokenJournalWithChangesAndGuestsIsFound(t *testing.T) {
 		"told of an edit after leaving": {Leaked, func(j *Journal, _ *conversation) {
 			j.Changed(room, 3, 40, Change{MessageID: "id-c", Content: "c1"})
 		}},
-		"not shown after joining":         {Lost, func(_ *Journal, c *conversation) { c.shown[3] = c.shown[3][1:] }},
-		"not shown before leaving":        {Lost, func(_ *Journal, c *conversation) { c.shown[3] = c.shown[3][:1] }},
+		"not shown after joining":         {Lost, func(_ *Journal, c *conversation) { c.received[3] = c.received[3][1:] }},
+		"not shown before leaving":        {Lost, func(_ *Journal, c *conversation) { c.received[3] = c.received[3][:1] }},
 		"joined and left at one position": {Diverged, func(j *Journal, _ *conversation) { j.Left(room, 15, 3) }},
 		"edit missed by one":              {Diverged, func(_ *Journal, c *conversation) { c.changed[2] = c.changed[2][:3] }},
 		"recall missed by a guest":        {Diverged, func(_ *Journal, c *conversation) { c.changed[3] = nil }},
@@ -270,7 +270,7 @@ func TestBrokenJournalWithChangesAndGuestsIsFound(t *testing.T) {
 		"history forgets a recall":        {Diverged, func(_ *Journal, c *conversation) { c.history[1].Recalled = false }},
 		"edit acknowledged, seen nowhere": {Lost, func(j *Journal, _ *conversation) { j.Agreed(room, Change{MessageID: "id-c", Content: "c2"}) }},
 		"edit that nobody asked for":      {Invented, func(j *Journal, _ *conversation) { j.Changed(room, 1, 50, Change{MessageID: "id-c", Content: "x"}) }},
-		"content that nobody wrote":       {Diverged, func(_ *Journal, c *conversation) { c.shown[1][2].Content, c.changed = "x", nil }},
+		"content that nobody wrote":       {Diverged, func(_ *Journal, c *conversation) { c.received[1][2].Content, c.changed = "x", nil }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := changing()
@@ -287,7 +287,7 @@ func TestBrokenJournalWithChangesAndGuestsIsFound(t *testing.T) {
 func TestMissingCountsWhatMembersHaveYetToSee(t *testing.T) {
 	j := good()
 	j.Acked(room, 1, "c", "id-c")
-	j.conversations[room].shown[2] = nil
+	j.conversations[room].received[2] = nil
 	require.Equal(t, 3, j.Missing())
 }
 

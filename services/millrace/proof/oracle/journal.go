@@ -25,11 +25,11 @@ type Journal struct {
 }
 
 type conversation struct {
-	members []int64
-	sent    map[int64][]string          // per sender the client_msg_ids in the order of sending
-	acked   map[int64]map[string]string // per sender client_msg_id → message id
-	shown   map[int64][]Message         // per reader, in the order of arrival
-	history []Message                   // ascending, as the server tells it in the end
+	members  []int64
+	sent     map[int64][]string          // per sender the client_msg_ids in the order of sending
+	acked    map[int64]map[string]string // per sender client_msg_id → message id
+	received map[int64][]Message         // per reader, in the order of arrival
+	history  []Message                   // ascending, as the server tells it in the end
 
 	asked   map[Change]bool           // changes that somebody asked for, without positions
 	agreed  []Change                  // those that were acknowledged
@@ -71,17 +71,17 @@ func (j *Journal) Reported(what string) {
 
 // Shown notes a message that the reader's client showed.
 func (j *Journal) Shown(name string, reader int64, m Message) {
-	j.with(name, func(c *conversation) { c.shown[reader] = append(c.shown[reader], m) })
+	j.with(name, func(c *conversation) { c.received[reader] = append(c.received[reader], m) })
 }
 
 // Reloaded notes a whole history that the reader's client showed because it had missed too much: what it had not shown yet
 // is shown by that, and what looks otherwise by then has changed.
 func (j *Journal) Reloaded(name string, reader int64, messages []Message) {
 	j.with(name, func(c *conversation) {
-		shown := ids(c.shown[reader])
+		received := ids(c.received[reader])
 		for _, m := range messages {
-			if shown[m.ID] == 0 {
-				c.shown[reader] = append(c.shown[reader], m)
+			if received[m.ID] == 0 {
+				c.received[reader] = append(c.received[reader], m)
 			}
 		}
 		view := c.view(reader)
@@ -118,7 +118,7 @@ func (j *Journal) Missing() int {
 	n := 0
 	for _, c := range j.conversations {
 		for _, reader := range c.members {
-			n += c.ackedBut(c.shown[reader])
+			n += c.ackedBut(c.received[reader])
 		}
 	}
 	return n
@@ -130,7 +130,7 @@ func (j *Journal) MissingIn(name string) (n int) {
 	j.with(name, func(c *conversation) {
 		n = c.ackedBut(c.history)
 		for _, reader := range c.members {
-			n += c.ackedBut(c.shown[reader])
+			n += c.ackedBut(c.received[reader])
 		}
 	})
 	return n
@@ -167,7 +167,7 @@ func (j *Journal) with(name string, note func(*conversation)) {
 	c := j.conversations[name]
 	if c == nil {
 		c = &conversation{
-			sent: map[int64][]string{}, acked: map[int64]map[string]string{}, shown: map[int64][]Message{},
+			sent: map[int64][]string{}, acked: map[int64]map[string]string{}, received: map[int64][]Message{},
 			asked: map[Change]bool{}, changed: map[int64][]Change{}, moves: map[int64]map[int64]*move{},
 		}
 		j.conversations[name] = c

@@ -40,8 +40,8 @@ func (h *hold) release() {
 	h.bytes = 0
 }
 
-// catch collects the deliveries of one answer, by partition.
-type catch struct {
+// missed collects the deliveries of one answer, by partition.
+type missed struct {
 	hold       *hold
 	deliveries map[int32][]*millracev1.Delivery
 	ids        map[string]events.Position
@@ -53,54 +53,54 @@ type catch struct {
 
 // add appends the record's delivery. It passes over what no client resumes by, and an event that is there already: a
 // repeated send may be stored at one position and stand in the log again at another.
-func (c *catch) add(r *events.Record, encode func() (*millracev1.Delivery, error)) error {
-	if c.over || r.Type == events.MessageRead {
+func (m *missed) add(r *events.Record, encode func() (*millracev1.Delivery, error)) error {
+	if m.over || r.Type == events.MessageRead {
 		return nil
 	}
 	id := r.EventID
 	if r.Type == events.NewMessage {
 		id = r.Message.MessageID
 	}
-	if _, ok := c.ids[id]; ok {
+	if _, ok := m.ids[id]; ok {
 		return nil
 	}
-	if c.ids == nil {
-		c.ids, c.deliveries, c.rest = map[string]events.Position{}, map[int32][]*millracev1.Delivery{}, map[int32]int64{}
+	if m.ids == nil {
+		m.ids, m.deliveries, m.rest = map[string]events.Position{}, map[int32][]*millracev1.Delivery{}, map[int32]int64{}
 	}
-	if c.page == 0 || c.bytes < c.page {
+	if m.page == 0 || m.bytes < m.page {
 		d, err := encode()
 		if d == nil || err != nil {
 			return err
 		}
-		if err := c.hold.take(len(d.GetPush())); err != nil {
+		if err := m.hold.take(len(d.GetPush())); err != nil {
 			return err
 		}
-		c.deliveries[r.Partition] = append(c.deliveries[r.Partition], d)
-		c.bytes += int64(len(d.GetPush()))
-	} else if _, begun := c.rest[r.Partition]; !begun {
-		c.rest[r.Partition] = r.Seq - 1
+		m.deliveries[r.Partition] = append(m.deliveries[r.Partition], d)
+		m.bytes += int64(len(d.GetPush()))
+	} else if _, begun := m.rest[r.Partition]; !begun {
+		m.rest[r.Partition] = r.Seq - 1
 	}
-	if c.ids[id] = r.Position; len(c.ids) > maxMissed {
-		c.hold.release()
-		*c = catch{hold: c.hold, over: true}
+	if m.ids[id] = r.Position; len(m.ids) > maxMissed {
+		m.hold.release()
+		*m = missed{hold: m.hold, over: true}
 	}
 	return nil
 }
 
-// some reports whether there is anything of the partition, or too much of all.
-func (c *catch) some(p int32) bool {
-	_, counted := c.rest[p]
-	return c.over || counted || len(c.deliveries[p]) > 0
+// any reports whether there is anything of the partition, or too much of all.
+func (m *missed) any(p int32) bool {
+	_, counted := m.rest[p]
+	return m.over || counted || len(m.deliveries[p]) > 0
 }
 
 // drop takes out again what repeats an event of an earlier position.
-func (c *catch) drop(r *events.Record) {
-	at, ok := c.ids[r.EventID]
+func (m *missed) drop(r *events.Record) {
+	at, ok := m.ids[r.EventID]
 	if !ok || at.Partition != r.Partition || at.Seq <= r.Seq {
 		return
 	}
-	delete(c.ids, r.EventID)
-	c.deliveries[at.Partition] = slices.DeleteFunc(c.deliveries[at.Partition],
+	delete(m.ids, r.EventID)
+	m.deliveries[at.Partition] = slices.DeleteFunc(m.deliveries[at.Partition],
 		func(d *millracev1.Delivery) bool { return d.GetSeq() == at.Seq })
 }
 
