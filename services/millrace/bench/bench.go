@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +35,10 @@ type benchOptions struct {
 	size        int
 	duration    time.Duration
 	count       int
+	manyPairs   int
 	serialCount int
+	against     string
+	rounds      int
 	patience    time.Duration
 	json        bool
 }
@@ -42,7 +46,9 @@ type benchOptions struct {
 const (
 	modeSerial = "serial"
 	modeLoad   = "load"
+	modeMany   = "many"
 	modeBoth   = "both"
+	modeAll    = "all"
 	// untimedSerial messages warm up the connection before latencies count.
 	untimedSerial = 100
 	// tokenLife is how long the tokens hold that are signed here.
@@ -59,13 +65,18 @@ func NewCommand() *cobra.Command {
 accepted must be pushed to both users once and be in the history once, in one order. Anything else is printed and exits 1.
 
   serial  one pair, one message in flight: the next one is sent when the last one was accepted and has arrived
-  load    many pairs, each with a number of messages in flight (sent and not yet accepted)
+  load    pairs that each have a number of messages in flight (sent and not yet accepted)
+  many    far more pairs, each with one message in flight
 
 accepted/s and delivered/s run from the first send to the last answer or push. stored/s runs until the last message can be read
 from history, which is asked every 20 ms once all are accepted; afterwards the whole history is read back and compared.
 
 Tokens are signed with --token-secret or MILLRACE_JWT_SECRET; without it they are asked from the server, which only
-"millrace dev" answers.`,
+"millrace dev" answers.
+
+With --against=URL two systems that run side by side are compared. In each round every mode runs against both, one after
+the other, and which one goes first changes from round to round; so what slows the machine down meets both. Printed are the
+medians over the rounds, and the median of the rounds' ratios of --url to --against.`,
 		Example: "  millrace bench --mode=load --duration=30s --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -74,6 +85,9 @@ Tokens are signed with --token-secret or MILLRACE_JWT_SECRET; without it they ar
 			}
 			if o.secure, err = o.files.LoadClient(o.url); err != nil {
 				return err
+			}
+			if o.against != "" {
+				return o.compare(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
 			report, err := o.run(cmd.Context(), cmd.ErrOrStderr())
 			if err != nil {
@@ -92,15 +106,18 @@ Tokens are signed with --token-secret or MILLRACE_JWT_SECRET; without it they ar
 	f.StringVar(&o.url, "url", "ws://127.0.0.1:8080/ws", "where the gateway is: ws:// or wss://")
 	o.files.BindClient(f)
 	f.StringVar(&o.secret, "token-secret", os.Getenv("MILLRACE_JWT_SECRET"), "secret to sign tokens with; MILLRACE_JWT_SECRET")
-	f.StringVar(&o.mode, "mode", modeBoth, "serial, load or both")
+	f.StringVar(&o.mode, "mode", modeBoth, "serial, load, many, both (serial and load) or all")
 	f.Int64Var(&o.firstUser, "first-user", 9_000_001, "id of the first user; the others follow")
 	f.IntVar(&o.pairs, "pairs", 50, "load: pairs of users")
 	f.IntVar(&o.window, "in-flight", 16, "load: messages of a pair in flight, at most 200")
 	f.IntVar(&o.size, "size", 100, "bytes of content")
-	f.DurationVar(&o.duration, "duration", 10*time.Second, "load: how long to send")
-	f.IntVar(&o.count, "count", 0, "load: messages of each pair, in place of a duration")
+	f.DurationVar(&o.duration, "duration", 10*time.Second, "load, many: how long to send")
+	f.IntVar(&o.count, "count", 0, "load, many: messages of each pair, in place of a duration")
+	f.IntVar(&o.manyPairs, "many-pairs", 2000, "many: pairs of users")
 	f.IntVar(&o.serialCount, "serial-count", 3000, "serial: messages")
 	f.DurationVar(&o.patience, "patience", 15*time.Second, "give up when nothing has moved for so long")
+	f.StringVar(&o.against, "against", "", "gateway of another system to compare with")
+	f.IntVar(&o.rounds, "rounds", 5, "rounds of a comparison")
 	f.BoolVar(&o.json, "json", false, "print the result as JSON")
 	f.Lookup("token-secret").DefValue = "" // help must not print the secret
 	return cmd
@@ -111,11 +128,16 @@ var errBroken = errors.New("the server broke its promises")
 
 func (o benchOptions) check() error {
 	var errs []error
-	if o.mode != modeSerial && o.mode != modeLoad && o.mode != modeBoth {
-		errs = append(errs, fmt.Errorf("--mode=%s: want serial, load or both", o.mode))
+	if !slices.Contains([]string{modeSerial, modeLoad, modeMany, modeBoth, modeAll}, o.mode) {
+		errs = append(errs, fmt.Errorf("--mode=%s: want serial, load, many, both or all", o.mode))
 	}
-	if o.pairs < 1 || o.pairs > 10_000 {
-		errs = append(errs, fmt.Errorf("--pairs=%d: want 1 to 10000", o.pairs))
+	for flag, pairs := range map[string]int{"pairs": o.pairs, "many-pairs": o.manyPairs} {
+		if pairs < 1 || pairs > 10_000 {
+			errs = append(errs, fmt.Errorf("--%s=%d: want 1 to 10000", flag, pairs))
+		}
+	}
+	if o.rounds < 1 {
+		errs = append(errs, fmt.Errorf("--rounds=%d: want at least 1", o.rounds))
 	}
 	if o.window < 1 || o.window > maxPage {
 		errs = append(errs, fmt.Errorf("--in-flight=%d: want 1 to %d", o.window, maxPage))
@@ -126,10 +148,21 @@ func (o benchOptions) check() error {
 	if o.count < 0 || o.serialCount < 1 || o.count == 0 && o.duration <= 0 || o.patience <= 0 {
 		errs = append(errs, errors.New("--count, --serial-count, --duration, --patience: want more than 0"))
 	}
-	if last := o.firstUser + 2*int64(o.pairs) + 1; o.firstUser < 1 || last > events.MaxID {
+	if last := o.firstUser + 2*int64(o.pairs+o.manyPairs) + 1; o.firstUser < 1 || last > events.MaxID {
 		errs = append(errs, fmt.Errorf("--first-user=%d: ids are from 1 to %d", o.firstUser, int64(events.MaxID)))
 	}
 	return errors.Join(errs...)
+}
+
+// modes returns the modes to run, one after the other.
+func (o benchOptions) modes() []string {
+	switch o.mode {
+	case modeBoth:
+		return []string{modeSerial, modeLoad}
+	case modeAll:
+		return []string{modeSerial, modeLoad, modeMany}
+	}
+	return []string{o.mode}
 }
 
 func (o benchOptions) tokens() client.TokenSource {
@@ -153,14 +186,19 @@ func (o benchOptions) run(ctx context.Context, progress io.Writer) (benchReport,
 	load := &benchRun{
 		name: modeLoad, first: o.firstUser + 2, pairs: o.pairs, window: o.window, count: o.count, duration: o.duration,
 	}
-	if load.count > 0 {
-		load.duration = 0
-	} else {
-		load.count = maxLoadCount
+	many := &benchRun{
+		name: modeMany, first: load.first + 2*int64(o.pairs), pairs: o.manyPairs, window: 1, count: o.count, duration: o.duration,
+	}
+	for _, r := range []*benchRun{load, many} {
+		if r.count > 0 {
+			r.duration = 0
+		} else {
+			r.count = maxLoadCount
+		}
 	}
 	report := benchReport{URL: o.url, Run: id}
-	for _, r := range []*benchRun{serial, load} {
-		if o.mode != modeBoth && o.mode != r.name {
+	for _, r := range []*benchRun{serial, load, many} {
+		if !slices.Contains(o.modes(), r.name) {
 			continue
 		}
 		r.options, r.id, r.progress = o, id, progress

@@ -225,7 +225,7 @@ func TestBenchFailsBeforeItRunsWithoutAServer(t *testing.T) {
 
 func TestBenchRefusesOptionsThatMakeNoSense(t *testing.T) {
 	for _, arg := range []string{
-		"--mode=fast", "--pairs=0", "--in-flight=201", "--size=10", "--count=-1", "--serial-count=0", "--patience=0s", "--first-user=0",
+		"--mode=fast", "--pairs=0", "--many-pairs=0", "--rounds=0", "--in-flight=201", "--size=10", "--count=-1", "--serial-count=0", "--patience=0s", "--first-user=0",
 	} {
 		_, err := bench(t, clienttest.New(t), arg)
 		require.ErrorContains(t, err, strings.Split(arg, "=")[0])
