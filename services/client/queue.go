@@ -12,9 +12,9 @@ import (
 
 // call is a request that has not been answered yet.
 type call struct {
-	ctx     context.Context // the caller's: when it ends the call is given up
+	ctx     context.Context // the caller's context; when it ends the call is given up
 	req     Request
-	ordered *targetQueue // nil for what needs no order
+	ordered *targetQueue // the queue of its target; nil for what needs no order
 	n       uint64
 
 	refused atomic.Pointer[Error] // the latest unavailable
@@ -44,7 +44,7 @@ func (k *call) wait() (Frame, error) {
 	}
 }
 
-// gaveUp is the error of a call whose context ended: what the server said last explains it best.
+// gaveUp returns the error of a call whose context ended. The last error of the server explains it best.
 func (k *call) gaveUp() error {
 	if refused := k.refused.Load(); refused != nil {
 		return fmt.Errorf("%s: %w, last answer: %w", k.req.verb(), context.Cause(k.ctx), refused)
@@ -52,19 +52,19 @@ func (k *call) gaveUp() error {
 	return fmt.Errorf("%s: no answer: %w", k.req.verb(), context.Cause(k.ctx))
 }
 
-// targetQueue keeps the sends to one target in order. After a refusal that is to be repeated it is held: one send at a time,
-// after a pause, until one is accepted.
+// targetQueue keeps the sends to one target in order. After an error that asks to try again it is held: it sends one at a
+// time, after a pause, until one is accepted.
 type targetQueue struct {
 	target Target
-	calls  int // unanswered ones
+	calls  int // those without an answer
 	flying int
 	held   bool
 	tries  int
 	until  time.Time
 }
 
-// queue holds the calls without an answer: those waiting to be written, in the order they were made, and those that fly
-// on the present connection. A broken connection puts all of them back.
+// queue holds the calls without an answer: those that wait to be written, in the order in which they were made, and those
+// that were written to the present connection. When a connection breaks, all of them wait again.
 type queue struct {
 	window int // sends to one target in flight; 0: no limit
 	pause  Backoff
@@ -121,8 +121,8 @@ func (q *queue) add(ctx context.Context, r Request) *call {
 	return k
 }
 
-// next takes the call to write now and the id to write it under. Without one it says how long to wait at most, 0 meaning
-// until woken.
+// next returns the call to write now and the id to write it under. If there is none it returns how long to wait at most; 0
+// means until woken.
 func (q *queue) next(now time.Time) (*call, int64, time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -155,8 +155,8 @@ func (q *queue) next(now time.Time) (*call, int64, time.Duration) {
 	return nil, 0, wait
 }
 
-// answer ends the call that the frame answers, or puts it back if it is a send to be repeated. It reports whether there
-// was one.
+// answer ends the call that the frame answers, or puts it back if it is a send to be repeated. It reports whether there was
+// such a call.
 func (q *queue) answer(f Frame, now time.Time) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -188,7 +188,7 @@ func (q *queue) answer(f Frame, now time.Time) bool {
 	return true
 }
 
-// lost puts everything that flew back, to be repeated in its order.
+// lost puts back all calls that were written, to be repeated in their order.
 func (q *queue) lost() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -216,7 +216,7 @@ func (q *queue) leave(k *call, f Frame, err error) {
 	k.finish(f, err)
 }
 
-// close ends all calls, those to come too.
+// close ends all calls, including those made later.
 func (q *queue) close(err error) {
 	q.lost()
 	q.mu.Lock()

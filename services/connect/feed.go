@@ -10,25 +10,26 @@ import (
 	"millrace/services/connect/cluster"
 )
 
-// feed brings a session what it missed and then lets it go live. It runs from connecting until nothing is missing, and
-// again where the hub gave up a gap. All that is the session's delivery state it changes under the hub's lock; what it
-// writes waits for room in the outbox, so that a client is never too slow for what it has missed.
+// feed delivers to a session what it missed, and then makes it live. It runs from connecting until nothing is missing, and
+// again after the hub has given up a gap. It changes the session's delivery state only under the hub's lock. Its writes wait
+// for room in the outbox, so that no client is too slow for what it has missed.
 type feed struct {
 	sub *subscriber
 	gw  *Gateway
 
-	// reached tells up to where the session has been given every partition, or is owed it.
+	// reached holds, by partition, the position up to which the session has got everything, or is owed it.
 	reached map[int32]int64
-	// first is the cursor to ask from as long as the user's groups are not known: all has to be looked through again.
+	// first is the cursor to ask from as long as the user's groups are not known, because everything has to be searched again
+	// once they are.
 	first map[int32]int64
 	known bool
-	// pushed is what was given meanwhile.
+	// pushed holds the positions of what the session got while the groups were not known.
 	pushed map[events.Position]struct{}
-	// owed are the parts that could not be had yet, ascending within each partition.
+	// owed holds the parts that were not available yet, ascending within each partition.
 	owed []events.Range
-	// told is set once the client can believe that nothing is missing.
+	// told is set once the client may assume that nothing is missing.
 	told bool
-	// begun is set once the first answer is given: a client cannot be told later that its cursor is unknown.
+	// begun is set once the first response was delivered. After that the client cannot be told that its cursor is unknown.
 	begun bool
 }
 
@@ -38,7 +39,7 @@ func newFeed(sub *subscriber, first *cluster.Synced) *feed {
 	}
 }
 
-// feed starts the session's feed with what Sync answered.
+// feed starts the session's feed with the response of Sync.
 func (h *hub) feed(sub *subscriber, f *feed, answer *cluster.Synced) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -46,7 +47,7 @@ func (h *hub) feed(sub *subscriber, f *feed, answer *cluster.Synced) {
 	sub.session.spawn(func() { f.run(sub.session.ctx, answer) })
 }
 
-// run works until the session is live and nothing is owed, or ends.
+// run returns when the session is live and nothing is owed, or when the session ends.
 func (f *feed) run(ctx context.Context, answer *cluster.Synced) {
 	for ctx.Err() == nil {
 		if answer != nil {
@@ -71,7 +72,8 @@ func (f *feed) run(ctx context.Context, answer *cluster.Synced) {
 	}
 }
 
-// keepPushed ends the time in which the groups were unknown.
+// keepPushed is called when the user's groups become known. It keeps what was pushed until then, so that it is not delivered
+// twice.
 func (f *feed) keepPushed() {
 	if f.known {
 		return
@@ -96,10 +98,11 @@ func (f *feed) owe(r events.Range) {
 	f.sub.mute[r.Partition] = struct{}{}
 }
 
-// reconcile subscribes the session to exactly the groups that its user has at the end of what Sync answered, or that it
-// has seen it join since. Where that is not what it was subscribed to, it has to ask once more: something may have been
-// missed, or come too much. So may have been a stay that ended before the one it has seen begin. Where the groups are not
-// known it is left with none, for it may have left any of them.
+// reconcile subscribes the session to exactly the groups that the user has at the end of the log, according to the response
+// of Sync, and those that the session has seen the user join since. It reports true if these are not the groups that the
+// session was subscribed to: it then has to ask Sync again, because it may have missed something or got too much, and an
+// earlier stay than the one it has seen begin may have ended. If the groups are not known, the session is left with none,
+// because the user may have left any of them.
 func (h *hub) reconcile(sub *subscriber, a *cluster.Synced) (again bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -121,8 +124,8 @@ func (h *hub) reconcile(sub *subscriber, a *cluster.Synced) (again bool) {
 		h.exit(sub, group)
 		again = true
 	}
-	// A stay that only an earlier answer told of may have ended meanwhile, also if the hub has seen the user come back and
-	// leave once more: what was buffered by it may not be the session's.
+	// If only an earlier response has told of a stay, the stay may have ended meanwhile, even if the hub has seen the user
+	// come back and leave once more. What was buffered for that stay may not be for this user.
 	before := len(sub.buffer)
 	sub.buffer = slices.DeleteFunc(sub.buffer, func(b buffered) bool {
 		joined, member := want[b.group]
@@ -140,7 +143,7 @@ const (
 	owing              // live, but something older is missing
 )
 
-// release writes what was buffered and lets the session go live once nothing is left.
+// release writes the buffered pushes, and makes the session live once nothing is left.
 func (f *feed) release(ctx context.Context) feedState {
 	for {
 		pushes, state, done := f.unbuffer()
@@ -153,7 +156,7 @@ func (f *feed) release(ctx context.Context) feedState {
 	}
 }
 
-// unbuffer takes what was buffered; with nothing to take the session is live, or has to ask first.
+// unbuffer takes what is buffered. If nothing is, the session is live, or has to ask first.
 func (f *feed) unbuffer() (pushes [][]byte, state feedState, done bool) {
 	hub, sub := f.gw.hub, f.sub
 	hub.mu.Lock()
@@ -185,7 +188,7 @@ func (f *feed) unbuffer() (pushes [][]byte, state feedState, done bool) {
 	return nil, caughtUp, true
 }
 
-// advance notes that the session has been given all that the hub has delivered.
+// advance notes that the session has got everything that the hub has delivered.
 func (f *feed) advance() {
 	for id, p := range f.gw.hub.partitions {
 		if p.known && p.covered > f.reached[id] {
@@ -207,7 +210,7 @@ func (f *feed) goLive() {
 	}
 }
 
-// complete ends the feed and, if the client was told that something is missing, tells it that nothing is any more.
+// complete ends the feed. If the client was told that something is missing, complete tells it that nothing is any more.
 func (f *feed) complete() {
 	f.sub.mute = nil
 	if !f.told {
@@ -221,7 +224,7 @@ func (f *feed) complete() {
 	f.sub.feeding = false
 }
 
-// ask asks for what was missed since, for as long as it takes: the session buffers meanwhile.
+// ask calls Sync for what was missed since, and tries again until it succeeds. The session buffers meanwhile.
 func (f *feed) ask(ctx context.Context) *cluster.Synced {
 	answer, err := f.sync(ctx, f.question())
 	if err != nil {

@@ -9,22 +9,21 @@ import (
 
 const (
 	interestChunk = 4096 // channels in one Interest
-	maxSignals    = 1024 // waiting for one stream; more are lost, as signals may be
+	maxSignals    = 1024 // for one stream; further signals are dropped, as signals may be
 )
 
-// stream is the hub's side of one Attach stream. It is under the hub's lock.
+// stream is the hub's side of one Attach stream. The hub's lock guards it.
 //
-// Interests are numbered; upto is the number that will have carried every change made so far. A span that was made with an
-// older number may lack deliveries of channels registered since. That is no loss for a session whose channels were
-// acknowledged before it asked for the end of the log: what such spans cover lies before that end. Only where a session
-// did not wait long enough, or could not wait, are spans older than its channels taken for gaps: trustedFrom is the number from
-// which on the stream's spans are trusted.
+// Interests are numbered; upto returns the number of the interest that will contain every change made so far. A span that was
+// made with an older number may lack deliveries on channels that were registered since. A session that waited for the
+// acknowledgement of its channels before it asked for the end of the log misses nothing by that, because such spans end
+// before that end. If a session did not wait, or not long enough, spans with a number below trustedFrom are treated as gaps.
 type stream struct {
 	node        string
-	dirty       []string // channels whose interest has changed, in order; what it is now, the hub knows
-	users       []int64  // users of whom the same holds
+	dirty       []string // channels whose interest has changed, in order; the hub knows the present interest
+	users       []int64  // users of whom the same has changed
 	signals     []*millracev1.Signal
-	online      map[int64]struct{} // of the users watched, those that the node knows to be online
+	online      map[int64]struct{} // those of the watched users that the node knows to be online
 	sent        uint64
 	acked       uint64
 	trustedFrom uint64
@@ -49,7 +48,7 @@ func (s *stream) poke() {
 	}
 }
 
-// attach adds a stream whose first interests will be all channels.
+// attach adds a stream. Its first interests will name all channels.
 func (h *hub) attach(node string) *stream {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -69,8 +68,8 @@ func (h *hub) attach(node string) *stream {
 	return s
 }
 
-// detach forgets the stream: nobody waits for it any more, and what is held of it becomes part of the gap, for it is no
-// longer known which of it could be trusted.
+// detach removes the stream. Nobody waits for it any more. The spans of it that are held become part of the gap, because
+// nobody knows any more which of them can be trusted.
 func (h *hub) detach(s *stream) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -87,7 +86,7 @@ func (h *hub) detach(s *stream) {
 	}
 }
 
-// changed has all streams tell what the interest in the channel is now.
+// changed makes all streams send the present interest in the channel.
 func (h *hub) changed(name string) {
 	for s := range h.streams {
 		s.dirty = append(s.dirty, name)
@@ -95,7 +94,7 @@ func (h *hub) changed(name string) {
 	}
 }
 
-// take is what the stream has to send next, nil if nothing.
+// take returns what the stream has to send next, or nil.
 func (h *hub) take(s *stream) *millracev1.AttachRequest {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -124,7 +123,8 @@ func (h *hub) take(s *stream) *millracev1.AttachRequest {
 	return nil
 }
 
-// unacknowledged are the streams to wait for, with the number that each has to acknowledge, which acked then tells.
+// unacknowledged returns the streams to wait for, with the number that each has to acknowledge, and a channel on which an
+// acknowledgement is signalled.
 func (h *hub) unacknowledged() (waiting map[*stream]uint64, acked chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -144,8 +144,8 @@ func (h *hub) unacknowledged() (waiting map[*stream]uint64, acked chan struct{})
 	return waiting, acked
 }
 
-// await waits until the push nodes have taken up the interest as it is now. Where one does not in time, its spans are not
-// trusted until it has; such a node is not waited for again.
+// await waits until the push nodes have acknowledged the present interest. The spans of a node that does not in time are not
+// trusted until it has, and the next caller does not wait for it again.
 func (h *hub) await(ctx context.Context) {
 	waiting, acked := h.unacknowledged()
 	timer := time.NewTimer(h.wait)
@@ -169,16 +169,16 @@ func (h *hub) await(ctx context.Context) {
 	}
 }
 
-// expectLate has the partition's spans that do not regard the interest as it is now taken for gaps. That it may be
-// acknowledged already is no help here: older spans may still be held, or on their way.
+// expectLate makes the hub treat as gaps the partition's spans that were made with an older interest than the present one.
+// Even if that is acknowledged already, older spans may still be held or be on their way.
 func (h *hub) expectLate(p *partition) {
 	for s := range h.streams {
 		p.trustedFrom[s] = s.upto()
 	}
 }
 
-// acknowledged takes an acknowledgement. Where spans older than it were not trusted, what the node had handled by then
-// is read from the log at once: its next span may be long in coming.
+// acknowledged applies an acknowledgement. If older spans were not trusted, the hub reads at once from the log what the node
+// had handled by then, because the node's next span may come much later.
 func (h *hub) acknowledged(s *stream, ack *millracev1.InterestAck) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -206,7 +206,7 @@ func (h *hub) acknowledged(s *stream, ack *millracev1.InterestAck) {
 	}
 }
 
-// signal has a push node relay the signal, if any is attached.
+// signal makes a push node relay the signal, if one is attached.
 func (h *hub) signal(signal *millracev1.Signal) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -229,7 +229,7 @@ func (s *stream) signal(signal *millracev1.Signal) {
 	}
 }
 
-// relayed brings a signal to the sessions here. A session that is still being given what it missed does without.
+// relayed passes a signal to the sessions of this gateway. A session that still gets what it missed does not get it.
 func (h *hub) relayed(signal *millracev1.Signal) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -14,20 +14,21 @@ import (
 	"millrace/services/connect/cluster"
 )
 
-// What goes into one batch of a lane at most.
+// The bounds of what a lane sends at once.
 const (
 	batchChanges = 64
 	batchBytes   = 256 << 10
 )
 
-// lanes keep the order of a connection's changes, which are sends, edits, recalls, reads and changes of groups. Each conversation has its own lane, which exists only while it has
-// something to do: one batch is with a message node, what arrives meanwhile becomes the next.
+// lanes keep the order of a connection's changes: sends, edits, recalls, reads and changes of groups. Each conversation has a
+// lane of its own, which exists only while it has something to do. One batch of its changes is with a message node; what
+// arrives meanwhile becomes the next batch.
 type lanes struct {
 	session *session
 	mu      sync.Mutex
 	open    map[string]*lane
-	refused uint64 // counts refusals as unavailable
-	asked   uint64 // the refusal that a ping went behind and whose pong is awaited; 0: none
+	refused uint64 // numbers the refusals with the code unavailable
+	asked   uint64 // the refusal behind which a ping was sent whose pong has not come yet; 0: none
 }
 
 type lane struct {
@@ -35,15 +36,16 @@ type lane struct {
 	waiting      []*outgoing
 	inFlight     bool
 
-	// After a refusal as unavailable only a repeat of the change that failed is taken: those behind it may be on the wire
-	// already, and the client repeats in order. That ends after a while, for the client may have given it up; but not
-	// before the client has seen the refusal, which the pong to a ping behind it tells.
+	// After a change was refused as unavailable, the lane accepts only a repeat of that change. Those that came after it may
+	// be on the wire already, and the client repeats all of them in order. The lane accepts others again after a while,
+	// because the client may have given the change up, but not before the client has seen the refusal. The pong to a ping
+	// that was sent after the refusal shows that it has.
 	failed  *outgoing
-	refusal uint64 // its number; 0: the client has seen it
+	refusal uint64 // the number of that refusal; 0: the client has seen it
 	held    time.Time
 }
 
-// unseen is the number of a refusal that is not on its way to the client yet.
+// unseen stands for a refusal that was not written to the client yet.
 const unseen = math.MaxUint64
 
 func (l *lanes) add(conversation string, m *outgoing) {
@@ -55,7 +57,7 @@ func (l *lanes) add(conversation string, m *outgoing) {
 	l.dispatch(ln, next)
 }
 
-// take puts the change into its lane, unless that holds it back, and returns the batch that is to be dispatched then.
+// take puts the change into its lane, unless the lane holds it back, and returns the batch to dispatch now, if any.
 func (l *lanes) take(conversation string, m *outgoing) (ln *lane, next []*outgoing, taken bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -79,8 +81,8 @@ func (ln *lane) holdsBack(m *outgoing) bool {
 	return ln.failed != nil && !m.repeats(ln.failed) && (ln.refusal != 0 || time.Now().Before(ln.held))
 }
 
-// next takes the lane's next batch, nil if there is none or one is in flight. A change that is answered only once it is
-// stored is a batch by itself, so that no other answer waits for it.
+// next removes and returns the lane's next batch, or nil if there is none or one is in flight. A change that is answered only
+// once it is stored is a batch by itself, so that no other answer waits for it.
 func (ln *lane) next() []*outgoing {
 	if ln.inFlight || len(ln.waiting) == 0 {
 		return nil
@@ -103,7 +105,7 @@ func (ln *lane) next() []*outgoing {
 	return batch
 }
 
-// dispatch hands the lane's batch to a message node.
+// dispatch passes the batch to a message node.
 func (l *lanes) dispatch(ln *lane, changes []*outgoing) {
 	if len(changes) == 0 {
 		return
@@ -120,19 +122,19 @@ func (l *lanes) dispatch(ln *lane, changes []*outgoing) {
 		}
 		l.settle(ln, changes, results)
 	}
-	// It is called by the uplink, which has the batches of other sessions too.
+	// The uplink calls it, which also has the batches of other sessions.
 	b.Done = func(results []*millracev1.SendResult, err error) { l.session.contain(func() { done(results, err) }) }
 	l.session.gw.nodes.Send(b)
 }
 
-// verdict is what becomes of a change: made, or refused.
+// verdict is the outcome of a change: either made or refused.
 type verdict struct {
 	m       *outgoing
 	result  *millracev1.SendResult
 	refused *refusal
 }
 
-// settle answers the changes of a batch; without results nobody knows what became of them.
+// settle answers the changes of a batch. Without results nobody knows their outcome.
 func (l *lanes) settle(ln *lane, changes []*outgoing, results []*millracev1.SendResult) {
 	verdicts, failed, next := l.conclude(ln, changes, results)
 	for _, v := range verdicts {
@@ -144,8 +146,8 @@ func (l *lanes) settle(ln *lane, changes []*outgoing, results []*millracev1.Send
 	l.dispatch(ln, next)
 }
 
-// conclude takes the results of a batch into the lane's books, and returns what to answer, the change that failed, if one
-// did, and the next batch.
+// conclude notes the results of a batch in the lane. It returns what to answer, the change that failed, if one did, and the
+// next batch.
 func (l *lanes) conclude(ln *lane, changes []*outgoing, results []*millracev1.SendResult) (
 	verdicts []verdict, failed *outgoing, next []*outgoing,
 ) {
@@ -167,12 +169,13 @@ func (l *lanes) conclude(ln *lane, changes []*outgoing, results []*millracev1.Se
 	return verdicts, failed, next
 }
 
-// ask finds out when the client has seen the refusal that was just written. There is one ping at a time.
+// ask sends a ping to find out when the client has seen the refusal that was just written. Only one ping is on its way at a
+// time.
 func (l *lanes) ask(ln *lane, failed *outgoing) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if ln.failed != failed {
-		return // repeated already
+		return // it was repeated already
 	}
 	l.refused++
 	ln.refusal = l.refused
@@ -181,13 +184,13 @@ func (l *lanes) ask(ln *lane, failed *outgoing) {
 	}
 }
 
-// ping goes behind all refusals so far. The lock is held.
+// ping sends a ping behind all refusals so far. The lock is held.
 func (l *lanes) ping() {
 	l.asked = l.refused
 	l.session.out.put(outFrame{op: websocket.PingMessage, payload: strconv.AppendUint(nil, l.asked, 10)})
 }
 
-// pong reports whether it is the one that is awaited. From then on lanes hold changes back for a while only.
+// pong reports whether this is the awaited pong. From then on the lanes hold changes back only for a while.
 func (l *lanes) pong(data string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -209,7 +212,7 @@ func (l *lanes) pong(data string) bool {
 	return true
 }
 
-// release drops a lane that was kept only to hold later changes back.
+// release removes a lane that was kept only to hold later changes back.
 func (l *lanes) release(ln *lane) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -218,12 +221,12 @@ func (l *lanes) release(ln *lane) {
 	}
 }
 
-// judge reads the results of a batch. A change refused for its own fault stands alone, and so does a read, whose place among
-// the others does not matter. The first other that failed is returned, for it and everything behind it has to be repeated in
-// order.
+// judge reads the results of a batch. A change that was refused for its own fault affects no other, and neither does a read,
+// whose place among the others does not matter. judge returns the first other change that failed, because it and everything
+// after it has to be repeated in order.
 func judge(changes []*outgoing, results []*millracev1.SendResult) (verdicts []verdict, failed *outgoing) {
 	for i, m := range changes {
-		result := &millracev1.SendResult{Code: int32(codes.Unavailable)} // unless the node has told
+		result := &millracev1.SendResult{Code: int32(codes.Unavailable)} // unless the node has returned something else
 		if i < len(results) {
 			result = results[i]
 		}

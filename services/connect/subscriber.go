@@ -12,7 +12,7 @@ const (
 	maxPushed        = 4096
 )
 
-// subscriber is what the hub knows of a session. All of it is under the hub's lock.
+// subscriber is what the hub knows of a session. The hub's lock guards all of it.
 type subscriber struct {
 	session *session
 	id      string
@@ -20,48 +20,52 @@ type subscriber struct {
 	device  string
 	number  int64 // orders the sessions of the device
 	gone    bool
-	// established is when connecting succeeded; zero before.
+	// established is when connecting succeeded, or zero before that.
 	established time.Time
 
 	groups map[int64]stay
-	// watches are the users whose presence it asked for; true once it was answered and is told of changes.
+	// watches holds the users whose presence the session has asked for. The value is true once the request was answered and
+	// changes are pushed.
 	watches map[int64]bool
-	last    uint64 // number of the latest delivery it was given: each comes once, whatever channels match
+	last    uint64 // number of the latest delivery that the session got, so that it gets each once, whichever channels match
 
-	// While buffering, deliveries are kept here: the session is being given what it missed before them.
+	// While buffering is set, deliveries are kept in buffer, because the session still gets what it missed before them.
 	buffering   bool
 	buffer      []buffered
 	bufferBytes int
-	// skipped tells up to where deliveries of a partition were not given to it at all, so that what it missed has to be
-	// asked for at least as far.
+	// skipped holds, by partition, the position up to which the session did not get the deliveries at all. It has to ask for
+	// what it missed at least up to there.
 	skipped map[int32]int64
-	// resumeFrom is what it had been given of all partitions when the first such skip found it live; not to be changed.
+	// resumeFrom holds, for all partitions, what the session had got when the first skip found it live. It must not be
+	// changed.
 	resumeFrom map[int32]int64
-	skips      uint64 // how many of the hub's skips it has taken into account
-	place      int    // in the hub's list of sessions
-	// deliveredThrough tells up to where the session has, or will be given by its feed, a partition's deliveries. It matters only where
-	// that is more than the partition's covered.
+	skips      uint64 // how many of the hub's skips the session has taken into account
+	place      int    // index in the hub's list of sessions
+	// deliveredThrough holds, by partition, the position up to which the session has got the deliveries, or will get them
+	// from its feed. It matters only if that lies after the partition's covered position.
 	deliveredThrough map[int32]int64
 
-	// feed brings it what it missed. feeding is set as long as it runs; wake tells it of more to do.
+	// feed delivers what the session missed. feeding is set while it runs; wake tells it that there is more to do.
 	feed    *feed
 	feeding bool
 	wake    chan struct{}
 
-	// Partitions of which something older is missing: pushes of them have no pos. all stands for every one.
+	// mute holds the partitions of which something older is missing, so that their pushes have no pos. muteAll stands for all
+	// partitions.
 	mute    map[int32]struct{}
 	muteAll bool
-	// pushed are the positions it was given while its groups were not known: they will be found again. Nil otherwise.
+	// pushed holds the positions of what the session got while its groups were not known, because the feed will find these
+	// again. It is nil otherwise.
 	pushed map[events.Position]struct{}
 }
 
 // stay is a session's membership in a group.
 type stay struct {
-	joined    int64 // it sees what lies after
-	partition int32 // of the group, if a delivery told of the joining
+	joined    int64 // the session gets what lies after it
+	partition int32 // the group's, if a delivery has told of the joining
 }
 
-// sees reports whether the delivery, and the message that it is about, lie behind the joining.
+// sees reports whether the delivery, and the message that it is about, come after the joining.
 func (s stay) sees(d *millracev1.Delivery) bool {
 	return d.GetSeq() > s.joined && (d.GetAbout() == 0 || d.GetAbout() > s.joined)
 }
@@ -69,11 +73,11 @@ func (s stay) sees(d *millracev1.Delivery) bool {
 type buffered struct {
 	events.Position
 	push  []byte
-	group int64 // the group on whose channel alone it came
-	stay  stay  // in that group, as the session had it then
+	group int64 // the group, if the delivery came on no other channel
+	stay  stay  // the session's stay in that group at that time
 }
 
-// give brings the session a delivery.
+// give delivers a push to the session.
 func (s *subscriber) give(pos events.Position, push []byte, group int64, limit bounds) {
 	through, some := s.deliveredThrough[pos.Partition]
 	switch {
@@ -94,8 +98,7 @@ func (s *subscriber) give(pos events.Position, push []byte, group int64, limit b
 	s.session.out.text(s.dress(pos, push))
 }
 
-// skipBuffered drops what is buffered, and the delivery at the position with it: the feed asks for them when the client has
-// what it missed.
+// skipBuffered drops the buffer and the delivery at the position. The feed asks for them once the client has what it missed.
 func (s *subscriber) skipBuffered(pos events.Position) {
 	if s.skipped == nil {
 		s.skipped = map[int32]int64{}
@@ -107,7 +110,8 @@ func (s *subscriber) skipBuffered(pos events.Position) {
 	s.buffer, s.bufferBytes = nil, 0
 }
 
-// dress takes the position off a push that must not move the client's cursor, and notes what is shown ahead of time.
+// dress removes the position from a push that must not move the client's cursor, and notes a push that comes ahead of what is
+// missing.
 func (s *subscriber) dress(pos events.Position, push []byte) []byte {
 	if s.pushed != nil {
 		if s.pushed[pos] = struct{}{}; len(s.pushed) > maxPushed {
@@ -120,12 +124,12 @@ func (s *subscriber) dress(pos events.Position, push []byte) []byte {
 	return push
 }
 
-// positions tells up to where the session has been given every partition.
+// positions returns, by partition, the position up to which the session has got the deliveries.
 func (h *hub) positions(sub *subscriber) map[int32]int64 {
 	return furthest(h.delivered(), sub.deliveredThrough)
 }
 
-// delivered tells up to where the hub has delivered every partition.
+// delivered returns, by partition, the position up to which the hub has delivered.
 func (h *hub) delivered() map[int32]int64 {
 	positions := make(map[int32]int64, len(h.partitions))
 	for id, p := range h.partitions {
@@ -136,7 +140,7 @@ func (h *hub) delivered() map[int32]int64 {
 	return positions
 }
 
-// deliver brings a delivery to all who subscribe to one of its channels.
+// deliver gives the delivery to all sessions that subscribe to one of its channels.
 func (h *hub) deliver(partition int32, d *millracev1.Delivery) {
 	h.deliveries++
 	pos := events.Position{Partition: partition, Seq: d.GetSeq()}
@@ -160,7 +164,7 @@ func (h *hub) deliver(partition int32, d *millracev1.Delivery) {
 	}
 }
 
-// apply follows a change of membership: who joined gets what lies after it, who left nothing more.
+// apply applies a change of membership: a user that joins gets what comes after it, a user that leaves gets nothing more.
 func (h *hub) apply(partition int32, d *millracev1.Delivery) {
 	change := d.GetChange()
 	group := change.GetGroupId()

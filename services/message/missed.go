@@ -12,21 +12,21 @@ import (
 )
 
 const (
-	// maxMissed is the resume limit: whoever missed more reloads by history.
+	// maxMissed is the resume limit: a client that has missed more must reload by history.
 	maxMissed = 1000
-	// maxCaught is how many bytes of pushes are collected at once for all callers.
+	// maxCaught bounds the bytes of pushes that are collected at the same time for all callers.
 	maxCaught = 256 << 20
-	// maxFrameBytes is how large a frame of deliveries gets.
+	// maxFrameBytes bounds the size of a frame of deliveries.
 	maxFrameBytes = 256 << 10
 )
 
-// hold is how many bytes of [maxCaught] one caller takes up.
+// hold is one caller's share of [maxCaught].
 type hold struct {
 	all   *semaphore.Weighted
 	bytes int64
 }
 
-// take is refused as unavailable when too much is being collected by all.
+// take adds to the share. It returns UNAVAILABLE if all callers together collect too much.
 func (h *hold) take(bytes int) error {
 	if !h.all.TryAcquire(int64(bytes)) {
 		return refuse(codes.Unavailable, "too much is being caught up with at once")
@@ -40,19 +40,19 @@ func (h *hold) release() {
 	h.bytes = 0
 }
 
-// missed collects the deliveries of one answer, by partition.
+// missed collects the deliveries of one response, by partition.
 type missed struct {
 	hold       *hold
 	deliveries map[int32][]*millracev1.Delivery
 	ids        map[string]events.Position
 	bytes      int64
-	page       int64           // when so many bytes are collected the rest is only counted; 0: never
-	rest       map[int32]int64 // by partition, from where on it is only counted
-	over       bool            // more than the limit; nothing is kept
+	page       int64           // once so many bytes are collected, the rest is only counted; 0: never
+	rest       map[int32]int64 // by partition, the position after which deliveries are only counted
+	over       bool            // there are more than maxMissed; nothing is kept then
 }
 
-// add appends the record's delivery. It passes over what no client resumes by, and an event that is there already: a
-// repeated send may be stored at one position and stand in the log again at another.
+// add appends the record's delivery. It skips records that no client resumes, and events that it has already: a repeated send
+// may be stored at one position and be in the log again at another.
 func (m *missed) add(r *events.Record, encode func() (*millracev1.Delivery, error)) error {
 	if m.over || r.Type == events.MessageRead {
 		return nil
@@ -87,13 +87,13 @@ func (m *missed) add(r *events.Record, encode func() (*millracev1.Delivery, erro
 	return nil
 }
 
-// any reports whether there is anything of the partition, or too much of all.
+// any reports whether anything of the partition was missed, or too much of all partitions.
 func (m *missed) any(p int32) bool {
 	_, counted := m.rest[p]
 	return m.over || counted || len(m.deliveries[p]) > 0
 }
 
-// drop takes out again what repeats an event of an earlier position.
+// drop removes the event of the record if it was collected from a later position.
 func (m *missed) drop(r *events.Record) {
 	at, ok := m.ids[r.EventID]
 	if !ok || at.Partition != r.Partition || at.Seq <= r.Seq {
@@ -104,7 +104,8 @@ func (m *missed) drop(r *events.Record) {
 		func(d *millracev1.Delivery) bool { return d.GetSeq() == at.Seq })
 }
 
-// cut makes spans of at most maxFrameBytes (one delivery at least) whose ends meet, from after to through.
+// cut splits the deliveries into spans of at most maxFrameBytes, or one delivery if that is larger. Each span begins where
+// the one before ends; together they reach from after to through.
 func cut(partition int32, after, through int64, deliveries []*millracev1.Delivery) []*millracev1.Span {
 	span := &millracev1.Span{Partition: partition, After: after}
 	spans := []*millracev1.Span{span}

@@ -7,9 +7,9 @@ import (
 	"millrace/events"
 )
 
-// wantUnstored has the view look for what a client without a cursor would find neither in history nor among its live
-// pushes: what the log has of its conversations and storage is not done with. While the store is down the group's
-// committed offsets tell how far storage is.
+// wantUnstored makes the view collect what a client without a cursor would find neither in its history nor among its live
+// pushes: records of its conversations in the log that storage is not done with. While the store is down, the group's
+// committed offsets tell how far storage has come.
 func (s *Service) wantUnstored(ctx context.Context, v *view) error {
 	if v.stored != nil && !slices.ContainsFunc(v.partitions(), func(p int32) bool { return v.stored[p] < v.end[p] }) {
 		return nil
@@ -29,8 +29,8 @@ func (s *Service) wantUnstored(ctx context.Context, v *view) error {
 	return nil
 }
 
-// awaitUnstored gives storage a moment to be done with what wantUnstored found. Mostly it is only just behind, and then the
-// client misses nothing and need not be told of it.
+// awaitUnstored waits a moment until storage is done with what wantUnstored has found. Storage is mostly only just behind,
+// and then the client misses nothing and need not be told.
 func (s *Service) awaitUnstored(ctx context.Context, v *view) {
 	through := map[int32]int64{}
 	for _, p := range v.partitions() {
@@ -43,13 +43,12 @@ func (s *Service) awaitUnstored(ctx context.Context, v *view) {
 	}
 }
 
-// owes reports whether a client without a cursor has to be given something of the partition, or may have to be, that
-// storage is not done with.
+// owes reports whether the partition has, or may have, records for a client without a cursor that storage is not done with.
 func (v *view) owes(p int32) bool {
 	return v.done != nil && v.done[p] < v.end[p] && (v.unsure(p) || v.missed.any(p))
 }
 
-// unsure reports whether the view may lack something of the partition.
+// unsure reports whether the view may lack records of the partition.
 func (v *view) unsure(p int32) bool { return v.asOf == nil || v.unread[p] || v.stayUnknown[p] }
 
 func (v *view) partitions() []int32 {

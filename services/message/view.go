@@ -12,23 +12,23 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// knowledge is which groups a user belonged to as of a position in every partition. It is never changed.
+// knowledge says which groups a user belonged to as of a position in every partition. It is never changed.
 type knowledge struct {
-	groups map[int64]int64 // to the position at which the user joined
+	groups map[int64]int64 // by group, the position at which the user joined
 	asOf   []int64
 }
 
-// view is a user's groups and what concerns it, first as far as the store knows and then, record by record, up to the end
-// of the log. All positions stand by partition.
+// view holds a user's groups and the records that concern the user. It begins with what the store knows and goes on, record
+// by record, to the end of the log. Its slices are indexed by partition.
 type view struct {
 	user   int64
 	groups map[int64]int64
-	asOf   []int64 // where groups are from; nil: nothing is known of them
-	stored []int64 // what the store can give; nil: it cannot be asked
+	asOf   []int64 // the positions that groups holds for; nil: the groups are not known
+	stored []int64 // the stored positions; nil: the store cannot be asked
 	end    []int64 // the end of the log
 
-	from, until []int64 // what is wanted: (from, until]
-	done        []int64 // what storage is done with; nil where that does not matter
+	from, until []int64 // the records to collect: (from, until]
+	done        []int64 // the positions up to which storage is done; nil where that does not matter
 	missed      missed
 
 	historyBehind   bool            // the client has to reload by history, and the store does not have all of that yet
@@ -44,8 +44,8 @@ type unmatchedLeave struct {
 	group int64
 }
 
-// open makes a view as far as the store knows, or else as far as is remembered. The end of the log is read last, so that
-// it lies behind everything the store has told.
+// open returns a view with the user's groups from the store or, without the store, as this node remembers them. It reads the
+// end of the log last, so that the end lies after everything that the store has returned.
 func (s *Service) open(ctx context.Context, user int64, handled map[int32]int64, useStore bool) (*view, error) {
 	v := &view{user: user, unread: make([]bool, s.partitions), stayUnknown: make([]bool, s.partitions), lastJoined: map[int32]int64{}}
 	err := errStoreDown
@@ -77,7 +77,7 @@ func (s *Service) open(ctx context.Context, user int64, handled map[int32]int64,
 	return v, nil
 }
 
-// ask reads the stored position first, so that the groups are from no earlier.
+// ask reads the stored positions first, so that the groups are not older than these.
 func (s *Service) ask(ctx context.Context, v *view) error {
 	stored, err := s.stored.get(ctx)
 	if err != nil {
@@ -104,7 +104,7 @@ func (s *Service) byPartition(positions map[int32]int64) []int64 {
 	return all
 }
 
-// readStored takes what is wanted and stored; what is wanted after that begins behind it.
+// readStored collects the wanted records that the store has. What is wanted after that begins behind them.
 func (s *Service) readStored(ctx context.Context, v *view) error {
 	if v.stored == nil {
 		return nil
@@ -137,8 +137,8 @@ func (s *Service) readStored(ctx context.Context, v *view) error {
 	return nil
 }
 
-// readLog brings the view to the end of the log, and takes what is wanted on the way. Partitions that are too long to be
-// read, or are no longer in the log, stay unread.
+// readLog brings the view to the end of the log and collects the wanted records on the way. Partitions with too many records,
+// or whose records the log has lost, stay unread.
 func (s *Service) readLog(ctx context.Context, v *view) error {
 	if v.asOf == nil {
 		return nil
@@ -148,7 +148,8 @@ func (s *Service) readLog(ctx context.Context, v *view) error {
 		return err
 	}
 	for _, p := range trimmed {
-		// Where storage is done with all, what the log has lost since was poisoned, and the store has given all there is.
+		// If storage is done with all of the partition, then the records that the log has lost since were poisoned, and the
+		// store has returned all there is.
 		v.unread[p] = v.stored == nil || v.stored[p] < v.end[p]
 	}
 	s.resolve(ctx, v)
@@ -161,8 +162,8 @@ func (s *Service) readLog(ctx context.Context, v *view) error {
 	return nil
 }
 
-// dropRepeats takes out what was said in a group before the user joined and stands in the log again since. The store would
-// have known it by its id.
+// dropRepeats removes messages that were sent to a group before the user joined and were repeated in the log since. The store
+// recognises such a repeat by its id.
 func (s *Service) dropRepeats(ctx context.Context, v *view) error {
 	for p, joined := range v.lastJoined {
 		err := s.lookBack(ctx, events.Position{Partition: p, Seq: joined}, func(r *logged) error {
@@ -176,7 +177,7 @@ func (s *Service) dropRepeats(ctx context.Context, v *view) error {
 	return nil
 }
 
-// ahead answers what of the log is to be read, leaving the longest partitions unread if it is too much.
+// ahead returns the ranges of the log to read. If they are too much, the longest partitions stay unread.
 func (v *view) ahead() []events.Range {
 	var ranges []events.Range
 	for p := range v.end {
@@ -201,10 +202,10 @@ func (v *view) ahead() []events.Range {
 	return ranges
 }
 
-// complete reports whether the groups are those at the end of the log.
+// complete reports whether the view has the groups at the end of the log.
 func (v *view) complete() bool { return v.asOf != nil && !slices.Contains(v.unread, true) }
 
-// visit takes the record if it is wanted and concerns the user, and then goes by what it changes.
+// visit collects the record if it is wanted and concerns the user, and then applies what it changes in the user's groups.
 func (v *view) visit(r *logged) error {
 	p, group := r.Partition, r.conversation.GroupID
 	joined, member := v.groups[group]
@@ -230,19 +231,20 @@ func (v *view) visit(r *logged) error {
 	return nil
 }
 
-// concerns reports whether the user hears of the record: its own conversations, its groups from its joining on, and its
-// own coming and going.
+// concerns reports whether the user receives the record: those of its direct conversations, of its groups from its joining
+// on, and its own joining and leaving.
 func (v *view) concerns(r *logged) bool {
 	if r.conversation.GroupID == 0 {
 		return r.conversation.Has(v.user)
 	}
 	joined, member := v.groups[r.conversation.GroupID]
-	// Nothing about a message from before the stay.
+	// The user receives nothing about a message from before the stay.
 	return member && joined < r.Seq && (r.MessageSeq == 0 || r.MessageSeq > joined) || joins(&r.Event, v.user) || r.Type == events.MemberLeft && r.User == v.user
 }
 
-// resolve finds out which unmatched leaves hide something. Mostly a stay ended that was another user's, or had ended before. But
-// if the groups are from after that position, what the user should have got of the stay until then was passed over.
+// resolve finds out which of the unmatched leaves hide something. Mostly the stay was another user's, or had ended before.
+// But if the view's groups are from after the leave, the records of that stay were skipped, and the user should have received
+// them.
 func (s *Service) resolve(ctx context.Context, v *view) {
 	for _, x := range v.unmatchedLeaves {
 		switch {
