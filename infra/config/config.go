@@ -1,6 +1,6 @@
-// Package config is what can be set from outside: environment variables MILLRACE_* and flags of the same names
-// (MILLRACE_DATA_DIR is --data-dir), the flag winning. A role binds the settings it uses, parses its flags, and calls
-// [Config.Load], which reports everything that is wrong at once.
+// Package config reads what can be set from outside: the environment variables MILLRACE_* and flags of the same names
+// (MILLRACE_DATA_DIR is --data-dir); a flag wins over the variable. A role binds the settings it uses, parses its flags and
+// calls [Config.Load], which reports everything that is wrong at once.
 package config
 
 import (
@@ -20,7 +20,7 @@ import (
 	"millrace/infra/store/mongo"
 )
 
-// Role is how the process runs; the roles share settings but not defaults and demands.
+// Role says how the process runs. The roles share settings, but their defaults and requirements differ.
 type Role string
 
 // The roles that have settings.
@@ -32,7 +32,7 @@ const (
 	Worker  Role = "worker"
 )
 
-// Config holds every setting. Which are set depends on the role.
+// Config holds every setting. Which of them are set depends on the role.
 type Config struct {
 	Role Role
 
@@ -58,7 +58,8 @@ type Config struct {
 	ConnectTLS     security.TLSFiles // none: WebSockets come without TLS
 	AllowedOrigins []string
 	SendRate       int
-	// UserConnections bounds those of one user to a gateway, MaxConnections all of them; 0: as many as open files allow.
+	// UserConnections bounds the connections of one user to a gateway, MaxConnections all of them; 0 means as many as open
+	// files allow.
 	UserConnections int
 	MaxConnections  int
 	JWTSecret       string
@@ -68,7 +69,8 @@ type Config struct {
 	MessageAddrs []string
 	PushAddrs    []string
 	ServiceToken string
-	// ServiceTLS has nodes be reached by TLS; ServiceTLSFiles are this process's own, and the authorities of the others'.
+	// ServiceTLS makes nodes connect to each other with TLS. ServiceTLSFiles are this process's own files and the authorities
+	// of the others.
 	ServiceTLS      bool
 	ServiceTLSFiles security.TLSFiles
 
@@ -150,19 +152,19 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 	flags.StringVar(&c.LogFormat, "log-format", "text", "text or json")
 }
 
-// BindToken adds what `token` needs: a secret, or the data directory of a `dev` that drew one.
+// BindToken adds what the command `token` needs: a secret, or the data directory of a `dev` process that drew one.
 func (c *Config) BindToken(flags *pflag.FlagSet) {
 	flags.StringVar(&c.DataDir, "data-dir", "./data", "directory of a dev process whose secret to use if none is given")
 	flags.StringVar(&c.JWTSecret, "jwt-secret", "", "secret to sign with")
 }
 
-// BindPoison adds what `poison` needs: the brokers and how to reach them.
+// BindPoison adds what the command `poison` needs: the brokers and how to reach them.
 func (c *Config) BindPoison(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&c.KafkaBrokers, "kafka-brokers", []string{"127.0.0.1:9092"}, "Kafka brokers, host:port with commas between")
 	c.bindKafkaSecurity(flags)
 }
 
-// Load fills in what the environment says where no flag does, and checks everything. The error has a line for each fault.
+// Load sets from the environment what no flag has set, and checks everything. Its error has a line for each fault.
 func (c *Config) Load(flags *pflag.FlagSet) error {
 	var faults []error
 	flags.VisitAll(func(f *pflag.Flag) {
@@ -185,7 +187,7 @@ func (c *Config) Load(flags *pflag.FlagSet) error {
 	return errors.Join(append(faults, c.check(flags)...)...)
 }
 
-// EnvName is the environment variable of a flag.
+// EnvName returns the environment variable of a flag.
 func EnvName(flag string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
@@ -268,7 +270,7 @@ func (c *Config) checkTokens(fault func(flag, format string, args ...any)) {
 		fault("jwt-secret", "set this or %s: the gateway must be able to check users' tokens", EnvName("jwks-url"))
 	case c.JWKSURL != "":
 		if u, err := url.Parse(c.JWKSURL); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-			fault("jwks-url", "is no http or https URL") // it may hold a password
+			fault("jwks-url", "is no http or https URL") // not quoted, because it may hold a password
 		}
 	}
 }

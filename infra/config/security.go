@@ -11,10 +11,10 @@ import (
 	"millrace/infra/security"
 )
 
-// tlsUse tells what the files are used for.
+// tlsUse says in words what the files are used for.
 type tlsUse struct{ ca, cert string }
 
-// serverTLS is that of the files for TLS to servers.
+// serverTLS returns the words for files that are used with TLS to servers.
 func serverTLS(servers string) tlsUse {
 	return tlsUse{
 		ca:   "PEM file of the authorities for the certificates of " + servers + "; empty: the system's",
@@ -22,14 +22,14 @@ func serverTLS(servers string) tlsUse {
 	}
 }
 
-// bindTLS adds the files for TLS of a kind.
+// bindTLS adds the flags for a set of TLS files.
 func bindTLS(flags *pflag.FlagSet, kind string, use tlsUse, files *security.TLSFiles) {
 	flags.StringVar(&files.CA, kind+"-tls-ca", "", use.ca)
 	flags.StringVar(&files.Cert, kind+"-tls-cert", "", use.cert)
 	flags.StringVar(&files.Key, kind+"-tls-key", "", "PEM file of its key")
 }
 
-// bindKafkaSecurity adds how to reach brokers that want TLS or SASL.
+// bindKafkaSecurity adds the flags for brokers that require TLS or SASL.
 func (c *Config) bindKafkaSecurity(flags *pflag.FlagSet) {
 	flags.BoolVar(&c.KafkaTLS, "kafka-tls", false, "connect to the Kafka brokers by TLS")
 	bindTLS(flags, "kafka", serverTLS("the Kafka brokers"), &c.KafkaTLSFiles)
@@ -60,7 +60,7 @@ func (c *Config) checkKafkaSecurity(fault func(flag, format string, args ...any)
 	}
 }
 
-// checkPair reports whether the files have both a certificate and its key, or neither.
+// checkPair reports whether the files name both a certificate and its key, or neither.
 func checkPair(fault func(flag, format string, args ...any), kind string, files security.TLSFiles) bool {
 	paired := (files.Cert == "") == (files.Key == "")
 	if !paired {
@@ -79,7 +79,7 @@ func checkFiles(fault func(flag, format string, args ...any), kind string, files
 	}
 }
 
-// tlsSetting is the one that names the file which the error is about, or another where it is about none.
+// tlsSetting returns the setting that names the file which the error is about, or other if the error is about none.
 func tlsSetting(kind string, err error, other string) string {
 	var file *security.FileError
 	if errors.As(err, &file) {
@@ -88,7 +88,7 @@ func tlsSetting(kind string, err error, other string) string {
 	return other
 }
 
-// Redis is how to reach it.
+// Redis returns how to reach Redis.
 func (c *Config) Redis() redis.Config {
 	return redis.Config{Address: c.RedisAddr, Password: c.RedisPassword, TLS: c.RedisTLS}
 }

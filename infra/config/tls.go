@@ -11,7 +11,7 @@ import (
 	"millrace/infra/security"
 )
 
-// bindServiceTLS adds how nodes reach each other by TLS.
+// bindServiceTLS adds the flags for TLS between nodes.
 func (c *Config) bindServiceTLS(flags *pflag.FlagSet) {
 	flags.BoolVar(&c.ServiceTLS, "service-tls", false, "reach message and push nodes by TLS, and serve gRPC by TLS only")
 	bindTLS(flags, "service", tlsUse{
@@ -50,7 +50,8 @@ func (c *Config) servesGRPC() bool {
 	return c.Role == Dev || c.Role == Message || c.Role == Worker && slices.Contains(c.Handlers, "push")
 }
 
-// OpenTokens tells where tokens cross a network without TLS, each with the setting that would change it.
+// OpenTokens returns a sentence for each place where tokens cross a network without TLS, with the setting that would change
+// it.
 func (c *Config) OpenTokens() []string {
 	var all []string
 	if c.ServiceToken != "" && !c.ServiceTLS {
@@ -70,11 +71,11 @@ func (c *Config) OpenTokens() []string {
 	return all
 }
 
-// loopback reports whether only this machine reaches the address, host:port.
+// loopback reports whether only this machine can reach the address, which is host:port.
 func loopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return true // reported as no host:port
+		return true // another check reports that it is no host:port
 	}
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()

@@ -1,11 +1,13 @@
-// Package panics keeps a panic from ending more than it belongs to. Whoever starts a goroutine, or calls what is somebody
-// else's from a loop of its own, has it run by [Panics.Do] and decides by the error what ends: a request, a session, a stream.
-// Each panic is counted by where it was and logged with its stack.
+// Package panics keeps a panic from ending more than it has to. Code that starts a goroutine, or calls other people's code
+// from a loop of its own, runs it with [Panics.Do] and decides by the error what ends: a request, a session, a stream. Panics
+// counts each panic by the place where it was contained and logs it with its stack.
 //
-// Handlers are contained by the router, which poisons the record, and the store by the batcher of the storage handler.
+// The router contains panics of handlers, and poisons the record. The batcher of the storage handler contains those of the
+// store.
 //
-// What may have left state behind that others rely on is not contained: the parts of a process (router, gateway, gRPC server)
-// and the partition queues and assignments of the bus, whose promise is an order. There the process ends, and whoever runs it starts it anew.
+// A panic is not contained where it may have left state behind that others rely on: in the parts of a process (router,
+// gateway, gRPC server), and in the partition queues and assignments of the bus, which promise an order. There the process
+// ends, and whatever supervises it starts it again.
 package panics
 
 import (
@@ -19,24 +21,24 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Where panics are contained: the values of the metric's label.
+// The places where panics are contained: the values of the metric's label.
 const (
 	Session    = "session"    // a client's connection: it is closed with 1011
-	Uplink     = "uplink"     // a gateway's stream to a message node: it is made anew
-	Attach     = "attach"     // a gateway's stream to a push node: it is made anew
-	Gap        = "gap"        // reading what a gateway has missed: it is tried again
-	Call       = "call"       // a gRPC call: it is answered by INTERNAL
+	Uplink     = "uplink"     // a gateway's stream to a message node: it is opened again
+	Attach     = "attach"     // a gateway's stream to a push node: it is opened again
+	Gap        = "gap"        // reading what a gateway has missed: the read is repeated
+	Call       = "call"       // a gRPC call: it returns INTERNAL
 	Push       = "push"       // a push node's stream to a gateway: it breaks
-	Background = "background" // a loop without state of others: it starts again
+	Background = "background" // a loop that shares no state: it starts again
 )
 
-// ErrPanic is what the errors of Do wrap.
+// ErrPanic is wrapped by the errors of Do.
 var ErrPanic = errors.New("panic")
 
-// restartPause is how long a loop that has panicked is left alone.
+// restartPause is the pause before a loop that has panicked starts again.
 const restartPause = time.Second
 
-// Panics counts and logs. A nil one contains panics too, and logs them by the default logger.
+// Panics counts and logs panics. A nil Panics contains them too, and logs them with the default logger.
 type Panics struct {
 	total *prometheus.CounterVec
 	log   *slog.Logger
@@ -76,7 +78,7 @@ func (p *Panics) Recovered(where string, v any) error {
 	return fmt.Errorf("%w in %s: %v", ErrPanic, where, v)
 }
 
-// Keep runs a loop that returns once its context has ended. One that panics starts again after a pause.
+// Keep runs a loop that returns when its context ends. If the loop panics, Keep starts it again after a pause.
 func (p *Panics) Keep(ctx context.Context, loop func(context.Context)) {
 	for p.Do(Background, func() { loop(ctx) }) != nil {
 		select {
@@ -87,7 +89,7 @@ func (p *Panics) Keep(ctx context.Context, loop func(context.Context)) {
 	}
 }
 
-// Kept is Keep for a loop that may fail: it returns the loop's own error.
+// Kept is like Keep for a loop that may fail: the function it returns returns the loop's own error.
 func (p *Panics) Kept(loop func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) (err error) {
 		p.Keep(ctx, func(ctx context.Context) { err = loop(ctx) })

@@ -68,7 +68,7 @@ func TestLoopThatPanicsStartsAgain(t *testing.T) {
 	})
 }
 
-func TestNobodyNeedsToCount(t *testing.T) {
+func TestNilPanicsContainToo(t *testing.T) {
 	var none *panics.Panics
 	require.ErrorIs(t, none.Do(panics.Call, func() { panic(errors.New("at the disco")) }), panics.ErrPanic)
 }

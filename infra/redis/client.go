@@ -1,6 +1,6 @@
-// Package redis shares between processes what may be lost at any time: which events handlers have handled, and who is
-// online. Redis is only ever a cache. A call that it does not answer within 100 ms is given up, and for the second after
-// that nobody waits for it at all; nothing depends on the answer but how much work is done twice.
+// Package redis shares between processes what may be lost at any time: which events handlers have handled, and who is online.
+// Redis is only a cache. A call gives up when Redis does not respond within 100 ms, and for the next second no call waits for
+// it at all. If Redis does not respond, work is done twice, and nothing else depends on it.
 package redis
 
 import (
@@ -21,13 +21,13 @@ import (
 const (
 	// patience is how long a call may take.
 	patience = 100 * time.Millisecond
-	// pause is how long nobody waits for Redis after it has failed to answer.
+	// pause is how long no call waits for Redis after it has failed to respond.
 	pause = time.Second
 	// prefix begins every key.
 	prefix = "millrace:"
 )
 
-// errPaused is the answer while Redis is left alone.
+// errPaused is the error of a call during the pause.
 var errPaused = errors.New("redis has failed just now")
 
 // Client is a connection to Redis. It is safe for concurrent use.
@@ -36,20 +36,20 @@ type Client struct {
 	log   *slog.Logger
 
 	mu     sync.Mutex
-	failed time.Time // when Redis last failed to answer; zero if it answers
+	failed time.Time // when Redis last failed to respond; zero if it responds
 }
 
-// Config is how to reach Redis.
+// Config says how to reach Redis.
 type Config struct {
-	// Address is host:port, or a redis:// or rediss:// (TLS) URL, which may hold user, password and database.
+	// Address is host:port, or a redis:// or rediss:// (TLS) URL, which may contain user, password and database.
 	Address string
-	// Password goes before that of the URL, if not empty.
+	// Password replaces that of the URL, if it is not empty.
 	Password string
-	// TLS is for a rediss:// URL.
+	// TLS is used with a rediss:// URL.
 	TLS security.TLSFiles
 }
 
-// Check tells what is wrong with it, but none of what it holds, since that may be a password.
+// Check returns what is wrong with the configuration. The error contains no values, because they may be passwords.
 func (c Config) Check() error {
 	_, err := c.options()
 	return err
@@ -80,7 +80,7 @@ func (c Config) options() (*redis.Options, error) {
 	return options, nil
 }
 
-// Open makes a client. It does not connect: Redis may come and go.
+// Open returns a client. It does not connect, because Redis may come and go.
 func Open(c Config, log *slog.Logger) (*Client, error) {
 	options, err := c.options()
 	if err != nil {
@@ -102,7 +102,7 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// do makes a call, unless Redis has failed just now. What goes wrong is logged once and not again until it works.
+// do makes a call, unless Redis has just failed. It logs a failure once, and then not again until a call succeeds.
 func (c *Client) do(ctx context.Context, call func(context.Context) error) error {
 	c.mu.Lock()
 	paused := time.Since(c.failed) < pause
@@ -131,8 +131,8 @@ func (c *Client) do(ctx context.Context, call func(context.Context) error) error
 	return err
 }
 
-// Silence keeps the library from writing lines of its own to standard error: [Client] says what matters. It is for main,
-// before any client is made.
+// Silence stops the library from writing lines of its own to standard error; [Client] logs what matters. main calls it before
+// any client is made.
 func Silence() { redis.SetLogger(silence{}) }
 
 type silence struct{}

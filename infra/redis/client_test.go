@@ -49,7 +49,7 @@ func TestFaultsAreToldWithoutSecrets(t *testing.T) {
 	}
 }
 
-// By default a Redis that speaks TLS wants a client's certificate.
+// By default a Redis that uses TLS requires a certificate from its clients.
 func TestTLS(t *testing.T) {
 	cert, key := securitytest.Certificate(t)
 	stranger, strangerKey := securitytest.Certificate(t)
@@ -68,7 +68,7 @@ func TestTLS(t *testing.T) {
 			c := openWith(t, Config{Address: "rediss://:secret@" + s.address, TLS: test.files}, silent())
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
-			for ctx.Err() == nil { // until it is not merely late, or reset before the alert that says why was read
+			for ctx.Err() == nil { // until the error is no mere timeout, and no reset that came before the alert with the reason was read
 				err := c.redis.Ping(ctx).Err()
 				late := net.Error(nil)
 				if errors.As(err, &late) && late.Timeout() || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {

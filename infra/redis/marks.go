@@ -18,18 +18,18 @@ import (
 )
 
 const (
-	// markInterval is how long marks are gathered before a new set of buckets is begun. Those of the interval before are
-	// still asked for, so a mark is known for 10 to 20 minutes: much longer than clients repeat a send without an answer.
+	// markInterval is how long marks go into one set of buckets before a new set begins. The buckets of the interval before
+	// are still read, so a mark is known for 10 to 20 minutes, much longer than clients repeat a send that was not answered.
 	markInterval = 10 * time.Minute
-	// markBuckets is how many buckets the marks of a handler and an interval are spread over. Redis packs a hash tightly
-	// as long as it has no more than 128 fields (hash-max-listpack-entries), that is up to some 26,000 marks a second.
+	// markBuckets is over how many buckets the marks of a handler and an interval are spread. Redis packs a hash tightly as
+	// long as it has at most 128 fields (hash-max-listpack-entries), which is up to some 26,000 marks a second.
 	markBuckets = 1 << 17
 )
 
-// marks of one handler. Those that this process has set itself are found in its memory first.
+// marks are the marks of one handler. Those that this process has set itself are found in its memory first.
 //
-// Each is a field of a small hash: the event id in its shortest form, which no other id has, with the position as value.
-// A key for each mark would take up to six times the memory, and a filter that may be wrong would lose messages.
+// Each mark is a field of a small hash: its name is the shortest form of the event id that no other id has, and its value is
+// the position. A key for each mark would take up to six times the memory, and a probabilistic filter would lose messages.
 type marks struct {
 	client *Client
 	prefix string
@@ -39,7 +39,7 @@ type marks struct {
 
 var _ router.Marks = (*marks)(nil)
 
-// Marks are the marks of a handler, shared by all processes.
+// Marks returns the marks of a handler, which all processes share.
 func (c *Client) Marks(handler string, memory router.Marks) router.Marks {
 	return newMarks(c, handler, memory, time.Now)
 }
@@ -48,7 +48,7 @@ func newMarks(c *Client, handler string, memory router.Marks, now func() time.Ti
 	return &marks{client: c, prefix: prefix + "mark:" + handler + ":", memory: memory, now: now}
 }
 
-// Marked implements router.Marks with one round trip for all that the memory does not know.
+// Marked implements router.Marks, with one round trip for all that memory does not know.
 func (m *marks) Marked(ctx context.Context, eventIDs ...string) []events.Position {
 	at := m.memory.Marked(ctx, eventIDs...)
 	var unknown []int
@@ -99,7 +99,7 @@ func (m *marks) Mark(ctx context.Context, marks ...router.Mark) {
 	current := m.interval()
 	gone := time.Unix(0, 0).Add(time.Duration(current+2) * markInterval)
 	_ = m.client.do(ctx, func(ctx context.Context) error { // a mark may be lost
-		// In a transaction, so that no bucket is left without its time to go.
+		// A transaction, so that no bucket is left without an expiry.
 		_, err := m.client.redis.TxPipelined(ctx, func(p redis.Pipeliner) error {
 			for _, mark := range marks {
 				field := markField(mark.EventID)
@@ -113,18 +113,18 @@ func (m *marks) Mark(ctx context.Context, marks ...router.Mark) {
 	})
 }
 
-// interval is the number of the present interval, by this process's clock. Where clocks differ by less than an interval
-// no mark is lost.
+// interval returns the number of the present interval by this process's clock. No mark is lost as long as clocks differ by
+// less than an interval.
 func (m *marks) interval() int64 { return m.now().UnixNano() / int64(markInterval) }
 
-// bucket is the key of the hash that the field belongs into.
+// bucket returns the key of the hash that the field belongs to.
 func (m *marks) bucket(interval int64, field string) string {
 	return fmt.Sprintf("%s%x:%x", m.prefix, interval, crc32.ChecksumIEEE([]byte(field))%markBuckets)
 }
 
-// markField is a short form of an event id. An id of our own is 128 bits in letters, of which the bits are kept. Any other
-// is kept as it is, and one so long that Redis would no longer pack the hash by its SHA-256, each behind a byte that keeps
-// the forms apart.
+// markField returns a short form of an event id. Of an id that Millrace derived, which is 128 bits written in letters, it
+// keeps the bits. It keeps any other id as it is, or its SHA-256 if the id is so long that Redis would no longer pack the
+// hash. A first byte tells the forms apart.
 func markField(eventID string) string {
 	const longest = 60
 	var bits [16]byte

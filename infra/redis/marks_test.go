@@ -22,7 +22,7 @@ import (
 
 func silent() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// forgetful keeps nothing, so that Redis has to answer.
+// forgetful keeps nothing in memory, so that Redis is always asked.
 type forgetful struct{}
 
 func (forgetful) Marked(_ context.Context, ids ...string) []events.Position {
@@ -76,7 +76,7 @@ func TestMarkIsKnownForAnIntervalAtLeastAndForTwoAtMost(t *testing.T) {
 	}
 }
 
-// A mark that is another event's would lose a message.
+// If two events shared a mark, a message would be lost.
 func TestNoTwoEventsShareAMark(t *testing.T) {
 	own := events.EventID(events.NewMessage, "own")
 	bits, err := base64.RawURLEncoding.DecodeString(own)
@@ -101,7 +101,7 @@ func TestMarksArePackedTightly(t *testing.T) {
 	patient := redis.NewClient(&redis.Options{Addr: s.address, Password: "secret", ReadTimeout: time.Minute})
 	t.Cleanup(func() { require.NoError(t, patient.Close()) })
 	before := usedMemory(t, patient)
-	const n = 5 * markBuckets // what is handled in an interval at some 1,100 a second
+	const n = 5 * markBuckets // what is handled in an interval at some 1,100 events a second
 	for i := 0; i < n; i += 256 {
 		batch := make([]router.Mark, 256)
 		for j := range batch {
@@ -136,8 +136,8 @@ func usedMemory(t *testing.T, c *redis.Client) (bytes int64) {
 	return bytes
 }
 
-// Whatever becomes of Redis, what this process has marked is known, a call ends, and it is said once.
-func TestWithoutRedisTheMemoryServes(t *testing.T) {
+// Whatever becomes of Redis, this process knows its own marks, every call returns, and the failure is logged once.
+func TestWithoutRedisMarksInMemoryServe(t *testing.T) {
 	at := events.Position{Partition: 1, Seq: 2}
 	for name, fault := range map[string]func(*testing.T, *server){
 		"killed": func(_ *testing.T, s *server) { s.kill() },
@@ -150,7 +150,7 @@ func TestWithoutRedisTheMemoryServes(t *testing.T) {
 			fault(t, s)
 			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 			defer cancel()
-			for i := range 1000 { // at a full timeout each it would take minutes
+			for i := range 1000 { // with a full timeout each it would take minutes
 				id := fmt.Sprint(i)
 				marks.Mark(ctx, router.Mark{EventID: id, At: at})
 				require.Equal(t, []events.Position{at, {}}, marks.Marked(ctx, id, "unknown"))

@@ -23,7 +23,7 @@ type server struct {
 	process *exec.Cmd
 }
 
-// startServer starts one that listens in plain, or by TLS with the arguments that it is given.
+// startServer starts a server that listens without TLS, or with TLS if it gets arguments for it.
 func startServer(t *testing.T, tls ...string) *server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
@@ -60,7 +60,7 @@ func (s *server) start(t *testing.T) {
 
 func (s *server) kill() {
 	_ = s.process.Process.Kill()
-	_ = s.process.Wait() // says that it was killed
+	_ = s.process.Wait() // returns the error that it was killed
 }
 
 func (s *server) signal(t *testing.T, sig os.Signal) {

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// OnlyLocalHosts refuses with 403 what does not ask for this machine by a loopback name or address, unless the host is allowed.
-// A page of a foreign site whose name was made to stand for this machine (DNS rebinding) asks by that name, and could else read
-// what is served to everybody here.
+// OnlyLocalHosts refuses with 403 a request whose Host is no loopback name or address, unless the host is allowed. A page of
+// a foreign site whose name was made to resolve to this machine (DNS rebinding) sends that name as the Host, and could
+// otherwise read what is served to everybody on this machine.
 func OnlyLocalHosts(next http.Handler, allowed func(host string) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !LocalHost(r.Host) && !allowed(r.Host) {
@@ -19,7 +19,8 @@ func OnlyLocalHosts(next http.Handler, allowed func(host string) bool) http.Hand
 	})
 }
 
-// LocalHost reports whether a host, with or without a port, is a loopback address or "localhost" or a name below it (RFC 6761).
+// LocalHost reports whether a host, with or without a port, is a loopback address, "localhost", or a name below it (RFC
+// 6761).
 func LocalHost(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name

@@ -1,4 +1,5 @@
-// Package security is what connections need to be secure: to brokers, stores and caches, between nodes, and from clients.
+// Package security has what connections need to be secure: those to brokers, stores and caches, between nodes, and from
+// clients.
 package security
 
 import (
@@ -12,18 +13,18 @@ import (
 	"time"
 )
 
-// TLSFiles name PEM files.
+// TLSFiles names PEM files.
 type TLSFiles struct {
-	CA        string // whom to trust in place of the system's authorities; empty: those
-	Cert, Key string // of this process; both or none
+	CA        string // the authorities to trust; empty: those of the system
+	Cert, Key string // this process's own; both or none
 }
 
-// Named reports whether there is any.
+// Named reports whether any file is named.
 func (f TLSFiles) Named() bool { return f != TLSFiles{} }
 
-// FileError is what keeps a file from being used.
+// FileError says why a file cannot be used.
 type FileError struct {
-	Part string // which of the files it is: "ca", "cert" or "key"
+	Part string // which of the files: "ca", "cert" or "key"
 	File string
 	Err  error
 }
@@ -32,8 +33,8 @@ func (e *FileError) Error() string { return e.File + ": " + e.Err.Error() }
 
 func (e *FileError) Unwrap() error { return e.Err }
 
-// Load reads the files, or the system's authorities, which would else take the time of the first connection. What is wrong
-// with a file, also a certificate that does not hold now, is a *[FileError].
+// Load reads the files, or the system's authorities, so that the first connection need not. If a file cannot be used, for
+// example because a certificate is not valid now, the error is a *[FileError].
 func (f TLSFiles) Load() (*tls.Config, error) {
 	held, err := f.read()
 	if err != nil {
@@ -42,7 +43,7 @@ func (f TLSFiles) Load() (*tls.Config, error) {
 	return f.parse(held)
 }
 
-// contents are those of the files.
+// contents are the bytes of the files.
 type contents struct{ ca, cert, key []byte }
 
 func (c contents) equal(other contents) bool {
@@ -59,7 +60,7 @@ func (f TLSFiles) read() (held contents, err error) {
 		}
 		if *file.held, err = os.ReadFile(file.path); err != nil {
 			if path := new(os.PathError); errors.As(err, &path) {
-				err = path.Err // the rest is said already
+				err = path.Err // FileError already says the rest
 			}
 			return held, &FileError{file.part, file.path, err}
 		}
@@ -95,7 +96,7 @@ func (f TLSFiles) pair(held contents) (tls.Certificate, error) {
 		return tls.Certificate{}, &FileError{"cert", f.Cert, errors.New("holds no certificate")}
 	}
 	pair, err := tls.X509KeyPair(held.cert, held.key)
-	if err != nil { // the certificate has just been found good
+	if err != nil { // the certificate itself was found to be good before
 		return pair, &FileError{"key", f.Key, fmt.Errorf("is not the key of the certificate in %s: %w", f.Cert, err)}
 	}
 	switch now := time.Now(); {
@@ -109,13 +110,13 @@ func (f TLSFiles) pair(held contents) (tls.Certificate, error) {
 	return pair, &FileError{"cert", f.Cert, err}
 }
 
-// TLSFault is what the error tells of TLS that no waiting will change, in words; nil if nothing.
+// TLSFault returns the fault of TLS that the error contains, in words, if waiting will not mend it; else nil.
 func TLSFault(err error) error {
 	untrusted, end := new(tls.CertificateVerificationError), new(net.OpError)
 	switch {
 	case errors.As(err, &untrusted):
 		return fmt.Errorf("the server's certificate is not trusted: %w", untrusted)
-	case errors.As(err, &end) && end.Op == "remote error": // crypto/tls has no other mark for an alert
+	case errors.As(err, &end) && end.Op == "remote error": // crypto/tls marks an alert in no other way
 		return fmt.Errorf("the server refuses this client's certificate, or its lack of one, or its TLS: %w", end)
 	}
 	return nil

@@ -9,14 +9,14 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// BindClient adds the flags of a command that is a client of a gateway.
+// BindClient adds the TLS flags of a command that connects to a gateway.
 func (f *TLSFiles) BindClient(flags *pflag.FlagSet) {
 	flags.StringVar(&f.CA, "tls-ca", "", "wss: PEM file of the authorities for the gateway's certificate; empty: the system's")
 	flags.StringVar(&f.Cert, "tls-cert", "", "wss: PEM file of a certificate of one's own, where the gateway wants one")
 	flags.StringVar(&f.Key, "tls-key", "", "wss: PEM file of its key")
 }
 
-// LoadClient is [TLSFiles.Load] for a gateway's URL: nil where that is not wss. The error names the flag.
+// LoadClient calls [TLSFiles.Load] for a gateway's URL. It returns nil if the URL is not wss. The error names the flag.
 func (f TLSFiles) LoadClient(url string) (*tls.Config, error) {
 	switch {
 	case !strings.HasPrefix(url, "wss://") && f.Named():

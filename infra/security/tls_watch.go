@@ -11,13 +11,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// watchEvery is how often the files are looked at.
+// watchEvery is how often the files are checked for changes.
 const watchEvery = 10 * time.Second
 
-// WatchedTLS is what files for TLS hold now: every handshake takes the certificate, its key and the authorities that were
-// read last. Files that cannot be used change nothing. It is safe for concurrent use.
+// WatchedTLS holds what the TLS files contain now: every handshake uses the certificate, key and authorities that were read
+// last. Files that cannot be used change nothing. It is safe for concurrent use.
 //
-// gRPC's pemfile provider also reads files again, but neither when it is told to nor so that anybody learns that it failed.
+// gRPC's pemfile provider also reads files again, but not on demand, and nobody learns that it failed.
 type WatchedTLS struct {
 	files TLSFiles
 	name  string
@@ -28,10 +28,10 @@ type WatchedTLS struct {
 	unusable prometheus.Gauge
 
 	reading sync.Mutex
-	held    contents // what current was made of
+	held    contents // what current was made from
 }
 
-// WatchTLS reads the files, which must be good now. The name tells, in logs and metrics, what they are for.
+// WatchTLS reads the files, which must be usable now. The name says in logs and metrics what they are for.
 func WatchTLS(files TLSFiles, name string, metrics prometheus.Registerer, log *slog.Logger) (*WatchedTLS, error) {
 	gauge := func(metric, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: metric, Help: help, ConstLabels: prometheus.Labels{"use": name}})
@@ -51,7 +51,7 @@ func WatchTLS(files TLSFiles, name string, metrics prometheus.Registerer, log *s
 	return w, nil
 }
 
-// Reload reads the files again. If they cannot be used it returns why, as [TLSFiles.Load] does, and keeps what it had.
+// Reload reads the files again. If they cannot be used, it returns the error of [TLSFiles.Load] and keeps what it had.
 func (w *WatchedTLS) Reload() error {
 	w.reading.Lock()
 	defer w.reading.Unlock()
@@ -79,7 +79,7 @@ func (w *WatchedTLS) Reload() error {
 	return nil
 }
 
-// Run looks at the files until the context ends.
+// Run checks the files for changes until the context ends.
 func (w *WatchedTLS) Run(ctx context.Context) error { return w.run(ctx, watchEvery) }
 
 func (w *WatchedTLS) run(ctx context.Context, every time.Duration) error {
@@ -101,11 +101,11 @@ func (w *WatchedTLS) run(ctx context.Context, every time.Duration) error {
 	}
 }
 
-// Client returns what the next handshake as a client goes by.
+// Client returns the configuration for the next handshake as a client.
 func (w *WatchedTLS) Client() *tls.Config { return w.current.Load() }
 
-// Server returns the configuration of a server that speaks the protocols (ALPN), whose every handshake goes by what the files
-// hold then. Where they name authorities, clients must have a certificate of one.
+// Server returns the configuration of a server that supports the protocols (ALPN). Every handshake uses what the files
+// contain then. If they name authorities, clients must have a certificate of one of these.
 func (w *WatchedTLS) Server(protocols ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: protocols,

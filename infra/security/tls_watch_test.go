@@ -21,7 +21,7 @@ import (
 	"millrace/infra/security/securitytest"
 )
 
-// said is what was logged.
+// said collects what was logged.
 type said struct {
 	mu    sync.Mutex
 	lines strings.Builder
@@ -33,7 +33,7 @@ func (s *said) Write(line []byte) (int, error) {
 	return s.lines.Write(line)
 }
 
-// take returns what was logged since it was called before.
+// take returns what was logged since the last call.
 func (s *said) take() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -41,12 +41,12 @@ func (s *said) take() string {
 	return s.lines.String()
 }
 
-// serial is that of the certificate that is in use.
+// serial returns the serial number of the certificate in use.
 func (w *WatchedTLS) serial() string {
 	return w.current.Load().Certificates[0].Leaf.SerialNumber.String()
 }
 
-// handshake makes one over an in-memory connection, reads a byte, and returns how each end took it.
+// handshake makes a TLS connection in memory, reads a byte, and returns the server's certificate or the error of either end.
 func handshake(t *testing.T, server, client *tls.Config) (peer *x509.Certificate, err error) {
 	t.Helper()
 	near, far := net.Pipe()
@@ -61,7 +61,7 @@ func handshake(t *testing.T, server, client *tls.Config) (peer *x509.Certificate
 		}
 	})
 	end := tls.Client(near, client)
-	if _, err := end.Read(make([]byte, 1)); err != nil { // TLS 1.3 tells a client only then that its certificate is refused
+	if _, err := end.Read(make([]byte, 1)); err != nil { // with TLS 1.3 a client learns only here that its certificate is refused
 		return nil, err
 	}
 	return end.ConnectionState().PeerCertificates[0], nil

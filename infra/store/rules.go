@@ -6,17 +6,18 @@ import (
 	"millrace/events"
 )
 
-// The rules that take a look at what is stored, one function for each kind of record. Every store holds records against
-// them when it saves, and whoever shows records that are not stored yet asks the same functions. A refusal is permanent, so
-// it puts the record into the poison queue, with the rule as its reason.
+// This file has the rules that need what is stored, one function for each kind of record. Every store checks records against
+// them when it saves, and code that delivers records which are not stored yet calls the same functions. Their errors are
+// permanent, so the record goes to the poison queue with the rule as its reason.
 
-// Original is what a change has to fit: the message that it is about.
+// Original is the message that a change is about, as far as the rules need it.
 type Original struct {
-	// From is the message's author, Seq its position.
+	// From is the message's author; Seq is its position.
 	From, Seq int64
 }
 
-// CheckChange refuses an edit or a recall that does not fit the message with its id in its conversation, nil if there is none.
+// CheckChange returns an error for an edit or a recall that does not fit m, the message with its id in its conversation; nil
+// means that there is none.
 func CheckChange(r *events.Record, m *Original) error {
 	switch {
 	case m == nil:
@@ -29,7 +30,7 @@ func CheckChange(r *events.Record, m *Original) error {
 	return nil
 }
 
-// CheckRepeat refuses a message that has the id of another user's.
+// CheckRepeat returns an error for a message whose id is that of another user's message.
 func CheckRepeat(r *events.Record, m *Original) error {
 	if m.From != r.Message.From {
 		return refused("a message of another user has the id %.80q", r.Message.MessageID)
@@ -37,8 +38,8 @@ func CheckRepeat(r *events.Record, m *Original) error {
 	return nil
 }
 
-// CheckSender refuses a group message by a user with these stays in the group, unless it was a member at the record's
-// position; see [events.Message].Authorized for when it is enough that it was one before.
+// CheckSender returns an error for a group message by a user who was no member at the record's position, according to the
+// user's stays in the group. See [events.Message].Authorized for when an earlier stay is enough.
 func CheckSender(r *events.Record, groupExists bool, stays []Membership) error {
 	if !groupExists {
 		return unknownGroup(r.Message.GroupID)
@@ -51,7 +52,8 @@ func CheckSender(r *events.Record, groupExists bool, stays []Membership) error {
 	return refused("user %d is no member of group %d", r.Message.From, r.Message.GroupID)
 }
 
-// CheckMembership refuses a change of a group that has this owner, 0 if it does not exist, by a user who may not make it.
+// CheckMembership returns an error for a change of a group by a user who may not make it. The owner is 0 if the group does
+// not exist.
 func CheckMembership(r *events.Record, owner int64) error {
 	switch {
 	case r.Type == events.GroupCreated:
@@ -69,8 +71,8 @@ func CheckMembership(r *events.Record, owner int64) error {
 	return nil
 }
 
-// CheckEntry refuses who enters by itself a group that is not open, unless it left it by itself before. It is for changes
-// that [Takes] lets through.
+// CheckEntry returns an error if a user joins by itself a group that is not open, unless it left by itself before. It is for
+// changes that [Takes] reports to have an effect.
 func CheckEntry(r *events.Record, open bool, stays []Membership) error {
 	if r.Type != events.MemberJoined || r.By != r.User || open || len(stays) > 0 && !latest(stays).Removed {
 		return nil
@@ -78,8 +80,8 @@ func CheckEntry(r *events.Record, open bool, stays []Membership) error {
 	return refused("group %d is closed to user %d", r.GroupID, r.User)
 }
 
-// Takes reports whether the change of membership has an effect on a user with these stays: it is not overtaken by a later
-// one, and brings in whom the group does not have, or takes out whom it has.
+// Takes reports whether the change of membership has an effect on a user with these stays: no later change has overtaken it,
+// and it adds somebody who is no member, or removes a member.
 func Takes(r *events.Record, stays []Membership) bool {
 	last := latest(stays)
 	member := last.Joined != 0 && last.Left == 0

@@ -1,6 +1,6 @@
-// Package store says what is kept of the log for reading: messages by conversation, events by position, the heads of
-// conversations, groups with who belonged to them from when until when, and how far the log has been stored. The storage
-// handler writes it, the message service reads it. Implementations are in the packages below and pass storetest.
+// Package store defines what is kept of the log for reading: messages by conversation, events by position, the heads of
+// conversations, groups with their members and the positions of their stays, and the stored position of each partition. The
+// storage handler writes it and the message service reads it. The packages below it implement it, and pass storetest.
 package store
 
 import (
@@ -9,7 +9,7 @@ import (
 	"millrace/events"
 )
 
-// ErrNotFound is returned where a group or a message that was asked for does not exist.
+// ErrNotFound is returned if a group or a message does not exist.
 var ErrNotFound = errors.New("not found")
 
 // StoredMessage is a message as history shows it.
@@ -17,29 +17,29 @@ type StoredMessage struct {
 	events.Message
 	// Seq is the position of its new_message event; it orders the conversation.
 	Seq int64
-	// EditedAt is the Unix time in seconds of the latest edit, 0 if there was none.
+	// EditedAt is the time of the latest edit in Unix seconds, or 0 if there was none.
 	EditedAt int64
 }
 
-// MessageKey names a message.
+// MessageKey identifies a message.
 type MessageKey struct{ Conversation, MessageID string }
 
-// Page says which part of a conversation is asked for. Bounds are exclusive.
+// Page says which part of a conversation to return. Its bounds are exclusive.
 type Page struct {
-	// After and Before bound the seq; Before 0 means no upper bound.
+	// After and Before bound the seq; a Before of 0 means no upper bound.
 	After, Before int64
-	// Newest takes the highest seqs within the bounds, otherwise the lowest. The answer ascends either way.
+	// Newest selects the highest seqs within the bounds instead of the lowest. The page ascends either way.
 	Newest bool
 	Limit  int
-	// AsOf shows messages as they stood at that position: without what was edited or recalled after it. 0: as they are now.
+	// AsOf selects messages as they were at that position, without edits and recalls after it; 0 means as they are now.
 	// Messages of the Reader itself are always as they are now.
 	AsOf, Reader int64
 }
 
-// Place is where a conversation stands in a user's list: the one that was active last is first, and of those that were
-// active in the same second the one whose name sorts last. The zero Place lies before all.
+// Place is where a conversation is in a user's list. The conversation that was active last comes first; of those that were
+// active in the same second, the one whose name sorts last. The zero Place comes before all.
 type Place struct {
-	// ActiveAt is the Unix time in seconds of the latest message or change of membership.
+	// ActiveAt is the time of the latest message or change of membership, in Unix seconds.
 	ActiveAt     int64
 	Conversation string
 }
@@ -47,9 +47,9 @@ type Place struct {
 // Head is a conversation in a user's list.
 type Head struct {
 	Place
-	// Last is the newest message the user may see; nil in a group without any.
+	// Last is the newest message that the user may see, or nil in a group without any.
 	Last *StoredMessage
-	// Unread counts others' messages after ReadSeq, of all stays, up to 999.
+	// Unread counts the messages of others after ReadSeq, in all stays, up to 999.
 	Unread  int
 	ReadSeq int64
 }
@@ -59,18 +59,18 @@ type Group struct {
 	ID    int64
 	Name  string
 	Owner int64
-	// Open groups let in anybody who knows their id.
+	// Open says that anybody who knows the group's id may join.
 	Open bool
-	// Dissolved groups have no members and take no more messages.
+	// Dissolved groups have no members and accept no more messages.
 	Dissolved bool
 }
 
-// Membership is one stay of a user in a group: it sees what lies in (Joined, Left].
+// Membership is one stay of a user in a group. The user sees what lies in (Joined, Left].
 type Membership struct {
 	GroupID int64
 	User    int64
 	Joined  int64
-	Left    int64 // 0: still a member
-	// Removed is set where the stay was ended by somebody else: the owner removed the user or dissolved the group.
+	Left    int64 // 0: the user is still a member
+	// Removed says that somebody else ended the stay: the owner removed the user or dissolved the group.
 	Removed bool
 }

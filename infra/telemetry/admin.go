@@ -13,8 +13,8 @@ import (
 	"millrace/infra/security"
 )
 
-// Admin serves /healthz (the process lives), /readyz (everything it needs works; 503 and what is wrong otherwise) and
-// /metrics and /debug/pprof.
+// Admin serves /healthz (200 while the process lives), /readyz (200 if everything that the process needs works, else 503 and
+// what is wrong), /metrics and /debug/pprof.
 type Admin struct {
 	listener net.Listener
 	server   *http.Server
@@ -22,12 +22,13 @@ type Admin struct {
 }
 
 const (
-	// requestTimeout is for how long a request may take to come, and answerTimeout for the answer to be taken; a profile is
-	// given the seconds that it was asked for on top. A connection is kept open for the next request for idleTimeout.
+	// requestTimeout is how long a request may take to arrive, and answerTimeout how long the client may take to read the
+	// response. A profile takes as many more seconds as were asked for. A connection stays open for the next request for
+	// idleTimeout.
 	requestTimeout = 5 * time.Second
 	answerTimeout  = 30 * time.Second
 	idleTimeout    = time.Minute
-	// scrapeTimeout is below the 10 s that Prometheus waits by default.
+	// scrapeTimeout is less than the 10 s that Prometheus waits by default.
 	scrapeTimeout = 8 * time.Second
 )
 
@@ -50,7 +51,7 @@ func StartAdmin(address string, checks *Checks, metrics prometheus.Gatherer) (*A
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	// Elsewhere other machines ask for it by names that are not known here.
+	// On another address, other machines use names for this one that are not known here.
 	var handler http.Handler = mux
 	if security.LocalHost(listener.Addr().String()) {
 		handler = security.OnlyLocalHosts(mux, func(string) bool { return false })
@@ -69,10 +70,10 @@ func StartAdmin(address string, checks *Checks, metrics prometheus.Gatherer) (*A
 	return a, nil
 }
 
-// Addr is where it listens.
+// Addr returns the address that it listens on.
 func (a *Admin) Addr() string { return a.listener.Addr().String() }
 
-// Close ends it at once: what it serves can be asked again.
+// Close stops at once, because a client can repeat its request.
 func (a *Admin) Close() error {
 	err := a.server.Close()
 	<-a.served

@@ -43,7 +43,7 @@ func TestReadinessNamesWhatIsNotReady(t *testing.T) {
 	require.Contains(t, body, `millrace_build_info{role="dev",version="v1"} 1`)
 }
 
-// A foreign page could else read what is served here, by DNS rebinding.
+// Otherwise a foreign page could read what is served here by DNS rebinding.
 func TestOnLoopbackOnlyNamesOfThisMachineAreServed(t *testing.T) {
 	admin, err := StartAdmin("127.0.0.1:0", new(Checks), NewMetrics("v1", "dev"))
 	require.NoError(t, err)
@@ -81,7 +81,7 @@ func TestReadinessIsAnsweredInTimeWhateverHangs(t *testing.T) {
 		asked := 0
 		var checks Checks
 		checks.Add(
-			Check{Name: "log", Ready: func(context.Context) error { // heeds no context
+			Check{Name: "log", Ready: func(context.Context) error { // it ignores the context
 				asked++
 				<-thaw
 				return nil

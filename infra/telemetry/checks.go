@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// answerWithin is how long a probe waits for the checks: it is below the second after which Kubernetes gives a probe up.
+// answerWithin is how long a probe waits for the checks. Kubernetes gives a probe up after a second.
 const answerWithin = 800 * time.Millisecond
 
-// Check tells whether something the process needs is ready.
+// Check finds out whether something that the process needs is ready.
 type Check struct {
 	Name  string
 	Ready func(context.Context) error
 }
 
 // Checks are what /readyz asks. They can be added at any time, so that a process can be probed while it starts. The zero
-// value has none, and is ready.
+// value has no checks, and is ready.
 type Checks struct {
 	mu  sync.Mutex
 	all []*runningCheck
@@ -33,7 +33,8 @@ func (c *Checks) Add(checks ...Check) {
 	}
 }
 
-// Ready asks all checks at once, and returns what is not ready: in time, whether they answer or not.
+// Ready asks all checks at once and returns an error that names those which are not ready or do not respond within
+// answerWithin.
 func (c *Checks) Ready(ctx context.Context) error {
 	c.mu.Lock()
 	all := c.all[:len(c.all):len(c.all)]
@@ -53,8 +54,8 @@ func (c *Checks) Ready(ctx context.Context) error {
 	return errors.Join(faults...)
 }
 
-// runningCheck is a check that runs once at a time: probes that come while it does share its answer, so that probes of what
-// hangs do not pile up.
+// runningCheck runs a check at most once at a time. Probes that come meanwhile share its result, so that probes of something
+// that hangs do not pile up.
 type runningCheck struct {
 	Check
 	mu      sync.Mutex

@@ -7,7 +7,7 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// Incidents returns what tells metrics of incidents of the log. Every process that notices one tells of it: take the
+// Incidents returns a function that counts incidents of the log. Every process that notices an incident counts it: take the
 // maximum.
 func Incidents(reg prometheus.Registerer) func(pubsub.Incident) {
 	last := prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -20,7 +20,7 @@ func Incidents(reg prometheus.Registerer) func(pubsub.Incident) {
 	}, []string{"topic", "kind"})
 	reg.MustRegister(last, records)
 	for _, kind := range []pubsub.IncidentKind{pubsub.TopicAnew, pubsub.LogCut, pubsub.RecordsGone, pubsub.HandledAgain} {
-		last.WithLabelValues(events.TopicMessages, string(kind)) // there from the start, at zero
+		last.WithLabelValues(events.TopicMessages, string(kind)) // the series exist from the start, at zero
 		records.WithLabelValues(events.TopicMessages, string(kind))
 	}
 	return func(i pubsub.Incident) {

@@ -16,18 +16,18 @@ import (
 const (
 	lagInterval = time.Second
 	lagTimeout  = 3 * time.Second
-	// maxEnds bounds the memory of a lag that lasts: beyond it every other measurement is forgotten, so that its age is told
-	// the less finely the older it is.
+	// maxEnds bounds the memory for a lag that lasts. Beyond it every other measurement is dropped, so the older a lag is,
+	// the less precise is its age.
 	maxEnds = 1024
 )
 
-// Lag measures once a second how far consumer groups are behind the end of a topic, in records and in time, and what open
-// transactions hold back, which is no lag yet.
+// Lag measures once a second how far consumer groups are behind the end of a topic, in records and in time, and how many
+// records open transactions hold back, which do not count as lag.
 type Lag struct {
 	log    pubsub.Log
 	groups []string
-	others []string // told of while they have committed something
-	ends   []ends   // ascending in time; none but the first is older than what the furthest behind has yet to commit
+	others []string // they have series only while they have committed something
+	ends   []ends   // ascending in time; only the first is older than what the group furthest behind has yet to commit
 	errors prometheus.Counter
 	record *prometheus.GaugeVec
 	age    *prometheus.GaugeVec
@@ -41,8 +41,8 @@ type ends struct {
 	seq map[int32]int64
 }
 
-// NewLag makes the measurement for groups that read the topic, and for others that may: those are told of only while the
-// broker knows of something that they have committed. All processes that measure a group tell the same: take the maximum.
+// NewLag returns the measurement for groups that read the topic, and for others that may: these have series only while the
+// broker knows of something that they have committed. All processes that measure a group see the same: take the maximum.
 func NewLag(reg prometheus.Registerer, topic string, log pubsub.Log, groups, others []string, logger *slog.Logger) *Lag {
 	labels := prometheus.Labels{"topic": topic}
 	l := &Lag{
@@ -124,7 +124,7 @@ func (l *Lag) measure(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// left is at most how many records of the partition are still to be committed.
+// left returns at most how many records of the partition are still to be committed.
 func left(partition int32, committed map[int32]int64, end int64) int64 {
 	return events.Range{Partition: partition, After: committed[partition], Through: end}.Len()
 }
@@ -138,7 +138,8 @@ func hasCommitted(positions map[int32]int64) bool {
 	return false
 }
 
-// behindSince is the first measurement that saw a record which is not committed yet, one after the last if there is none.
+// behindSince returns the index of the first measurement that saw a record which is not committed yet, or the number of
+// measurements if there is none.
 func (l *Lag) behindSince(committed map[int32]int64) int {
 	for i, e := range l.ends {
 		for partition, seq := range e.seq {

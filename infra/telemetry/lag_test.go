@@ -15,11 +15,11 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// fakeLog has one topic of one partition that one group reads.
+// fakeLog has one topic with one partition that one group reads.
 type fakeLog struct {
 	pubsub.Log
 	end, committed int64
-	written        int64 // what lies behind the end is of an open transaction
+	written        int64 // what lies after the end belongs to an open transaction
 	err            error
 }
 

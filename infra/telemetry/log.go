@@ -1,4 +1,4 @@
-// Package telemetry is how a process is seen from outside: its log and its admin server.
+// Package telemetry shows a process to the outside: its log, its metrics and its admin server.
 package telemetry
 
 import (
@@ -6,7 +6,7 @@ import (
 	"log/slog"
 )
 
-// NewLogger writes records of at least the level to w, as text or, with format "json", as JSON lines.
+// NewLogger returns a logger that writes records of at least the level to w, as text or, with format "json", as JSON lines.
 func NewLogger(w io.Writer, level slog.Level, format string) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if format == "json" {

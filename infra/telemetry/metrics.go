@@ -5,8 +5,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// NewMetrics returns a registry with what every process tells of itself: the Go runtime, the process, its version and
-// role. Each process has one, which the parts register their metrics with; no label of theirs names a user, a
+// NewMetrics returns a registry with the metrics that every process has: those of the Go runtime and the process, its version
+// and its role. Each process has one registry, with which the parts register their metrics. No label names a user, a
 // conversation or anything else without bound.
 func NewMetrics(version, role string) *prometheus.Registry {
 	r := prometheus.NewRegistry()
@@ -21,10 +21,10 @@ func NewMetrics(version, role string) *prometheus.Registry {
 	return r
 }
 
-// LatencyBuckets are those of every duration here, in seconds: from half a millisecond to what a deadline allows.
+// LatencyBuckets returns the buckets of every duration here, in seconds: from half a millisecond to the longest deadline.
 func LatencyBuckets() []float64 {
 	return []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
 }
 
-// AgeBuckets are those of how old something is, in seconds: from a moment to a backlog of hours.
+// AgeBuckets returns the buckets of ages, in seconds: from a moment to a backlog of hours.
 func AgeBuckets() []float64 { return []float64{1, 2, 5, 10, 30, 60, 300, 1800, 7200} }

@@ -10,7 +10,7 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// How a record was published.
+// The values of the metric's label: how publishing a record ended.
 const (
 	accepted = "ok"
 	failed   = "error"
@@ -22,7 +22,7 @@ type measuredBus struct {
 	publisher message.Publisher
 }
 
-// MeasureBus measures what is published through the bus.
+// MeasureBus returns the bus with a publisher that measures what is published.
 func MeasureBus(reg prometheus.Registerer, bus pubsub.Bus) pubsub.Bus {
 	topic := []string{"topic"}
 	p := measuredPublisher{
@@ -41,7 +41,7 @@ func MeasureBus(reg prometheus.Registerer, bus pubsub.Bus) pubsub.Bus {
 	reg.MustRegister(p.duration, p.records, p.waiting)
 	for _, topic := range events.Topics() {
 		for _, result := range []string{accepted, failed} {
-			p.records.WithLabelValues(topic, result) // there from the start, at zero
+			p.records.WithLabelValues(topic, result) // the series exist from the start, at zero
 		}
 	}
 	return measuredBus{bus, p}

@@ -18,7 +18,7 @@ type openTransactions struct {
 	held    map[int32]held
 }
 
-// held says since when an open transaction has held a partition at a position.
+// held is since when an open transaction has held a partition at a position.
 type held struct {
 	stable int64
 	since  time.Time

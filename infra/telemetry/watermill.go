@@ -8,13 +8,13 @@ import (
 	"github.com/ThreeDotsLabs/watermill"
 )
 
-// Watermill writes what Watermill says of its own doings into our log: errors as they are, all else for debugging. Its
-// traces, several for each message, are dropped before they cost anything.
+// Watermill writes what Watermill logs into our log: errors as errors, everything else at debug level. It drops traces, of
+// which there are several for each message, before they cost anything.
 type Watermill struct{ Log *slog.Logger }
 
 var _ watermill.LoggerAdapter = Watermill{}
 
-// Error implements watermill.LoggerAdapter. That something was cancelled is how things end, not an error.
+// Error implements watermill.LoggerAdapter. A cancellation is a normal end and is logged at debug level.
 func (w Watermill) Error(msg string, err error, fields watermill.LogFields) {
 	level := slog.LevelError
 	if errors.Is(err, context.Canceled) {

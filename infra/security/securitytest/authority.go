@@ -17,14 +17,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Authority issues certificates, for servers and clients.
+// Authority issues certificates for servers and clients.
 type Authority struct {
-	File string // its own certificate
+	File string // the file of its own certificate
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-// NewAuthority makes one.
+// NewAuthority returns a new authority.
 func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
 	template := template()
@@ -35,8 +35,8 @@ func NewAuthority(t testing.TB) *Authority {
 	return a
 }
 
-// Issue writes a certificate for the hosts, which are addresses or names, and its key to the files. The certificate holds for
-// so long from now on, or is past it if that is negative.
+// Issue writes to the files a certificate for the hosts, which are addresses or names, and its key. The certificate is valid
+// for life from now on; if life is negative, it has expired.
 func (a *Authority) Issue(t testing.TB, certFile, keyFile string, life time.Duration, hosts ...string) {
 	t.Helper()
 	template := template()
@@ -57,7 +57,7 @@ func (a *Authority) Issue(t testing.TB, certFile, keyFile string, life time.Dura
 	write(t, keyFile, "PRIVATE KEY", secret)
 }
 
-// Files writes a certificate for the hosts that holds for an hour, and its key, to new files.
+// Files writes to new files a certificate for the hosts that is valid for an hour, and its key.
 func (a *Authority) Files(t testing.TB, hosts ...string) (certFile, keyFile string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -67,14 +67,14 @@ func (a *Authority) Files(t testing.TB, hosts ...string) (certFile, keyFile stri
 }
 
 func template() *x509.Certificate {
-	serial, _ := rand.Int(rand.Reader, big.NewInt(1<<62)) // never fails
+	serial, _ := rand.Int(rand.Reader, big.NewInt(1<<62)) // it never fails
 	return &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: "millrace " + serial.String()},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
 }
 
-// sign makes a certificate with a new key, by the authority or, without one, by itself.
+// sign makes a certificate with a new key, signed by the authority or, without one, by itself.
 func sign(t testing.TB, template *x509.Certificate, by *Authority) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

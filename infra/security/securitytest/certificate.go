@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Certificate writes a new certificate for 127.0.0.1, which is its own authority, and its key, for servers and clients.
+// Certificate writes a new self-signed certificate for 127.0.0.1, which is its own authority, and its key. Servers and
+// clients can use it.
 func Certificate(t testing.TB) (certFile, keyFile string) {
 	t.Helper()
 	template := template()

@@ -13,9 +13,10 @@ import (
 	"millrace/events"
 )
 
-// SaveBatch stores the records, which [events.Decode] has checked, and answers an error for each. Saving a record again
-// changes nothing. A permanent error says that this record can never be stored; the others are. After a transient one the
-// later records of its partition have it too, and the stored position stays before it: all of them are to come again.
+// SaveBatch saves the records, which [events.Decode] has checked, and returns an error or nil for each. Saving a record again
+// changes nothing. A permanent error says that the record can never be stored; all records without one are stored. After a
+// transient error the later records of the partition have it too and the stored position stays before them: all of them must
+// be saved again.
 func (db *DB) SaveBatch(ctx context.Context, records []events.Record) []error {
 	b := &batch{
 		DB: db, records: records, results: make([]error, len(records)),
@@ -41,14 +42,14 @@ type batch struct {
 	heads      map[string]*head
 }
 
-// head is what the batch adds to a conversation.
+// head is what the batch changes in the head of a conversation.
 type head struct {
 	last     int64 // seq of its latest event
 	active   int64 // seq of its latest message or change of membership
 	activeAt int64
 }
 
-// save runs the steps of which each rests on those before.
+// save runs the steps in an order in which each needs those before it.
 func (b *batch) save(ctx context.Context) error {
 	for i := range b.records {
 		b.results[i] = check(&b.records[i])
@@ -73,7 +74,7 @@ func (b *batch) save(ctx context.Context) error {
 	return nil
 }
 
-// check answers a permanent error for what no document can hold.
+// check returns a permanent error if no document can hold the record.
 func check(r *events.Record) error {
 	if r.Partition < 0 || r.Seq < 1 {
 		return unstorable("position %s", r.Position)
@@ -95,7 +96,7 @@ func check(r *events.Record) error {
 	return nil
 }
 
-// each calls save for the records of the types that can be stored.
+// each calls save for those records of the types that can be stored.
 func (b *batch) each(save func(i int, r *events.Record) error, types ...events.Type) error {
 	for i := range b.records {
 		r := &b.records[i]
@@ -109,7 +110,7 @@ func (b *batch) each(save func(i int, r *events.Record) error, types ...events.T
 	return nil
 }
 
-// write runs an unordered bulk write in which nothing fails unless all may.
+// write runs an unordered bulk write, in which one failure does not stop the other writes.
 func (db *DB) write(ctx context.Context, c *driver.Collection, models []driver.WriteModel) error {
 	if len(models) == 0 {
 		return nil
@@ -131,7 +132,7 @@ func (b *batch) touch(r *events.Record) *head {
 	return h
 }
 
-// activate is touch for an event that brings the conversation to the top of its users' lists.
+// activate is like touch, for an event that moves the conversation to the top of its users' lists.
 func (b *batch) activate(r *events.Record) {
 	if h := b.touch(r); r.Seq > h.active {
 		h.active, h.activeAt = r.Seq, r.Timestamp
@@ -141,7 +142,7 @@ func (b *batch) activate(r *events.Record) {
 	}
 }
 
-// createConversations makes the documents of conversations that the batch's messages begin.
+// createConversations creates the documents of the conversations that begin with messages of the batch.
 func (b *batch) createConversations(ctx context.Context) error {
 	var conversations, participants []driver.WriteModel
 	var names []string
@@ -179,14 +180,14 @@ func (b *batch) createConversation(name string, partition int32) *driver.UpdateO
 		doc(field("partition", partition), field("last_seq", int64(0)), field("active_at", int64(0))))
 }
 
-// newParticipant is the filter for a participant and what it is at first: in a group from joined on.
+// newParticipant returns the filter for a participant and the document to insert: in a group a member since joined.
 func (b *batch) newParticipant(user int64, conversation string, partition int32, joined int64) (filter, document bson.D) {
 	filter = doc(field("_id", participantID(user, conversation)), field("user", user))
 	return filter, doc(field("conversation", conversation), field("partition", partition),
 		field("read_seq", int64(0)), field("joined", joined), field("changed", joined))
 }
 
-// saveHeads advances what is listed of the conversations.
+// saveHeads advances the heads of the conversations.
 func (b *batch) saveHeads(ctx context.Context) error {
 	var models []driver.WriteModel
 	for name, h := range b.heads {
@@ -200,7 +201,8 @@ func (b *batch) saveHeads(ctx context.Context) error {
 	return b.write(ctx, b.conversations, models)
 }
 
-// saveReadMarks moves users' read marks, at most to the events' own positions: nobody has read what came later.
+// saveReadMarks advances users' read marks, at most to the events' own positions, because nobody can have read what came
+// later.
 func (b *batch) saveReadMarks(ctx context.Context) error {
 	type mark struct {
 		user         int64
@@ -220,7 +222,7 @@ func (b *batch) saveReadMarks(ctx context.Context) error {
 	return b.write(ctx, b.participants, models)
 }
 
-// savePositions advances the stored positions to the last records before any that are to come again.
+// savePositions advances the stored positions up to the first record that must be saved again.
 func (b *batch) savePositions(ctx context.Context) error {
 	failed, stored := make(map[int32]error), make(map[int32]int64)
 	for i, r := range b.records {

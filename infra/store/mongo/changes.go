@@ -9,7 +9,7 @@ import (
 	"millrace/infra/store"
 )
 
-// changesByID asks for the changes of the conversations that have one of the event ids.
+// changesByID is the query for the changes of the conversations that have one of the event ids.
 func (db *DB) changesByID(conversations, eventIDs map[string]bool) query {
 	return query{of: db.changes, filter: doc(
 		field("conversation", doc(field("$in", slices.Sorted(maps.Keys(conversations))))),
@@ -17,7 +17,8 @@ func (db *DB) changesByID(conversations, eventIDs map[string]bool) query {
 	)}
 }
 
-// firstChanges returns where the events of these records have had their effects, by conversation and event id.
+// firstChanges returns, by conversation and event id, the positions at which the events of these records have already had
+// their effects.
 func (b *batch) firstChanges(ctx context.Context, records []int) (map[messageKey]int64, error) {
 	first := make(map[messageKey]int64)
 	if len(records) == 0 {
@@ -41,7 +42,7 @@ func (b *batch) firstChanges(ctx context.Context, records []int) (map[messageKey
 	return first, nil
 }
 
-// SentAt returns the timestamps of those of the messages that are stored.
+// SentAt returns the timestamps of those messages that are stored.
 func (db *DB) SentAt(ctx context.Context, messages []store.MessageKey) (map[store.MessageKey]int64, error) {
 	sent := make(map[store.MessageKey]int64)
 	if len(messages) == 0 {

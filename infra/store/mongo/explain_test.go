@@ -12,8 +12,7 @@ import (
 	"millrace/infra/store/mongo/mongotest"
 )
 
-// TestQueriesSearchIndexes holds every read to an index: none scans a collection, and none sorts what an index could give
-// in order.
+// Every read must use an index: none may scan a collection or sort what an index could return in order.
 func TestQueriesSearchIndexes(t *testing.T) {
 	server := mongotest.Start(t)
 	if server.Ferret {
@@ -81,7 +80,7 @@ func plan(t *testing.T, q query) []string {
 	return stages
 }
 
-// stagesIn finds the names of all stages of a plan, whichever engine it is for.
+// stagesIn returns the names of all stages of a plan, of either of the server's query engines.
 func stagesIn(plan bson.RawValue) []string {
 	var stages []string
 	var elements []bson.RawElement
@@ -100,7 +99,7 @@ func stagesIn(plan bson.RawValue) []string {
 	return stages
 }
 
-// The shapes of plans are from MongoDB's documentation of explain.
+// The plans have the forms that MongoDB's documentation of explain shows.
 func TestStagesOfAPlanAreFoundWhereverTheyAre(t *testing.T) {
 	for _, c := range []struct {
 		plan string

@@ -17,7 +17,7 @@ import (
 	"millrace/infra/store/mongo/mongotest"
 )
 
-// interrupter ends a context when so many more commands have been carried out.
+// interrupter ends a context after so many more commands.
 type interrupter struct {
 	left   atomic.Int64
 	cancel atomic.Value // context.CancelFunc
@@ -40,7 +40,7 @@ func (i *interrupter) after(ctx context.Context, commands int64) context.Context
 	return ctx
 }
 
-// Whatever the command after which a batch breaks off, nothing of it is lost and nothing doubled once it comes again.
+// Whichever command a batch breaks off after, nothing is lost and nothing doubled once its records are saved again.
 func TestABatchThatBrokeOffAnywhereIsCompletedWhenItComesAgain(t *testing.T) {
 	server := mongotest.Start(t)
 	batch := everyKindOfRecord()
@@ -72,7 +72,8 @@ func TestABatchThatBrokeOffAnywhereIsCompletedWhenItComesAgain(t *testing.T) {
 	}
 }
 
-// everyKindOfRecord is a chat of users 1 and 2, and a group of theirs that 3 joins and leaves and joins, in one partition.
+// everyKindOfRecord returns a chat of users 1 and 2, and a group of theirs that user 3 joins, leaves and joins again, in one
+// partition.
 func everyKindOfRecord() []events.Record {
 	seqs := make(map[int32]int64)
 	first, second := record(seqs, 0, 1), record(seqs, 0, 2)
@@ -97,7 +98,7 @@ func everyKindOfRecord() []events.Record {
 	return records
 }
 
-// contentOf is everything that the store answers about everyKindOfRecord.
+// contentOf returns everything that the store can return about everyKindOfRecord.
 func contentOf(t *testing.T, db *DB) []any {
 	t.Helper()
 	ctx := t.Context()

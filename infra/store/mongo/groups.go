@@ -13,8 +13,8 @@ import (
 	"millrace/infra/store"
 )
 
-// saveMemberships applies what happens to groups one by one, since each event rests on those before. Of every event its
-// own document is written last: one that broke off is done again, and one that was overtaken has no effect.
+// saveMemberships applies changes of groups one by one, because each depends on those before. The document of an event itself
+// is written last. So an event that broke off is applied again, and one that was overtaken has no effect.
 func (b *batch) saveMemberships(ctx context.Context) error {
 	return b.each(func(i int, r *events.Record) error {
 		effective, err := b.saveMembership(ctx, i, r)
@@ -72,7 +72,7 @@ func (b *batch) createGroup(ctx context.Context, i int, r *events.Record, group 
 		return false, err
 	}
 	if r.ClientMsgID != "" {
-		// It is reserved, unless the store was lost meanwhile and is made anew from the log.
+		// The id is reserved already, unless the store was lost and is built again from the log.
 		if _, err := b.reserve(ctx, r.User, r.ClientMsgID, r.GroupID); err != nil {
 			return false, fmt.Errorf("reserve group id: %w", err)
 		}
@@ -89,7 +89,7 @@ func (b *batch) createGroup(ctx context.Context, i int, r *events.Record, group 
 	return true, nil
 }
 
-// joinOrLeave reports whether the event has an effect: that it had it before counts too.
+// joinOrLeave reports whether the event has an effect, or has had it before.
 func (b *batch) joinOrLeave(ctx context.Context, r *events.Record, open bool) (effective bool, err error) {
 	p, found, err := findOne[participant](ctx, b.participantOf(r.User, r.Conversation))
 	if err != nil {
@@ -120,7 +120,7 @@ func (b *batch) joinOrLeave(ctx context.Context, r *events.Record, open bool) (e
 	return true, nil
 }
 
-// unchanged is the filter for a participant as long as it is as it was read.
+// unchanged returns the filter for the participant as long as nobody has changed it since it was read.
 func unchanged(p participant) bson.D {
 	return doc(field("_id", p.ID), field("user", p.User), field("changed", p.Changed))
 }
@@ -131,7 +131,7 @@ func endStay(p participant, seq int64, removed bool) *driver.UpdateOneModel {
 		field("$push", doc(field("past", ended)))))
 }
 
-// dissolve ends every stay.
+// dissolve ends every stay in the group.
 func (b *batch) dissolve(ctx context.Context, i int, r *events.Record) error {
 	members, err := find[participant](ctx, b.membersOf(r.Conversation))
 	if err != nil {
@@ -189,7 +189,7 @@ func (db *DB) Group(ctx context.Context, groupID int64) (store.Group, error) {
 	return store.Group{ID: groupID, Name: c.GroupName, Owner: c.Owner, Open: c.Open, Dissolved: c.Dissolved != 0}, nil
 }
 
-// Members returns who belongs to the group now, ascending: nobody if there is no such group.
+// Members returns the present members of the group in ascending order, or none if there is no such group.
 func (db *DB) Members(ctx context.Context, groupID int64) ([]int64, error) {
 	found, err := find[participant](ctx, db.membersOf(events.Group(groupID)))
 	if err != nil {
@@ -203,8 +203,8 @@ func (db *DB) Members(ctx context.Context, groupID int64) ([]int64, error) {
 	return members, nil
 }
 
-// ReserveGroup returns the id of the group that the owner creates with the client_msg_id. That is the drawn one, unless an
-// id is reserved for the two already.
+// ReserveGroup returns the id of the group that the owner creates with the client_msg_id. It is the drawn id, unless one was
+// reserved for these two before.
 func (db *DB) ReserveGroup(ctx context.Context, owner int64, clientMsgID string, drawn int64) (int64, error) {
 	reserved, err := db.reserve(ctx, owner, clientMsgID, drawn)
 	if err != nil {
@@ -226,7 +226,7 @@ func (db *DB) reserve(ctx context.Context, owner int64, clientMsgID string, draw
 	return drawn, nil
 }
 
-// Memberships answers the groups that the user is a member of now.
+// Memberships returns the groups that the user is a member of now.
 func (db *DB) Memberships(ctx context.Context, user int64) ([]store.Membership, error) {
 	found, err := find[participant](ctx, db.membershipsOf(user))
 	if err != nil {
@@ -243,7 +243,7 @@ func (db *DB) Memberships(ctx context.Context, user int64) ([]store.Membership, 
 	return memberships, nil
 }
 
-// Stays answers every stay of the user in the group, past ones too, in their order.
+// Stays returns every stay of the user in the group, past ones included, in their order.
 func (db *DB) Stays(ctx context.Context, user, groupID int64) ([]store.Membership, error) {
 	p, _, err := findOne[participant](ctx, db.participantOf(user, events.Group(groupID)))
 	if err != nil {
@@ -257,7 +257,7 @@ func (db *DB) Stays(ctx context.Context, user, groupID int64) ([]store.Membershi
 	return stays, nil
 }
 
-// memberships are the participant's stays as the rules take them.
+// memberships returns the participant's stays in the form that the rules take.
 func (p *participant) memberships() []store.Membership {
 	var all []store.Membership
 	for _, s := range p.stays() {
@@ -266,7 +266,7 @@ func (p *participant) memberships() []store.Membership {
 	return all
 }
 
-// stays are the past ones and the current one, whose Left is 0.
+// stays returns the past stays and the current one, whose Left is 0.
 func (p *participant) stays() []stay {
 	if p.Joined == 0 {
 		return p.Past

@@ -14,18 +14,18 @@ import (
 
 const (
 	maxUnread = 999
-	// countedMessages bounds the work of counting: of what is unread, this many of the newest are looked at. It counts
-	// fewer than there are only if the user's own and recalled messages are more than half of them.
+	// countedMessages bounds the work of counting: it is how many of the newest unread messages are looked at. The count is
+	// too low only if more than half of them are the user's own or recalled.
 	countedMessages = 2 * maxUnread
 	// headsAtOnce bounds how many conversations of one list are completed at the same time.
 	headsAtOnce = 8
 )
 
-// countedStays bounds in how many stays in a group messages are counted: its newest.
+// countedStays is in how many of a user's newest stays in a group messages are counted.
 const countedStays = 100
 
-// Heads returns, from behind the place on, the user's direct conversations and the groups it is a member of, in the order of
-// their places, at most limit, and whether there are more.
+// Heads returns at most limit of the user's direct conversations and groups, in the order of their places and after the place
+// passed, and whether there are more.
 func (db *DB) Heads(ctx context.Context, user int64, behind store.Place, limit int) ([]store.Head, bool, error) {
 	heads, more, err := db.heads(ctx, user, behind, max(limit, 0))
 	if err != nil {
@@ -76,7 +76,7 @@ func (db *DB) heads(ctx context.Context, user int64, behind store.Place, limit i
 	return heads, more, group.Wait()
 }
 
-// latestOf finds each conversation by its name; no others are sorted.
+// latestOf is the query that finds each conversation by its name, so that it sorts no others.
 func (db *DB) latestOf(names []string, behind store.Place, limit int) query {
 	filter := doc(field("_id", doc(field("$in", names))), field("last_seq", doc(field("$gt", int64(0)))))
 	if behind != (store.Place{}) {
@@ -88,7 +88,7 @@ func (db *DB) latestOf(names []string, behind store.Place, limit int) query {
 	return query{of: db.conversations, filter: filter, sort: doc(field("active_at", -1), field("_id", -1)), limit: limit}
 }
 
-// head has the last message that the user may see and the number of those it has not read.
+// head returns the conversation's head with the last message that the user may see and the number of unread ones.
 func (db *DB) head(ctx context.Context, p *participant) (store.Head, error) {
 	h := store.Head{Place: store.Place{Conversation: p.Conversation}, ReadSeq: p.ReadSeq}
 	pages := []store.Page{{After: p.Joined}}
@@ -114,7 +114,7 @@ func (db *DB) head(ctx context.Context, p *participant) (store.Head, error) {
 	return h, nil
 }
 
-// unread counts others' messages after the read mark, of all stays.
+// unread counts the messages of others after the read mark, in all stays.
 func (db *DB) unread(ctx context.Context, p *participant) (int, error) {
 	within := doc(field("$gt", max(p.ReadSeq, p.Joined)))
 	parts := []bson.D{doc(field("seq", within))}

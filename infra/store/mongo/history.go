@@ -10,7 +10,7 @@ import (
 	"millrace/infra/store"
 )
 
-// page is one range of (conversation, seq).
+// page is the query for one range of (conversation, seq).
 func (db *DB) page(conversation string, page store.Page) query {
 	within := doc(field("$gt", page.After))
 	if page.Before != 0 {
@@ -23,7 +23,7 @@ func (db *DB) page(conversation string, page store.Page) query {
 	return query{
 		of:     db.messages,
 		filter: doc(field("conversation", conversation), field("seq", within)),
-		// The conversation too, so that the order is plainly the index's.
+		// The conversation is part of it, so that the order is visibly that of the index.
 		sort:  doc(field("conversation", order), field("seq", order)),
 		limit: page.Limit,
 	}
@@ -36,8 +36,8 @@ func (db *DB) messagesByID(conversations, ids map[string]bool) query {
 	)}
 }
 
-// History answers a page of the conversation in ascending seq, and whether there is more within the page's bounds in the
-// direction asked for. A conversation that does not exist is empty.
+// History returns a page of the conversation in ascending seq, and whether there are more messages within the page's bounds
+// in the direction asked for. A conversation that does not exist is empty.
 func (db *DB) History(ctx context.Context, conversation string, page store.Page) ([]store.StoredMessage, bool, error) {
 	limit := max(page.Limit, 0)
 	page.Limit = limit + 1
@@ -64,7 +64,7 @@ func (db *DB) History(ctx context.Context, conversation string, page store.Page)
 	return messages, more, nil
 }
 
-// Message answers a message of the conversation, or [store.ErrNotFound].
+// Message returns a message of the conversation, or [store.ErrNotFound].
 func (db *DB) Message(ctx context.Context, conversation, messageID string) (store.StoredMessage, error) {
 	m, found, err := findOne[message](ctx, db.messagesByID(map[string]bool{conversation: true}, map[string]bool{messageID: true}))
 	if err == nil && !found {
@@ -76,7 +76,7 @@ func (db *DB) Message(ctx context.Context, conversation, messageID string) (stor
 	return m.stored(), nil
 }
 
-// stored is the message as history shows it.
+// stored returns the message as history shows it.
 func (m *message) stored() store.StoredMessage {
 	s := store.StoredMessage{
 		Message: events.Message{
@@ -85,7 +85,7 @@ func (m *message) stored() store.StoredMessage {
 		},
 		Seq: m.Seq, EditedAt: m.EditedAt,
 	}
-	// Only names of this form are stored.
+	// Only canonical names are stored.
 	if c, err := events.ParseConversation(m.Conversation); err == nil && c.GroupID == 0 {
 		s.To = c.Low + c.High - m.From
 	} else {

@@ -13,8 +13,8 @@ import (
 	"millrace/infra/store"
 )
 
-// saveMessages inserts every message of the batch at once. Those that are refused because their id or position is taken are
-// looked up together: most are there already.
+// saveMessages inserts all messages of the batch at once. It looks up together those that are refused because their id or
+// position is taken; most of them are stored already.
 func (b *batch) saveMessages(ctx context.Context) error {
 	var messages []message
 	var of, repeats, taken []int // indexes of records
@@ -89,10 +89,10 @@ func (b *batch) saveRepeats(ctx context.Context, records []int) error {
 	return nil
 }
 
-// messageKey names a message: an id alone is not unique in a sharded cluster.
+// messageKey identifies a message. Its id alone is not unique in a sharded cluster.
 type messageKey struct{ conversation, id string }
 
-// lookUp answers the messages that records of the batch are about.
+// lookUp returns the messages that records of the batch are about.
 func (b *batch) lookUp(ctx context.Context, records []int, id func(*events.Record) string) (map[messageKey]message, error) {
 	if len(records) == 0 {
 		return nil, nil
@@ -113,8 +113,8 @@ func (b *batch) lookUp(ctx context.Context, records []int, id func(*events.Recor
 	return known, nil
 }
 
-// move takes the message to the record's position, which is lower: the message there wins, except for what was done to
-// the message since.
+// move moves the message to the record's position, which is lower. The message there wins, but keeps what was changed in the
+// message since.
 func (b *batch) move(ctx context.Context, r *events.Record) error {
 	m := newMessage(r)
 	there := doc(field("_id", m.ID), field("conversation", m.Conversation), field("seq", doc(field("$gt", m.Seq))))
@@ -136,9 +136,9 @@ func (b *batch) move(ctx context.Context, r *events.Record) error {
 
 func (m *message) original() *store.Original { return &store.Original{From: m.From, Seq: m.Seq} }
 
-// saveChanges applies edits and recalls of messages by their senders. A recall holds whatever comes, before or after it,
-// and of edits the latest; of an edit that is repeated the first counts. Each write has no effect where it is overtaken, so
-// their order is none.
+// saveChanges applies edits and recalls of messages by their senders. A recall wins over every edit, before or after it. Of
+// several edits the latest counts, and of the repeats of one edit the first. Each write has no effect if it was overtaken, so
+// the writes need no order.
 func (b *batch) saveChanges(ctx context.Context) error {
 	var records []int
 	kinds := []events.Type{events.MessageEdited, events.MessageRecalled}
@@ -178,7 +178,7 @@ func (b *batch) saveChanges(ctx context.Context) error {
 		if err := b.changeVersions(ctx, &before, &m, r); err != nil {
 			return err
 		}
-		m.Recalled = m.Recalled || !edit // for the edits behind it
+		m.Recalled = m.Recalled || !edit // the edits after it must see that
 		known[messageKey{r.Conversation, r.MessageID}] = m
 		there := doc(field("_id", m.ID), field("conversation", m.Conversation))
 		if edit {
@@ -202,7 +202,8 @@ func (b *batch) saveChanges(ctx context.Context) error {
 	return b.keepChanges(ctx, effective)
 }
 
-// keepChanges keeps the events for those who were away. An edit's content is in the message alone, so that a recall wipes it.
+// keepChanges keeps the events for users who are away. Only the message itself has an edit's content, so that a recall
+// removes it.
 func (b *batch) keepChanges(ctx context.Context, records []int) error {
 	if len(records) == 0 {
 		return nil

@@ -17,11 +17,11 @@ import (
 // windowsAtOnce bounds how many ranges one query asks for.
 const windowsAtOnce = 100
 
-// Missed returns the events in the ranges that concern the user, ascending within each partition: all of its direct
-// conversations, and of a group those from its joining to its leaving, both included, without what happened to messages from
-// before that. Read marks are not among them. Messages, and their edits, come as the messages are now or, of a stay that has
-// ended, as they stood at its end; a recalled one comes without content. Where there are more than limit it returns limit of
-// them, no matter which.
+// Missed returns the events in the ranges that concern the user, ascending within each partition: those of its direct
+// conversations, and of a group those from its joining to its leaving, both included, without changes of messages from before
+// the joining. It leaves out read marks. Messages and their edits come as the messages are now or, in a stay that has ended,
+// as they were at its end; a recalled message comes without content. If there are more than limit events, it returns any
+// limit of them.
 func (db *DB) Missed(ctx context.Context, user int64, ranges []events.Range, limit int) ([]events.Record, error) {
 	if limit <= 0 {
 		return nil, nil
@@ -53,15 +53,15 @@ func (db *DB) Missed(ctx context.Context, user int64, ranges []events.Range, lim
 type window struct {
 	conversation string
 	events.Range
-	joined int64 // nothing is told of messages up to here
-	left   int64 // messages are shown as they stood here; 0: as they are now
+	joined int64 // the user learns nothing about messages up to here
+	left   int64 // messages are returned as they were here; 0: as they are now
 }
 
 func (w *window) has(conversation string, seq int64) bool {
 	return w.conversation == conversation && w.After < seq && seq <= w.Through
 }
 
-// changedWithin answers the parts of the user's conversations in which something may have happened within the ranges.
+// changedWithin returns the parts of the user's conversations in which something may have happened within the ranges.
 func (db *DB) changedWithin(ctx context.Context, user int64, ranges []events.Range) ([]window, error) {
 	byPartition := make(map[int32][]events.Range, len(ranges))
 	for _, r := range ranges {
@@ -102,7 +102,7 @@ func (db *DB) conversationsByName(names []string) query {
 	return query{of: db.conversations, filter: doc(field("_id", doc(field("$in", names))))}
 }
 
-// within returns the parts of the range in which the user was a member; of a direct conversation it is all.
+// within returns the parts of the range in which the user was a member, or all of it for a direct conversation.
 func (p *participant) within(conversation string, r events.Range) []window {
 	if p.Changed == 0 {
 		return []window{{conversation: conversation, Range: r}}
@@ -121,7 +121,7 @@ func (p *participant) within(conversation string, r events.Range) []window {
 	return parts
 }
 
-// anyOf asks for what lies in any of the windows, each one range of (conversation, seq), in no order.
+// anyOf is the query for what lies in any of the windows, each one range of (conversation, seq), in no order.
 func anyOf(c *driver.Collection, windows []window, limit int) query {
 	ranges := make([]bson.D, len(windows))
 	for i, w := range windows {
@@ -158,7 +158,7 @@ func (db *DB) messagesWithin(ctx context.Context, user int64, windows []window, 
 	return records, nil
 }
 
-// atEndOf makes of the messages what they were when the window's stay ended, if it did.
+// atEndOf changes the messages to what they were at the end of the window's stay, if the stay has ended.
 func (db *DB) atEndOf(ctx context.Context, w window, user int64, messages []message) error {
 	if w.left == 0 {
 		return nil
@@ -166,7 +166,7 @@ func (db *DB) atEndOf(ctx context.Context, w window, user int64, messages []mess
 	return db.asOf(ctx, w.conversation, messages, w.left, user)
 }
 
-// changesWithin leaves out changes that the user is not told of, and asks for more in their place.
+// changesWithin returns the changes in the windows that the user is told of. For changes that it leaves out it reads more.
 func (db *DB) changesWithin(ctx context.Context, user int64, windows []window, limit int) ([]events.Record, error) {
 	for asked := limit; ; asked *= 2 {
 		found, err := find[change](ctx, anyOf(db.changes, windows, asked))
@@ -205,8 +205,8 @@ func (db *DB) messagesOf(ctx context.Context, changes []change) ([]message, erro
 	return find[message](ctx, db.messagesByID(conversations, ids))
 }
 
-// told returns the changes in the window as the user is told of them: an edit with the message as it stood in the end, or not
-// at all if that was recalled, and nothing about a message from before the stay.
+// told returns the changes in the window as the user is told of them. An edit comes with the message as it was in the end, or
+// not at all if the message was recalled. Nothing comes about a message from before the stay.
 func (db *DB) told(ctx context.Context, user int64, w window, changes []change, messages []message) ([]events.Record, error) {
 	var mine []message
 	for _, m := range messages {

@@ -1,11 +1,9 @@
-// Package mongo keeps what the storage handler writes in MongoDB: a replica set or a sharded cluster, that many processes
-// share.
+// Package mongo is the store in MongoDB: in a replica set or a sharded cluster that many processes share.
 //
-// There are no transactions. Every document is changed by atomic updates that have no effect when repeated, and a batch of
-// records is a few bulk writes in a fixed order: messages, the conversations and users they concern, changes of
-// membership, edits and recalls, read marks, heads, and at last the position up to which each partition is stored. Whoever
-// reads a position therefore finds everything up to it, and a batch that broke off is completed when its records come
-// again.
+// It uses no transactions. Every document is changed by atomic updates that have no effect when repeated. A batch of records
+// is a few bulk writes in a fixed order: messages, the conversations and users that they concern, changes of membership,
+// edits and recalls, read marks, heads, and last the stored position of each partition. So a reader that sees a stored
+// position finds everything up to it, and a batch that broke off is completed when its records are saved again.
 package mongo
 
 import (
@@ -28,16 +26,16 @@ const (
 	defaultDatabase = "millrace"
 	// callTimeout bounds every call whose context has no earlier deadline.
 	callTimeout = 5 * time.Second
-	// tryTimeout bounds a try to open it: indexes of a large collection take their time.
+	// tryTimeout bounds one attempt to open the database, because creating indexes of a large collection takes its time.
 	tryTimeout   = 20 * time.Second
 	tryPause     = 100 * time.Millisecond
 	closeTimeout = 5 * time.Second
-	// knownConversations are those whose documents need not be created: 32,768 names are about 3 MB.
+	// knownConversations is how many conversations are remembered as having their documents; 32,768 names take about 3 MB.
 	knownConversations = 1 << 15
 )
 
-// DB is a store in one database. Its methods may be called concurrently. Errors of the connection, of a server that is
-// missing or too slow, and of a change of primary are transient: they are not marked [events.Permanent].
+// DB is a store in one database. It is safe for concurrent use. Errors of the connection, of a server that is missing or too
+// slow, and of a change of the primary are transient: they are not marked [events.Permanent].
 type DB struct {
 	client *driver.Client
 
@@ -50,15 +48,16 @@ type DB struct {
 	groupIDs      *driver.Collection
 	versions      *driver.Collection
 
-	// known are conversations that have their document and, direct ones, those of their two users.
+	// known holds conversations whose documents exist, including, for direct ones, those of the two users.
 	known *lru.Cache[string, struct{}]
 	close func() error
 }
 
-// Open connects to the database that the URI names, "millrace" if it names none, and creates the indexes, also while others
-// do the same. Whatever the URI says, writes are acknowledged by a majority and retried once, and only what a majority has
-// is read, from the primary. A server that cannot be reached is waited for until the context ends; one that is not to be
-// trusted, or refuses the user, is an error at once. No error holds the URI, in which there may be a password.
+// Open connects to the database that the URI names, or to "millrace" if it names none, and creates the indexes. Several
+// processes may do so at once. Whatever the URI says, writes are acknowledged by a majority and retried once, and reads
+// return from the primary only what a majority has. While a server cannot be reached, Open tries again until the context
+// ends. It fails at once if the server's certificate is not to be trusted or the server refuses the user. No error contains
+// the URI, which may contain a password.
 func Open(ctx context.Context, uri string) (*DB, error) { return open(ctx, uri) }
 
 func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB, error) {
@@ -70,7 +69,7 @@ func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB,
 		SetRetryWrites(true).
 		SetRetryReads(true).
 		SetTimeout(callTimeout)
-	if err := CheckURI(uri); err != nil { // the driver's own words may hold a password
+	if err := CheckURI(uri); err != nil { // the driver's own error may contain a password
 		return nil, fmt.Errorf("open MongoDB: URI: %w", err)
 	}
 	if err := opts.Validate(); err != nil {
@@ -111,8 +110,8 @@ func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB,
 	return db, nil
 }
 
-// await creates the indexes, and tries again until the context ends while that takes a server longer than a try, or none
-// can be reached. Why the context ended, if somebody said so, is more than what failed last.
+// await creates the indexes. It tries again until the context ends if the server needs longer than one attempt, or none can
+// be reached. It returns the cause of the context's end, if there is one, else the last error.
 func (db *DB) await(ctx context.Context) error {
 	for {
 		err := db.tryIndexes(ctx)
@@ -146,5 +145,5 @@ func (db *DB) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Close waits for the calls in progress, but not for ever, and disconnects. Later calls fail.
+// Close waits a bounded time for the calls in progress, and disconnects. Later calls fail.
 func (db *DB) Close() error { return db.close() }

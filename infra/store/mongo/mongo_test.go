@@ -36,7 +36,7 @@ func opened(t testing.TB, uri string, more ...*options.ClientOptions) *DB {
 	return db
 }
 
-// record is the pair's message of that number, at its partition's next position.
+// record returns the pair's message with that number, at the next position of its partition.
 func record(seqs map[int32]int64, pair int64, number int) events.Record {
 	from, to := 2*pair+1, 2*pair+2
 	m := &events.Message{

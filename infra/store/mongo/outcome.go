@@ -10,22 +10,22 @@ import (
 	"millrace/events"
 )
 
-// unstorable is the error of a record that can never be stored.
+// unstorable returns the error of a record that can never be stored.
 func unstorable(format string, args ...any) error {
 	return events.Permanent(fmt.Errorf("cannot be stored: "+format, args...))
 }
 
-// duplicateKey is the code of a write that a unique index refuses.
+// duplicateKey is the error code of a write that a unique index refuses.
 const duplicateKey = 11000
 
-// refusedForGood are the codes by which a server says that a document is at fault, not its own state: BadValue,
-// FailedToParse, InvalidBSON, InvalidIdField, DocumentValidationFailure, BSONObjectTooLarge and KeyTooLong
-// (error_codes.yml of the MongoDB server).
+// refusedForGood reports whether the code says that the document is at fault and not the server's state: BadValue,
+// FailedToParse, InvalidBSON, InvalidIdField, DocumentValidationFailure, BSONObjectTooLarge and KeyTooLong (error_codes.yml
+// of the MongoDB server).
 func refusedForGood(code int) bool {
 	return slices.Contains([]int{2, 9, 22, 53, 121, 10334, 17280}, code)
 }
 
-// classify marks the error of a write as permanent if it is the document's.
+// classify marks the error of a write as permanent if the document is at fault.
 func classify(err error) error {
 	var failed mongo.ServerError
 	if errors.As(err, &failed) && slices.ContainsFunc(failed.ErrorCodes(), refusedForGood) || errors.As(err, new(mongo.MarshalError)) {
@@ -34,8 +34,8 @@ func classify(err error) error {
 	return err
 }
 
-// writeErrors takes apart what an unordered bulk write answered: an error for each model that failed by itself, or the one
-// that leaves open what became of any.
+// writeErrors takes apart the error of an unordered bulk write. It returns the errors of those models that failed, or an
+// error that leaves the outcome of all of them open.
 func writeErrors(err error) (map[int]mongo.WriteError, error) {
 	var bulk mongo.BulkWriteException
 	if !errors.As(err, &bulk) || bulk.WriteConcernError != nil || len(bulk.WriteErrors) == 0 {
@@ -48,7 +48,7 @@ func writeErrors(err error) (map[int]mongo.WriteError, error) {
 	return failed, nil
 }
 
-// exceptDuplicates is the error of a write in which a document that is there already is as good as one that was inserted.
+// exceptDuplicates returns the error of a write for which an existing document is as good as an inserted one.
 func exceptDuplicates(err error) error {
 	var bulk mongo.BulkWriteException
 	if errors.As(err, &bulk) {

@@ -12,8 +12,8 @@ import (
 	"millrace/events"
 )
 
-// Stored returns per partition the position up to which every record has been saved or was done with otherwise. It is never
-// ahead of what the other methods see.
+// Stored returns, by partition, the position up to which every record was saved or otherwise done with. It is never ahead of
+// what the other methods return.
 func (db *DB) Stored(ctx context.Context) (map[int32]int64, error) {
 	found, err := find[struct {
 		Partition int32 `bson:"_id"`
@@ -29,7 +29,7 @@ func (db *DB) Stored(ctx context.Context) (map[int32]int64, error) {
 	return stored, nil
 }
 
-// Advance notes that everything up to the positions is done with, also what is not to be stored.
+// Advance notes that everything up to the positions is done with, including records that are not to be stored.
 func (db *DB) Advance(ctx context.Context, positions map[int32]int64) error {
 	if err := db.advance(ctx, positions); err != nil {
 		return fmt.Errorf("advance positions: %w", err)
@@ -46,8 +46,8 @@ func (db *DB) advance(ctx context.Context, positions map[int32]int64) error {
 	return db.write(ctx, db.positions, models)
 }
 
-// topic is a document of topics. There is one for each version of a topic's epochs, so that of many that would change them
-// at once one can; a document from before there were versions has the topic's name as its id.
+// topic is a document of topics. Each version of a topic's epochs has a document, so that of several processes that change
+// them at once only one succeeds. A document from before there were versions has the topic's name as its id.
 type topic struct {
 	ID      string       `bson:"_id"`
 	Name    string       `bson:"topic"`
@@ -58,7 +58,7 @@ type topic struct {
 	Changed int64        `bson:"changed"`
 }
 
-// Epochs returns the topic's epochs, the zero value if none were ever set.
+// Epochs returns the topic's epochs, or the zero value if none were ever set.
 func (db *DB) Epochs(ctx context.Context, name string) (events.Epochs, error) {
 	latest, found, err := findOne[topic](ctx, query{
 		of: db.topics, filter: doc(field("topic", name)), sort: doc(field("version", -1)),
@@ -74,7 +74,7 @@ func (db *DB) Epochs(ctx context.Context, name string) (events.Epochs, error) {
 	}, nil
 }
 
-// SetEpochs sets the topic's epochs if their version is the one after that of those there are, which it reports.
+// SetEpochs sets the topic's epochs if their version follows the one that is stored, and reports whether it did.
 func (db *DB) SetEpochs(ctx context.Context, name string, e events.Epochs) (set bool, err error) {
 	_, err = db.topics.InsertOne(ctx, topic{
 		ID: fmt.Sprintf("%s@%d", name, e.Version), Name: name,

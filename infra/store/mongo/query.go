@@ -8,21 +8,21 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// field is a condition on, or a value for, one field.
+// field returns a condition on, or a value for, one field.
 func field(name string, value any) bson.E { return bson.E{Key: name, Value: value} }
 
-// doc is a document of these fields.
+// doc returns a document with these fields.
 func doc(fields ...bson.E) bson.D { return fields }
 
-// query is a find, with its parts at hand so that tests can ask the server how it would run it.
+// query is a find whose parts are accessible, so that tests can ask the server how it would run it.
 type query struct {
 	of     *driver.Collection
 	filter bson.D
 	sort   bson.D
-	limit  int // 0: none
+	limit  int // 0: no limit
 }
 
-// find answers all documents of the query.
+// find returns all documents of the query.
 func find[T any](ctx context.Context, q query) ([]T, error) {
 	opts := options.Find()
 	if q.sort != nil {
@@ -40,7 +40,7 @@ func find[T any](ctx context.Context, q query) ([]T, error) {
 	return found, err
 }
 
-// findOne answers the first document of the query and whether there is one.
+// findOne returns the first document of the query and whether there is one.
 func findOne[T any](ctx context.Context, q query) (T, bool, error) {
 	q.limit = 1
 	found, err := find[T](ctx, q)
@@ -51,12 +51,13 @@ func findOne[T any](ctx context.Context, q query) (T, bool, error) {
 	return found[0], true, nil
 }
 
-// update is a model that changes the one document the filter names.
+// update returns a model that changes the only document that the filter matches.
 func update(filter, change bson.D) *driver.UpdateOneModel {
 	return driver.NewUpdateOneModel().SetFilter(filter).SetUpdate(change)
 }
 
-// create is a model that inserts the document unless there is one of the filter, which is its id and what it is sharded by.
+// create returns a model that inserts the document unless the filter matches one. The filter has the document's id and its
+// shard key.
 func create(filter, document bson.D) *driver.UpdateOneModel {
 	return update(filter, doc(field("$setOnInsert", document))).SetUpsert(true)
 }

@@ -10,8 +10,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// message is a document of messages. What no message has at first is absent until it has it: at 10^10 of them every field
-// counts.
+// message is a document of messages. A field that a message does not have at first is absent until it has it, because with
+// 10^10 messages every field counts.
 type message struct {
 	ID           string `bson:"_id"`
 	Conversation string `bson:"conversation"`
@@ -26,7 +26,7 @@ type message struct {
 	ChangeSeq    int64  `bson:"change_seq,omitempty"` // of the latest edit
 }
 
-// change is a document of changes: what happened in a conversation other than messages and read marks.
+// change is a document of changes: an event of a conversation that is neither a message nor a read mark.
 type change struct {
 	Conversation string `bson:"conversation"`
 	Seq          int64  `bson:"seq"`
@@ -36,19 +36,19 @@ type change struct {
 	Event        string `bson:"event"`                // as JSON, without content
 }
 
-// version is a document of versions: how a message of a group was between two positions, before it was edited or recalled,
-// for those who left meanwhile.
+// version is a document of versions: what a message of a group was between two positions, before an edit or a recall. It is
+// kept for users who left meanwhile.
 type version struct {
 	ID           string `bson:"_id"`
 	Conversation string `bson:"conversation"`
 	MessageID    string `bson:"message_id"`
-	Since        int64  `bson:"since"` // of the edit that made it so; 0: it was sent so
-	Until        int64  `bson:"until"` // of the edit or recall that ended it
+	Since        int64  `bson:"since"` // the position of the edit that made it so; 0: it was sent so
+	Until        int64  `bson:"until"` // the position of the edit or recall that ended it
 	EditedAt     int64  `bson:"edited_at"`
 	Content      string `bson:"content"`
 }
 
-// conversation is a document of conversations, a group's too.
+// conversation is a document of conversations, including those of groups.
 type conversation struct {
 	Name      string `bson:"_id"`
 	Partition int32  `bson:"partition"`
@@ -58,12 +58,13 @@ type conversation struct {
 	GroupName string `bson:"name,omitempty"`
 	Owner     int64  `bson:"owner,omitempty"`
 	Open      bool   `bson:"open,omitempty"`      // anybody may join
-	Created   int64  `bson:"created,omitempty"`   // the position of its creation; absent: there is no such group
-	Dissolved int64  `bson:"dissolved,omitempty"` // the position of its end
+	Created   int64  `bson:"created,omitempty"`   // the position of the group's creation; absent: there is no such group
+	Dissolved int64  `bson:"dissolved,omitempty"` // the position at which it was dissolved
 }
 
-// participant is a document of participants: a user and a direct conversation, or a group that it ever was in. All stays
-// of a user in a group are in the one document, so that each change of membership is one atomic update; 16 MB hold 300,000.
+// participant is a document of participants: a user in a direct conversation, or in a group to which it belongs or has
+// belonged. One document has all stays of a user in a group, so that each change of membership is one atomic update; 16 MB
+// hold 300,000 stays.
 type participant struct {
 	ID           string `bson:"_id"`
 	User         int64  `bson:"user"`
@@ -75,14 +76,14 @@ type participant struct {
 	Past         []stay `bson:"past,omitempty"`
 }
 
-// stay is one that has ended.
+// stay is a stay in a group that has ended.
 type stay struct {
 	Joined  int64 `bson:"joined"`
 	Left    int64 `bson:"left"`
-	Removed bool  `bson:"removed,omitempty"` // by somebody else
+	Removed bool  `bson:"removed,omitempty"` // somebody else has ended it
 }
 
-// groupID is a document of group_ids: the first id that was drawn for a group that a user creates with a client_msg_id.
+// groupID is a document of group_ids: the id that was drawn first for a group that a user creates with a client_msg_id.
 type groupID struct {
 	Key   string `bson:"_id"`
 	Group int64  `bson:"group"`
@@ -92,8 +93,8 @@ func participantID(user int64, conversation string) string {
 	return strconv.FormatInt(user, 10) + " " + conversation
 }
 
-// createIndexes makes those that are not there. A page of history, or of what happened in a conversation, is one range of
-// (conversation, seq), which refuses two messages at one position too; all that a user has is one range of its participants.
+// createIndexes creates the missing indexes. A page of history, or of changes, is one range of (conversation, seq), whose
+// index also refuses two messages at one position. Everything that a user has is one range of its participants.
 func (db *DB) createIndexes(ctx context.Context) error {
 	place := bson.D{{Key: "conversation", Value: 1}, {Key: "seq", Value: 1}}
 	for _, index := range []struct {

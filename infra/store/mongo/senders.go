@@ -10,8 +10,8 @@ import (
 	"millrace/infra/store"
 )
 
-// checkSenders refuses group messages by users who may not write to the group. All senders of the batch are looked up at
-// once; whether their groups exist is asked for those alone that were never in one.
+// checkSenders refuses group messages of users who may not write to the group. It looks up all senders of the batch at once,
+// and looks for the groups only of those senders that were never in them.
 func (b *batch) checkSenders(ctx context.Context) error {
 	ids := make(map[string]bool)
 	users := make(map[int64]bool)

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// victimURI is the variable that makes the test binary a process that saves to the database of that URI.
+	// victimURI is the variable that turns the test binary into a process that saves to the database with that URI.
 	victimURI = "MILLRACE_TEST_VICTIM_MONGODB_URI"
 	pairs     = 7
 )
@@ -37,7 +37,7 @@ func TestManyStartAtOnce(t *testing.T) {
 	}
 	require.NoError(t, group.Wait())
 
-	// A message at a position that is taken is refused: the index is there, and unique.
+	// A message at a position that is taken is refused, so the index exists and is unique.
 	db := opened(t, uri)
 	seqs := make(map[int32]int64)
 	one, two := record(seqs, 1, 1), record(seqs, 1, 2)
@@ -47,7 +47,7 @@ func TestManyStartAtOnce(t *testing.T) {
 	require.True(t, events.IsPermanent(results[1]), "got %v", results[1])
 }
 
-// Two stores of one database get the same records, in batches that overlap, as consumers do around a rebalance.
+// Two stores of one database save the same records in overlapping batches, as consumers do around a rebalance.
 func TestTwoStoresSaveAtOnceWithoutLosingOrDoubling(t *testing.T) {
 	const messages, size = 600, 30
 	server := mongotest.Start(t)
@@ -70,7 +70,7 @@ func TestTwoStoresSaveAtOnceWithoutLosingOrDoubling(t *testing.T) {
 		})
 	}
 	require.NoError(t, group.Wait())
-	if server.Ferret { // its $max reads and writes in two steps, so that the position may have gone back
+	if server.Ferret { // its $max reads and writes in two steps, so the position may have gone back
 		require.NoError(t, saveForSure(t.Context(), stores[0], records[messages-size:]))
 	}
 	requireAllUpToStored(t, stores[0])
@@ -79,7 +79,7 @@ func TestTwoStoresSaveAtOnceWithoutLosingOrDoubling(t *testing.T) {
 	require.Equal(t, seqs, stored)
 }
 
-// saveForSure tries again what failed for the moment, as the router does.
+// saveForSure tries again after transient errors, as the router does.
 func saveForSure(ctx context.Context, db *DB, records []events.Record) error {
 	for {
 		err := errors.Join(db.SaveBatch(ctx, records)...)
@@ -90,7 +90,7 @@ func saveForSure(ctx context.Context, db *DB, records []events.Record) error {
 }
 
 func TestTenThousandMessagesSavedTwiceAreTenThousand(t *testing.T) {
-	const messages, size = 10_000, 2_000 // FerretDB looks up each batch of repeats in all there is
+	const messages, size = 10_000, 2_000 // FerretDB looks for each batch of repeats in everything that is stored
 	db := opened(t, mongotest.Start(t).Database(t))
 	seqs := make(map[int32]int64)
 	var records []events.Record
@@ -138,7 +138,7 @@ func TestAKilledProcessLeavesNoPositionAheadOfItsMessages(t *testing.T) {
 		victim.Env = append(os.Environ(), victimURI+"="+uri)
 		victim.Stderr = os.Stderr
 		require.NoError(t, victim.Start())
-		// The second starts from the beginning again, so that it also saves what is there already.
+		// The second process starts from the beginning again, so it also saves what is stored already.
 		require.Eventually(t, func() bool {
 			stored, err := db.Stored(t.Context())
 			return err == nil && total(stored) >= total(before)+300
@@ -149,8 +149,8 @@ func TestAKilledProcessLeavesNoPositionAheadOfItsMessages(t *testing.T) {
 	}
 }
 
-// requireAllUpToStored requires that every pair has its messages once, without a hole, at least up to what is stored.
-// Positions are dense here, so as many messages as the position says are all.
+// requireAllUpToStored requires that every pair has its messages once, without holes, at least up to the stored position.
+// Positions have no gaps here, so there must be as many messages as the position says.
 func requireAllUpToStored(t *testing.T, db *DB) {
 	t.Helper()
 	stored, err := db.Stored(t.Context())

@@ -10,7 +10,7 @@ import (
 	"millrace/infra/security"
 )
 
-// distrust ends what waits for a server once TLS to as many as the URI names has failed for good and none has answered.
+// distrust ends a context when TLS has failed for good with as many servers as the URI names and none has responded.
 func distrust(hosts int, end context.CancelCauseFunc) *event.ServerMonitor {
 	var mu sync.Mutex
 	answered, failed := false, map[string]struct{}{}

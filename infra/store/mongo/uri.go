@@ -14,12 +14,12 @@ import (
 const (
 	scheme    = "mongodb"
 	srvScheme = "mongodb+srv"
-	// someLogin stands for what may be secret.
+	// someLogin replaces what may be secret.
 	someLogin = "user:password@"
 )
 
-// CheckURI tells which part of the URI is wrong, but none of what may be a password. It reads the files that are named and
-// asks nobody: the DNS records of mongodb+srv are not looked up.
+// CheckURI returns which part of the URI is wrong, without anything that may be a password. It reads the files that the URI
+// names, and does not look up the DNS records of mongodb+srv.
 func CheckURI(uri string) error {
 	kind, rest, _ := strings.Cut(uri, "://")
 	if kind != scheme && kind != srvScheme {
@@ -31,7 +31,7 @@ func CheckURI(uri string) error {
 	}
 	place, query, asked := strings.Cut(rest, "?")
 	parameters := strings.FieldsFunc(query, func(r rune) bool { return r == '&' })
-	if kind == srvScheme { // what only it can have
+	if kind == srvScheme { // options that only this kind can have
 		parameters = slices.DeleteFunc(parameters, func(option string) bool {
 			name := optionName(option)
 			return name == "srvservicename" || name == "srvmaxhosts"
@@ -77,7 +77,7 @@ func optionName(option string) string {
 	return strings.ToLower(name)
 }
 
-// databaseOf is the path of the URI, which the driver has found valid.
+// databaseOf returns the path of the URI, which the driver has found valid.
 func databaseOf(uri string) string {
 	_, rest, _ := strings.Cut(uri, "://")
 	rest, _, _ = strings.Cut(rest, "?")
@@ -89,7 +89,7 @@ func databaseOf(uri string) string {
 	return name
 }
 
-// Hosts are the servers that a URI names, host:port each. Of mongodb+srv DNS names the servers: none are returned for it.
+// Hosts returns the servers that a URI names as host:port. It returns none for mongodb+srv, whose servers DNS names.
 func Hosts(uri string) []string {
 	kind, rest, _ := strings.Cut(uri, "://")
 	if kind != scheme {

@@ -11,16 +11,17 @@ import (
 	"millrace/events"
 )
 
-// versions are what a batch's edits and recalls leave behind of messages of groups: who left before sees them so.
+// versions are the former states of group messages that a batch's edits and recalls leave behind for users who left before.
 type versions struct {
 	keep []version
 	wipe []wipe
 }
 
-// wipe is a recall of a message that nobody took away by leaving: nothing of it is kept.
+// wipe is a recalled message that no user who left has seen, so that nothing of it is kept.
 type wipe struct{ conversation, message string }
 
-// change makes of the message what the record makes of it, and notes how it was before.
+// change applies the record to the message and notes what the message was before. takenAway says that a user who left has
+// seen it.
 func (v *versions) change(m *message, r *events.Record, takenAway bool) {
 	before := version{
 		ID: m.ID + " " + strconv.FormatInt(r.Seq, 10), Conversation: m.Conversation, MessageID: m.ID,
@@ -41,7 +42,7 @@ func (v *versions) change(m *message, r *events.Record, takenAway bool) {
 	}
 }
 
-// changeVersions notes what the record leaves behind of the message. Messages of two users leave nothing.
+// changeVersions notes what a group message was before the record changes it. Messages between two users have no versions.
 func (b *batch) changeVersions(ctx context.Context, v *versions, m *message, r *events.Record) error {
 	if c, err := events.ParseConversation(m.Conversation); err != nil || c.GroupID == 0 {
 		return err
@@ -58,12 +59,12 @@ func (b *batch) changeVersions(ctx context.Context, v *versions, m *message, r *
 	return nil
 }
 
-// leftAfter asks for those who have left the group after the position at least once.
+// leftAfter is the query for users who have left the group after the position at least once.
 func (db *DB) leftAfter(conversation string, seq int64) query {
 	return query{of: db.participants, filter: doc(field("conversation", conversation), field("past.left", doc(field("$gte", seq))))}
 }
 
-// tookAway reports whether the user has seen the message at the first position and left before the second.
+// tookAway reports whether the user could see the message and left before the change, both given by their positions.
 func (p *participant) tookAway(message, change int64) bool {
 	return slices.ContainsFunc(p.Past, func(s stay) bool { return s.Joined < message && message <= s.Left && s.Left < change })
 }
@@ -96,7 +97,7 @@ func (db *DB) versionsOf(conversation string, ids []string, asOf int64) query {
 	)}
 }
 
-// asOf makes of the messages of one conversation what they were at the position; those of the reader stay as they are.
+// asOf changes the messages of one conversation to what they were at the position, except those of the reader.
 func (db *DB) asOf(ctx context.Context, conversation string, messages []message, asOf, reader int64) error {
 	changed := make(map[string]*message)
 	var ids []string

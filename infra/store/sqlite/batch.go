@@ -18,10 +18,10 @@ const (
 		ON CONFLICT DO UPDATE SET seq = excluded.seq WHERE excluded.seq > seq`
 )
 
-// SaveBatch stores the records, which [events.Decode] has checked, and answers an error for each. In one transaction they
-// take effect and the stored position of every partition advances to the highest among them. Saving a record again
-// changes nothing. A permanent error says that this record can never be stored; the others are. If the transaction fails
-// every record has its error and nothing is stored.
+// SaveBatch saves the records, which [events.Decode] has checked, and returns an error or nil for each. One transaction
+// stores them and advances the stored position of every partition to the highest among them. Saving a record again changes
+// nothing. A permanent error says that the record can never be stored; all records without one are stored. If the transaction
+// fails, every record has its error and nothing is stored.
 func (db *DB) SaveBatch(ctx context.Context, records []events.Record) []error {
 	results := make([]error, len(records))
 	var created map[string]int64
@@ -54,17 +54,17 @@ func (db *DB) SaveBatch(ctx context.Context, records []events.Record) []error {
 	return results
 }
 
-// batch is what one transaction has gathered so far.
+// batch is what one transaction has collected so far.
 type batch struct {
 	*conn
 	committed func(name string) (int64, bool)
-	found     map[string]int64 // conversations that were not known before; some may exist in this transaction alone
+	found     map[string]int64 // conversations that were unknown before; some may exist only in this transaction
 	heads     map[int64]*head
 	positions map[int32]int64
 	members   map[member][]store.Membership
 }
 
-// head is what the batch adds to a conversation.
+// head is what the batch changes in the head of a conversation.
 type head struct {
 	last     int64 // seq of its latest event
 	active   int64 // seq of its latest message or change of membership
@@ -117,14 +117,14 @@ func (b *batch) touch(conversation, seq int64) *head {
 	return h
 }
 
-// activate is touch for an event that brings the conversation to the top of its users' lists.
+// activate is like touch, for an event that moves the conversation to the top of its users' lists.
 func (b *batch) activate(conversation, seq, at int64) {
 	if h := b.touch(conversation, seq); seq > h.active {
 		h.active, h.activeAt = seq, at
 	}
 }
 
-// conversation answers the id of a conversation, 0 if there is none of the name.
+// conversation returns the id of the conversation with the name, or 0 if there is none.
 func (b *batch) conversation(ctx context.Context, name string) (int64, error) {
 	if id, ok := b.committed(name); ok {
 		return id, nil
@@ -143,7 +143,7 @@ func (b *batch) conversation(ctx context.Context, name string) (int64, error) {
 	return id, nil
 }
 
-// needConversation creates the conversation if there is none of the name, for a direct one with both users.
+// needConversation returns the id of the conversation, which it creates if necessary: a direct one with both users.
 func (b *batch) needConversation(ctx context.Context, name string, partition int32) (int64, error) {
 	id, err := b.conversation(ctx, name)
 	if err != nil || id != 0 {
@@ -168,7 +168,7 @@ func (b *batch) needConversation(ctx context.Context, name string, partition int
 	return id, nil
 }
 
-// unstorable is the error of a record that can never be stored.
+// unstorable returns the error of a record that can never be stored.
 func unstorable(format string, args ...any) error {
 	return events.Permanent(fmt.Errorf("cannot be stored: "+format, args...))
 }

@@ -14,7 +14,7 @@ import (
 	"millrace/infra/store"
 )
 
-// BenchmarkSaveBatch saves messages of 50 pairs with ids in no order, as they come from hashing.
+// BenchmarkSaveBatch saves messages of 50 pairs with ids in random order, as hashes are.
 func BenchmarkSaveBatch(b *testing.B) {
 	for _, size := range []int{64, 512} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
@@ -55,8 +55,8 @@ func record(seqs map[int32]int64, pair int64, number int, text string) events.Re
 	}
 }
 
-// BenchmarkNewestPage compares reading the 50 newest messages of a conversation where ten thousand messages are stored and
-// where a million are: first in one conversation, then in conversations of a thousand. The ratio is to stay about 1.
+// BenchmarkNewestPage compares reading the 50 newest messages of a conversation when ten thousand messages are stored and
+// when a million are: first in one conversation, then in conversations of a thousand. The ratio should stay about 1.
 func BenchmarkNewestPage(b *testing.B) {
 	const few, many = 10_000, 1_000_000
 	for _, c := range []struct {
@@ -90,7 +90,8 @@ func readNewest(b *testing.B, db *DB, conversations int64) time.Duration {
 	return elapsed
 }
 
-// BenchmarkMissedNothing asks what a user of five quiet conversations missed among a million messages of others.
+// BenchmarkMissedNothing measures a Missed that finds nothing, for a user of five quiet conversations among a million
+// messages of others.
 func BenchmarkMissedNothing(b *testing.B) {
 	db := filled(b, 1000, 1_000_000)
 	seqs := make(map[int32]int64)
@@ -110,7 +111,7 @@ func BenchmarkMissedNothing(b *testing.B) {
 	}
 }
 
-// filled is a store with that many messages of user 1, evenly to so many others.
+// filled returns a store with so many messages of user 1, in equal parts to so many others.
 func filled(b *testing.B, conversations, messages int64) *DB {
 	db := open(b, filepath.Join(b.TempDir(), "store.db"))
 	numbers := `WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1 - 1) `

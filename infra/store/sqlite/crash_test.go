@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// victimPath is the variable that makes the test binary a process that saves to the file of that name.
+	// victimPath is the variable that turns the test binary into a process that saves to the file with that name.
 	victimPath  = "MILLRACE_TEST_VICTIM_STORE"
 	victimPairs = 7
 )
@@ -52,7 +52,7 @@ func TestAKilledProcessLeavesNoPositionAheadOfItsMessages(t *testing.T) {
 		victim.Env = append(os.Environ(), victimPath+"="+path)
 		victim.Stderr = os.Stderr
 		require.NoError(t, victim.Start())
-		// Each starts from the beginning again, so that all but the first also save what is there already.
+		// Each process starts from the beginning again, so all but the first also save what is stored already.
 		require.Eventually(t, func() bool {
 			stored, err := db.Stored(t.Context())
 			return err == nil && total(stored) >= total(before)+500
@@ -75,7 +75,7 @@ func requireAllUpToStored(t *testing.T, db *DB) {
 		require.False(t, more)
 		there[events.Partition(name, events.DefaultPartitions)] += int64(len(messages))
 	}
-	// Positions are dense here, so as many messages as the position says, and none doubled, are exactly all.
+	// Positions have no gaps here, so there must be exactly as many messages as the position says, each once.
 	require.Equal(t, stored, there, fmt.Sprint(total(stored), " stored"))
 }
 

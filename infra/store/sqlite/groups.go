@@ -47,7 +47,7 @@ func (b *batch) saveGroup(ctx context.Context, r *events.Record) error {
 		return fmt.Errorf("insert group: %w", err)
 	}
 	if r.ClientMsgID != "" {
-		// It is reserved, unless the store was lost meanwhile and is made anew from the log.
+		// The id is reserved already, unless the store was lost and is built again from the log.
 		if err := b.exec(ctx, insertGroupID, r.User, idValue(r.ClientMsgID), r.GroupID); err != nil {
 			return fmt.Errorf("insert group id: %w", err)
 		}
@@ -60,8 +60,8 @@ func (b *batch) saveGroup(ctx context.Context, r *events.Record) error {
 	return b.keepMembership(ctx, r, conversation)
 }
 
-// saveMembership applies a change to a group that exists. Changes that were already overtaken have no effect, so that a
-// redelivery never reopens a stay.
+// saveMembership applies a change to a group that exists. A change that was overtaken has no effect, so that a redelivery
+// never opens a stay again.
 func (b *batch) saveMembership(ctx context.Context, r *events.Record) error {
 	conversation, err := b.conversation(ctx, r.Conversation)
 	if err != nil {
@@ -102,7 +102,7 @@ func (b *batch) saveMembership(ctx context.Context, r *events.Record) error {
 	return b.keepMembership(ctx, r, conversation)
 }
 
-// checkSender answers an error for a message to a group that its sender may not write to.
+// checkSender returns an error for a message to a group that its sender may not write to.
 func (b *batch) checkSender(ctx context.Context, r *events.Record) error {
 	conversation, err := b.conversation(ctx, r.Message.Conversation)
 	if err != nil {
@@ -121,7 +121,7 @@ func (b *batch) checkSender(ctx context.Context, r *events.Record) error {
 	return store.CheckSender(r, exists, stays)
 }
 
-// groupRow is a group as it is stored; without an owner there is none.
+// groupRow is a group as it is stored. If owner is 0 there is no such group.
 type groupRow struct {
 	owner     int64
 	open      bool
@@ -138,7 +138,8 @@ func (b *batch) group(ctx context.Context, conversation int64) (g groupRow, err 
 // member is a user in the conversation of a group.
 type member struct{ user, conversation int64 }
 
-// stays answers all stays of the user in the group. It reads them once in a batch, since one user often sends much.
+// stays returns all stays of the user in the group. It reads them once in a batch, because one user often sends many
+// messages.
 func (b *batch) stays(ctx context.Context, user, conversation int64) ([]store.Membership, error) {
 	key := member{user, conversation}
 	if stays, ok := b.members[key]; ok {
@@ -203,7 +204,7 @@ func (db *DB) Group(ctx context.Context, groupID int64) (store.Group, error) {
 	return group, nil
 }
 
-// Members returns who belongs to the group now, ascending: nobody if there is no such group.
+// Members returns the present members of the group in ascending order, or none if there is no such group.
 func (db *DB) Members(ctx context.Context, groupID int64) ([]int64, error) {
 	var members []int64
 	err := db.readers.within(ctx, func(ctx context.Context, c *conn) error {
@@ -222,8 +223,8 @@ func (db *DB) Members(ctx context.Context, groupID int64) ([]int64, error) {
 	return members, nil
 }
 
-// ReserveGroup returns the id of the group that the owner creates with the client_msg_id. That is the drawn one, unless an
-// id is reserved for the two already.
+// ReserveGroup returns the id of the group that the owner creates with the client_msg_id. It is the drawn id, unless one was
+// reserved for these two before.
 func (db *DB) ReserveGroup(ctx context.Context, owner int64, clientMsgID string, drawn int64) (int64, error) {
 	var reserved int64
 	key := []any{owner, idValue(clientMsgID)}
@@ -231,7 +232,7 @@ func (db *DB) ReserveGroup(ctx context.Context, owner int64, clientMsgID string,
 		_, err := c.get(ctx, findGroupID, key, &reserved)
 		return err
 	}
-	// A repeat is answered without waiting for who writes.
+	// A repeat is answered from a reading connection, without waiting for the writer.
 	err := db.readers.within(ctx, find)
 	if err == nil && reserved == 0 {
 		err = db.writer.within(ctx, func(ctx context.Context, c *conn) error {
@@ -247,7 +248,7 @@ func (db *DB) ReserveGroup(ctx context.Context, owner int64, clientMsgID string,
 	return reserved, nil
 }
 
-// Memberships answers the groups that the user is a member of now.
+// Memberships returns the groups that the user is a member of now.
 func (db *DB) Memberships(ctx context.Context, user int64) ([]store.Membership, error) {
 	var memberships []store.Membership
 	err := db.readers.within(ctx, func(ctx context.Context, c *conn) error {
@@ -272,7 +273,7 @@ func (db *DB) Memberships(ctx context.Context, user int64) ([]store.Membership, 
 	return memberships, nil
 }
 
-// Stays answers every stay of the user in the group, past ones too, in their order.
+// Stays returns every stay of the user in the group, past ones included, in their order.
 func (db *DB) Stays(ctx context.Context, user, groupID int64) ([]store.Membership, error) {
 	var stays []store.Membership
 	err := db.readers.within(ctx, func(ctx context.Context, c *conn) error {

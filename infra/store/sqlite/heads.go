@@ -12,8 +12,8 @@ import (
 
 const (
 	maxUnread = 999
-	// countedMessages bounds the work of counting: of what is unread, this many of the newest are looked at. It counts
-	// fewer than there are only if the user's own and recalled messages are more than half of them.
+	// countedMessages bounds the work of counting: it is how many of the newest unread messages are looked at. The count is
+	// too low only if more than half of them are the user's own or recalled.
 	countedMessages = 2 * maxUnread
 
 	userHeads = `SELECT c.id, c.active_at, c.name, u.read_seq
@@ -27,8 +27,8 @@ const (
 			WHERE conversation_id = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq DESC LIMIT ?5)`
 )
 
-// Heads returns, from behind the place on, the user's direct conversations and the groups it is a member of, in the order of
-// their places, at most limit, and whether there are more.
+// Heads returns at most limit of the user's direct conversations and groups, in the order of their places and after the place
+// passed, and whether there are more.
 func (db *DB) Heads(ctx context.Context, user int64, behind store.Place, limit int) ([]store.Head, bool, error) {
 	var heads []store.Head
 	var more bool
@@ -78,7 +78,7 @@ func (c *conn) candidates(ctx context.Context, user int64, behind store.Place, l
 	return heads, err
 }
 
-// complete adds the last message that the user may see and the number of those it has not read.
+// complete adds the last message that the user may see and the number of unread ones.
 func (c *conn) complete(ctx context.Context, user int64, h *userHead) error {
 	windows, err := c.stayed(ctx, user, window{
 		conversation: h.conversation, name: h.Conversation, Range: events.Range{Through: now}, asOf: now,
@@ -100,7 +100,7 @@ func (c *conn) complete(ctx context.Context, user int64, h *userHead) error {
 	return err
 }
 
-// unread counts others' messages in the windows after the read mark.
+// unread counts the messages of others in the windows after the read mark.
 func (c *conn) unread(ctx context.Context, user, read int64, windows []window) (int, error) {
 	unread, toLookAt := 0, countedMessages
 	for _, w := range slices.Backward(windows) {

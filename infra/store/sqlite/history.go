@@ -15,7 +15,7 @@ const (
 	// now is later than every position.
 	now = math.MaxInt64
 
-	// Every query for messages shows them as they stood at the position ?1, those of the user ?2 as they are now.
+	// Every query for messages returns those of the user ?2 as they are now, and all others as they were at the position ?1.
 	messageColumns = `m.seq, m.id, m.client_id, m.sender, m.type, m.sent_at, iif(v.message_id IS NULL, m.recalled, 0),
 		ifnull(v.edited_at, m.edited_at), ifnull(v.content, m.content)`
 	versionThen = ` LEFT JOIN versions v ON v.message_id = m.id AND v.since_seq <= ?1 AND v.until_seq > ?1 AND m.sender <> ?2 `
@@ -30,8 +30,8 @@ const (
 		WHERE i.id = ?4 AND i.conversation_id = (SELECT id FROM conversations WHERE name = ?3)`
 )
 
-// History returns a page of the conversation in ascending seq, and whether there is more within the page's bounds in the
-// direction asked for. A conversation that does not exist is empty.
+// History returns a page of the conversation in ascending seq, and whether there are more messages within the page's bounds
+// in the direction asked for. A conversation that does not exist is empty.
 func (db *DB) History(ctx context.Context, conversation string, page store.Page) ([]store.StoredMessage, bool, error) {
 	query, before, limit := oldestPage, page.Before, max(page.Limit, 0)
 	if page.Newest {
@@ -62,7 +62,7 @@ func (db *DB) History(ctx context.Context, conversation string, page store.Page)
 	return messages, more, nil
 }
 
-// Message answers a message of the conversation, or [store.ErrNotFound].
+// Message returns a message of the conversation, or [store.ErrNotFound].
 func (db *DB) Message(ctx context.Context, conversation, messageID string) (store.StoredMessage, error) {
 	var messages []store.StoredMessage
 	err := db.readers.within(ctx, func(ctx context.Context, c *conn) (err error) {
@@ -82,7 +82,7 @@ func (db *DB) Message(ctx context.Context, conversation, messageID string) (stor
 func (c *conn) messages(ctx context.Context, conversation, query string, args ...any) ([]store.StoredMessage, error) {
 	parsed, err := events.ParseConversation(conversation)
 	if err != nil {
-		return nil, nil //nolint:nilerr // a name that is none has no messages
+		return nil, nil //nolint:nilerr // a name that is invalid has no messages
 	}
 	var messages []store.StoredMessage
 	err = c.list(ctx, query, args, func(rows *sql.Rows) error {

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// id is a message id or client_msg_id. Ids of our own are 128 bits in 22 letters of base64 and stored as a BLOB of those
-// bits; any other is stored as TEXT, which never equals a BLOB.
+// id is a message id or client_msg_id. An id that Millrace derived is 128 bits in 22 letters of base64, and is stored as a
+// BLOB of those bits. Any other id is stored as TEXT, which never equals a BLOB.
 type id string
 
 func idValue(s string) any {

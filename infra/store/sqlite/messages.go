@@ -17,7 +17,7 @@ const (
 	insertMessage   = `INSERT INTO messages
 		(conversation_id, seq, id, client_id, sender, type, sent_at, recalled, edited_at, change_seq, content)
 		VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, ?) ON CONFLICT DO NOTHING`
-	// The lower position's message wins, except for what was done to the message since.
+	// The message at the lower position wins, but keeps what was changed in the message since.
 	inheritChanges = `UPDATE messages AS m SET recalled = old.recalled, edited_at = old.edited_at, change_seq = old.change_seq,
 			content = iif(old.recalled OR old.change_seq > 0, old.content, m.content)
 		FROM messages AS old WHERE m.conversation_id = ?1 AND m.seq = ?2 AND old.conversation_id = ?1 AND old.seq = ?3`
@@ -79,7 +79,7 @@ func (b *batch) insertMessage(ctx context.Context, r *events.Record, conversatio
 	return inserted, nil
 }
 
-// saveRepeat moves the message that has the record's id to the record's position if that is lower.
+// saveRepeat moves the message with the record's id to the record's position if that is lower.
 func (b *batch) saveRepeat(ctx context.Context, r *events.Record, conversation int64) error {
 	var itsConversation, seq int64
 	messageID := idValue(r.Message.MessageID)
@@ -119,8 +119,8 @@ func (b *batch) saveRepeat(ctx context.Context, r *events.Record, conversation i
 	return nil
 }
 
-// saveChange applies an edit or a recall of a message by its sender. A recall holds whatever comes, before or after it. Of
-// an edit that is repeated the first counts: what came between the two holds.
+// saveChange applies an edit or a recall of a message by its sender. A recall wins over every edit, before or after it. Of
+// the repeats of one edit the first counts, so an edit that came in between stays.
 func (b *batch) saveChange(ctx context.Context, r *events.Record) error {
 	messageID := idValue(r.MessageID)
 	conversation, original, recalled, err := b.findOriginal(ctx, r, messageID)
@@ -162,7 +162,7 @@ func (b *batch) repeatsChange(ctx context.Context, r *events.Record, conversatio
 	return found && seq < r.Seq, nil
 }
 
-// findOriginal answers the message that the change is about, nil if its conversation has none of the id.
+// findOriginal returns the message that the change is about, or nil if its conversation has no message with the id.
 func (b *batch) findOriginal(
 	ctx context.Context, r *events.Record, messageID any,
 ) (conversation int64, original *store.Original, recalled bool, err error) {
@@ -185,7 +185,8 @@ func (b *batch) findOriginal(
 	return conversation, m, recalled, nil
 }
 
-// keepChange keeps the event for those who were away. An edit's content is in the message alone, so that a recall wipes it.
+// keepChange keeps the event for users who are away. Only the message itself has an edit's content, so that a recall removes
+// it.
 func (b *batch) keepChange(ctx context.Context, r *events.Record, conversation int64, messageID any) error {
 	e := r.Event
 	e.Content = ""
@@ -200,7 +201,8 @@ func (b *batch) keepChange(ctx context.Context, r *events.Record, conversation i
 	return nil
 }
 
-// saveReadMark moves the user's read mark, at most to the event's own position: nobody has read what came later.
+// saveReadMark advances the user's read mark, at most to the event's own position, because nobody can have read what came
+// later.
 func (b *batch) saveReadMark(ctx context.Context, r *events.Record) error {
 	conversation, err := b.conversation(ctx, r.Conversation)
 	if err != nil || conversation == 0 {

@@ -17,8 +17,8 @@ const (
 	userStays      = `SELECT joined_seq, left_seq FROM stays WHERE user = ? AND conversation_id = ? ORDER BY joined_seq`
 	messagesWithin = `SELECT ` + messageColumns + ` FROM messages m` + versionThen + `
 		WHERE m.conversation_id = ?3 AND m.seq > ?4 AND m.seq <= ?5 ORDER BY m.seq LIMIT ?6`
-	// An edit shows the message as it stood in the end, or not at all if that was recalled. What happened to a message from
-	// before the stay is left out.
+	// An edit comes with the message as it was in the end, or not at all if the message was recalled. Changes of messages
+	// from before the stay are left out.
 	changesWithin = `SELECT ch.seq, ch.event, ifnull(m.seq, 0), ifnull(v.content, ifnull(m.content, ''))
 		FROM changes ch
 		LEFT JOIN message_ids i ON i.id = ch.message_id
@@ -28,11 +28,11 @@ const (
 		ORDER BY ch.seq LIMIT ?6`
 )
 
-// Missed returns the events in the ranges that concern the user, ascending within each partition: all of its direct
-// conversations, and of a group those from its joining to its leaving, both included, without what happened to messages from
-// before that. Read marks are not among them. Messages, and their edits, come as the messages are now or, of a stay that has
-// ended, as they stood at its end; a recalled one comes without content. Where there are more than limit it returns limit of
-// them, no matter which.
+// Missed returns the events in the ranges that concern the user, ascending within each partition: those of its direct
+// conversations, and of a group those from its joining to its leaving, both included, without changes of messages from before
+// the joining. It leaves out read marks. Messages and their edits come as the messages are now or, in a stay that has ended,
+// as they were at its end; a recalled message comes without content. If there are more than limit events, it returns any
+// limit of them.
 func (db *DB) Missed(ctx context.Context, user int64, ranges []events.Range, limit int) ([]events.Record, error) {
 	var records []events.Record
 	err := db.readers.within(ctx, func(work context.Context, c *conn) error {
@@ -66,11 +66,11 @@ type window struct {
 	conversation int64
 	name         string
 	events.Range
-	joined int64 // nothing is told of messages up to here
-	asOf   int64 // messages are shown as they stood here
+	joined int64 // the user learns nothing about messages up to here
+	asOf   int64 // messages are returned as they were here
 }
 
-// changedWithin answers the user's conversations in which something happened after the beginning of a range.
+// changedWithin returns the user's conversations in which something happened after the beginning of a range.
 func (c *conn) changedWithin(ctx context.Context, user int64, ranges []events.Range) ([]window, error) {
 	byPartition := make(map[int32][]events.Range, len(ranges))
 	for _, r := range ranges {
@@ -142,8 +142,8 @@ func (c *conn) changes(ctx context.Context, partition int32, args []any) ([]even
 	return records, err
 }
 
-// stayed returns the parts of a group's window in which the user was a member, the first one first; of a direct conversation
-// it is all.
+// stayed returns the parts of a group's window in which the user was a member, the first one first, or all of it for a direct
+// conversation.
 func (c *conn) stayed(ctx context.Context, user int64, w window) ([]window, error) {
 	conversation, err := events.ParseConversation(w.name)
 	if err != nil || conversation.GroupID == 0 {

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestQueriesSearchIndexes holds every read and every look-up of a write to a search: none scans a table or sorts what an
-// index could give in order, however much is stored.
+// Every read, and every look-up of a write, must use an index: none may scan a table or sort what an index could return in
+// order.
 func TestQueriesSearchIndexes(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "store.db"))
 	for name, query := range map[string]string{

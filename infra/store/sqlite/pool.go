@@ -39,9 +39,9 @@ func openPool(ctx context.Context, dsn, begin string, size int) (*pool, error) {
 	return p, nil
 }
 
-// within runs work in a transaction: committed if work returns nil, otherwise without any effect. Waiting for a connection
-// and for the lock ends with ctx. From then on nothing blocks, so work gets a context that is not cancelled and looks
-// after ctx itself where it is long.
+// within runs work in a transaction, which it commits if work returns nil and rolls back otherwise. It stops waiting for a
+// connection and for the lock when ctx ends. After that nothing blocks, so work gets a context that is not cancelled, and
+// checks ctx itself if it takes long.
 func (p *pool) within(ctx context.Context, work func(context.Context, *conn) error) error {
 	var c *conn
 	select {
@@ -63,7 +63,7 @@ func (p *pool) within(ctx context.Context, work func(context.Context, *conn) err
 		err = c.exec(lasting, "COMMIT")
 	}
 	if err != nil {
-		// Fails where there is no transaction, be it because BEGIN failed or because SQLite has rolled back by itself.
+		// This fails if there is no transaction, because BEGIN failed or SQLite has rolled back by itself.
 		_ = c.exec(lasting, "ROLLBACK")
 	}
 	return err
@@ -104,7 +104,7 @@ func (c *conn) exec(ctx context.Context, query string, args ...any) error {
 	return err
 }
 
-// change reports how many rows it changed.
+// change runs a statement and returns how many rows it changed.
 func (c *conn) change(ctx context.Context, query string, args ...any) (int64, error) {
 	s, err := c.statement(ctx, query)
 	if err != nil {
@@ -117,7 +117,7 @@ func (c *conn) change(ctx context.Context, query string, args ...any) (int64, er
 	return result.RowsAffected()
 }
 
-// insert answers the row id of the new row.
+// insert returns the row id of the new row.
 func (c *conn) insert(ctx context.Context, query string, args ...any) (int64, error) {
 	s, err := c.statement(ctx, query)
 	if err != nil {

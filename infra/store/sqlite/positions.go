@@ -16,8 +16,8 @@ const (
 		ON CONFLICT DO UPDATE SET id = ?2, epoch = ?3, cuts = ?4, version = ?5, changed = ?6 WHERE version = ?5 - 1`
 )
 
-// Stored returns per partition the position up to which every record has been saved or was done with otherwise. It is never
-// ahead of what the other methods see.
+// Stored returns, by partition, the position up to which every record was saved or otherwise done with. It is never ahead of
+// what the other methods return.
 func (db *DB) Stored(ctx context.Context) (map[int32]int64, error) {
 	stored := make(map[int32]int64)
 	err := db.readers.within(ctx, func(ctx context.Context, c *conn) error {
@@ -37,7 +37,7 @@ func (db *DB) Stored(ctx context.Context) (map[int32]int64, error) {
 	return stored, nil
 }
 
-// Advance notes that everything up to the positions is done with, also what is not to be stored.
+// Advance notes that everything up to the positions is done with, including records that are not to be stored.
 func (db *DB) Advance(ctx context.Context, positions map[int32]int64) error {
 	err := db.writer.within(ctx, func(ctx context.Context, c *conn) error {
 		for partition, seq := range positions {
@@ -53,7 +53,7 @@ func (db *DB) Advance(ctx context.Context, positions map[int32]int64) error {
 	return nil
 }
 
-// Epochs returns the topic's epochs, the zero value if none were ever set.
+// Epochs returns the topic's epochs, or the zero value if none were ever set.
 func (db *DB) Epochs(ctx context.Context, topic string) (e events.Epochs, err error) {
 	var cuts string
 	err = db.readers.within(ctx, func(ctx context.Context, c *conn) error {
@@ -69,7 +69,7 @@ func (db *DB) Epochs(ctx context.Context, topic string) (e events.Epochs, err er
 	return e, nil
 }
 
-// SetEpochs sets the topic's epochs if their version is the one after that of those there are, which it reports.
+// SetEpochs sets the topic's epochs if their version follows the one that is stored, and reports whether it did.
 func (db *DB) SetEpochs(ctx context.Context, topic string, e events.Epochs) (set bool, err error) {
 	cuts, err := json.Marshal(e.Cuts)
 	if err != nil {

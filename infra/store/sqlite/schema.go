@@ -13,13 +13,14 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// migrations are the steps that make the schema: the first creates a file of version 1, each later one takes a file of the
-// version before to the next. A file keeps its version as its user_version. A step that was released is never changed.
+// migrations returns the steps that make the schema. The first creates a file of version 1; each later one takes a file of
+// the version before to the next. A file keeps its version as its user_version. A step that was released must never be
+// changed.
 func migrations() []string {
 	return []string{firstSchema, groupsByClientMsgID, changesByEventID, messageVersions, epochsOfTopics}
 }
 
-// Columns whose type is ANY hold ids in the form of [idValue].
+// Columns of the type ANY hold ids in the form of [idValue].
 const firstSchema = `
 CREATE TABLE conversations (
 	id        INTEGER PRIMARY KEY,
@@ -109,7 +110,7 @@ ALTER TABLE groups ADD COLUMN open INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE stays ADD COLUMN removed INTEGER NOT NULL DEFAULT 0; -- ended by somebody else
 `
 
-// changesByEventID finds the change that an event has made, which tells a repeat of the event.
+// changesByEventID finds the change that an event has made, in order to recognise a repeat of the event.
 const changesByEventID = `CREATE INDEX change_ids ON changes (conversation_id, json_extract(event, '$.event_id'));`
 
 const messageVersions = `
@@ -125,16 +126,16 @@ CREATE TABLE versions (
 CREATE INDEX past_stays ON stays (conversation_id, left_seq) WHERE left_seq > 0;
 `
 
-// epochsOfTopics keeps more of a topic's epochs than the one in which it begins.
+// epochsOfTopics stores the later epochs of a topic beside the one in which it begins.
 const epochsOfTopics = `
 ALTER TABLE topics ADD COLUMN cuts TEXT NOT NULL DEFAULT 'null'; -- as JSON
 ALTER TABLE topics ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE topics ADD COLUMN changed INTEGER NOT NULL DEFAULT 0; -- Unix milliseconds
 `
 
-// writerDSN lets the write-ahead log grow to 40 MB before it is copied into the file, which writes a page once for many
-// inserts into it: a quarter more messages a second than with SQLite's 4 MB. It is read through after a crash, in about
-// 20 ms.
+// writerDSN lets the write-ahead log grow to 40 MB before SQLite copies it into the file. So SQLite writes a page once for
+// many inserts into it: a quarter more messages a second than with its default of 4 MB. After a crash SQLite reads the log,
+// which takes about 20 ms.
 func writerDSN(path string) string {
 	return dsn(path, url.Values{
 		"_synchronous": {"FULL"},
@@ -146,7 +147,7 @@ func readerDSN(path string) string {
 	return dsn(path, url.Values{"_query_only": {"1"}})
 }
 
-// dsn is a URI, so that no letter of the path is taken for an option.
+// dsn returns a URI, so that no character of the path is taken for an option.
 func dsn(path string, options url.Values) string {
 	options.Set("_busy_timeout", "5000")
 	options.Set("_dqs", "0")
@@ -154,13 +155,13 @@ func dsn(path string, options url.Values) string {
 	return file.String()
 }
 
-// initialize switches a new file to write-ahead logging and brings the tables to the newest version. Of several starters
-// one does it.
+// initialize switches a new file to write-ahead logging and brings the tables to the newest version. If several processes
+// start at once, one does it.
 func initialize(ctx context.Context, writer *pool) error {
 	if err := enableWAL(ctx, writer.db); err != nil {
 		return fmt.Errorf("enable write-ahead logging: %w", err)
 	}
-	// Without the lock first: a store that is in use is opened however busy its writers are.
+	// It first looks without the lock, so that a store that is in use opens however busy its writers are.
 	steps := migrations()
 	var version int
 	err := writer.db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version)
@@ -183,7 +184,7 @@ func initialize(ctx context.Context, writer *pool) error {
 	})
 }
 
-// enableWAL tries again while others do the same: SQLite does not wait for that lock by itself.
+// enableWAL tries again while other processes do the same, because SQLite does not wait for that lock.
 func enableWAL(ctx context.Context, db *sql.DB) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

@@ -9,15 +9,15 @@ import (
 	"millrace/infra/store"
 )
 
-// sentAt reads one array of ids, so that it is one statement however many they are. An id of our own stands there as the
-// hexadecimal digits of its bits; see [id].
+// sentAt takes one array of ids, so that it is one statement for any number of ids. An id that Millrace derived is in the
+// array as the hexadecimal digits of its bits; see [id].
 const sentAt = `SELECT c.name, i.id, m.sent_at
 	FROM (SELECT iif(value ->> 0, unhex(value ->> 1), value ->> 1) AS id FROM json_each(?)) asked
 	JOIN message_ids i ON i.id = asked.id
 	JOIN messages m ON m.conversation_id = i.conversation_id AND m.seq = i.seq
 	JOIN conversations c ON c.id = i.conversation_id`
 
-// SentAt returns the timestamps of those of the messages that are stored.
+// SentAt returns the timestamps of those messages that are stored.
 func (db *DB) SentAt(ctx context.Context, messages []store.MessageKey) (map[store.MessageKey]int64, error) {
 	asked := make([][2]any, len(messages))
 	for i, m := range messages {

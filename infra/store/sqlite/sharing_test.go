@@ -31,7 +31,7 @@ func TestManyCreateTheFileAtOnce(t *testing.T) {
 	require.FileExists(t, path)
 }
 
-// Two stores on one file get the same records, in batches that overlap, as consumers do around a rebalance.
+// Two stores of one file save the same records in overlapping batches, as consumers do around a rebalance.
 func TestTwoStoresOfOneFileSaveAtOnceWithoutLosingOrDoubling(t *testing.T) {
 	const messages, size = 600, 30
 	path := filepath.Join(t.TempDir(), "store.db")
@@ -73,8 +73,8 @@ func TestTwoStoresOfOneFileSaveAtOnceWithoutLosingOrDoubling(t *testing.T) {
 	require.Equal(t, seqs, stored)
 }
 
-// A batch that fails anywhere leaves nothing behind: neither messages nor the position, nor a conversation's id in the
-// cache, where another process may get the same id for another conversation.
+// Wherever a batch fails, it leaves nothing behind: no messages, no position, and no id of a conversation in the cache,
+// because another process may get the same id for another conversation.
 func TestAFailedBatchLeavesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	db, other := open(t, path), open(t, path)
@@ -228,7 +228,7 @@ func sabotage(t *testing.T, db *DB, statement string) {
 	}))
 }
 
-// A process that comes back finds others writing without a pause, or one frozen in the middle of a transaction.
+// A process that starts again finds others that write without a pause, or one that is frozen in the middle of a transaction.
 func TestOpenDoesNotWaitForWhoeverWrites(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	writing := open(t, path)

@@ -1,9 +1,9 @@
-// Package sqlite keeps what the storage handler writes in one SQLite file, which several processes open at once.
+// Package sqlite is the store in one SQLite file, which several processes may open at once.
 //
-// A batch of records is one write transaction on the process's single writing connection: messages are clustered by
-// conversation and position, message ids map to that place and refuse a second copy, edits and changes of membership are
-// kept by position beside the messages, and the position up to which each partition is stored moves in the same
-// transaction. Reads run on connections of their own, on a snapshot that no writer disturbs.
+// A batch of records is one write transaction on the process's only writing connection. Messages are clustered by
+// conversation and position. Message ids map to that place and refuse a second copy. Edits and changes of membership are kept
+// by position beside the messages, and the stored position of each partition moves in the same transaction. Reads have
+// connections of their own, on a snapshot that no writer disturbs.
 package sqlite
 
 import (
@@ -20,16 +20,17 @@ const (
 	cachedConversations = 1 << 15
 )
 
-// DB is a store in one file. Its methods may be called concurrently. The errors of a file that is locked, unreadable or
-// full are transient: they are not marked [events.Permanent].
+// DB is a store in one file. It is safe for concurrent use. The errors of a file that is locked, unreadable or full are
+// transient: they are not marked [events.Permanent].
 type DB struct {
 	writer, readers *pool
-	// conversations holds ids that are committed; conversations are never deleted.
+	// conversations caches ids that are committed; conversations are never deleted.
 	conversations *lru.Cache[string, int64]
 	close         func() error
 }
 
-// Open opens the file and creates it and its tables if need be, also while others do the same. The folder must exist.
+// Open opens the file, and creates it and its tables if necessary. Several processes may do so at once. The folder must
+// exist.
 func Open(ctx context.Context, path string) (*DB, error) {
 	conversations, err := lru.New[string, int64](cachedConversations)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"millrace/events"
 )
 
-// Before there were cuts a file knew of a topic only its id and its epoch.
+// Before there were cuts, a file knew only the id of a topic and its epoch.
 func TestFileFromBeforeThereWereCutsKeepsItsEpochs(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "millrace.db")
 	old, err := sql.Open("sqlite", writerDSN(path))

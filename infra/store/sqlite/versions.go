@@ -16,8 +16,8 @@ const (
 		WHERE conversation_id = ?2 AND left_seq > 0 AND left_seq >= ?3 AND left_seq < ?4 AND joined_seq < ?3)`
 )
 
-// keepVersion keeps how a message of a group stands before the record changes it: who left before sees it so. A recall
-// leaves nothing behind unless there is somebody who has seen the message and left.
+// keepVersion keeps what a group message was before the record changes it, for users who left before. A recalled message is
+// kept only if a user who has seen it has left.
 func (b *batch) keepVersion(ctx context.Context, r *events.Record, conversation, seq int64) error {
 	if c, err := events.ParseConversation(r.Conversation); err != nil || c.GroupID == 0 {
 		return err

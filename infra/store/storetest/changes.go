@@ -16,7 +16,7 @@ func changeTests() []test {
 		m.EditedAt = started + seq
 		return m
 	}
-	// Each case saves the message and then the changes, in one batch and again in batches of one.
+	// Each case saves the message and then the changes, first in one batch and then each in a batch of its own.
 	var tests []test
 	for _, c := range []struct {
 		name    string

@@ -22,7 +22,7 @@ func groupTests() []test {
 		records []events.Record
 		group   store.Group
 		carol   []store.Membership
-		members map[int64]int64 // who is a member, since when
+		members map[int64]int64 // by user, the position of joining
 	}{
 		{"a new group has its members", nil, theGroup, nil, map[int64]int64{alice: 10, bob: 10}},
 		{
@@ -197,7 +197,7 @@ func reservations(t *testing.T, s Store) {
 	require.Len(t, slices.Compact(slices.Sorted(slices.Values(ids))), 1, "of many at once one is first")
 }
 
-// stays are carol's in the club: the positions at which she joined and left.
+// stays returns carol's stays in the club with the positions at which she joined and left.
 func stays(bounds ...[2]int64) []store.Membership {
 	var of []store.Membership
 	for _, b := range bounds {
@@ -206,7 +206,7 @@ func stays(bounds ...[2]int64) []store.Membership {
 	return of
 }
 
-// removed are the stays of which somebody else has ended the last.
+// removed returns the stays with the last one ended by somebody else.
 func removed(of []store.Membership) []store.Membership {
 	of[len(of)-1].Removed = true
 	return of

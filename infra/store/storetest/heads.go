@@ -126,8 +126,8 @@ func groupHead(t *testing.T, s Store) {
 	require.Zero(t, headsOf(t, s, carol, 1)[0].Unread)
 }
 
-// pagesOfHeads walks through a list in which 12 conversations were active in 4 different seconds. Between any two pages a
-// conversation that was listed becomes active again.
+// pagesOfHeads reads all pages of a list in which 12 conversations were active in 4 different seconds. Between any two pages
+// a conversation that was listed becomes active again.
 func pagesOfHeads(t *testing.T, s Store) {
 	var log []events.Record
 	var want []string

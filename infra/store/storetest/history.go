@@ -96,7 +96,7 @@ func wholeByPages(t *testing.T, s Store) {
 	}
 }
 
-// saveNumbered saves messages at 10, 20, … and answers these positions.
+// saveNumbered saves messages at 10, 20, … and returns these positions.
 func saveNumbered(t *testing.T, s Store, n int64) []int64 {
 	var records []events.Record
 	var seqs []int64

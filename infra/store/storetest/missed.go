@@ -128,7 +128,7 @@ func missedLimit(t *testing.T, s Store) {
 	}
 }
 
-// everything is all of the conversations' partitions.
+// everything returns the whole of the conversations' partitions.
 func everything(conversations ...string) []events.Range {
 	var ranges []events.Range
 	for _, c := range conversations {

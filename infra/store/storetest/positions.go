@@ -98,7 +98,7 @@ func positionTests() []test {
 	}
 }
 
-// positionNeverAhead reads while batches are saved: whatever position is answered, all messages up to it are there.
+// positionNeverAhead reads while batches are saved: whatever stored position it reads, all messages up to it must be there.
 func positionNeverAhead(t *testing.T, s Store) {
 	const batches, size = 40, 16
 	writing, done := context.WithCancel(t.Context())

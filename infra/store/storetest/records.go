@@ -23,7 +23,7 @@ const (
 	started int64 = 1_700_000_000 // the timestamp of position 0
 )
 
-// at gives the event its position in its conversation's partition, and a timestamp and an event id by it.
+// at gives the event a position in its conversation's partition, with a timestamp and an event id derived from it.
 func at(seq int64, e events.Event) events.Record {
 	e.Timestamp = started + seq
 	if e.Message != nil {
@@ -41,17 +41,17 @@ func partition(conversation string) int32 {
 	return events.Partition(conversation, events.DefaultPartitions)
 }
 
-// upTo is the part of the conversation's partition in (after, through].
+// upTo returns the part (after, through] of the conversation's partition.
 func upTo(conversation string, after, through int64) events.Range {
 	return events.Range{Partition: partition(conversation), After: after, Through: through}
 }
 
-// direct is a message that from sends to another user. Its text is its client_msg_id too.
+// direct returns a message from one user to another. Its text is also its client_msg_id.
 func direct(from, to int64, text string) events.Event {
 	return message(&events.Message{From: from, To: to, Conversation: events.Direct(from, to), Content: text})
 }
 
-// inGroup is a message that from sends to the group.
+// inGroup returns a message to the group.
 func inGroup(from, group int64, text string) events.Event {
 	return message(&events.Message{From: from, GroupID: group, Conversation: events.Group(group), Content: text})
 }
@@ -69,7 +69,7 @@ func edit(by int64, of events.Record, text string) events.Event {
 	}
 }
 
-// repeatOf is the event of the record once more, at a later position.
+// repeatOf returns the event of the record again, at a later position.
 func repeatOf(r events.Record, seq int64) events.Record {
 	r.Seq = seq
 	return r
@@ -85,7 +85,7 @@ func read(user int64, conversation string, seq int64) events.Event {
 	return events.Event{Type: events.MessageRead, Conversation: conversation, User: user, MessageSeq: seq}
 }
 
-// created is an open group that its first member owns.
+// created returns the creation of an open group that its first member owns.
 func created(group int64, members ...int64) events.Event {
 	e := membership(events.GroupCreated, group, members[0])
 	e.Name, e.Members, e.Join = "the group", members, events.JoinOpen
@@ -102,24 +102,24 @@ func membership(kind events.Type, group, user int64) events.Event {
 	return events.Event{Type: kind, Conversation: events.Group(group), GroupID: group, User: user, By: user}
 }
 
-// closed is the creation of a group as one that is not open.
+// closed returns the creation of a group changed to one that is not open.
 func closed(e events.Event) events.Event {
 	e.Join = ""
 	return e
 }
 
-// authorized is the group message as one whose producer has checked that the sender is a member.
+// authorized returns the group message as one whose producer has checked that the sender is a member.
 func authorized(e events.Event) events.Event {
 	e.Message.Authorized = true
 	return e
 }
 
-// stored is the record's message as history shows it.
+// stored returns the record's message as history shows it.
 func stored(r events.Record) store.StoredMessage {
 	return store.StoredMessage{Message: *r.Message, Seq: r.Seq}
 }
 
-// withContent is the record's message with another content.
+// withContent returns the record's message with another content.
 func withContent(r events.Record, content string) events.Record {
 	m := *r.Message
 	m.Content = content
@@ -127,7 +127,7 @@ func withContent(r events.Record, content string) events.Record {
 	return r
 }
 
-// withdrawn is the record's message as it is after a recall.
+// withdrawn returns the record's message as it is after a recall.
 func withdrawn(r events.Record) events.Record {
 	r = withContent(r, "")
 	r.Message.Recalled = true

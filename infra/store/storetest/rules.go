@@ -9,8 +9,8 @@ import (
 	"millrace/infra/store"
 )
 
-// ruleTests are about records that are well-formed but say what cannot be: each is refused for good, with the rule as its
-// reason, changes nothing, and holds up neither the others of its batch nor the stored position.
+// ruleTests tests records that are well-formed but break a rule. Each is refused for good, with the rule as its reason,
+// changes nothing, and holds up neither the other records of its batch nor the stored position.
 func ruleTests() []test {
 	first, other := at(10, direct(alice, bob, "one")), at(11, direct(bob, alice, "two"))
 	group := at(10, closed(created(club, alice, bob)))
@@ -121,8 +121,8 @@ func requireRefused(t *testing.T, err error, reason string) {
 	require.True(t, events.IsPermanent(err))
 }
 
-// requireUnchanged requires that the records' effects are there and no others: two stores that saved the same differ in
-// nothing that this can see.
+// requireUnchanged requires that the store has the effects of the records and no others: everything that can be read must
+// equal what a second store returns that saved the same records.
 func requireUnchanged(t *testing.T, s Store, records []events.Record) {
 	t.Helper()
 	messages := make(map[string][]store.StoredMessage)

@@ -1,6 +1,6 @@
-// Package storetest is the contract of a store: what every implementation answers after what was saved. It asks for no
-// more between a message and the stored position than that the position is never ahead, so that a store without
-// transactions over several documents passes too.
+// Package storetest tests what every store must do: what it returns after records were saved. Between messages and the stored
+// position it requires only that the position is never ahead, so that a store without transactions over several documents
+// passes too.
 package storetest
 
 import (
@@ -11,59 +11,60 @@ import (
 	"millrace/infra/store"
 )
 
-// Store is all that the program asks of a store. Its methods are called concurrently, and from several processes at once.
-// Errors that trying again may mend are plain; [events.Permanent] marks a record that can never be stored.
+// Store is everything that the program needs of a store. Its methods are called concurrently, and by several processes at
+// once. A transient error is plain; [events.Permanent] marks the error of a record that can never be stored.
 type Store interface {
-	// SaveBatch stores records of many partitions, ascending within each, and answers an error for each. It is idempotent,
-	// and one bad record keeps no other from being stored. Of records with the same message id the lowest position is
-	// kept. Per partition the stored position advances to the highest seq in the batch.
+	// SaveBatch saves records of many partitions, ascending within each, and returns an error or nil for each. It is
+	// idempotent, and one bad record does not keep others from being stored. Of records with the same message id the lowest
+	// position is kept. The stored position of each partition advances to the highest seq in the batch.
 	SaveBatch(ctx context.Context, records []events.Record) []error
-	// History returns a page in ascending seq and whether the direction asked for has more. Recalled messages come
-	// without content.
+	// History returns a page in ascending seq, and whether there are more messages in the direction asked for. Recalled
+	// messages come without content.
 	History(ctx context.Context, conversation string, page store.Page) (messages []store.StoredMessage, more bool, err error)
-	// Message answers one message of the conversation, or store.ErrNotFound.
+	// Message returns one message of the conversation, or store.ErrNotFound.
 	Message(ctx context.Context, conversation, messageID string) (store.StoredMessage, error)
-	// SentAt returns the timestamps of those of the messages that are stored.
+	// SentAt returns the timestamps of those messages that are stored.
 	SentAt(ctx context.Context, messages []store.MessageKey) (map[store.MessageKey]int64, error)
 	// HasChange reports whether an edit, recall or change of membership with the event id has had an effect on the
 	// conversation.
 	HasChange(ctx context.Context, conversation, eventID string) (bool, error)
 	// ReadMark returns the seq up to which the user has read the conversation, 0 if it has read nothing.
 	ReadMark(ctx context.Context, user int64, conversation string) (int64, error)
-	// Heads returns, from behind the place on, the user's direct conversations and the groups it is a member of, in the order
-	// of their places, at most limit, and whether there are more.
+	// Heads returns at most limit of the user's direct conversations and groups, in the order of their places and after the
+	// place passed, and whether there are more.
 	Heads(ctx context.Context, user int64, behind store.Place, limit int) (heads []store.Head, more bool, err error)
-	// Missed returns the events in the ranges that concern the user, at most limit, ascending within each partition: messages as
-	// they are now, and of a message that was recalled since no edits; of a stay in a group that has ended, as all that was at
-	// its end. It leaves out what happened to messages from before a stay.
+	// Missed returns at most limit events in the ranges that concern the user, ascending within each partition. Messages come
+	// as they are now, without edits if they were recalled; in a stay that has ended, everything comes as it was at its end.
+	// It leaves out changes of messages from before a stay.
 	Missed(ctx context.Context, user int64, ranges []events.Range, limit int) ([]events.Record, error)
-	// Memberships answers the groups that the user is a member of now, in no order.
+	// Memberships returns the groups that the user is a member of now, in no order.
 	Memberships(ctx context.Context, user int64) ([]store.Membership, error)
-	// Stays answers all stays of the user in the group, the first one first.
+	// Stays returns all stays of the user in the group, the first one first.
 	Stays(ctx context.Context, user, groupID int64) ([]store.Membership, error)
 	// Group returns a group, or store.ErrNotFound.
 	Group(ctx context.Context, groupID int64) (store.Group, error)
-	// Members returns who belongs to a group now, ascending: nobody if there is no such group.
+	// Members returns the present members of a group in ascending order, or none if there is no such group.
 	Members(ctx context.Context, groupID int64) ([]int64, error)
-	// ReserveGroup returns the id of the group that the owner creates with the client_msg_id: the drawn one, unless an id is
-	// reserved for the two already, or a group_created that was saved has named the two.
+	// ReserveGroup returns the id of the group that the owner creates with the client_msg_id. It is the drawn id, unless one
+	// was reserved for these two before, or a group_created with these two was saved.
 	ReserveGroup(ctx context.Context, owner int64, clientMsgID string, drawn int64) (int64, error)
-	// Stored returns per partition up to where everything is stored or done with otherwise; what is absent is 0.
+	// Stored returns, by partition, the position up to which everything is stored or otherwise done with. A partition that is
+	// absent has 0.
 	Stored(ctx context.Context) (map[int32]int64, error)
-	// Advance notes that everything up to the positions is done with. It takes no stored position back.
+	// Advance notes that everything up to the positions is done with. It never moves a stored position back.
 	Advance(ctx context.Context, positions map[int32]int64) error
-	// Epochs returns the topic's epochs, the zero value if none were ever set.
+	// Epochs returns the topic's epochs, or the zero value if none were ever set.
 	Epochs(ctx context.Context, topic string) (events.Epochs, error)
-	// SetEpochs sets the topic's epochs if their version is the one after that of those there are, 1 where there are none,
-	// which it reports.
+	// SetEpochs sets the topic's epochs if their version follows the one that is stored, or is 1 if none is, and reports
+	// whether it did.
 	SetEpochs(ctx context.Context, topic string, epochs events.Epochs) (set bool, err error)
-	// Ping reports whether the store can be reached.
+	// Ping returns an error if the store cannot be reached.
 	Ping(ctx context.Context) error
 	// Close ends the use of the store.
 	Close() error
 }
 
-// Run tests stores that open answers. Every one of them must be empty; open closes it when its test ends.
+// Run runs the suite. Every test gets an empty store from open, which closes it when the test ends.
 func Run(t *testing.T, open func(*testing.T) Store) {
 	for _, subject := range []struct {
 		name  string

@@ -69,7 +69,7 @@ func versionTests() []test {
 	}
 }
 
-// meanwhile is a group in which messages change while carol, who has seen some, is away.
+// meanwhile is a group whose messages change while carol, who has seen some of them, is away.
 type meanwhile struct {
 	one, two, own, four events.Record
 	log                 []events.Record
@@ -115,7 +115,7 @@ func requireAsTheyStood(t *testing.T, s Store) {
 	}
 }
 
-// withoutEdits leaves out when messages were edited that are gone: nobody is told.
+// withoutEdits removes the times of edits whose content is gone, because nobody is told of these.
 func withoutEdits(page []store.StoredMessage) []store.StoredMessage {
 	for i := range page {
 		if page[i].Recalled {

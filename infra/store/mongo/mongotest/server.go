@@ -30,15 +30,15 @@ const (
 
 // Server is a running server.
 type Server struct {
-	// URI names no database.
+	// URI is the server's address without a database.
 	URI string
-	// Ferret tells that it is FerretDB, which lacks what its users name where they leave something out.
+	// Ferret is set if the server is FerretDB, which lacks some features; tests that use it say what they leave out.
 	Ferret bool
 
 	stop func()
 }
 
-// Start answers a server that runs until the test ends.
+// Start returns a server that runs until the test ends.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	if uri := os.Getenv(uriEnv); uri != "" {
@@ -47,7 +47,7 @@ func Start(t testing.TB) *Server {
 	return startFerret(t)
 }
 
-// StartTLS is [Start] of a FerretDB that listens by TLS with the certificate, which vouches for its clients too.
+// StartTLS is like [Start] for a FerretDB that requires TLS with the certificate, which is also the authority of its clients.
 func StartTLS(t testing.TB, certFile, keyFile string) *Server {
 	t.Helper()
 	return startFerret(t, certFile, keyFile, certFile)
@@ -57,7 +57,7 @@ func startFerret(t testing.TB, args ...string) *Server {
 	t.Helper()
 	server := exec.CommandContext(context.WithoutCancel(t.Context()), build(t), append([]string{t.TempDir()}, args...)...)
 	server.Stderr = os.Stderr
-	alive, err := server.StdinPipe() // it ends when this does, also if the test is killed
+	alive, err := server.StdinPipe() // the server ends when this is closed, also if the test is killed
 	require.NoError(t, err)
 	said, err := server.StdoutPipe()
 	require.NoError(t, err)
@@ -92,7 +92,7 @@ func (s *Server) Stop(t testing.TB) {
 	s.stop()
 }
 
-// Database is the URI of an empty database that is dropped when the test ends.
+// Database returns the URI of an empty database that is dropped when the test ends.
 func (s *Server) Database(t testing.TB) string {
 	t.Helper()
 	name := "test_" + strings.ToLower(rand.Text())
@@ -102,7 +102,7 @@ func (s *Server) Database(t testing.TB) string {
 	uri := fmt.Sprintf("%s://%s/%s?%s", scheme, hosts, name, query)
 	t.Cleanup(func() {
 		if s.Ferret {
-			return // its files go with the test
+			return // its files are removed with the test
 		}
 		client, err := mongo.Connect(options.Client().ApplyURI(s.URI))
 		require.NoError(t, err)
@@ -113,8 +113,8 @@ func (s *Server) Database(t testing.TB) string {
 	return uri
 }
 
-// build answers the path of the FerretDB binary, which several test processes may ask for at once. It takes a minute or
-// two the first time, and a moment when nothing has changed.
+// build returns the path of the FerretDB binary. Several test processes may call it at once. It takes a minute or two the
+// first time, and a moment when nothing has changed.
 func build(t testing.TB) string {
 	t.Helper()
 	root, err := os.Getwd()
