@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -32,8 +33,8 @@ const (
 	scrapeTimeout = 8 * time.Second
 )
 
-// StartAdmin listens on the address until [Admin.Close].
-func StartAdmin(address string, checks *Checks, metrics prometheus.Gatherer) (*Admin, error) {
+// StartAdmin listens on the address until [Admin.Close]. The log gets what goes wrong with connections.
+func StartAdmin(address string, checks *Checks, metrics prometheus.Gatherer, log *slog.Logger) (*Admin, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("admin server: %w", err)
@@ -60,6 +61,7 @@ func StartAdmin(address string, checks *Checks, metrics prometheus.Gatherer) (*A
 		listener: listener,
 		server: &http.Server{
 			Handler: handler, ReadTimeout: requestTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout,
+			ErrorLog: ServerErrors(log),
 		},
 		served: make(chan struct{}),
 	}

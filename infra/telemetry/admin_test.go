@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"testing"
@@ -23,7 +24,7 @@ func TestReadinessNamesWhatIsNotReady(t *testing.T) {
 		Check{Name: "broker", Ready: func(context.Context) error { return nil }},
 		Check{Name: "store", Ready: func(context.Context) error { return store }},
 	)
-	admin, err := StartAdmin("127.0.0.1:0", &checks, NewMetrics("v1", "dev"))
+	admin, err := StartAdmin("127.0.0.1:0", &checks, NewMetrics("v1", "dev"), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, admin.Close()) }()
 
@@ -45,7 +46,7 @@ func TestReadinessNamesWhatIsNotReady(t *testing.T) {
 
 // Otherwise a foreign page could read what is served here by DNS rebinding.
 func TestOnLoopbackOnlyNamesOfThisMachineAreServed(t *testing.T) {
-	admin, err := StartAdmin("127.0.0.1:0", new(Checks), NewMetrics("v1", "dev"))
+	admin, err := StartAdmin("127.0.0.1:0", new(Checks), NewMetrics("v1", "dev"), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, admin.Close()) }()
 	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/debug/pprof/"} {
@@ -61,7 +62,7 @@ func TestOnLoopbackOnlyNamesOfThisMachineAreServed(t *testing.T) {
 }
 
 func TestARequestThatNeverComesIsCutOff(t *testing.T) {
-	admin, err := StartAdmin("127.0.0.1:0", new(Checks), NewMetrics("v1", "dev"))
+	admin, err := StartAdmin("127.0.0.1:0", new(Checks), NewMetrics("v1", "dev"), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, admin.Close()) }()
 	for _, request := range []string{"", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"} {
@@ -106,10 +107,10 @@ func TestReadinessIsAnsweredInTimeWhateverHangs(t *testing.T) {
 }
 
 func TestTakenAddressIsAnError(t *testing.T) {
-	admin, err := StartAdmin("127.0.0.1:0", new(Checks), NewMetrics("v1", "dev"))
+	admin, err := StartAdmin("127.0.0.1:0", new(Checks), NewMetrics("v1", "dev"), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, admin.Close()) }()
-	_, err = StartAdmin(admin.Addr(), new(Checks), NewMetrics("v1", "dev"))
+	_, err = StartAdmin(admin.Addr(), new(Checks), NewMetrics("v1", "dev"), slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "admin server")
 }
 

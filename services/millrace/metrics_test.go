@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -63,7 +64,7 @@ func TestEndToEndMetricsTellWhatHappened(t *testing.T) {
 
 func serveMetrics(t *testing.T, reg *prometheus.Registry) string {
 	t.Helper()
-	admin, err := telemetry.StartAdmin("127.0.0.1:0", new(telemetry.Checks), reg)
+	admin, err := telemetry.StartAdmin("127.0.0.1:0", new(telemetry.Checks), reg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, admin.Close()) })
 	return "http://" + admin.Addr() + "/metrics"

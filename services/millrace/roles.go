@@ -12,6 +12,7 @@ import (
 
 	"millrace/handlers"
 	"millrace/infra/config"
+	"millrace/infra/telemetry"
 )
 
 // gcPercent is how much of the live heap may be allocated before garbage is collected. What is live is small beside what
@@ -95,6 +96,7 @@ func newRoleCommand(r role) *cobra.Command {
 			if os.Getenv("GOGC") == "" {
 				debug.SetGCPercent(gcPercent)
 			}
+			telemetry.CaptureLibraries(newLog(&cfg))
 			return runApp(cmd.Context(), options, fx.Invoke(func(lc fx.Lifecycle) {
 				lc.Append(fx.StartHook(func() { r.hello(cmd.OutOrStdout(), &cfg) }))
 			}))

@@ -35,10 +35,7 @@ func common(cfg *config.Config) fx.Option {
 				func(cfg *config.Config) *prometheus.Registry { return telemetry.NewMetrics(version, string(cfg.Role)) },
 				fx.As(fx.Self()), fx.As(new(prometheus.Registerer)),
 			),
-			func(cfg *config.Config) *slog.Logger {
-				return telemetry.NewLogger(os.Stderr, cfg.LogLevel, cfg.LogFormat).With("role", string(cfg.Role))
-			},
-			newChecks, newWaits,
+			newLog, newChecks, newWaits,
 		),
 		// Those of modules are invoked in order, and before this one's own.
 		fx.Module("admin", fx.Invoke(startAdmin)),
@@ -47,11 +44,15 @@ func common(cfg *config.Config) fx.Option {
 	)
 }
 
-func startAdmin(lc fx.Lifecycle, cfg *config.Config, checks *checks, metrics *prometheus.Registry) error {
+func newLog(cfg *config.Config) *slog.Logger {
+	return telemetry.NewLogger(os.Stderr, cfg.LogLevel, cfg.LogFormat).With("role", string(cfg.Role))
+}
+
+func startAdmin(lc fx.Lifecycle, cfg *config.Config, checks *checks, metrics *prometheus.Registry, log *slog.Logger) error {
 	if cfg.AdminAddr == "" {
 		return nil
 	}
-	admin, err := telemetry.StartAdmin(cfg.AdminAddr, &checks.Checks, metrics)
+	admin, err := telemetry.StartAdmin(cfg.AdminAddr, &checks.Checks, metrics, log)
 	if err != nil {
 		return err
 	}

@@ -93,6 +93,7 @@ func newGatewayServer(p gatewayParams) (*gatewayServer, error) {
 	}
 	s.server = &http.Server{
 		Handler: listener.handler(handler), ReadTimeout: handshakeTimeout, WriteTimeout: 2 * handshakeTimeout, MaxHeaderBytes: maxHandshakeBytes,
+		ErrorLog: telemetry.ServerErrors(p.Log),
 	}
 	// Whoever has its answer is done; a connection that is to stay becomes a WebSocket.
 	s.server.SetKeepAlivesEnabled(false)
