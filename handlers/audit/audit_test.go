@@ -152,6 +152,22 @@ func TestPartitionsAppendSideBySide(t *testing.T) {
 	}
 }
 
+func TestFileIsReadOnceHoweverManyPartitionsAppendToItAtOnce(t *testing.T) {
+	a := open(t, filepath.Join(t.TempDir(), "audit.log"))
+	file := a.journal.file
+	var wg sync.WaitGroup
+	for partition := range int32(16) {
+		wg.Go(func() {
+			for seq := range int64(200) {
+				_, err := a.journal.append([]entry{{Partition: partition, Seq: seq + 1}})
+				assert.NoError(t, err)
+			}
+		})
+	}
+	wg.Wait()
+	require.Same(t, file, a.journal.file, "the file that was appended to did not look truncated to anybody")
+}
+
 func TestBatchIsOneWriteAndOneSync(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	a := open(t, path)

@@ -131,20 +131,25 @@ func (j *journal) sync(written int64) error {
 // current makes sure that the open file is the one at the path and is as long as this process left it. So it notices when
 // logrotate has moved or truncated the file, and when somebody has mended a file that had a problem.
 func (j *journal) current() error {
-	if j.looksFine() {
+	j.mu.Lock()
+	fine := j.looksFine()
+	j.mu.Unlock()
+	if fine {
 		return nil
 	}
 	j.syncing.Lock()
 	defer j.syncing.Unlock()
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.looksFine() { // somebody else has replaced it meanwhile
+		return nil
+	}
 	return j.replace()
 }
 
+// looksFine needs mu: a file whose size was read before somebody else appended to it would look truncated.
 func (j *journal) looksFine() bool {
 	info, err := os.Stat(j.path)
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	if j.file == nil {
 		// A file that has not changed since still has its problem, and reading it again is expensive.
 		return err == nil && j.seen != nil && os.SameFile(info, j.seen) && info.Size() == j.seen.Size() && info.ModTime().Equal(j.seen.ModTime())
