@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Backoff is how long to wait before trying again: at most Min, doubled with each try up to Max, half of it by chance, so
-// that clients that lost their server together do not come back together.
+// Backoff says how long to wait before trying again. The wait is at most Min, doubled with each try up to Max. Half of it is
+// random, so that clients that lost their server at the same time do not come back at the same time.
 type Backoff struct {
 	Min, Max time.Duration
-	// GoingAway bounds the wait after a server said that it is going away: any time up to it.
+	// GoingAway bounds the random wait after a server has said that it is going away.
 	GoingAway time.Duration
 }
 
@@ -28,7 +28,7 @@ func (b Backoff) withDefaults() Backoff {
 
 func (b Backoff) wait(tries int) time.Duration {
 	d := b.Max
-	if tries < 20 { // beyond, the shift would leave any sensible Max behind
+	if tries < 20 { // beyond that the shift would exceed any sensible Max
 		d = min(b.Max, b.Min<<tries)
 	}
 	return d/2 + rand.N(d/2+1)

@@ -1,9 +1,9 @@
 // Package client speaks Millrace's WebSocket protocol from the user's side.
 //
-// [Conn] is one connection: frames in, frames out, a cursor. [Client] keeps a conversation going over as many of them as
-// it takes. Callers put requests into its queue; one goroutine writes them, another reads: answers end the calls, pushes
-// go to the handler. When the connection breaks, what was not answered goes back into the queue in its order, the client
-// connects again with the cursor, and the server sends what was missed before anything newer.
+// [Conn] is one connection: frames in, frames out, a cursor. [Client] is a session that outlives connections. Callers put
+// requests into its queue. One goroutine writes them and another reads: answers end the calls, pushes go to the handler. When
+// the connection breaks, the requests without an answer go back into the queue in their order and the client connects again
+// with its cursor. The server then sends what was missed before anything newer.
 package client
 
 import (
@@ -17,44 +17,46 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// Config says where to connect and what to do with what comes.
+// Config says where to connect, and which functions to call.
 //
-// The functions are called one at a time. While one runs nothing is read, so that a slow one slows the server down; it
-// must neither wait for an answer of this client nor close it.
+// The client calls the functions one at a time, and reads nothing while one runs. So a slow function slows down the server. A
+// function must neither wait for an answer of this client nor close it.
 type Config struct {
-	// URL is the server's, ws://HOST/ws or, by TLS, wss://HOST/ws.
+	// URL is the server's URL: ws://HOST/ws or, with TLS, wss://HOST/ws.
 	URL string
-	// NetDial makes the network connections; nil: over TCP.
+	// NetDial makes the network connections. Nil means TCP.
 	NetDial NetDial
-	// TLS is for a wss:// URL; nil: the system's authorities are trusted.
+	// TLS is used for a wss:// URL. Nil means that the system's authorities are trusted.
 	TLS *tls.Config
-	// Token gives a token: at first, and again when the server wants another.
+	// Token returns a token. The client calls it at first, and again when the server requires another token.
 	Token func(context.Context) (string, error)
-	// Device names this client among those of its user: the newest connection of a device replaces the others. May be empty.
+	// Device names this client among those of its user: a new connection of a device replaces the older ones. It may be
+	// empty.
 	Device string
-	// Cursor is where an earlier run ended; nil to begin with what comes from now on.
+	// Cursor is the cursor of an earlier run. With nil the client gets only what comes from now on.
 	Cursor Cursor
 
-	// OnPush gets the pushes in order, each message_id once.
+	// OnPush is called for the pushes in order, and for each message_id once.
 	OnPush func(Push)
-	// OnConnect is told of every connection, before its pushes. Recovered is false when pushes were missed for good and
-	// history has to be loaded.
+	// OnConnect is called for every connection, before its pushes. If Recovered is false, pushes were missed for good and the
+	// caller has to load the history.
 	OnConnect func(Connected)
-	// OnDisconnect is told why a connection ended or could not be made, and when the next attempt follows.
+	// OnDisconnect is called with the reason when a connection has ended or could not be made, and with the time until the
+	// next attempt.
 	OnDisconnect func(err error, retryIn time.Duration)
-	// OnViolation is told of what the server should not have done: a position that does not follow the one before it.
+	// OnViolation is called when the server breaks the protocol: a position does not follow the one before it.
 	OnViolation func(what string)
 
-	// Window is how many sends to one target may be in flight; 0: any number. A refused send is repeated before those
-	// that wait, but those already in flight may have been accepted: with 1 the order is kept even then.
+	// Window is how many sends to one target may be in flight; 0 means any number. A send that is refused as unavailable is
+	// repeated before those that wait, but those in flight may have been accepted. With 1 the order is kept even then.
 	Window int
-	// SeenMessages is how many message ids are remembered to show each once; 0: 10,000.
+	// SeenMessages is how many message ids the client remembers in order to show each message once; 0 means 10,000.
 	SeenMessages int
-	// Backoff is between attempts; zero fields mean 100 ms, 10 s and 5 s.
+	// Backoff is the wait between attempts to connect; zero fields mean 100 ms, 10 s and 5 s.
 	Backoff Backoff
 }
 
-// Errors that end a client for good.
+// The errors that end a client for good.
 var (
 	ErrClosed   = errors.New("client closed")
 	ErrReplaced = errors.New("replaced by another connection of this device")
@@ -63,9 +65,8 @@ var (
 
 const defaultSeen = 10_000
 
-// Client is a user's session that outlives connections. Its methods may be called concurrently. Every request waits for
-// a connection and is repeated on the next one until it is answered or its context ends; all of the protocol's requests
-// can be repeated.
+// Client is a user's session that outlives connections. It is safe for concurrent use. Every request waits for a connection,
+// and is repeated on the next one until it is answered or its context ends; the protocol allows to repeat all of them.
 type Client struct {
 	cfg   Config
 	queue *queue
@@ -78,7 +79,7 @@ type Client struct {
 	leaving bool
 	err     error
 
-	// token, refusedTokens and tries belong to the goroutine that connects.
+	// token, refusedTokens and tries are used only by the goroutine that connects.
 	token         string
 	refusedTokens int
 	tries         int
@@ -87,9 +88,9 @@ type Client struct {
 	done chan struct{}
 }
 
-// Dial connects, once: if that fails it returns the reason, an *[Error] or a *[CloseError] if the server gave one. From
-// then on the client reconnects by itself until it is closed, replaced, or its token refused. ctx bounds the first
-// connection only.
+// Dial connects once. If that fails it returns the reason, which is an *[Error] or a *[CloseError] if the server gave one.
+// After that the client reconnects by itself until it is closed, it is replaced, or its token is refused. ctx bounds the
+// first connection only.
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	cfg.Backoff = cfg.Backoff.withDefaults()
 	if cfg.SeenMessages <= 0 {
@@ -124,31 +125,31 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// Done is closed when the client has ended for good; [Client.Err] then says why.
+// Done returns a channel that is closed when the client has ended for good; [Client.Err] then returns why.
 func (c *Client) Done() <-chan struct{} { return c.done }
 
-// Err is why the client ended, nil as long as it has not.
+// Err returns why the client has ended, or nil if it has not.
 func (c *Client) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
 }
 
-// Session is the latest answer to connect.
+// Session returns the latest answer to connect.
 func (c *Client) Session() Connected {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.session
 }
 
-// Cursor is what a later run resumes with: OnPush has returned for everything before it.
+// Cursor returns the cursor that a later run resumes with: OnPush has returned for everything before it.
 func (c *Client) Cursor() Cursor {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return maps.Clone(c.cursor)
 }
 
-// Close says goodbye to the server, ends what is unanswered with [ErrClosed] and waits until nothing runs any more.
+// Close takes leave of the server, ends the unanswered requests with [ErrClosed] and waits until nothing runs any more.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	c.leaving = true

@@ -16,7 +16,7 @@ func TestPushesComeInOrderAndEachMessageOnce(t *testing.T) {
 		c, p := dialed(t, s, nil)
 		p.pushes("0:11", "a")
 		p.pushes("7:71", "b")
-		p.pushes("0:12", "a") // sent again by its author, and accepted twice
+		p.pushes("0:12", "a") // its author has sent it again, and it was accepted twice
 		p.writes(`{"push":{"type":"message_edited","pos":"0:13","conversation":"u:1001:1002","message_id":"a","seq":11,"content":"x"}}`)
 		p.writes(`{"push":{"type":"typing","from":1002,"to":1001}}`)
 		synctest.Wait()
@@ -165,7 +165,7 @@ func TestSendEndsWithItsContextAndSaysWhatTheServerSaid(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorIs(t, err, &Error{Code: Unavailable})
 		p.end()
-		// Given up is given up: nothing is repeated on the next connection.
+		// A send that was given up is not repeated on the next connection.
 		p = s.accept()
 		p.connect(`{}`)
 		synctest.Wait()

@@ -19,18 +19,18 @@ const Subprotocol = "millrace.v1.json"
 const (
 	handshakeTimeout = 10 * time.Second
 	writeTimeout     = 10 * time.Second
-	maxFrameBytes    = 64 << 20 // a page of history may hold 200 messages of 32 KiB
-	// A server pings every ping_seconds; two and a half times that without anything from it, and it is gone.
+	maxFrameBytes    = 64 << 20 // a page of history may have 200 messages of 32 KiB
+	// A server pings every ping_seconds. If it sends nothing for two and a half times that, the client takes it to be gone.
 	defaultPing = 25 * time.Second
 )
 
-// CloseError is the close frame that ended a connection. Code is 1006 if there was none.
+// CloseError is the close frame that ended a connection. Its Code is 1006 if there was none.
 type CloseError struct {
 	Code   int
 	Reason string
 }
 
-// The close codes that say more than RFC 6455 does.
+// The close codes beyond those of RFC 6455.
 const (
 	CloseNormal          = 1000
 	CloseGoingAway       = 1001
@@ -48,8 +48,8 @@ func (e *CloseError) Error() string {
 	return fmt.Sprintf("connection closed: %d %s", e.Code, e.Reason)
 }
 
-// Conn is one connection and nothing more: it writes what it is given, and Read returns what the server sends, frame by
-// frame in order. It keeps the cursor. Read may run beside the other methods, but only one Read at a time.
+// Conn is a single connection. It writes the requests that it gets, and Read returns the server's frames in order. It keeps
+// the cursor. Read may run concurrently with the other methods, but not with another Read.
 type Conn struct {
 	ws *websocket.Conn
 
@@ -60,11 +60,11 @@ type Conn struct {
 	ping   time.Duration
 }
 
-// NetDial makes the network connection under a WebSocket, as the method of net.Dialer does.
+// NetDial makes the network connection for a WebSocket, like the method DialContext of net.Dialer.
 type NetDial func(ctx context.Context, network, address string) (net.Conn, error)
 
-// Open opens a connection to ws://HOST/ws, over another network than TCP if dial is not nil, or to wss://HOST/ws, by TLS as it
-// is by default if secure is nil. The first request is up to the caller; [Conn.Connect] makes it.
+// Open opens a connection to a URL ws://HOST/ws or wss://HOST/ws. A nil dial means TCP, a nil secure means the default TLS
+// configuration. The caller makes the first request, with [Conn.Connect].
 func Open(ctx context.Context, url string, dial NetDial, secure *tls.Config) (*Conn, error) {
 	d := websocket.Dialer{
 		HandshakeTimeout: handshakeTimeout, Subprotocols: []string{Subprotocol}, NetDialContext: dial, TLSClientConfig: secure,
@@ -82,14 +82,15 @@ func Open(ctx context.Context, url string, dial NetDial, secure *tls.Config) (*C
 		if err := c.expectMore(); err != nil {
 			return err
 		}
-		// A pong that cannot be written breaks the connection, and the next read says so.
+		// A pong that cannot be written breaks the connection, and the next read returns the error.
 		_ = ws.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(writeTimeout))
 		return nil
 	})
 	return c, nil
 }
 
-// Connect makes the connect request under id 1 and returns its answer; a refusal is an *[Error] or a *[CloseError].
+// Connect makes the connect request with the id 1 and returns its answer. If the server refuses, the error is an *[Error] or
+// a *[CloseError].
 func (c *Conn) Connect(ctx context.Context, r Connect) (Connected, error) {
 	if err := c.Write(connectID, r); err != nil {
 		return Connected{}, err
@@ -108,7 +109,7 @@ func (c *Conn) Connect(ctx context.Context, r Connect) (Connected, error) {
 
 const connectID = 1
 
-// Write sends a request under the id.
+// Write sends a request with the id.
 func (c *Conn) Write(id int64, r Request) error {
 	text, err := Encode(id, r)
 	if err != nil {
@@ -130,9 +131,9 @@ func (c *Conn) WriteText(text []byte) error {
 	return nil
 }
 
-// Read returns the next frame and applies it to the cursor. The error is a *[CloseError] once the connection is closed,
-// and a timeout if the server has been silent for 2.5 pings; nothing can be read after an error. When ctx ends the
-// connection is cut.
+// Read returns the next frame after applying it to the cursor. The error is a *[CloseError] once the connection is closed,
+// and a timeout if the server has been silent for 2.5 pings. After an error nothing more can be read. When ctx ends, Read
+// cuts the connection.
 func (c *Conn) Read(ctx context.Context) (Frame, error) {
 	stop := context.AfterFunc(ctx, func() { _ = c.Cut() })
 	defer stop()
@@ -185,14 +186,14 @@ func (c *Conn) expectMore() error {
 	return nil
 }
 
-// Cursor is what the next connection resumes with: everything that Read has returned is before it.
+// Cursor returns the cursor that the next connection resumes with: everything that Read has returned lies before it.
 func (c *Conn) Cursor() Cursor {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return maps.Clone(c.cursor)
 }
 
-// Leave tells the server that the connection ends (1000); its answer ends Read.
+// Leave tells the server that the connection ends (1000). The server's answer ends Read.
 func (c *Conn) Leave() error {
 	text := websocket.FormatCloseMessage(CloseNormal, "")
 	if err := c.ws.WriteControl(websocket.CloseMessage, text, time.Now().Add(time.Second)); err != nil {
@@ -201,7 +202,7 @@ func (c *Conn) Leave() error {
 	return nil
 }
 
-// Cut ends the connection without a word, as a lost network does.
+// Cut ends the connection without a close frame, as a lost network does.
 func (c *Conn) Cut() error {
 	if err := c.ws.Close(); err != nil {
 		return fmt.Errorf("cut connection: %w", err)

@@ -7,13 +7,13 @@ import (
 	"millrace/events"
 )
 
-// Cursor is what a client gives to its next connection: per partition the seq of the latest push that had a position.
-// nil means none: nothing is replayed.
+// Cursor is what a client gives to its next connection: by partition, the seq of the latest push with a position. With nil
+// nothing is replayed.
 type Cursor map[int32]int64
 
-// follow applies the protocol's rule to a push: a cursor that the server hands replaces the map, a position moves its
-// partition. It says what is wrong with the push's place, if anything is; the cursor then moves all the same, because to
-// be sent a message again is harmless and to skip one is not.
+// follow applies the protocol's rule to a push: a cursor from the server replaces the map, and a position moves its
+// partition. It returns what is wrong with the push's position, if anything is. The cursor moves even then, because getting a
+// message again does no harm and missing one does.
 func (c *Cursor) follow(p *Push) (violation string) {
 	if p.Cursor != nil {
 		*c = maps.Clone(p.Cursor)

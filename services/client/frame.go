@@ -7,7 +7,7 @@ import (
 	"millrace/events"
 )
 
-// Frame is what the server sends. A push has Push; an answer has the ID of its request and one of the others.
+// Frame is a frame from the server. A push has Push set; an answer has the ID of its request and one of the other fields.
 type Frame struct {
 	ID            int64             `json:"id"`
 	Push          *Push             `json:"push"`
@@ -21,13 +21,14 @@ type Frame struct {
 	OK            json.RawMessage   `json:"ok"`
 	Pong          json.RawMessage   `json:"pong"`
 
-	// Raw is the frame as it came.
+	// Raw is the text of the frame.
 	Raw []byte `json:"-"`
-	// Violation says how the frame breaks the rules of positions, judged by the connection that read it; usually empty.
+	// Violation says how the frame breaks the rules of positions; it is usually empty. The connection that read the frame
+	// sets it.
 	Violation string `json:"-"`
 }
 
-// Push is what comes unasked. Which fields are set depends on its type.
+// Push is a push from the server. Which fields are set depends on its type.
 type Push struct {
 	events.Push
 	From   int64  `json:"from"`   // typing
@@ -35,7 +36,7 @@ type Push struct {
 	Cursor Cursor `json:"cursor"` // complete
 }
 
-// The types of pushes that are no records of a conversation.
+// The types of pushes that are not records of a conversation.
 const (
 	TypeComplete     events.Type = "complete"
 	TypeTyping       events.Type = "typing"
@@ -48,7 +49,7 @@ type presenceFrame struct {
 	Online []int64 `json:"online"`
 }
 
-// Connected answers connect.
+// Connected is the answer to connect.
 type Connected struct {
 	User        int64  `json:"user"`
 	Session     string `json:"session"`
@@ -58,21 +59,21 @@ type Connected struct {
 	PingSeconds int    `json:"ping_seconds"`
 }
 
-// Sent answers send: the message is accepted for good.
+// Sent is the answer to send: the message was accepted for good.
 type Sent struct {
 	MessageID    string `json:"message_id"`
 	Conversation string `json:"conversation"`
 	Timestamp    int64  `json:"timestamp"` // Unix seconds
 }
 
-// Message is a message in a page of history. Of a recalled one only Seq and MessageID are set.
+// Message is a message in a page of history. A recalled message has only Seq and MessageID.
 type Message struct {
 	Seq int64 `json:"seq"`
 	events.PushMessage
 	EditedAt int64 `json:"edited_at"` // Unix seconds; 0: never edited
 }
 
-// Page answers history: messages in ascending seq, and whether the direction asked for has more.
+// Page is the answer to history: messages in ascending seq, and whether there are more in the direction asked for.
 type Page struct {
 	Conversation string    `json:"conversation"`
 	Messages     []Message `json:"messages"`
@@ -90,7 +91,7 @@ type Conversation struct {
 // ConversationPage is a part of a user's list of conversations, the latest first.
 type ConversationPage struct {
 	Conversations []Conversation `json:"conversations"`
-	// More tells that there are others, for which Next asks.
+	// More says that there are further conversations, which a request with Next returns.
 	More bool   `json:"more"`
 	Next string `json:"next"`
 }
@@ -101,16 +102,16 @@ type Group struct {
 	Name    string  `json:"name"`
 	Owner   int64   `json:"owner"`
 	Members []int64 `json:"members"`
-	Join    string  `json:"join"` // [events.JoinOpen]: anybody may enter; empty: whom the owner adds
+	Join    string  `json:"join"` // [events.JoinOpen]: anybody may join; empty: the owner adds members
 }
 
-// Error is a refusal by the server. Codes are compared with errors.Is: errors.Is(err, &Error{Code: Unavailable}).
+// Error is an error answer of the server. Compare codes with errors.Is: errors.Is(err, &Error{Code: Unavailable}).
 type Error struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 }
 
-// The codes of errors. Unavailable means: try again, the same client_msg_id is safe.
+// The codes of errors. Unavailable means: try again with the same client_msg_id, which is safe.
 const (
 	Unauthenticated  = "unauthenticated"
 	InvalidArgument  = "invalid_argument"
@@ -124,13 +125,13 @@ const (
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
 
-// Is reports whether the target is an *Error of the same code.
+// Is reports whether the target is an *Error with the same code.
 func (e *Error) Is(target error) bool {
 	t, ok := target.(*Error)
 	return ok && t.Code == e.Code
 }
 
-// Decode reads a frame from the server. Members it does not know are ignored, so a frame may turn out empty.
+// Decode reads a frame from the server. It ignores unknown members, so the frame may be empty.
 func Decode(text []byte) (Frame, error) {
 	var f Frame
 	if err := json.Unmarshal(text, &f); err != nil {

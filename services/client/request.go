@@ -6,22 +6,22 @@ import (
 	"strconv"
 )
 
-// Request is the body of a verb: one of the types below.
+// Request is the request of a verb: one of the types below.
 type Request interface{ verb() string }
 
-// Target is whom something goes to: a user or a group, exactly one of them.
+// Target is the recipient: exactly one of a user and a group.
 type Target struct {
 	To      int64 `json:"to,omitempty"`
 	GroupID int64 `json:"group_id,omitempty"`
 }
 
-// ToUser is the target of direct messages.
+// ToUser returns the target of direct messages to the user.
 func ToUser(id int64) Target { return Target{To: id} }
 
-// ToGroup is the target of a group's messages.
+// ToGroup returns the target of messages to the group.
 func ToGroup(id int64) Target { return Target{GroupID: id} }
 
-// The requests, named like their verbs.
+// The requests. Each has the name of its verb.
 type (
 	// Connect is the first request of a connection. A nil cursor replays nothing, an empty one is a cursor.
 	Connect struct {
@@ -29,54 +29,54 @@ type (
 		Device string `json:"device,omitempty"`
 		Cursor Cursor `json:"cursor,omitzero"`
 	}
-	// Refresh hands a new token of the same user.
+	// Refresh passes a new token of the same user to the server.
 	Refresh struct {
 		Token string `json:"token"`
 	}
-	// Send sends a message. A repeat with the same ClientMsgID creates no second one.
+	// Send sends a message. A repeat with the same ClientMsgID creates no second message.
 	Send struct {
 		Target
 		Content     string `json:"content"`
 		MessageType int32  `json:"message_type,omitempty"`
 		ClientMsgID string `json:"client_msg_id,omitempty"`
 	}
-	// History asks for a page: before a seq (not 0), after one (0: from the start), or with neither the newest.
+	// History asks for a page: the messages before a seq (not 0), after one (0: from the start), or the newest with neither.
 	History struct {
 		Conversation string `json:"conversation"`
 		BeforeSeq    int64  `json:"before_seq,omitempty"`
 		AfterSeq     *int64 `json:"after_seq,omitempty"`
 		Limit        int    `json:"limit,omitempty"`
 	}
-	// Conversations asks for the user's conversations, the latest first, or for those behind an earlier page by its Next.
+	// Conversations asks for the user's conversations, the latest first, or with the Next of a page for those after it.
 	Conversations struct {
 		Limit int    `json:"limit,omitempty"`
 		Next  string `json:"next,omitempty"`
 	}
-	// Read tells up to which seq the user has read.
+	// Read says up to which seq the user has read.
 	Read struct {
 		Conversation string `json:"conversation"`
 		Seq          int64  `json:"seq"`
 	}
-	// Recall withdraws the user's own message.
+	// Recall recalls the user's own message.
 	Recall struct {
 		Conversation string `json:"conversation"`
 		MessageID    string `json:"message_id"`
 	}
-	// Edit replaces the content of the user's own message. A repeat with the same ClientMsgID undoes no later edit.
+	// Edit replaces the content of the user's own message. A repeat with the same ClientMsgID does not undo a later edit.
 	Edit struct {
 		Conversation string `json:"conversation"`
 		MessageID    string `json:"message_id"`
 		Content      string `json:"content"`
 		ClientMsgID  string `json:"client_msg_id,omitempty"`
 	}
-	// Typing tells that the user is writing.
+	// Typing says that the user is writing.
 	Typing struct{ Target }
 	// Presence asks which of the users are online.
 	Presence struct {
 		Users []int64 `json:"users"`
 	}
-	// GroupCreate creates a group. A repeat with the same ClientMsgID creates no second one. Join is [events.JoinOpen] for a
-	// group that anybody may enter, or empty.
+	// GroupCreate creates a group. A repeat with the same ClientMsgID creates no second group. Join is [events.JoinOpen] for
+	// a group that anybody may join, or empty.
 	GroupCreate struct {
 		Name        string  `json:"name"`
 		Members     []int64 `json:"members"`
@@ -87,8 +87,8 @@ type (
 	GroupInfo struct {
 		GroupID int64 `json:"group_id"`
 	}
-	// GroupJoin enters an open group, or one that the user has left by itself. A repeat with the same ClientMsgID undoes
-	// nothing that came between; so do those of the requests below.
+	// GroupJoin joins an open group, or one that the user has left by itself. A repeat with the same ClientMsgID does not
+	// undo what came in between; the same holds for the requests below.
 	GroupJoin struct {
 		GroupID     int64  `json:"group_id"`
 		ClientMsgID string `json:"client_msg_id,omitempty"`
@@ -125,7 +125,7 @@ func (GroupAdd) verb() string      { return "group_add" }
 func (GroupRemove) verb() string   { return "group_remove" }
 func (Ping) verb() string          { return "ping" }
 
-// Encode returns the frame of a request, or [ErrNotUTF8] if a text in it is none.
+// Encode returns the frame of a request, or [ErrNotUTF8] if a text in it is not valid UTF-8.
 func Encode(id int64, r Request) ([]byte, error) {
 	if err := checkText(r); err != nil {
 		return nil, err

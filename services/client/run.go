@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	// A connection that held this long counts as a success: the next attempt starts with the shortest wait again.
+	// settled is how long a connection must last for the next attempt to begin with the shortest wait again.
 	settled = 5 * time.Second
-	// So many refusedTokens of new tokens in a row, and asking for another is pointless.
+	// maxRefusedTokens is how many new tokens in a row may be refused before the client stops asking for another.
 	maxRefusedTokens = 3
 )
 
-// run is the client's one long goroutine: it serves one connection after the other.
+// run is the main goroutine of the client: it serves one connection after the other.
 func (c *Client) run(ctx context.Context) {
 	defer close(c.done)
 	for {
@@ -38,7 +38,7 @@ func (c *Client) run(ctx context.Context) {
 	}
 }
 
-// serve reads the present connection until it ends, with a writer beside it.
+// serve reads the present connection until it ends, while a second goroutine writes.
 func (c *Client) serve(ctx context.Context) error {
 	c.mu.Lock()
 	conn, session := c.conn, c.session
@@ -53,7 +53,7 @@ func (c *Client) serve(ctx context.Context) error {
 		c.conn = nil
 		c.mu.Unlock()
 		stop()
-		_ = conn.Cut() // a write that blocks ends by this
+		_ = conn.Cut() // this ends a write that blocks
 		writer.Wait()
 	}()
 	for {
@@ -86,7 +86,7 @@ func (c *Client) push(p *Push) {
 	c.cursor.follow(p)
 }
 
-// write writes what waits, and breaks the connection if that fails, which its reader notices.
+// write writes the waiting requests. If that fails it breaks the connection, which ends the reader.
 func (c *Client) write(ctx context.Context, conn *Conn) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -110,7 +110,7 @@ func (c *Client) write(ctx context.Context, conn *Conn) {
 	}
 }
 
-// reconnect tries until there is a connection; an error means that there will be none.
+// reconnect tries until there is a connection. It returns an error if the client must give up.
 func (c *Client) reconnect(ctx context.Context, cause error) error {
 	for ctx.Err() == nil && !c.isLeaving() {
 		var closed *CloseError

@@ -5,8 +5,8 @@ import (
 	"unicode"
 )
 
-// Sanitise makes what others wrote safe to print on one line: nothing in it can move the cursor, start an escape
-// sequence or turn the direction of the text.
+// Sanitise makes text of other people safe to print on one line: nothing in it can move the cursor, start an escape sequence
+// or change the direction of the text.
 func Sanitise(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {

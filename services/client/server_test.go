@@ -21,12 +21,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// server is the other end of the client's connections, over pipes inside a synctest bubble: the test itself plays the
-// server, time is the bubble's, and what never comes is a deadlock that synctest reports.
+// server is the other end of the client's connections, over pipes in a synctest bubble. The test itself plays the server,
+// time is that of the bubble, and synctest reports a deadlock if something never comes.
 type server struct {
 	t        *testing.T
 	accepted chan *peer
-	down     atomic.Bool // no connection can be made
+	down     atomic.Bool // set while no connection can be made
 }
 
 func newServer(t *testing.T) *server { return &server{t: t, accepted: make(chan *peer)} }
@@ -58,7 +58,7 @@ func (s *server) handshake(conn net.Conn) {
 // accept waits for the next connection.
 func (s *server) accept() *peer { return <-s.accepted }
 
-// hijacked is a response writer for a connection that belongs to no http.Server.
+// hijacked is a response writer for a connection without an http.Server.
 type hijacked struct {
 	net.Conn
 	in *bufio.Reader
@@ -70,12 +70,12 @@ func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return h.Conn, bufio.NewReadWriter(h.in, bufio.NewWriter(h.Conn)), nil
 }
 
-// peer is one connection at the server.
+// peer is the server's end of one connection.
 type peer struct {
 	t  *testing.T
 	ws *websocket.Conn
-	in chan []byte // closed at the connection's end
-	// ended is why, once in is closed.
+	in chan []byte // closed when the connection ends
+	// ended is the reason; it may be read once in is closed.
 	ended error
 }
 
@@ -91,7 +91,7 @@ func (p *peer) read() {
 	}
 }
 
-// next is the next request.
+// next returns the next request.
 func (p *peer) next() (id int64, verb string, body string) {
 	text, ok := <-p.in
 	require.True(p.t, ok, "the connection has ended: %v", p.ended)
@@ -106,7 +106,7 @@ func (p *peer) next() (id int64, verb string, body string) {
 	return id, verb, body
 }
 
-// message is the next request, which must be a send.
+// message returns the next request, which must be a send.
 func (p *peer) message() (id int64, m Send) {
 	id, verb, body := p.next()
 	require.Equal(p.t, "send", verb)
@@ -114,7 +114,7 @@ func (p *peer) message() (id int64, m Send) {
 	return id, m
 }
 
-// connect answers the connect request, which it returns.
+// connect answers the connect request and returns it.
 func (p *peer) connect(cursor string) Connect {
 	id, verb, body := p.next()
 	require.Equal(p.t, "connect", verb)
@@ -149,12 +149,12 @@ func (p *peer) closes(code int) {
 // end cuts the connection.
 func (p *peer) end() { _ = p.ws.Close() }
 
-// bubble runs a test in one.
+// bubble runs a test in a synctest bubble.
 func bubble(t *testing.T, test func(t *testing.T, s *server)) {
 	synctest.Test(t, func(t *testing.T) { test(t, newServer(t)) })
 }
 
-// listener is a client with everything it was told.
+// listener is a client with all that its functions were called with.
 type listener struct {
 	*Client
 	tokens     int

@@ -7,10 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// ErrNotUTF8 is why a request is not sent: JSON would put other characters in the place of bytes that are none.
+// ErrNotUTF8 is returned for a request with text that is not valid UTF-8, because JSON would replace the invalid bytes by
+// other characters.
 var ErrNotUTF8 = errors.New("text that is not valid UTF-8")
 
-// checkText returns [ErrNotUTF8] if a text anywhere in the request is none.
+// checkText returns [ErrNotUTF8] if any text in the request is not valid UTF-8.
 func checkText(r Request) error {
 	if !validText(reflect.ValueOf(r)) {
 		return fmt.Errorf("encode %s: %w", r.verb(), ErrNotUTF8)

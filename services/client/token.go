@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// TokenSource is where a client's tokens come from: the one given, else the one that Sign makes, else the one that the
-// development server at the same host hands out.
+// TokenSource provides a client's tokens: the one that was set, else the one that Sign makes, else one from the development
+// server at the same host.
 type TokenSource struct {
-	URL   string      // of the WebSocket
+	URL   string      // the WebSocket's
 	TLS   *tls.Config // for a wss:// URL; nil: the system's authorities are trusted
 	Token string
-	// Sign makes the token of a user; nil: it is asked from the server.
+	// Sign makes a token of a user. With nil the server is asked for one.
 	Sign func(user int64) (string, error)
 }
 
@@ -29,7 +29,7 @@ const (
 	howToGetATokenHint = "this server gives no tokens: use --token, made by `millrace token --user=%d` or by your own issuer"
 )
 
-// Of returns the function that a client asks for tokens of the user.
+// Of returns the function that a client calls for tokens of the user.
 func (s TokenSource) Of(user int64) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
 		switch {

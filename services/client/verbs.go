@@ -6,12 +6,12 @@ import (
 	"fmt"
 )
 
-// Sending is a message on its way.
+// Sending is a message that was posted.
 type Sending struct{ call *call }
 
-// Post puts a message into the queue and returns at once; messages to one target keep the order of their Posts. Until
-// it is accepted the message is repeated, also after an answer of unavailable, under one ClientMsgID, which is drawn if
-// there is none. When ctx ends before that the outcome is unknown.
+// Post puts a message into the queue and returns at once. Messages to one target keep the order of their Posts. The client
+// repeats the message until it is accepted, also after an answer of unavailable, always with the same ClientMsgID, which it
+// draws if there is none. If ctx ends before that, the outcome is unknown.
 func (c *Client) Post(ctx context.Context, m Send) *Sending {
 	if m.ClientMsgID == "" {
 		m.ClientMsgID = rand.Text()
@@ -19,7 +19,7 @@ func (c *Client) Post(ctx context.Context, m Send) *Sending {
 	return &Sending{c.queue.add(ctx, m)}
 }
 
-// Wait returns what became of the message.
+// Wait returns the outcome.
 func (s *Sending) Wait() (Sent, error) {
 	f, err := s.call.wait()
 	if err == nil && f.Sent == nil {
@@ -31,7 +31,7 @@ func (s *Sending) Wait() (Sent, error) {
 	return *f.Sent, nil
 }
 
-// Send is [Client.Post] and [Sending.Wait].
+// Send posts a message and waits for the outcome.
 func (c *Client) Send(ctx context.Context, m Send) (Sent, error) { return c.Post(ctx, m).Wait() }
 
 // Call makes any request and returns its answer. The error is an *[Error] if the server refused.
@@ -65,8 +65,8 @@ func (c *Client) Conversations(ctx context.Context, r Conversations) (Conversati
 	return *f.Conversations, nil
 }
 
-// Group makes a group request: [GroupCreate], [GroupInfo], [GroupJoin], [GroupLeave], [GroupAdd] or [GroupRemove]. A
-// ClientMsgID is drawn if there is none. The group is zero if the server answered only that it is done.
+// Group makes a group request: [GroupCreate], [GroupInfo], [GroupJoin], [GroupLeave], [GroupAdd] or [GroupRemove]. It draws a
+// ClientMsgID if there is none. The group is zero if the server answered ok.
 func (c *Client) Group(ctx context.Context, r Request) (Group, error) {
 	k := c.queue.add(ctx, named(r))
 	f, err := k.wait()
@@ -81,8 +81,8 @@ func (c *Client) Group(ctx context.Context, r Request) (Group, error) {
 	return Group{}, unexpected(k, f)
 }
 
-// Presence returns those of the users that are online. From then on their coming and going is pushed, as [TypeUserOnline]
-// and [TypeUserOffline], until the connection ends or asks again.
+// Presence returns those of the users who are online. From then on the server pushes their changes, as [TypeUserOnline] and
+// [TypeUserOffline], until the connection ends or presence is asked for again.
 func (c *Client) Presence(ctx context.Context, users ...int64) ([]int64, error) {
 	k := c.queue.add(ctx, Presence{Users: users})
 	f, err := k.wait()
@@ -95,7 +95,7 @@ func (c *Client) Presence(ctx context.Context, users ...int64) ([]int64, error) 
 	return f.Presence.Online, nil
 }
 
-// Do makes a request that is answered by ok or pong: [Read], [Recall], [Edit], whose ClientMsgID is drawn if there is none,
+// Do makes a request whose answer is ok or pong: [Read], [Recall], [Edit] (it draws a ClientMsgID if there is none),
 // [Typing], [Refresh], [Ping].
 func (c *Client) Do(ctx context.Context, r Request) error {
 	k := c.queue.add(ctx, named(r))
@@ -106,7 +106,7 @@ func (c *Client) Do(ctx context.Context, r Request) error {
 	return err
 }
 
-// named is the request with a ClientMsgID, so that it can be repeated over another connection without harm.
+// named returns the request with a ClientMsgID, so that it can be repeated over another connection without harm.
 func named(r Request) Request {
 	drawn := func(id *string) {
 		if *id == "" {

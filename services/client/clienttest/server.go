@@ -1,4 +1,4 @@
-// Package clienttest is a server in memory that clients are tested against.
+// Package clienttest has a server in memory to test clients against.
 package clienttest
 
 import (
@@ -18,16 +18,16 @@ import (
 	"millrace/services/client"
 )
 
-// Fake is a server in memory that keeps every promise, except where deliver, keep or refuse say otherwise.
+// Fake is a server in memory that keeps every promise, unless Deliver, Keep or Refuse make it break one.
 type Fake struct {
 	*httptest.Server
-	// Deliver says what a user is pushed in place of the message that was just accepted.
+	// Deliver returns what a user is pushed instead of the message that was just accepted.
 	Deliver func(user int64, m client.Message) []client.Message
-	// Keep says what the history of a conversation is in place of what it should be.
+	// Keep returns the history of a conversation instead of what is stored.
 	Keep func(stored []client.Message) []client.Message
-	// Refuse says with which code a send is refused, if it is.
+	// Refuse returns the error code for a send, or an empty string to accept it.
 	Refuse func(content string) string
-	// Answer answers the verbs that the fake does not know; nil: ok.
+	// Answer answers the verbs that the fake does not know. Without it the answer is ok.
 	Answer func(verb string, body json.RawMessage) string
 
 	mu      sync.Mutex
@@ -39,7 +39,7 @@ type Fake struct {
 	Refused map[string]bool
 }
 
-// fakeConn writes what is queued from a goroutine of its own, so that nobody waits for a client.
+// fakeConn writes its queue in a goroutine of its own, so that nobody waits for a client.
 type fakeConn struct {
 	ws   *websocket.Conn
 	wake *sync.Cond
@@ -69,7 +69,7 @@ func New(t *testing.T) *Fake {
 	return f
 }
 
-// WebSocket is where clients connect.
+// WebSocket returns the URL for clients.
 func (f *Fake) WebSocket() string { return strings.Replace(f.URL, "http://", "ws://", 1) + "/ws" }
 
 // CutAll breaks every connection.
@@ -259,7 +259,7 @@ func pushOf(conversation string, m client.Message) string {
 	}) + `}`
 }
 
-// Encoded is the value as JSON.
+// Encoded returns the value as JSON.
 func Encoded(v any) string {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -268,7 +268,7 @@ func Encoded(v any) string {
 	return string(text)
 }
 
-// Changed does f while the server stands still.
+// Changed calls do while the server is locked.
 func (f *Fake) Changed(do func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
