@@ -9,20 +9,20 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// outgoing is a change that waits for its answer.
+// outgoing is a change that the client has asked for and that is not answered yet.
 type outgoing struct {
 	id     int64
 	verb   string
 	at     time.Time
 	change *millracev1.Change
-	size   int   // of its content, in bytes
-	weight int64 // of the connection's window
-	stored bool  // it is answered only once it is stored
-	named  bool  // the client has given a client_msg_id
+	size   int   // of the content, in bytes
+	weight int64 // what it takes of the connection's window
+	stored bool  // the answer comes only once the change is stored
+	named  bool  // the client has set a client_msg_id
 }
 
-// repeats reports whether the change is the other one, asked for again: it has the same client_msg_id or, where the client
-// gives none, is the same in every other respect.
+// repeats reports whether the change repeats the other one: it has the same client_msg_id or, if the client set none, equals
+// the other in every other respect.
 func (m *outgoing) repeats(other *outgoing) bool {
 	if m.verb != other.verb || m.named != other.named {
 		return false
@@ -54,7 +54,7 @@ func nameOf(c *millracev1.Change) string {
 	return ""
 }
 
-// nameless is a copy without the ids that this gateway has drawn for it.
+// nameless returns a copy without the ids that this gateway has drawn.
 func nameless(c *millracev1.Change) *millracev1.Change {
 	c = proto.CloneOf(c)
 	c.CorrelationId = ""
@@ -86,8 +86,8 @@ func (s *session) change(r request) {
 	}
 }
 
-// compose makes the change that the request asks for. It draws the client_msg_id of a change that would otherwise be made
-// twice if it were given to a message node twice.
+// compose makes the change that the request asks for. If a change would take effect twice when it is given to two message
+// nodes, compose draws a client_msg_id for it.
 func (s *session) compose(r request) (conversation string, m *outgoing, refused *refusal) {
 	m = &outgoing{change: &millracev1.Change{CorrelationId: s.correlation(r.id)}, weight: 1}
 	switch r.verb {
@@ -101,7 +101,7 @@ func (s *session) compose(r request) (conversation string, m *outgoing, refused 
 	return conversation, m, refused
 }
 
-// weigh counts a change with content by the KiB.
+// weigh counts a change with content by its KiB.
 func (m *outgoing) weigh(s *session, content string) {
 	m.size = len(content)
 	m.weight = min(1+int64(len(content)>>10), int64(s.gw.cfg.Unanswered))
@@ -162,7 +162,7 @@ func (s *session) composeChange(r request, m *outgoing) (string, *refusal) {
 	return b.Conversation, nil
 }
 
-// newGroup begins the name of the lane of a group that is to be created, which has no conversation yet.
+// newGroup begins the name of the lane of a group that is to be created, because it has no conversation yet.
 const newGroup = "new:"
 
 func (s *session) composeGroup(r request, m *outgoing) (string, *refusal) {
@@ -175,7 +175,7 @@ func (s *session) composeGroup(r request, m *outgoing) (string, *refusal) {
 		return "", refused
 	}
 	m.stored, m.named = true, b.ClientMsgID != ""
-	// Groups are long answers: only a few of them may be on their way.
+	// The answers of group changes are long, so only a few may be unanswered at a time.
 	m.weight = max(int64(s.gw.cfg.Unanswered)/4, 1)
 	if r.verb == "group_create" {
 		if b.Join != "" && b.Join != events.JoinOpen {
@@ -218,7 +218,7 @@ func orDrawn(clientMsgID string) string {
 	return clientMsgID
 }
 
-// answer tells the client what became of its change.
+// answer tells the client the outcome of its change.
 func (l *lanes) answer(m *outgoing, result *millracev1.SendResult, refused *refusal) {
 	s := l.session
 	if m.verb == "send" {

@@ -45,8 +45,8 @@ func TestAConnectThatFailsLeavesTheDevicesSessionAlone(t *testing.T) {
 	}
 }
 
-// Pairs of sessions of a device connect at the same moment, to one gateway or to two. One of each pair stays, the other is
-// closed as replaced.
+// Pairs of sessions of one device connect at the same moment, to one gateway or to two. One of each pair stays, and the other
+// is closed as replaced.
 func TestOfTwoConnectsAtTheSameMomentOneStays(t *testing.T) {
 	w := newWorld(t, 2)
 	push := w.newPushNode(0, 1)
@@ -101,7 +101,7 @@ func TestOfTwoConnectsAtTheSameMomentOneStays(t *testing.T) {
 func TestATokenIsGoodUntilFiveSecondsAfterItsExpiry(t *testing.T) {
 	s := startSimple(t, connect.Config{})
 	first, _ := s.connect(1001, `"device":"phone"`)
-	end := time.Now().Add(500 * time.Millisecond) // expired 4.5 s ago
+	end := time.Now().Add(500 * time.Millisecond) // the token expired 4.5 s ago
 	second := s.dial()
 	second.send(`{"id":1,"connect":{"token":"1001@%d","device":"phone"}}`, end.UnixMilli())
 	require.NotNil(t, second.read().Connected)
@@ -112,7 +112,7 @@ func TestATokenIsGoodUntilFiveSecondsAfterItsExpiry(t *testing.T) {
 	require.False(t, time.Now().Before(end.Truncate(time.Millisecond)))
 }
 
-// slowTokens takes half of the time that it is given, and notes its deadline.
+// slowTokens takes half of the time it has, and notes its deadline.
 type slowTokens struct{ deadline chan time.Time }
 
 func (v slowTokens) Verify(ctx context.Context, token string) (auth.Identity, error) {

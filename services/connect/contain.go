@@ -9,23 +9,24 @@ import (
 	"millrace/infra/panics"
 )
 
-// A panic ends no more than it belongs to: what goes on for a session closes it with 1011, a stream to another node breaks
-// and is made anew, and loops begin again. What is shared is changed under the hub's lock, which is never left held, and in
-// an order that loses nothing: a partition counts as covered only once its deliveries were given.
+// A panic ends no more than it has to. In code that runs for a session it closes the session with 1011. In a stream to
+// another node it breaks the stream, which is opened again. Loops start again. Shared state is changed under the hub's lock,
+// which is released even then, and in an order that loses nothing: a partition counts as covered only after its deliveries
+// were given to the sessions.
 
 const internalError = "internal error"
 
-// contain runs what belongs to the session alone. If it panics the session is closed.
+// contain runs code of this session only. If it panics the session is closed.
 func (s *session) contain(f func()) {
 	if s.gw.cfg.Panics.Do(panics.Session, f) != nil {
 		s.closeNow(websocket.CloseInternalServerErr, internalError)
 	}
 }
 
-// spawn is contain in a goroutine that the session waits for.
+// spawn runs contain in a goroutine that the session waits for.
 func (s *session) spawn(f func()) { s.wg.Go(func() { s.contain(f) }) }
 
-// spawnWriter runs the outbox's writer. Without it nothing that waits is written any more.
+// spawnWriter runs the writer of the outbox. If it panics, nothing that waits is written any more.
 func (s *session) spawnWriter(write func()) {
 	s.wg.Go(func() {
 		if s.gw.cfg.Panics.Do(panics.Session, write) != nil {
@@ -34,7 +35,7 @@ func (s *session) spawnWriter(write func()) {
 	})
 }
 
-// readContained reads as long as the connection lasts.
+// readContained reads until the connection ends.
 func (s *session) readContained() (err error) {
 	if panicked := s.gw.cfg.Panics.Do(panics.Session, func() { err = s.read() }); panicked != nil {
 		return panicked
@@ -42,7 +43,7 @@ func (s *session) readContained() (err error) {
 	return err
 }
 
-// giveContained brings the session a delivery. That it cannot be given to one session is no matter of the others.
+// giveContained gives a session a delivery. A panic ends only that session.
 func (h *hub) giveContained(sub *subscriber, pos events.Position, push []byte, group int64) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -53,12 +54,12 @@ func (h *hub) giveContained(sub *subscriber, pos events.Position, push []byte, g
 	sub.give(pos, push, group, h.limit)
 }
 
-// fillContained fills the gap of a partition, however often that panics: nobody else would.
+// fillContained fills the gap of a partition and starts again after a panic, because nobody else would fill it.
 func (h *hub) fillContained(p *partition) {
 	h.panics.Keep(h.ctx, func(context.Context) { h.fillFromLog(p) })
 }
 
-// containError makes an error of a panic of what runs a stream.
+// containError turns a panic in the code of a stream into an error.
 func containError(p *panics.Panics, where string, f func() error) (err error) {
 	if panicked := p.Do(where, func() { err = f() }); panicked != nil {
 		return panicked

@@ -18,8 +18,8 @@ import (
 	"millrace/services/connect/cluster"
 )
 
-// panicky is a connection to a node that panics once in a call or stream whose name ends as armed, before it or on the first
-// answer.
+// panicky is a connection to a node. Once, it panics in a call or stream whose name has the suffix armed, either before the
+// call or on its first answer.
 type panicky struct {
 	cluster.Conn
 	armed atomic.Pointer[string]
@@ -101,10 +101,10 @@ func TestPanicEndsNoMoreThanItBelongsTo(t *testing.T) {
 			}
 			require.Eventually(t, func() bool { return panicsIn(t, reg, test.where) == 1 }, patience, time.Millisecond)
 			for _, conn := range conns {
-				conn.armed.Store(nil) // else the other end may panic too
+				conn.armed.Store(nil) // otherwise the other end might panic too
 			}
 
-			// Others go on, and so does whoever comes.
+			// Other sessions go on, and new ones can connect.
 			next, _ := r.connect(4)
 			for i, c := range []*client{other, next} {
 				require.Eventually(t, func() bool {

@@ -7,13 +7,13 @@ import (
 	"millrace/events"
 )
 
-// correlation is the id that everything caused by the client's request carries: gRPC calls, records and log lines. All of a
-// session's begin with the session's own.
+// correlation returns the id that everything caused by the client's request carries: gRPC calls, records and log lines. It
+// begins with the session's id.
 func (s *session) correlation(request int64) string {
 	return s.id + "-" + strconv.FormatInt(request, 10)
 }
 
-// logAnswer tells how a request that a message node was asked for ended.
+// logAnswer logs how a request to a message node has ended.
 func (s *session) logAnswer(request int64, verb string, refused *refusal) {
 	if !s.log.Enabled(s.ctx, slog.LevelDebug) {
 		return

@@ -8,29 +8,31 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// Of the sessions that one device of a user has, on any gateways, exactly one stays. Every session has a number: the time
-// at which its connect arrived, by the clock of the push nodes, which all gateways know, so that the clocks of gateways
-// do not count. The session with the highest number stays, and a session is announced to all gateways once it is
-// established. Who hears of a higher number closes its own session; who hears of a lower one announces its own again, so that
-// the other closes: the other may have begun to listen after the first announcement.
+// Of the sessions of one device of a user exactly one stays, on whichever gateways they are. Every session has a number: the
+// time at which its connect arrived. It is read from the clock of the push nodes, which all gateways know, so it does not
+// matter that the gateways' own clocks differ. The session with the highest number stays. A session that is established is
+// announced to all gateways. A gateway that hears of a higher number closes its own session. A gateway that hears of a lower
+// number announces its own session again, so that the other is closed: that one may have begun to listen only after the first
+// announcement.
 const (
-	// announceAgain is how long after a session was established it is announced a second time, should the first
-	// announcement have been lost.
+	// announceAgain is how long after it was established a session is announced again, in case the first announcement was
+	// lost.
 	announceAgain = 5 * time.Second
-	// settledAfter is how long after a session was established its number no longer counts: what is announced then has
-	// begun later, for connecting takes at most AnswerTimeout and the second announcement comes soon after. A client is so
-	// never refused because of a half-dead session, even if push nodes with different clocks have taken turns.
+	// settledAfter is how long after it was established a session's number counts. A session that is announced later has
+	// begun later, because connecting takes at most AnswerTimeout and the second announcement follows soon. So a half-dead
+	// session never keeps a client out, even if push nodes with different clocks took turns.
 	settledAfter   = 15 * time.Second
 	replacedReason = "replaced by a newer session of the device"
 )
 
-// nodeClock is what a push node's clock showed at a time of this gateway's own.
+// nodeClock is what a push node's clock showed at a time of this gateway's clock.
 type nodeClock struct {
 	micros int64
 	at     time.Time
 }
 
-// now is what the clock shows, late by the shortest time that an acknowledgement took to arrive; 0 while nothing is known.
+// now returns what the push node's clock shows now, minus the shortest time that an acknowledgement took to arrive, or 0
+// while that is not known.
 func (c nodeClock) now() int64 {
 	if c.micros == 0 {
 		return 0
@@ -38,7 +40,7 @@ func (c nodeClock) now() int64 {
 	return c.micros + time.Since(c.at).Microseconds()
 }
 
-// number is what a session that connects now is numbered with.
+// number returns the number of a session that connects now.
 func (h *hub) number() (number int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -53,8 +55,8 @@ func compareSessions(number, otherNumber int64, id, otherID string) int {
 	return cmp.Or(cmp.Compare(number, otherNumber), cmp.Compare(id, otherID))
 }
 
-// establish has the session take the place of the older ones of its device. It reports false, and ends none, if the session
-// is being closed, or if a newer one is established already: the session is closed then.
+// establish makes the session replace the older ones of its device. It reports false and replaces none if the session is
+// being closed already, or if a newer one is established: then it closes the session.
 func (h *hub) establish(sub *subscriber) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -84,8 +86,8 @@ func (h *hub) establish(sub *subscriber) bool {
 	return true
 }
 
-// announce tells the other gateways of the session, through every push node: one that sees only some of them must hear it
-// too.
+// announce tells the other gateways of the session through every push node, because a gateway may be attached to only some of
+// them.
 func (h *hub) announce(sub *subscriber) {
 	signal := &millracev1.Signal{Channel: events.UserChannel(sub.user), Kind: &millracev1.Signal_Replaced{
 		Replaced: &millracev1.SessionReplaced{User: sub.user, Device: sub.device, Session: sub.id, Number: sub.number},
@@ -95,7 +97,7 @@ func (h *hub) announce(sub *subscriber) {
 	}
 }
 
-// announceLost announces a second time what was announced a while ago.
+// announceLost announces again what was announced a while ago.
 func (h *hub) announceLost() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -111,7 +113,7 @@ func (h *hub) announceLost() {
 	}
 }
 
-// hear takes the announcement of another gateway's session, or of one of this gateway's own that came back.
+// hear handles the announcement of another gateway's session, or of one of this gateway's own that came back.
 func (h *hub) hear(sub *subscriber, other *millracev1.SessionReplaced) {
 	if other.GetUser() != sub.user || other.GetDevice() != sub.device || other.GetSession() == sub.id || sub.session.closing.Load() {
 		return

@@ -20,10 +20,10 @@ import (
 type deviceHub struct {
 	*hub
 	stream  *stream
-	pending []*millracev1.Signal // relayed to it and not heard yet
+	pending []*millracev1.Signal // signals to the hub that it has not got yet
 }
 
-// deviceSubscriber makes a session of user 1's phone that has not joined yet.
+// deviceSubscriber returns a session of user 1's phone that has not joined yet.
 func deviceSubscriber(number int64, id string) *subscriber {
 	conn, _ := net.Pipe()
 	out := &outbox{
@@ -40,7 +40,7 @@ func newDeviceHub(t *testing.T) *deviceHub {
 	return h
 }
 
-// send takes what the hub has for its push node: the signals of it.
+// send returns and removes the signals that the hub has for its push node.
 func (h *deviceHub) send() (signals []*millracev1.Signal) {
 	for r := h.take(h.stream); r != nil; r = h.take(h.stream) {
 		if r.GetSignal() != nil {
@@ -52,8 +52,8 @@ func (h *deviceHub) send() (signals []*millracev1.Signal) {
 
 func closed(sub *subscriber) bool { return sub.session.closing.Load() }
 
-// Sessions of one device connect on three gateways, with their steps and the signals between the gateways in any order, and
-// some of the numbers equal. One session stays, the one with the highest number and id.
+// Sessions of one device connect to three gateways. Their steps and the signals between the gateways happen in any order, and
+// some of the numbers are equal. One session stays: that with the highest number and id.
 func TestOfSessionsOfADeviceThatConnectAtOnceExactlyOneStays(t *testing.T) {
 	for seed := range uint64(2000) {
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -114,7 +114,7 @@ func TestOfSessionsOfADeviceThatConnectAtOnceExactlyOneStays(t *testing.T) {
 	}
 }
 
-// The clocks of gateways do not order sessions: the push nodes' clock does.
+// Not the clocks of gateways order the sessions but the push nodes' clock.
 func TestSessionsAreNumberedByTheClockOfThePushNodes(t *testing.T) {
 	first, second := newDeviceHub(t), newDeviceHub(t)
 	require.Zero(t, first.number(), "the clock is not known yet: any other session is newer")
@@ -125,12 +125,12 @@ func TestSessionsAreNumberedByTheClockOfThePushNodes(t *testing.T) {
 	require.GreaterOrEqual(t, before, now)
 	second.acknowledged(second.stream, &millracev1.InterestAck{Number: 1, Now: now + 10*hour})
 	require.Greater(t, second.number(), before)
-	second.acknowledged(second.stream, &millracev1.InterestAck{Number: 1, Now: now}) // was long on its way
+	second.acknowledged(second.stream, &millracev1.InterestAck{Number: 1, Now: now}) // it was on its way for long
 	require.GreaterOrEqual(t, second.number(), now+10*hour)
 }
 
-// A half-dead session may have the higher number when push nodes with different clocks took turns. It yields all the same
-// once it is older than any connect can take.
+// A half-dead session may have the higher number if push nodes with different clocks took turns. It yields all the same once
+// it is older than any connect can take.
 func TestASettledSessionYieldsWhateverItsNumber(t *testing.T) {
 	h := newDeviceHub(t)
 	old := deviceSubscriber(100, "old")

@@ -20,20 +20,20 @@ type request struct {
 	body jsontext.Value
 }
 
-// decodeFrame reads a client's frame. The request's id is set also beside a refusal, if the frame has one. Names of members
-// are compared exactly, and a name that occurs twice in an object is refused: whoever looks at a frame on its way must see
-// the same values as the gateway.
+// decodeFrame reads a client's frame. It returns the request's id, if the frame has one, even if it refuses the frame. It
+// compares the names of members exactly and refuses an object in which a name occurs twice, so that a program that checks
+// frames on their way sees the same values as the gateway.
 func decodeFrame(data []byte) (request, *refusal) {
 	r, refused := frameMembers(data, false)
 	if refused != nil && r.id == 0 {
-		// The id may stand behind what was refused.
+		// The id may come after the part that was refused.
 		r, _ = frameMembers(data, true)
 		return request{id: r.id}, refused
 	}
 	return r, refused
 }
 
-// frameMembers takes the id and the verb out of a frame. With repeated names allowed it reads on where they occur, and the
+// frameMembers returns the id and the verb of a frame. If allowRepeated is set, a repeated name does not end it, and the
 // first id counts.
 func frameMembers(data []byte, allowRepeated bool) (r request, refused *refusal) {
 	malformed := refuse(codeInvalid, "want a JSON object without repeated names")
@@ -93,7 +93,7 @@ func knownVerb(name string) bool {
 	return false
 }
 
-// into decodes the verb's members.
+// into decodes the verb's members into body.
 func (r request) into(body any) *refusal {
 	err := json.Unmarshal(r.body, body)
 	if err != nil {
@@ -111,16 +111,16 @@ func (r request) into(body any) *refusal {
 	return refuse(codeInvalid, r.verb+": malformed")
 }
 
-// replaceInvalidText puts U+FFFD in place of what is no Unicode, such as the escape of half a surrogate pair, in those of the
-// object's members that are text for people. Members that identify something stay as they are and are refused: two that
-// differ must not become the same. It reports whether there was anything to replace.
+// replaceInvalidText puts U+FFFD in the place of invalid Unicode, such as half of a surrogate pair, in those members of the
+// object that are text for people. Members that identify something are left alone, and refused later, because two different
+// ids must not become the same. It reports whether it has replaced anything.
 func replaceInvalidText(object jsontext.Value) (jsontext.Value, bool) {
 	d := jsontext.NewDecoder(bytes.NewBuffer(object), jsontext.AllowInvalidUTF8(true))
 	if _, err := d.ReadToken(); err != nil { // the opening brace
 		return nil, false
 	}
 	var mended jsontext.Value
-	kept := 0 // up to where the object is in mended
+	kept := 0 // how much of the object was copied to mended
 	for d.PeekKind() == '"' {
 		name, err := d.ReadToken()
 		if err != nil {
@@ -136,7 +136,7 @@ func replaceInvalidText(object jsontext.Value) (jsontext.Value, bool) {
 		}
 		end := int(d.InputOffset())
 		mended = append(mended, object[kept:end-len(value)]...)
-		unquoted, _ := jsontext.AppendUnquote(nil, value) // its error says that it has replaced something
+		unquoted, _ := jsontext.AppendUnquote(nil, value) // it returns an error where it has replaced something
 		if mended, err = jsontext.AppendQuote(mended, unquoted); err != nil {
 			return nil, false
 		}
@@ -196,7 +196,7 @@ type (
 	}
 )
 
-// target is the conversation that to or group_id names: exactly one of them.
+// target returns the conversation that `to` or `group_id` names. Exactly one of them must be set.
 func target(user, to, group int64) (string, *refusal) {
 	switch {
 	case (to == 0) == (group == 0):
@@ -209,7 +209,7 @@ func target(user, to, group int64) (string, *refusal) {
 	return events.Direct(user, to), nil
 }
 
-// check returns why the send cannot be accepted whatever the message service thinks of it.
+// check returns an error if the send must be refused without asking the message service.
 func (b *sendBody) check() *refusal {
 	if refused := checkContent(b.Content); refused != nil {
 		return refused
@@ -234,11 +234,11 @@ func checkClientMsgID(id string) *refusal {
 	return nil
 }
 
-// clientCursor is the cursor that a client connects with, nil if it gives none.
+// clientCursor is the cursor in a client's connect, nil if it has none.
 type clientCursor map[int32]int64
 
-// UnmarshalJSONFrom reads an object of sequence numbers by partition, none of them null, which would count as 0. A null in
-// place of the object is no cursor, as for every optional member.
+// UnmarshalJSONFrom reads an object of sequence numbers by partition. It refuses a null among them, which would count as 0. A
+// null instead of the object means no cursor, as for every optional member.
 func (c *clientCursor) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	var seqs map[int32]*int64
 	if err := json.UnmarshalDecode(d, &seqs); err != nil || seqs == nil {

@@ -12,7 +12,7 @@ import (
 	"millrace/events"
 )
 
-// Whatever a client sends, the frame is either one known verb with an object, or refused, and the answer is valid JSON.
+// Whatever a client sends, the frame is either one known verb with an object or is refused, and the answer is valid JSON.
 func FuzzDecodeFrame(f *testing.F) {
 	for _, seed := range []string{
 		`{"id":7,"send":{"to":1002,"content":"hello"}}`, `{"id":7,"connect":{"token":"x","cursor":{"1":2}}}`, `{"id":7}`, `null`, `[]`, `{`,
@@ -42,8 +42,8 @@ func FuzzDecodeFrame(f *testing.F) {
 	})
 }
 
-// Whoever checks frames in front of the gateway must see the values that the gateway sees, so names are compared exactly and
-// none occurs twice.
+// A program that checks frames in front of the gateway must see the same values as the gateway, so names are compared exactly
+// and none may occur twice.
 func TestNamesOfMembersAreComparedExactlyAndOccurOnce(t *testing.T) {
 	for frame, want := range map[string]sendBody{
 		`{"id":1,"send":{"to":2,"To":3,"tO":4,"content":"x"}}`:         {To: 2, Content: "x"},
@@ -72,7 +72,8 @@ func TestNamesOfMembersAreComparedExactlyAndOccurOnce(t *testing.T) {
 	require.Zero(t, r.id)
 }
 
-// What identifies something is refused where it is no Unicode: replaced, different ids would become one.
+// Text that identifies something is refused if it is invalid Unicode, because different ids would become one if it were
+// replaced.
 func TestInvalidUnicodeIsRefusedInIdsAndReplacedInText(t *testing.T) {
 	r, refused := decodeFrame([]byte(`{"id":1,"send":{"to":2,"content":"a\ud800b\udc00\ud83d\ude00","client_msg_id":"x"}}`))
 	require.Nil(t, refused)

@@ -1,10 +1,11 @@
-// Package connect is the WebSocket gateway: it keeps the connections of clients and touches neither the log nor the store.
+// Package connect is the WebSocket gateway. It keeps the connections of clients, and uses neither the log nor the store
+// itself.
 //
-// Sends go up: a session's reader decodes the frame, the lane of the conversation keeps the order, an uplink (package
-// cluster) carries the batches of all lanes to a message node, and its answer goes back through the session's outbox. Deliveries come down: push
-// nodes send spans of the log's partitions, the hub makes sure that each follows on the one before (reading the log where
-// one is missing) and appends their deliveries to the outboxes of the sessions that subscribe. A connecting session is
-// given what it missed by its feed, while the hub buffers for it what is new.
+// Sends go up: the reader of a session decodes the frame, the lane of the conversation keeps the order, an uplink (package
+// cluster) carries the batches of all lanes to a message node, and the answer goes back through the session's outbox.
+// Deliveries come down: push nodes send spans of the log's partitions. The hub makes sure that each span follows the one
+// before, reads from the log what is missing, and appends the deliveries to the outboxes of the sessions that subscribe. The
+// feed of a connecting session delivers what the client missed, while the hub buffers for it what is new.
 package connect
 
 import (
@@ -31,18 +32,18 @@ import (
 const Subprotocol = "millrace.v1.json"
 
 const (
-	parallelSyncs   = 64 // sessions that connect at the same time
-	parallelRetries = 16 // sessions that ask in the background
+	parallelSyncs   = 64 // how many sessions may connect at the same time
+	parallelRetries = 16 // how many sessions may ask for missed records in the background
 	readBuffer      = 1024
 )
 
-// Verifier tells whose token it is.
+// Verifier finds out whose token it is.
 type Verifier interface {
-	// Verify answers who the token is for. The text of its error is shown to the client.
+	// Verify returns the identity of the token's user. The client sees the text of its error.
 	Verify(ctx context.Context, token string) (auth.Identity, error)
 }
 
-// Gateway is the http.Handler of the WebSocket endpoint. Run works for it, Drain ends it.
+// Gateway is the http.Handler of the WebSocket endpoint. Run does its work, and Drain ends it.
 type Gateway struct {
 	cfg      Config
 	verifier Verifier
@@ -50,7 +51,7 @@ type Gateway struct {
 	upgrader websocket.Upgrader
 	messages *cluster.Lister
 	pushes   *cluster.Lister
-	apart    atomic.Int64 // push nodes that are known and not attached
+	apart    atomic.Int64 // push nodes that are known but not attached
 	nodes    *cluster.Nodes
 	hub      *hub
 	pulse    *pulse
@@ -60,7 +61,7 @@ type Gateway struct {
 	syncs    *semaphore.Weighted
 	retries  *semaphore.Weighted
 
-	// ctx lives until everything is drained.
+	// ctx ends when everything is drained.
 	ctx  context.Context
 	stop context.CancelFunc
 
@@ -70,7 +71,7 @@ type Gateway struct {
 	wg       sync.WaitGroup // readers
 }
 
-// New makes a gateway that sends to the message nodes and attaches to the push nodes.
+// New returns a gateway that sends to the message nodes and attaches to the push nodes.
 func New(cfg Config, verifier Verifier, messages, pushes *cluster.Lister, log *slog.Logger) *Gateway {
 	cfg = cfg.withDefaults()
 	g := &Gateway{
@@ -94,8 +95,8 @@ func New(cfg Config, verifier Verifier, messages, pushes *cluster.Lister, log *s
 	return g
 }
 
-// Run keeps the streams to message and push nodes and pings the clients, until the context ends. It returns when all that
-// it started has ended.
+// Run keeps the streams to message and push nodes and pings the clients until the context ends. It returns when all that it
+// has started has ended.
 func (g *Gateway) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { g.messages.Run(ctx, g.log, g.nodes.Serve) })
@@ -107,14 +108,14 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return nil
 }
 
-// ServeHTTP upgrades the connection and returns; the session goes on by itself.
+// ServeHTTP upgrades the connection and returns. The session goes on in goroutines of its own.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !g.enter() {
 		http.Error(w, "the server is going away", http.StatusServiceUnavailable)
 		return
 	}
 	served := false
-	defer func() { // also when net/http contains a panic
+	defer func() { // runs also if net/http contains a panic
 		if !served {
 			g.wg.Done()
 		}
@@ -129,13 +130,13 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	go g.serve(s)
 }
 
-// upgrade makes a WebSocket of the request, or answers why not.
+// upgrade makes the request a WebSocket, or responds with the reason why not.
 func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 	if !r.ProtoAtLeast(1, 1) {
 		http.Error(w, "a WebSocket needs HTTP/1.1", http.StatusBadRequest)
 		return nil, errors.New("HTTP before 1.1")
 	}
-	// The list may be spread over several lines (RFC 9110, 5.3), of which gorilla reads the first.
+	// The list may be spread over several lines (RFC 9110, 5.3), of which gorilla reads only the first.
 	const protocols = "Sec-Websocket-Protocol"
 	if lines := r.Header.Values(protocols); len(lines) > 1 {
 		r.Header.Set(protocols, strings.Join(lines, ", "))
@@ -143,7 +144,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) (*websocket.Co
 	return g.upgrader.Upgrade(strictWriter{w}, r, nil)
 }
 
-// enter counts a connection in, unless the gateway is draining.
+// enter counts a new connection and reports true, unless the gateway is draining.
 func (g *Gateway) enter() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -179,8 +180,8 @@ func (g *Gateway) forget(s *session) {
 	delete(g.sessions, s)
 }
 
-// Drain refuses new connections, closes every session with 1001 as soon as its sends are answered, and waits until
-// nothing of them is left. Run must still be running. Once the context ends, connections are cut.
+// Drain refuses new connections, closes every session with 1001 as soon as its sends are answered, and waits until nothing is
+// left of them. Run must still be running. When the context ends, Drain cuts the connections.
 func (g *Gateway) Drain(ctx context.Context) {
 	g.mu.Lock()
 	g.draining = true
@@ -207,10 +208,10 @@ func (g *Gateway) cut() {
 	}
 }
 
-// newID is an id of 32 hexadecimal digits: the time in microseconds, so that ids rise, and 64 random bits.
+// newID returns an id of 32 hexadecimal digits: the time in microseconds, so that ids ascend, and 64 random bits.
 func newID() string {
 	var id [16]byte
 	binary.BigEndian.PutUint64(id[:], uint64(time.Now().UnixMicro()))
-	_, _ = rand.Read(id[8:]) // never fails
+	_, _ = rand.Read(id[8:]) // it never fails
 	return hex.EncodeToString(id[:])
 }

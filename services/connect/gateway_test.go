@@ -33,7 +33,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const patience = 10 * time.Second
 
-// tokens are "unknown", while nobody can tell whose they are, "user" or "user@unix-milliseconds" of when a session of the token ends, 5 s after the token expires.
+// A token is "user" or "user@unix-milliseconds", with the time at which a session of the token ends, 5 s after the token
+// expires. The token "unknown" cannot be checked now.
 type tokens struct{}
 
 func (tokens) Verify(_ context.Context, token string) (auth.Identity, error) {
@@ -55,7 +56,7 @@ func (tokens) Verify(_ context.Context, token string) (auth.Identity, error) {
 	return identity, nil
 }
 
-// listen runs a gRPC server in memory and answers how to connect to it.
+// listen runs a gRPC server in memory and returns a function that connects to it.
 func listen(t testing.TB, register func(*grpc.Server)) (dial func() (cluster.Conn, error)) {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
@@ -76,7 +77,7 @@ func listen(t testing.TB, register func(*grpc.Server)) (dial func() (cluster.Con
 	}
 }
 
-// serve runs a gRPC server in memory and answers a connection to it.
+// serve runs a gRPC server in memory and returns a connection to it.
 func serve(t testing.TB, register func(*grpc.Server)) cluster.Conn {
 	t.Helper()
 	conn, err := listen(t, register)()
@@ -93,7 +94,7 @@ func servePushes(t testing.TB, n millracev1.PushServiceServer) cluster.Conn {
 	return serve(t, func(s *grpc.Server) { millracev1.RegisterPushServiceServer(s, n) })
 }
 
-// rig is a gateway with what it needs.
+// rig is a gateway with everything that it needs.
 type rig struct {
 	t       testing.TB
 	gateway *connect.Gateway
@@ -105,7 +106,7 @@ func start(t testing.TB, cfg connect.Config, messages, pushes []cluster.Conn) *r
 	return startListed(t, cfg, static(messages), static(pushes))
 }
 
-// static lists nodes that stay.
+// static returns a lister of nodes that stay.
 func static(conns []cluster.Conn) *cluster.Lister {
 	l := &cluster.Lister{Resolver: net.DefaultResolver}
 	byAddress := map[string]cluster.Conn{}
@@ -117,10 +118,10 @@ func static(conns []cluster.Conn) *cluster.Lister {
 	return l
 }
 
-// pushAddress is where the push node is that behindOneName serves.
+// pushAddress returns the address of the push node i that behindOneName serves.
 func pushAddress(i int) string { return fmt.Sprintf("10.0.0.%d", i+1) }
 
-// fakeResolver is a DNS in which every host stands for the same addresses.
+// fakeResolver is a DNS in which every host has the same addresses.
 type fakeResolver struct {
 	mu        sync.Mutex
 	addresses []netip.Addr
@@ -141,7 +142,7 @@ func (r *fakeResolver) LookupNetIP(context.Context, string, string) ([]netip.Add
 	return slices.Clone(r.addresses), nil
 }
 
-// behindOneName serves push nodes that the resolver lists as "push".
+// behindOneName serves push nodes that the resolver lists under the name "push".
 func behindOneName(t testing.TB, names *fakeResolver, nodes ...*pushNode) *cluster.Lister {
 	t.Helper()
 	dial := map[string]func() (cluster.Conn, error){}
@@ -197,7 +198,7 @@ func startSimple(t testing.TB, cfg connect.Config) *simple {
 	return s
 }
 
-// client is a WebSocket client that reads by hand.
+// client is a WebSocket client whose frames the test reads itself.
 type client struct {
 	t    testing.TB
 	conn *websocket.Conn
@@ -266,7 +267,7 @@ func (r *rig) dial(header ...http.Header) *client {
 	return &client{t: r.t, conn: conn}
 }
 
-// connect dials and connects the user.
+// connect dials and connects as the user.
 func (r *rig) connect(user int64, members ...string) (*client, *connectedFrame) {
 	r.t.Helper()
 	c := r.dial()
@@ -298,7 +299,7 @@ func (c *client) next() (frame, error) {
 	return f, json.Unmarshal(data, &f)
 }
 
-// closedWith reads until the connection is closed and answers how.
+// closedWith reads until the connection is closed and returns the code and the reason.
 func (c *client) closedWith() (code int, reason string) {
 	c.t.Helper()
 	for {
@@ -333,7 +334,7 @@ func TestAMessageGoesFromSocketToSocket(t *testing.T) {
 
 	a.send(`{"id":2,"send":{"to":1002,"content":"hello","client_msg_id":"c1"}}`)
 	require.Equal(t, "hello", b.read().Push.Message.Content)
-	for range 2 { // the answer and the sender's own push, in either order
+	for range 2 { // the answer and the push to the sender, in either order
 		f := a.read()
 		if f.Sent != nil {
 			require.Equal(t, int64(2), f.ID)
@@ -378,7 +379,7 @@ func TestPushNodesBehindOneNameComeAndGo(t *testing.T) {
 	saySome()
 
 	names.set(pushAddress(0), pushAddress(2))
-	saySome() // its stream runs on
+	saySome() // the stream of that node goes on
 	w.set(func(w *world) {
 		pushes[1].breakStreams()
 		for p := range int32(4) {

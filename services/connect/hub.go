@@ -12,52 +12,52 @@ import (
 	"millrace/services/connect/cluster"
 )
 
-// What a session's buffer holds at most, like its outbox.
+// The bounds of a session's buffer, which are those of its outbox.
 type bounds struct{ frames, bytes int }
 
-// hub knows which session wants which channel, tells the push nodes, and brings the deliveries of their spans to the
-// sessions, in the order of each partition and without gaps. Everything under its lock is bookkeeping in memory: giving a
-// delivery to a session only appends it to a queue.
+// hub knows which session is interested in which channel and tells the push nodes. It gives the deliveries of their spans to
+// the sessions, in the order of each partition and without gaps. All work under its lock is in memory: giving a delivery to a
+// session only appends it to a queue.
 type hub struct {
 	log     *slog.Logger
 	reader  logReader
 	limit   bounds
 	metrics *metrics
 	panics  *panics.Panics
-	wait    time.Duration // for acknowledgements
-	keep    time.Duration // interest without sessions
-	grace   time.Duration // before a user is told to be offline
+	wait    time.Duration // how long to wait for acknowledgements
+	keep    time.Duration // how long to keep the interest in a channel without sessions
+	grace   time.Duration // how long to wait before a user is reported offline
 
-	// ctx ends the goroutines that fill gaps; wg waits for them.
+	// ctx ends the goroutines that fill gaps. wg waits for them.
 	ctx context.Context
 	wg  sync.WaitGroup
 
 	mu         sync.Mutex
 	channels   map[string]*channel
-	idle       []idleChannel // in the order of their times
+	idle       []idleChannel // ordered by time
 	streams    map[*stream]struct{}
 	partitions map[int32]*partition
 	watches    map[int64]*watch // by user
-	deliveries uint64           // how many there were, which numbers them
-	sessions   []*subscriber    // all that have joined, in no order
-	skips      []skip           // that some session may not have taken into account yet
-	skipped    uint64           // how many skips there have been
-	skipping   bool             // somebody is seeing to that
-	announced  []*subscriber    // sessions of devices that are to be announced once more, in the order of their times
+	deliveries uint64           // the number of deliveries so far, from which each gets its number
+	sessions   []*subscriber    // all that have joined, in no particular order
+	skips      []skip           // those that some session may not have taken into account yet
+	skipped    uint64           // the number of skips so far
+	skipping   bool             // a goroutine is telling the sessions
+	announced  []*subscriber    // sessions of devices that are to be announced again, ordered by time
 }
 
-// logReader reads the deliveries of all records of a partition in (after, through]. It calls visit for span after span,
-// and has reached through when it returns nil.
+// logReader reads the deliveries of all records of a partition in (after, through]. It calls visit for span after span. When
+// it returns nil it has reached through.
 type logReader interface {
 	ReadLog(ctx context.Context, partition int32, after, through int64, visit func(*millracev1.Span)) error
 }
 
-// channel is what the gateway is interested in, as long as it has subscribers and a while longer.
+// channel is a channel that the gateway is interested in: as long as it has subscribers, and a while longer.
 type channel struct {
-	group int64 // 0: a user's channel
-	user  int64 // of a user's channel
+	group int64 // 0 for a user's channel
+	user  int64 // 0 for a group's channel
 	subs  map[*subscriber]struct{}
-	idle  time.Time // since when there are none
+	idle  time.Time // since when it has had no subscribers
 }
 
 type idleChannel struct {
@@ -74,7 +74,7 @@ func newHub(ctx context.Context, cfg Config, reader logReader, m *metrics, log *
 	}
 }
 
-// join subscribes a session to its user's channel and the groups, buffering what arrives.
+// join subscribes a session to its user's channel and to the groups. What arrives is buffered.
 func (h *hub) join(sub *subscriber, groups []*millracev1.Membership) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -87,7 +87,7 @@ func (h *hub) join(sub *subscriber, groups []*millracev1.Membership) {
 	}
 }
 
-// leave forgets the session.
+// leave removes the session.
 func (h *hub) leave(sub *subscriber) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -114,7 +114,8 @@ func (h *hub) member(sub *subscriber, group int64) bool {
 	return ok
 }
 
-// enter subscribes the session to a group from the position at which its user joined. It reports false if it was.
+// enter subscribes the session to a group from the position at which its user joined. It reports false if the session was
+// subscribed already.
 func (h *hub) enter(sub *subscriber, group int64, s stay) bool {
 	if _, ok := sub.groups[group]; ok || sub.gone {
 		return false
@@ -159,7 +160,7 @@ func (h *hub) unsubscribe(sub *subscriber, name string) {
 	}
 }
 
-// sweep drops the channels that nobody has wanted for a while.
+// sweep removes the channels that have had no subscribers for a while.
 func (h *hub) sweep() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -173,7 +174,7 @@ func (h *hub) sweep() {
 	}
 }
 
-// run does what has to be done at intervals until the context ends.
+// run does the periodic work until the context ends.
 func (h *hub) run(ctx context.Context) {
 	for cluster.Sleep(ctx, h.keep/8+time.Millisecond) {
 		h.sweep()

@@ -13,7 +13,7 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// logStub is a log that gives record after record as it is let.
+// logStub is a log whose reads return as many records as the test allows.
 type logStub struct {
 	deliveries []*millracev1.Delivery // seq = index + 1
 	let        chan struct{}
@@ -60,7 +60,7 @@ func newBench(t *testing.T, channels ...string) *bench {
 	b.sub = &subscriber{session: &session{out: out}, user: 1}
 	b.join(b.sub, nil)
 	b.learnt(map[int32]int64{0: 0})
-	b.wg.Wait() // until the session has been told of it
+	b.wg.Wait() // until the session was told of it
 	b.sub.buffering, b.sub.skipped = false, nil
 	b.stream = b.attach("node")
 	require.Nil(t, b.request().GetRemove())
@@ -68,10 +68,10 @@ func newBench(t *testing.T, channels ...string) *bench {
 	return b
 }
 
-// request is the interest that the stream sends next.
+// request returns the interest that the stream sends next.
 func (b *bench) request() *millracev1.Interest { return b.take(b.stream).GetInterest() }
 
-// push brings the records after the first up to the second as a span, with the deliveries of the channels.
+// push passes a span with the records (after, through] to the hub, with deliveries on the channels.
 func (b *bench) push(after, through int64, interest uint64, channels ...string) {
 	span := &millracev1.Span{After: after, Through: through, Interest: interest}
 	for _, d := range b.log.deliveries[after:through] {
@@ -84,7 +84,7 @@ func (b *bench) push(after, through int64, interest uint64, channels ...string) 
 	b.span(b.stream, span)
 }
 
-// received is what the session got.
+// received returns what the session got.
 func (b *bench) received() (pushes []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -94,7 +94,7 @@ func (b *bench) received() (pushes []string) {
 	return pushes
 }
 
-// letRead lets so many records be read.
+// letRead allows so many more records to be read.
 func (b *bench) letRead(records int) {
 	b.t.Helper()
 	for range records {
@@ -135,11 +135,11 @@ func TestAJoinedGroupIsReadFromTheLogUntilTheNodeKnowsOfIt(t *testing.T) {
 	b.push(0, 1, 1, "u:1")
 	require.Equal(t, []string{"join"}, b.received())
 	require.Equal(t, []string{events.Group(7)}, b.request().GetAdd())
-	b.push(1, 2, 1, "u:1") // made before the node knew
+	b.push(1, 2, 1, "u:1") // it was made before the node knew of the group
 	b.letRead(1)
 	b.wants("join", "g:7")
 	b.acknowledged(b.stream, &millracev1.InterestAck{Number: 2, Handled: map[int32]int64{0: 3}})
-	b.letRead(1) // what the node had handled by then
+	b.letRead(1) // up to what the node had handled by then
 	b.wants("join", "g:7", "g:7")
 	b.push(3, 4, 2, "g:7")
 	b.wants("join", "g:7", "g:7", "g:7")
@@ -158,8 +158,8 @@ func TestNothingIsPushedAboutAMessageFromBeforeTheStay(t *testing.T) {
 	b.wants("join", "said", "edit")
 }
 
-// While the joining is being read from the log, a span from after it is held that was made before the node knew of the
-// group. It must not be trusted, whether its stream lives or has broken meanwhile.
+// While the joining is being read from the log, the hub holds a later span that was made before the node knew of the group.
+// It must not trust that span, whether the span's stream lives or has broken meanwhile.
 func TestAHeldSpanThatIsOlderThanAJoinedGroupIsNotTrusted(t *testing.T) {
 	for name, meanwhile := range map[string]func(*bench){
 		"acknowledged": func(b *bench) {

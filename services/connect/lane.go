@@ -110,7 +110,7 @@ func (l *lanes) dispatch(ln *lane, changes []*outgoing) {
 	if len(changes) == 0 {
 		return
 	}
-	b := &cluster.Batch{Deadline: changes[0].at.Add(l.session.gw.cfg.CallTimeout), Stored: changes[0].stored}
+	b := &cluster.SendBatch{Deadline: changes[0].at.Add(l.session.gw.cfg.CallTimeout), Stored: changes[0].stored}
 	for _, m := range changes {
 		b.Changes = append(b.Changes, m.change)
 		b.Bytes += m.size

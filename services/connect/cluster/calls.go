@@ -14,27 +14,27 @@ import (
 )
 
 const (
-	// pageBytes is how much of what a session missed is asked for at once. The next page is asked for when the client has
-	// read this one.
+	// pageBytes is how much of what a session missed one call asks for. The next page is asked for when the client has read
+	// this one.
 	pageBytes = 4 << 20
-	// syncTimeout leaves time for another node where one hangs.
+	// syncTimeout is short enough to leave time for another node if one hangs.
 	syncTimeout    = 2500 * time.Millisecond
 	readLogTimeout = 10 * time.Second
 )
 
-// Synced is a complete answer of Sync, or a page of one: see Next.
+// Synced is a complete response of Sync, or one page of it: see Next.
 type Synced struct {
 	Start *millracev1.SyncStart
 	Spans []*millracev1.Span
 	End   *millracev1.SyncEnd
 }
 
-// Complete reports whether the answer has everything up to its end.
+// Complete reports whether the response contains everything up to its end.
 func (a *Synced) Complete() bool {
 	return len(a.Start.GetIncomplete()) == 0 && a.End.GetMembershipsKnown()
 }
 
-// Next asks for the next page of the user's answer; for nothing if this was the last.
+// Next returns the request for the next page, or nil if this was the last.
 func (a *Synced) Next(user int64) *millracev1.SyncRequest {
 	through := map[int32]int64{}
 	for p := range a.End.GetRest() {
@@ -43,8 +43,8 @@ func (a *Synced) Next(user int64) *millracev1.SyncRequest {
 	return &millracev1.SyncRequest{User: user, Resume: true, Cursor: a.End.GetRest(), Through: through}
 }
 
-// Sync asks one node after the other what a user has missed, until one answers completely or the context ends. The answer
-// is collected before any of it is used: only its end tells whether the user's groups were known.
+// Sync asks one node after the other what a user has missed, until one responds completely or the context ends. It collects
+// the whole response before it returns it, because only the end of the response tells whether the user's groups were known.
 func (n *Nodes) Sync(ctx context.Context, request *millracev1.SyncRequest) (*Synced, error) {
 	request.PageBytes = pageBytes
 	for pause := ShortPause; ; pause = min(2*pause, LongPause) {
@@ -134,7 +134,7 @@ func (n *Nodes) ReadLog(ctx context.Context, partition int32, after, through int
 	})
 }
 
-// Ends asks for the ends of the log.
+// Ends returns the ends of the log.
 func (n *Nodes) Ends(ctx context.Context) (map[int32]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()

@@ -19,7 +19,7 @@ import (
 // lookupTimeout bounds one lookup of a name.
 const lookupTimeout = 5 * time.Second
 
-// Conn is a connection to a node, which may be down: it then fails fast and is tried again.
+// Conn is a connection to a node. While the node is down, calls fail at once and the connection is tried again.
 type Conn interface {
 	grpc.ClientConnInterface
 	io.Closer
@@ -30,38 +30,38 @@ type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// Lister lists the nodes of one kind: one for every address that its names stand for. They come and go with what the
-// resolver says, which is asked at intervals and as soon as a node's stream breaks. A node whose address is gone lasts as
-// long as its stream, for one that drains still answers and delivers; where nothing can be learnt, what is known stays.
+// Lister lists the nodes of one kind: one for every address that its names resolve to. It asks the resolver at intervals, and
+// as soon as the stream to a node breaks. A node whose address is gone is kept as long as its stream, because a node that
+// drains still answers and delivers. If the resolver fails, the known nodes stay.
 type Lister struct {
-	// Names are host:port each. Of a host that has both IPv4 and IPv6 addresses only the former count: both would lead to
+	// Names lists host:port pairs. If a host has both IPv4 and IPv6 addresses only the former are used, because both lead to
 	// the same nodes.
 	Names    []string
 	Resolver Resolver
-	// Dial makes a connection to an address that the name stands for. The connection is closed when the node is gone.
+	// Dial makes a connection to an address of the name. The lister closes the connection when the node is gone.
 	Dial func(name, address string) (Conn, error)
-	// Every is the time between two looks at the names (2 s).
+	// Every is the time between two lookups of the names (2 s).
 	Every time.Duration
-	// Panics contains those of the streams to the nodes, which are made anew; may be nil.
+	// Panics contains panics in the streams to the nodes, which are then opened again. It may be nil.
 	Panics *panics.Panics
 
 	log    *slog.Logger
 	again  chan struct{}
 	mu     sync.Mutex
-	looked map[string][]string // the addresses by name
+	looked map[string][]string // by name
 	nodes  map[string]*Node    // by address
 }
 
 // Node is a message or push node.
 type Node struct {
-	Name   string // for logs: its address
+	Name   string // its address, for logs
 	Conn   Conn
 	lister *Lister
-	listed bool // under the lister's lock
+	listed bool // guarded by the lister's lock
 }
 
-// Run keeps the nodes until the context ends. For each it calls serve, which must return when its context ends or the
-// node is gone ([Node.KeepTrying]). It returns when all that it started has ended.
+// Run keeps the list until the context ends. It calls serve for each node; serve must return when its context ends or the
+// node is gone ([Node.KeepTrying]). Run returns when all that it has started has ended.
 func (l *Lister) Run(ctx context.Context, log *slog.Logger, serve func(context.Context, *Node)) {
 	l.Every = cmp.Or(l.Every, 2*time.Second)
 	l.log, l.again = log, make(chan struct{}, 1)
@@ -95,14 +95,14 @@ func (l *Lister) Run(ctx context.Context, log *slog.Logger, serve func(context.C
 	}
 }
 
-// lookup answers the addresses of a name, with its port.
+// lookup returns the addresses of a name, with its port.
 func (l *Lister) lookup(ctx context.Context, name string) ([]string, error) {
 	host, port, err := net.SplitHostPort(name)
 	if err != nil {
 		return nil, err
 	}
 	if host == "" {
-		host = "localhost" // as wherever one dials
+		host = "localhost" // as when dialing
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
@@ -123,7 +123,7 @@ func (l *Lister) lookup(ctx context.Context, name string) ([]string, error) {
 	return addresses, nil
 }
 
-// list notes what a name stands for now and answers the nodes that are new.
+// list notes the addresses of a name and returns the nodes that are new.
 func (l *Lister) list(name string, addresses []string) (added []*Node) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -150,7 +150,7 @@ func (l *Lister) list(name string, addresses []string) (added []*Node) {
 	return added
 }
 
-// look has the names looked up at once.
+// look makes the lister look up the names at once.
 func (l *Lister) look() {
 	select {
 	case l.again <- struct{}{}:
@@ -158,7 +158,7 @@ func (l *Lister) look() {
 	}
 }
 
-// gone reports whether the node, which has no stream, is listed no more. It is forgotten then.
+// gone reports whether the node, which has no stream, is not listed any more, and removes it in that case.
 func (n *Node) gone() bool {
 	l := n.lister
 	l.mu.Lock()
@@ -169,8 +169,8 @@ func (n *Node) gone() bool {
 	return !n.listed
 }
 
-// KeepTrying calls serve, which runs until something breaks, again and again until the context ends or the node is gone,
-// with growing pauses while it fails at once. Of several failures in a row it reports the first.
+// KeepTrying calls serve again and again until the context ends or the node is gone; serve runs until something breaks. The
+// pauses grow while serve fails at once. Of several failures in a row it reports the first.
 func (n *Node) KeepTrying(ctx context.Context, serve func() error, failed func(error)) {
 	pause := ShortPause
 	for again := false; ctx.Err() == nil; again = true {

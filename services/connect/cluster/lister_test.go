@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc"
 )
 
-// fakeResolver is a DNS of one's own.
+// fakeResolver is a DNS that the test controls.
 type fakeResolver struct {
 	mu    sync.Mutex
 	hosts map[string][]netip.Addr
@@ -24,7 +24,7 @@ type fakeResolver struct {
 	looks int
 }
 
-// set has the host stand for the addresses.
+// set makes the host resolve to the addresses.
 func (r *fakeResolver) set(host string, addresses ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -59,14 +59,14 @@ func (r *fakeResolver) lookups() int {
 	return r.looks
 }
 
-// fleet is what a lister keeps: nodes whose streams run until the test breaks them. It runs in a bubble.
+// fleet has a lister whose nodes have streams that run until the test breaks them. It runs in a synctest bubble.
 type fleet struct {
 	t        *testing.T
 	resolver *fakeResolver
 
 	mu      sync.Mutex
 	streams map[string]context.CancelFunc // by name and address, as dialed
-	down    bool                          // the first has no stream
+	down    bool                          // while set, the first node has no stream
 	dialed  map[Conn]string               // connections that are open
 }
 
@@ -85,7 +85,7 @@ func (c *fleetConn) Close() error {
 	return nil
 }
 
-// newFleet runs a lister of the names, which stand for what the resolver says.
+// newFleet runs a lister of the names with the resolver.
 func newFleet(t *testing.T, resolver *fakeResolver, names ...string) *fleet {
 	f := &fleet{t: t, resolver: resolver, streams: map[string]context.CancelFunc{}, dialed: map[Conn]string{}}
 	l := &Lister{Names: names, Resolver: resolver, Every: time.Minute, Dial: func(name, address string) (Conn, error) {
@@ -131,7 +131,7 @@ func (f *fleet) serve(ctx context.Context, n *Node) {
 	}, func(error) {})
 }
 
-// wants holds the streams to be those, and the connections with them.
+// wants requires that exactly these streams run, with a connection each.
 func (f *fleet) wants(streams ...string) {
 	f.t.Helper()
 	f.connects(streams...)
@@ -140,7 +140,7 @@ func (f *fleet) wants(streams ...string) {
 	require.ElementsMatch(f.t, streams, slices.Collect(maps.Keys(f.streams)))
 }
 
-// connects holds the connections to be those.
+// connects requires that exactly these connections are open.
 func (f *fleet) connects(dialed ...string) {
 	f.t.Helper()
 	synctest.Wait()
@@ -149,7 +149,7 @@ func (f *fleet) connects(dialed ...string) {
 	require.ElementsMatch(f.t, dialed, slices.Collect(maps.Values(f.dialed)))
 }
 
-// breaks ends the stream of the first node, which has no other until it is up.
+// breaks ends the stream of the first node, which gets no other until it is up.
 func (f *fleet) breaks() {
 	f.t.Helper()
 	synctest.Wait()
@@ -166,7 +166,7 @@ func (f *fleet) up() {
 	f.down = false
 }
 
-// poll waits for the next look at the names.
+// poll waits for the next lookup of the names.
 func (f *fleet) poll() {
 	synctest.Wait()
 	before := f.resolver.lookups()
@@ -250,7 +250,7 @@ func TestABrokenStreamHasTheNamesLookedUpAtOnce(t *testing.T) {
 		f.breaks()
 		f.connects(first, "nodes:1 10.0.0.2:1")
 		require.Equal(t, broken, time.Now())
-		<-time.After(time.Second) // tried once more
+		<-time.After(time.Second) // it was tried once more
 		f.wants("nodes:1 10.0.0.2:1")
 	})
 }

@@ -1,8 +1,8 @@
-// Package cluster is how a gateway reaches the other nodes. It knows nothing of sessions.
+// Package cluster lets a gateway reach the other nodes. It knows nothing of sessions.
 //
-// A [Lister] finds the nodes of one kind behind their names and keeps a connection to each. [Nodes] are the message nodes:
-// batches of sends go to the healthiest of them over one stream per node, its uplink; every other call goes to one node
-// after another until one answers.
+// A [Lister] finds the nodes of one kind by their names and keeps a connection to each. [Nodes] are the message nodes: send
+// batches go to the healthiest of them over one stream per node, its uplink. Every other call goes to one node after another
+// until one responds.
 package cluster
 
 import (
@@ -20,21 +20,21 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// Nodes are the message nodes. All are alike; a call goes to one that answers.
+// Nodes are the message nodes. They are all alike, and a call goes to one that responds.
 type Nodes struct {
 	log *slog.Logger
 
 	mu     sync.Mutex
-	list   []*uplink           // replaced, never changed
-	parked map[*Batch]struct{} // no node had a stream when they came
+	list   []*uplink           // replaced as a whole, never modified
+	parked map[*SendBatch]struct{} // send batches that came while no node had a stream
 }
 
-// NewNodes has no node until Serve is called.
+// NewNodes returns a Nodes without any node; Serve adds one.
 func NewNodes(log *slog.Logger) *Nodes {
-	return &Nodes{log: log, parked: map[*Batch]struct{}{}}
+	return &Nodes{log: log, parked: map[*SendBatch]struct{}{}}
 }
 
-// Serve has batches and calls go to the node until the context ends or it is gone.
+// Serve adds the node, so that send batches and calls go to it, until the context ends or the node is gone.
 func (n *Nodes) Serve(ctx context.Context, node *Node) {
 	u := newUplink(node, n.unpark, n.log)
 	n.change(func(list []*uplink) []*uplink { return append(list, u) })
@@ -44,7 +44,7 @@ func (n *Nodes) Serve(ctx context.Context, node *Node) {
 	u.run(ctx)
 }
 
-// change replaces the list by what is made of a copy of it.
+// change replaces the list by the result of list, which gets a copy.
 func (n *Nodes) change(list func([]*uplink) []*uplink) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -57,12 +57,12 @@ func (n *Nodes) all() []*uplink {
 	return n.list
 }
 
-// Answer reports whether there is a node with a stream.
+// Answer reports whether any node has a stream.
 func (n *Nodes) Answer() bool {
 	return slices.ContainsFunc(n.all(), func(u *uplink) bool { return u.health() > 0 })
 }
 
-// byHealth are the nodes, the healthiest first, equals in random order.
+// byHealth returns the nodes with the healthiest first; equally healthy ones are in random order.
 func (n *Nodes) byHealth() []*uplink {
 	list := n.all()
 	if len(list) == 1 {
@@ -84,9 +84,9 @@ func (n *Nodes) byHealth() []*uplink {
 	return sorted
 }
 
-// Send hands the batch to the healthiest node. While there is none it waits, until its deadline: a node that is replaced
-// is back in a moment.
-func (n *Nodes) Send(b *Batch) {
+// Send passes the batch to the healthiest node. While no node has a stream the batch waits until its deadline, because a node
+// that is being replaced is back in a moment.
+func (n *Nodes) Send(b *SendBatch) {
 	if n.add(b) {
 		return
 	}
@@ -101,12 +101,12 @@ func (n *Nodes) Send(b *Batch) {
 	n.unpark() // a node may have come up meanwhile
 }
 
-func (n *Nodes) add(b *Batch) bool {
+func (n *Nodes) add(b *SendBatch) bool {
 	return slices.ContainsFunc(n.byHealth(), func(u *uplink) bool { return u.add(b) })
 }
 
-// take reports whether the batch was still parked; it is the caller's from then on.
-func (n *Nodes) take(b *Batch) bool {
+// take removes the batch from the parked ones and reports whether it was among them.
+func (n *Nodes) take(b *SendBatch) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	_, parked := n.parked[b]
@@ -114,7 +114,7 @@ func (n *Nodes) take(b *Batch) bool {
 	return parked
 }
 
-// unpark hands over what waits, if there is a node now.
+// unpark passes the parked batches on, if there is a node now.
 func (n *Nodes) unpark() {
 	if !n.Answer() {
 		return
@@ -129,14 +129,14 @@ func (n *Nodes) unpark() {
 	}
 }
 
-// Call makes a call that is safe to repeat to one node after the other, until one answers or the context ends.
+// Call makes a call, which must be safe to repeat, to one node after the other until one responds or the context ends.
 func (n *Nodes) Call(ctx context.Context, call func(context.Context, millracev1.MessageServiceClient) error) error {
 	err := status.Error(codes.Unavailable, "no message node")
 	for _, u := range n.byHealth() {
 		err = call(ctx, u.client)
 		switch status.Code(err) {
 		case codes.Unavailable, codes.DeadlineExceeded:
-		case codes.Canceled: // or the node has left, and its connection with it
+		case codes.Canceled: // or the node has left and closed its connection
 		default:
 			return err
 		}

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// The shortest and the longest pause before something that failed is tried again.
+// The shortest and the longest pause before a failed call is tried again.
 const (
 	ShortPause = 50 * time.Millisecond
 	LongPause  = 2 * time.Second
 )
 
-// Sleep reports false if the context ended first.
+// Sleep waits. It reports false if the context ended first.
 func Sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -24,5 +24,5 @@ func Sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Jitter spreads what many would do at the same time: from d to twice d.
+// Jitter returns a random duration from d to twice d, so that many do not do the same thing at the same time.
 func Jitter[D ~int64](d D) D { return d + D(rand.Int64N(int64(d)+1)) }

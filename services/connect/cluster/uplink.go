@@ -15,29 +15,29 @@ import (
 )
 
 const (
-	frameBytes = 1 << 20 // content of one gRPC frame at most, far below gRPC's limit of 4 MiB
+	frameBytes = 1 << 20 // the content of one gRPC frame at most, far below gRPC's limit of 4 MiB
 	openFrames = 2
-	// framePatience is for how long an unanswered frame holds back the ones behind it: batches of a partition that
-	// stalls must not stall the others.
+	// framePatience is how long an unanswered frame holds back the next ones. A partition that stalls must not stall the
+	// batches of others.
 	framePatience = 10 * time.Millisecond
 )
 
 var (
 	errUnknown = errors.New("outcome unknown")
-	// ErrUnsent says that no node has been given the batch.
+	// ErrUnsent says that no node has got the batch.
 	ErrUnsent  = errors.New("not sent")
 	errLeaving = errors.New("the node is going away")
 )
 
-// Batch is a run of changes of one lane.
-type Batch struct {
+// SendBatch is a run of changes of one lane, which message nodes get and answer as a whole (the SendBatch of the gRPC API).
+type SendBatch struct {
 	Changes []*millracev1.Change
-	// Bytes is the size of their content.
+	// Bytes is the size of the changes' content.
 	Bytes int
-	// Stored says that the batch is answered only once it is stored, so that others do not wait for its answer.
+	// Stored says that the batch is answered only once it is stored, so others do not wait for its answer.
 	Stored   bool
 	Deadline time.Time
-	// Done is called once: with one result for each change, or with ErrUnsent, or with errUnknown.
+	// Done is called once: with one result for each change, or with ErrUnsent or errUnknown.
 	Done func([]*millracev1.SendResult, error)
 
 	timer *time.Timer
@@ -46,11 +46,12 @@ type Batch struct {
 
 type sentFrame struct {
 	at       time.Time
-	answered bool // or nothing in it is answered soon
+	answered bool // it is answered, or nothing in it is answered soon
 }
 
-// wire is the batch as it is sent. Nodes of earlier versions know no changes, so sends alone go as messages.
-func (b *Batch) wire(id uint64) *millracev1.SendBatch {
+// wire returns the batch as it is sent. Nodes of earlier versions know no changes, so a batch of sends alone is sent as
+// messages.
+func (b *SendBatch) wire(id uint64) *millracev1.SendBatch {
 	batch := &millracev1.SendBatch{Id: id}
 	for _, c := range b.Changes {
 		if c.GetSend() == nil {
@@ -61,21 +62,21 @@ func (b *Batch) wire(id uint64) *millracev1.SendBatch {
 	return batch
 }
 
-// uplink carries the batches of all lanes to one message node, over one stream. It collects what waits into one frame; at
-// most two frames are unanswered, so that under load frames grow instead of their number. No timer delays a batch.
+// uplink carries the batches of all lanes to one message node over one stream. It collects what waits into one frame. At most
+// two frames are unanswered at a time, so that under load frames become larger and not more. No timer delays a batch.
 type uplink struct {
 	node   *Node
 	client millracev1.MessageServiceClient
 	log    *slog.Logger
 	wake   chan struct{}
-	ready  func() // told of every stream that opens
+	ready  func() // called when a stream opens
 
 	mu         sync.Mutex
 	up         bool
-	leaving    bool // the node takes no more on this stream, but answers what it has
-	suspect    bool // a batch ran out of time and nothing was answered since
+	leaving    bool // the node accepts no more on this stream, but answers what it has
+	suspect    bool // a batch has run out of time and nothing was answered since
 	queue      []uint64
-	unanswered map[uint64]*Batch
+	unanswered map[uint64]*SendBatch
 	frames     []*sentFrame
 	lastID     uint64
 }
@@ -83,11 +84,11 @@ type uplink struct {
 func newUplink(node *Node, ready func(), log *slog.Logger) *uplink {
 	return &uplink{
 		node: node, client: millracev1.NewMessageServiceClient(node.Conn), log: log, wake: make(chan struct{}, 1), ready: ready,
-		unanswered: map[uint64]*Batch{},
+		unanswered: map[uint64]*SendBatch{},
 	}
 }
 
-// health is 2 if batches can be expected to be answered, 1 if there is doubt, 0 if there is no stream.
+// health returns 2 if the node is expected to answer, 1 if that is doubtful, and 0 if there is no stream.
 func (u *uplink) health() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -100,8 +101,8 @@ func (u *uplink) health() int {
 	return 2
 }
 
-// add takes the batch, unless there is no stream.
-func (u *uplink) add(b *Batch) bool {
+// add takes the batch and reports true, unless there is no stream.
+func (u *uplink) add(b *SendBatch) bool {
 	b.frame = nil
 	u.mu.Lock()
 	if !u.up {
@@ -125,19 +126,19 @@ func (u *uplink) poke() {
 	}
 }
 
-// expire gives up a batch whose time is over.
+// expire gives up a batch whose deadline has passed.
 func (u *uplink) expire(id uint64) {
 	if b := u.takeExpired(id); b != nil {
 		b.Done(nil, errUnknown)
 	}
 }
 
-func (u *uplink) takeExpired(id uint64) *Batch {
+func (u *uplink) takeExpired(id uint64) *SendBatch {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	b := u.unanswered[id]
 	delete(u.unanswered, id)
-	if b != nil && b.frame != nil && !b.Stored { // that it is not stored yet is not the node's fault
+	if b != nil && b.frame != nil && !b.Stored { // it is not the node's fault that the batch is not stored yet
 		u.suspect = true
 	}
 	return b
@@ -177,7 +178,7 @@ func (u *uplink) serve(ctx context.Context) error {
 	return sendErr
 }
 
-// contained makes an error of a panic, which breaks the stream.
+// contained turns a panic into an error, which breaks the stream.
 func (u *uplink) contained(f func() error) (err error) {
 	if panicked := u.node.lister.Panics.Do(panics.Uplink, func() { err = f() }); panicked != nil {
 		return panicked
@@ -206,7 +207,7 @@ func (u *uplink) receive(stream millracev1.MessageService_SendBatchesClient) err
 	}
 }
 
-func (u *uplink) takeAnswered(id uint64) *Batch {
+func (u *uplink) takeAnswered(id uint64) *SendBatch {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	b := u.unanswered[id]
@@ -232,10 +233,10 @@ func (u *uplink) send(ctx context.Context, stream millracev1.MessageService_Send
 			if err := stream.CloseSend(); err != nil {
 				return fmt.Errorf("close: %w", err)
 			}
-			<-ctx.Done() // receive ends when everything is answered
+			<-ctx.Done() // receive ends it when everything is answered
 			return ctx.Err()
 		}
-		runtime.Gosched() // lets the readers that are about to add something do so: 18–35 messages a frame under load
+		runtime.Gosched() // lets readers that are about to add something do so: 18–35 messages a frame under load
 		for {
 			request, wait := u.collect()
 			if request == nil {
@@ -251,7 +252,8 @@ func (u *uplink) send(ctx context.Context, stream millracev1.MessageService_Send
 	}
 }
 
-// collect takes what waits into one frame. Where two frames are unanswered it takes nothing and tells when to ask again.
+// collect puts what waits into one frame. While two frames are unanswered it returns nil and how long to wait before asking
+// again.
 func (u *uplink) collect() (*millracev1.SendBatchesRequest, time.Duration) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -275,7 +277,7 @@ func (u *uplink) collect() (*millracev1.SendBatchesRequest, time.Duration) {
 	for ; n < len(u.queue); n++ {
 		b := u.unanswered[u.queue[n]]
 		if b == nil {
-			continue // ran out of time
+			continue // it has run out of time
 		}
 		if size += b.Bytes; size > frameBytes && len(request.Batches) > 0 {
 			break
@@ -295,7 +297,7 @@ func (u *uplink) collect() (*millracev1.SendBatchesRequest, time.Duration) {
 	return request, 0
 }
 
-// leave gives what was not sent to other nodes, and has the stream end once the rest is answered.
+// leave passes what was not sent to other nodes, and ends the stream once the rest is answered.
 func (u *uplink) leave() {
 	unsent := u.takeUnsent()
 	u.poke()
@@ -305,8 +307,8 @@ func (u *uplink) leave() {
 	}
 }
 
-// takeUnsent returns what was not sent, and takes no more.
-func (u *uplink) takeUnsent() (unsent []*Batch) {
+// takeUnsent removes and returns what was not sent. Nothing can be added after that.
+func (u *uplink) takeUnsent() (unsent []*SendBatch) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.up, u.leaving = false, true
@@ -326,7 +328,7 @@ func (u *uplink) isLeaving() bool {
 	return u.leaving
 }
 
-// fail settles everything that the broken stream leaves.
+// fail ends all batches that the broken stream leaves behind.
 func (u *uplink) fail() {
 	for _, b := range u.takeAll() {
 		b.timer.Stop()
@@ -338,11 +340,11 @@ func (u *uplink) fail() {
 	}
 }
 
-// takeAll returns what was not answered, sent or not.
-func (u *uplink) takeAll() map[uint64]*Batch {
+// takeAll removes and returns what was not answered, sent or not.
+func (u *uplink) takeAll() map[uint64]*SendBatch {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	left := u.unanswered
-	u.up, u.queue, u.unanswered = false, nil, map[uint64]*Batch{}
+	u.up, u.queue, u.unanswered = false, nil, map[uint64]*SendBatch{}
 	return left
 }
