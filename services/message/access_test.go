@@ -14,16 +14,16 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// The users of the table, by how they stand to its group: one that never was in it, one that the owner has removed, one that
-// has left it by itself, a member, and the owner. Somebody is whom the owner adds and removes.
+// The users of the table: one who never was in the group, one whom the owner has removed, one who has left it, a member, and
+// the owner. Somebody is the user whom the owner adds and removes.
 const (
 	stranger, expelled, departed, member, owner, somebody = 11, 12, 13, 14, 15, 16
 
 	secret = 7 // the group
 )
 
-// access is the table: for every verb what it answers each of the users above, of a group in the given states. ok: it is
-// done; -: there is no such group; denied: a member is told that it may not.
+// access is the table: for every verb and state of the group it has the outcome for each of the users above. ok: it is done;
+// -: no such group; denied: a member is told that it may not.
 const access = `
 of a closed group  | stranger expelled departed member owner
 send               | -        -        -        ok     ok
@@ -109,7 +109,7 @@ func TestGroupIsThereForItsMembersAlone(t *testing.T) {
 	}
 }
 
-// prepare brings the group to the state. Everybody who was in it has sent one message.
+// prepare brings the group into the state. Everybody who was in it has sent one message.
 func prepare(t *testing.T, n *node, state string) {
 	t.Helper()
 	if state == "of none" {
@@ -137,7 +137,7 @@ func prepare(t *testing.T, n *node, state string) {
 	})
 }
 
-// ask makes the request of the verb. The message is the user's own, if it has sent one.
+// ask makes the request of the verb. Edits and recalls are of the user's own message, if it has sent one.
 func ask(t *testing.T, n *node, verb string, user int64) error {
 	t.Helper()
 	ctx, room := t.Context(), events.Group(secret)
@@ -170,7 +170,7 @@ func ask(t *testing.T, n *node, verb string, user int64) error {
 	case "conversations":
 		list, err := n.Conversations(ctx, &millracev1.ConversationsRequest{User: user})
 		if err == nil && len(list.GetConversations()) == 0 {
-			err = status.Error(codes.NotFound, "no such group") // an empty list says as much
+			err = status.Error(codes.NotFound, "no such group") // an empty list means the same
 		}
 		return err
 	}

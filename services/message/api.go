@@ -6,8 +6,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// Here are the calls that are one request and one answer, each with its errors made statuses. SendWSMessage, SendBatches,
-// Sync and ReadLog stand in send, batches, sync and readlog.
+// This file has the calls with one request and one response; it turns their errors into statuses. SendWSMessage, SendBatches,
+// Sync and ReadLog are in the files send, batches, sync and readlog.
 
 // History implements the call of the contract.
 func (s *Service) History(ctx context.Context, r *millracev1.HistoryRequest) (*millracev1.HistoryResponse, error) {

@@ -15,20 +15,20 @@ import (
 )
 
 const (
-	// maxUnanswered bounds the batches of one stream whose results are not written yet. Beyond it the stream is not read,
-	// so a gateway that does not take its answers holds up itself alone.
+	// maxUnanswered bounds the batches of one stream whose results are not written yet. At the bound the stream is not read
+	// any further, so that a gateway which does not read its results holds up only itself.
 	maxUnanswered = 1024
-	// maxFrameResults keeps a frame of answers well below gRPC's 4 MiB.
+	// maxFrameResults keeps a frame of results well below gRPC's 4 MiB.
 	maxFrameResults = 4096
 )
 
 type batchStream = grpc.BidiStreamingServer[millracev1.SendBatchesRequest, millracev1.SendBatchesResponse]
 
-// SendBatches runs every batch in a goroutine of its own, so that one which waits for the store holds up no other. Results
-// that are ready together are answered in one frame.
+// SendBatches runs every batch in a goroutine of its own, so that a batch which waits for the store holds up no other.
+// Results that are ready at the same time go into one frame.
 func (s *Service) SendBatches(stream batchStream) error {
 	unanswered := make(chan struct{}, maxUnanswered)
-	results := make(chan *millracev1.SendBatchResult, maxUnanswered) // never full: each has its place in unanswered
+	results := make(chan *millracev1.SendBatchResult, maxUnanswered) // it is never full, because each result has its place in unanswered
 	var sender, batches sync.WaitGroup
 	send := func(r *millracev1.SendBatchesResponse) (err error) {
 		if panicked := s.tasks.panics.Do(panics.Call, func() { err = stream.Send(r) }); panicked != nil {
@@ -59,7 +59,7 @@ func (s *Service) SendBatches(stream batchStream) error {
 	}
 }
 
-// runContained runs the batch. Of one that panics nobody knows what became of its changes.
+// runContained runs the batch. If that panics, the outcome of its changes is unknown.
 func (s *Service) runContained(ctx context.Context, batch *millracev1.SendBatch) (results []*millracev1.SendResult) {
 	err := s.tasks.panics.Do(panics.Call, func() { results = s.run(ctx, batch) })
 	if err == nil {
@@ -72,9 +72,9 @@ func (s *Service) runContained(ctx context.Context, batch *millracev1.SendBatch)
 	return results
 }
 
-// sendResults writes results until the channel is closed. It yields once before it collects, so that what finishes at
-// the same time goes together; a timer would cost more than it saves. After a failed write it only takes results away:
-// the stream has ended and its reader is about to notice. When the service drains, the other end is told once.
+// sendResults writes results until the channel is closed. It yields once before it collects, so that results which are ready
+// at the same time go together; a timer would cost more than it saves. After a failed write it only removes results, because
+// the stream has ended and its reader is about to notice. When the service drains, it tells the other end once.
 func sendResults(
 	send func(*millracev1.SendBatchesResponse) error, results <-chan *millracev1.SendBatchResult, unanswered, draining <-chan struct{},
 ) {

@@ -43,7 +43,7 @@ func sendBatch(t testing.TB, stream batchClient, id uint64, messages []*millrace
 	}))
 }
 
-// collect reads results until it has n batches, and answers their codes by id.
+// collect reads the results of n batches and returns their codes by id.
 func collect(t testing.TB, stream batchClient, n int) map[uint64][]codes.Code {
 	t.Helper()
 	got := map[uint64][]codes.Code{}

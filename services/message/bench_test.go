@@ -39,7 +39,7 @@ func BenchmarkSendBatches(b *testing.B) {
 	}
 }
 
-// answered reads until no more than atMost batches are unanswered, and answers how many are.
+// answered reads until at most atMost batches are unanswered, and returns how many are.
 func answered(b *testing.B, stream batchClient, unanswered, atMost int) int {
 	b.Helper()
 	for unanswered > atMost {
@@ -50,7 +50,7 @@ func answered(b *testing.B, stream batchClient, unanswered, atMost int) int {
 	return unanswered
 }
 
-// BenchmarkSyncOfATail resumes from a log of which 1,000 records are not stored, 20 of them the user's.
+// BenchmarkSyncOfATail resumes from a log with 1,000 records that are not stored, 20 of which concern the user.
 func BenchmarkSyncOfATail(b *testing.B) {
 	n := newNode(b, memory.Config{})
 	for i := range 1000 {

@@ -13,13 +13,13 @@ const storeTimeout = time.Second
 
 var errStoreDown = errors.New("the store does not answer")
 
-// breaker remembers that the store failed, so that a storm of calls does not wait for it one by one.
+// breaker remembers that the store has failed, so that many calls do not each wait for it.
 type breaker struct {
 	mu    sync.Mutex
 	until time.Time
 }
 
-// call runs f within storeTimeout. After a failure every call fails with errStoreDown for storePause.
+// call runs f within storeTimeout. After a failure every call returns errStoreDown for storePause.
 func (b *breaker) call(ctx context.Context, f func(ctx context.Context) error) error {
 	b.mu.Lock()
 	open := time.Now().Before(b.until)

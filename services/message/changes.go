@@ -13,8 +13,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// markRead returns once the mark is in the log. What is published is what the mark becomes, at most the last message, and
-// only if that is an advance: so everybody is told of the mark that holds, and two requests that come to the same are one
+// markRead returns once the mark is in the log. It publishes where the mark moves to, which is at most the last message, and
+// only if the mark advances. So everybody is told of the mark that holds, and two requests with the same result are one
 // event.
 func (s *Service) markRead(ctx context.Context, r *millracev1.MarkReadRequest) error {
 	if r.GetSeq() < 1 || r.GetSeq() > events.MaxID {
@@ -40,9 +40,9 @@ func (s *Service) markRead(ctx context.Context, r *millracev1.MarkReadRequest) e
 	return err
 }
 
-// editMessage publishes the edit if the message may be edited now, and then makes sure that it still could at the place
-// that the log gave the edit: of an edit and a recall that come to two nodes at a time the log's order decides, and an edit
-// behind the recall has no effect, which its author is told.
+// editMessage publishes the edit if the message may be edited now. It then makes sure that this was still so at the position
+// which the log gave to the edit. If an edit and a recall come to two nodes at the same time, the order in the log decides:
+// an edit after the recall has no effect, and its author gets an error.
 func (s *Service) editMessage(ctx context.Context, r *millracev1.EditMessageRequest) error {
 	if err := checkContent(r.GetContent()); err != nil {
 		return err
@@ -71,7 +71,7 @@ func (s *Service) editMessage(ctx context.Context, r *millracev1.EditMessageRequ
 	}
 	pos, err := s.publishEvent(ctx, &events.Event{
 		Type: events.MessageEdited, EventID: id,
-		// MessageSeq tells readers where the message stands.
+		// MessageSeq is the position of the message.
 		Conversation: m.Conversation, MessageID: m.MessageID, MessageSeq: m.Seq, By: r.GetUser(),
 		Content: r.GetContent(), Timestamp: time.Now().Unix(),
 	}, nil)
@@ -85,8 +85,8 @@ func (s *Service) editMessage(ctx context.Context, r *millracev1.EditMessageRequ
 	return err
 }
 
-// recallMessage derives the event's id from the message alone: it is recalled once, however often that is asked for. Who
-// has left a group may still recall what it said there.
+// recallMessage derives the event's id from the message alone, so that a message is recalled once, however often somebody
+// asks for it. A user who has left a group may still recall its own messages there.
 func (s *Service) recallMessage(ctx context.Context, r *millracev1.RecallMessageRequest) error {
 	outside := s.partOf(ctx, r.GetUser(), r.GetConversation())
 	if outside != nil && codeOf(outside) != codes.PermissionDenied && codeOf(outside) != codes.NotFound {
@@ -112,7 +112,7 @@ func (s *Service) recallMessage(ctx context.Context, r *millracev1.RecallMessage
 	return err
 }
 
-// partOf refuses whoever may not write to the conversation now.
+// partOf returns an error if the user may not write to the conversation now.
 func (s *Service) partOf(ctx context.Context, user int64, conversation string) error {
 	c, err := events.ParseConversation(conversation)
 	switch {
@@ -134,7 +134,7 @@ func errRecalled(message string) error {
 	return refuse(codes.NotFound, "message %s was recalled", message)
 }
 
-// checkClientMsgID refuses what cannot be a client_msg_id; an empty one is none.
+// checkClientMsgID returns an error for an id that no client_msg_id can be. An empty id means none.
 func checkClientMsgID(id string) error {
 	if len(id) > events.MaxClientMsgBytes || !utf8.ValidString(id) {
 		return refuse(codes.InvalidArgument, "client_msg_id is not 1 to %d bytes of text", events.MaxClientMsgBytes)

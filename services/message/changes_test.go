@@ -115,7 +115,7 @@ func recallOf(id string) *millracev1.RecallMessageRequest {
 	return &millracev1.RecallMessageRequest{User: 1, Conversation: "u:1:2", MessageId: id}
 }
 
-// newest is the newest message of the conversation of users 1 and 2 once all is stored.
+// newest returns the newest message of the conversation of users 1 and 2, once everything is stored.
 func (n *node) newest(t *testing.T) *millracev1.StoredMessage {
 	t.Helper()
 	n.keepAll(t)
@@ -173,8 +173,8 @@ func TestEditAfterARecallOnAnotherNodeIsNotFound(t *testing.T) {
 	require.Len(t, one.logOf(t, "u:1:2"), 2)
 }
 
-// A recall that gets into the log between the check of an edit and the edit itself makes the edit void, and so it must not
-// be answered as made.
+// A recall that gets into the log between the check of an edit and the edit itself makes the edit void, so the edit must not
+// be answered with ok.
 func TestEditThatARecallOvertakesIsNotFound(t *testing.T) {
 	n := newNode(t, memory.Config{})
 	id := n.said(t, "a")[0]
@@ -289,7 +289,7 @@ func readTo(user, seq int64) *millracev1.MarkReadRequest {
 	return &millracev1.MarkReadRequest{User: user, Conversation: "u:1:2", Seq: seq}
 }
 
-// marks are the read marks in the log.
+// marks returns the read marks in the log.
 func (n *node) marks(t *testing.T) []int64 {
 	t.Helper()
 	var seqs []int64

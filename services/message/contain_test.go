@@ -49,7 +49,7 @@ func TestPanicOverTheLogIsTheErrorOfWhomItConcerns(t *testing.T) {
 func TestBatchThatPanicsIsAnsweredAsInternal(t *testing.T) {
 	n := newNode(t, memory.Config{})
 	batch := &millracev1.SendBatch{Id: 7, Messages: []*millracev1.SendWSMessageRequest{{}, nil}, Changes: []*millracev1.Change{{}}}
-	n.service.members = nil // whatever it may be that is wrong
+	n.service.members = nil // so that the batch panics
 	batch.Messages[0] = &millracev1.SendWSMessageRequest{
 		Sender: &millracev1.Sender{User: 1}, GroupId: 7, Content: "x", MessageType: 1, ClientMsgId: "a",
 	}

@@ -16,8 +16,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// createGroup draws the group's id, so that nobody can guess it. The store keeps the first that was drawn for the owner and
-// the client_msg_id before anything is in the log: whoever repeats the call, on whatever node, goes on with that one.
+// createGroup draws the group's id, so that nobody can guess it. Before anything is in the log, the store reserves the first
+// id that was drawn for the owner and the client_msg_id. A repeat of the call, on whatever node, goes on with that id.
 func (s *Service) createGroup(ctx context.Context, r *millracev1.CreateGroupRequest) (*millracev1.Group, error) {
 	owner, key := r.GetSender().GetUser(), r.GetClientMsgId()
 	switch err := checkClientMsgID(key); {
@@ -55,11 +55,11 @@ func (s *Service) createGroup(ctx context.Context, r *millracev1.CreateGroupRequ
 	return s.changeGroup(ctx, r.GetSender(), e)
 }
 
-// drawGroupID returns an id from 1 to 2^53-1 of the system's randomness.
+// drawGroupID returns a random id from 1 to 2^53-1.
 func drawGroupID() int64 {
 	for {
 		var bits [8]byte
-		_, _ = rand.Read(bits[:]) // never fails
+		_, _ = rand.Read(bits[:]) // it never fails
 		if id := int64(binary.BigEndian.Uint64(bits[:]) >> 11); id != 0 {
 			return id
 		}

@@ -9,12 +9,12 @@ import (
 	"millrace/infra/store"
 )
 
-// What a change is checked against is the conversation as it stands in the log, not as far as storage has come: the store is
-// read, and what is not stored yet is read from the log and added to it. So a change sees every other that was answered
-// before it came, whichever node answered that.
+// This file reads what a change is checked against: the conversation as the log has it, even if storage has not come that
+// far. It reads the store, and then the records from the log that are not stored yet. So a change sees every other change
+// that was answered before it came, on whichever node.
 
-// current calls read, which reads the store, and then add for every record of the conversation that the store may not have
-// had by then, in order. It returns the position up to which the log was read.
+// current calls read, which reads the store, and then calls add, in order, for every record of the conversation that the
+// store may not have had. It returns the position up to which it has read the log.
 func (s *Service) current(
 	ctx context.Context, conversation string, read func(context.Context) error, add func(*logged),
 ) (through int64, err error) {
@@ -46,7 +46,7 @@ func (s *Service) visit(ctx context.Context, conversation string, within events.
 		return nil
 	})
 	if err == nil && len(trimmed) > 0 {
-		err = errNotStored // the log has lost it before it was stored
+		err = errNotStored // the log has lost the record before it was stored
 	}
 	if err != nil {
 		return fmt.Errorf("records of %s after %d: %w", conversation, within.After, err)
@@ -57,12 +57,12 @@ func (s *Service) visit(ctx context.Context, conversation string, within events.
 // messageNow is a message as the log has it.
 type messageNow struct {
 	store.StoredMessage
-	repeated bool  // the change that was asked about has been made already
+	repeated bool  // the change was made already
 	through  int64 // the position up to which the log was read
 }
 
-// messageNow returns the message as the log has it by now, or [store.ErrNotFound], and whether the event of that id has
-// changed it already.
+// messageNow returns the message as the log has it now, or [store.ErrNotFound], and whether the event with that id has
+// already changed it.
 func (s *Service) messageNow(ctx context.Context, conversation, id, eventID string) (messageNow, error) {
 	var m messageNow
 	var found bool
@@ -103,13 +103,13 @@ func (s *Service) recalledBetween(ctx context.Context, m *messageNow, after, bef
 	return recalled, err
 }
 
-// readNow is how far a user has read a conversation.
+// readNow says how far a user has read a conversation.
 type readNow struct {
 	last int64 // seq of the conversation's last message; 0: there is none
 	mark int64 // up to where the user has read
 }
 
-// readNow returns how far the user has read the conversation, as the log has it by now.
+// readNow returns how far the user has read the conversation, as the log has it now.
 func (s *Service) readNow(ctx context.Context, user int64, conversation string) (readNow, error) {
 	var now readNow
 	_, err := s.current(ctx, conversation, func(ctx context.Context) (err error) {
@@ -132,7 +132,7 @@ func (s *Service) readNow(ctx context.Context, user int64, conversation string) 
 	return now, err
 }
 
-// unlessNotFound takes [store.ErrNotFound] for an answer of the store, not a failure.
+// unlessNotFound returns nil for [store.ErrNotFound], which is no failure of the store.
 func unlessNotFound(err error) error {
 	if errors.Is(err, store.ErrNotFound) {
 		return nil

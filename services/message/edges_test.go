@@ -12,7 +12,7 @@ import (
 	"millrace/infra/store"
 )
 
-// busEdge counts what is read of the log, and lets a test stand in for the publisher.
+// busEdge counts the records of the log that are read, and lets a test replace the publisher.
 type busEdge struct {
 	pubsub.Bus
 	instead  func(topic string, msgs ...*message.Message) error
@@ -63,12 +63,12 @@ func (l *logEdge) Read(ctx context.Context, ranges []events.Range, visit func(pu
 
 var errDown = errors.New("disk on fire")
 
-// storeEdge fails or hangs on demand.
+// storeEdge is a store that fails or hangs when the test wants it.
 type storeEdge struct {
 	Store
 	down, hangs, missedFails atomic.Bool
 	calls                    atomic.Int64
-	behind                   atomic.Pointer[map[int32]int64] // what Stored answers instead
+	behind                   atomic.Pointer[map[int32]int64] // what Stored returns instead
 }
 
 func (s *storeEdge) enter(ctx context.Context) error {

@@ -11,7 +11,7 @@ import (
 	"millrace/infra/store"
 )
 
-// callerError is an error by the caller's own fault: trying the same again does not help.
+// callerError is an error that is the caller's own fault: trying again does not help.
 type callerError struct {
 	code   codes.Code
 	reason string
@@ -23,10 +23,10 @@ func refuse(code codes.Code, format string, args ...any) error {
 	return &callerError{code, fmt.Sprintf(format, args...)}
 }
 
-// errNoGroup answers everything that a user who is no member asks about a group, whether there is such a group or not.
+// errNoGroup is the error for everything that a user who is no member asks about a group, whether or not the group exists.
 var errNoGroup = refuse(codes.NotFound, "no such group")
 
-// codeOf is the one mapping of errors to codes. What is nobody's fault is transient, and that is UNAVAILABLE.
+// codeOf is the only mapping of errors to codes. An error that is not the caller's fault is transient, which is UNAVAILABLE.
 func codeOf(err error) codes.Code {
 	var refused *callerError
 	var invalid *events.InvalidError
@@ -43,7 +43,7 @@ func codeOf(err error) codes.Code {
 	return codes.Unavailable
 }
 
-// statusOf leaves a status as it is: it is the stream's own.
+// statusOf returns the error as a status. It leaves a status alone, because that comes from the stream.
 func statusOf(err error) error {
 	if _, ok := status.FromError(err); ok {
 		return err
@@ -51,7 +51,7 @@ func statusOf(err error) error {
 	return status.Error(codeOf(err), textOf(err))
 }
 
-// textOf tells a caller what is wrong with what it gave, not where that was found.
+// textOf returns the text for the caller: what is wrong with the request, without where that was found.
 func textOf(err error) string {
 	var invalid *events.InvalidError
 	if errors.As(err, &invalid) {

@@ -13,40 +13,41 @@ import (
 
 const (
 	followTimeout = 2 * time.Second
-	// maxFollowed is how many records are read to catch up; behind more it is cheaper to begin anew.
+	// maxFollowed is how many records a follower reads to catch up. If there are more, it begins anew at the end, which is
+	// cheaper.
 	maxFollowed = 10_000
 )
 
-// follower sees every record of a topic from when it was first asked to catch up. It works only while somebody asks: one
-// request for the ends of the topic, and a reading where something was added.
+// follower sees every record of a topic from the time when it was first asked to catch up. It works only while somebody asks:
+// it asks once for the ends of the topic, and reads if records were added.
 type follower struct {
 	topic pubsub.Log
 	see   func(*events.Event)
 	lost  func()
 	steps *shared[struct{}]
 
-	at map[int32]int64 // up to where all was seen; used by one step at a time
+	at map[int32]int64 // the positions up to which it has seen everything; used by one step at a time
 
 	mu       sync.Mutex
-	caughtUp time.Time // when the end was asked for up to which all was seen
+	caughtUp time.Time // when it asked for the end up to which it has seen everything
 }
 
-// newFollower calls see for each event in the order of its partition, and lost where some may have been missed, as at first;
-// both before catchUp returns.
+// newFollower returns a follower that calls see for each event in the order of its partition, and lost when it may have
+// missed some, as at the beginning. Both are called before catchUp returns.
 func newFollower(topic pubsub.Log, t *tasks, see func(*events.Event), lost func()) *follower {
 	f := &follower{topic: topic, see: see, lost: lost}
 	f.steps = newShared(t, 0, followTimeout, func(ctx context.Context) (struct{}, error) { return struct{}{}, f.step(ctx) })
 	return f
 }
 
-// catchUp returns once all is seen that the topic had when it was called.
+// catchUp returns once the follower has seen everything that the topic had when it was called.
 func (f *follower) catchUp(ctx context.Context) error {
 	_, err := f.steps.get(ctx)
 	return err
 }
 
-// keepsUp reports whether all is seen that the topic had that long ago. From half of it on it catches up by itself, so that
-// those who ask again and again need not wait.
+// keepsUp reports whether the follower has seen everything that the topic had so long ago. After half of that time it starts
+// catching up in the background, so that callers who ask regularly need not wait.
 func (f *follower) keepsUp(within time.Duration) bool {
 	f.mu.Lock()
 	behind := time.Since(f.caughtUp)

@@ -14,8 +14,9 @@ import (
 )
 
 // The group verbs publish the change, wait until it is stored and return the group from the store. A repeat that finds
-// nothing to change returns at once; one that runs beside the first publishes the same event id. What somebody may do is
-// decided by its own stays, before anything else of the group is read: who is no member finds out nothing, not even by time.
+// nothing to change returns at once; a repeat that runs at the same time publishes the same event id. The user's own stays
+// decide what the user may do, before anything else of the group is read, so that a user who is no member finds out nothing,
+// not even by how long the answer takes.
 
 func (s *Service) getGroup(ctx context.Context, r *millracev1.GetGroupRequest) (*millracev1.Group, error) {
 	of, err := s.standing(ctx, r.GetUser(), r.GetGroupId())
@@ -28,7 +29,7 @@ func (s *Service) getGroup(ctx context.Context, r *millracev1.GetGroupRequest) (
 	return s.liveGroup(ctx, r.GetGroupId())
 }
 
-// joinGroup lets anybody into an open group, and into a closed one whoever has left it by itself.
+// joinGroup admits anybody to an open group, and to a closed one only users who have left it by themselves.
 func (s *Service) joinGroup(ctx context.Context, r *millracev1.JoinGroupRequest) (*millracev1.Group, error) {
 	user := r.GetSender().GetUser()
 	of, err := s.standing(ctx, user, r.GetGroupId())
@@ -72,7 +73,7 @@ func (s *Service) admit(
 	return s.changeMember(ctx, events.MemberJoined, by, group, user, of, clientMsgID)
 }
 
-// leaveGroup dissolves the group when its owner leaves. For who has left it before there is nothing to do.
+// leaveGroup dissolves the group when its owner leaves. It does nothing for a user who has left before.
 func (s *Service) leaveGroup(ctx context.Context, r *millracev1.LeaveGroupRequest) error {
 	user := r.GetSender().GetUser()
 	of, err := s.standing(ctx, user, r.GetGroupId())
@@ -93,7 +94,7 @@ func (s *Service) leaveGroup(ctx context.Context, r *millracev1.LeaveGroupReques
 		kind = events.GroupDissolved
 	}
 	_, err = s.changeMember(ctx, kind, r.GetSender(), g.ID, user, of, r.GetClientMsgId())
-	if err != nil && !errors.Is(err, errNoGroup) { // dissolved, as it should be
+	if err != nil && !errors.Is(err, errNoGroup) { // it is dissolved, as it should be
 		return err
 	}
 	return s.outliveLease(ctx)
@@ -152,7 +153,7 @@ func (s *Service) changeMember(
 		case err != nil:
 			return nil, err
 		case taken && t == events.MemberJoined && by.GetUser() == user:
-			return nil, errNoGroup // it has left since
+			return nil, errNoGroup // the user has left since
 		case taken:
 			return s.liveGroup(ctx, group)
 		}
@@ -177,7 +178,7 @@ func (s *Service) changeGroup(
 	return s.liveGroup(ctx, e.GroupID)
 }
 
-// liveGroup returns a group that is not dissolved.
+// liveGroup returns the group unless it was dissolved.
 func (s *Service) liveGroup(ctx context.Context, id int64) (*millracev1.Group, error) {
 	g, err := s.storedGroup(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {

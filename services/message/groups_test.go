@@ -56,7 +56,7 @@ func TestGroupIDsAreDrawn(t *testing.T) {
 	require.Len(t, ids, 2, "what the client chose does not decide the id")
 }
 
-// Two services over one store are two nodes.
+// Two services over one store act as two nodes.
 func TestOneCreationMakesOneGroupOnManyNodesAtOnce(t *testing.T) {
 	n := newNode(t, memory.Config{})
 	n.storing(t)
@@ -261,7 +261,7 @@ func TestSameStepTakenTwiceAtATimeIsOneEvent(t *testing.T) {
 	require.Len(t, joins, 1, "joining later is another event")
 }
 
-// Two services over one store are two nodes.
+// Two services over one store act as two nodes.
 func TestNoNodeTakesAMessageOfAFormerMember(t *testing.T) {
 	n := newNode(t, memory.Config{})
 	n.storing(t)
@@ -273,7 +273,7 @@ func TestNoNodeTakesAMessageOfAFormerMember(t *testing.T) {
 	}
 	stop := make(chan struct{})
 	var sending sync.WaitGroup
-	sending.Go(func() { // keeps the other node's memory of the member warm
+	sending.Go(func() { // keeps the member in the other node's roster
 		for {
 			select {
 			case <-stop:

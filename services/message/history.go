@@ -76,12 +76,12 @@ func (s *Service) conversations(
 	return response, nil
 }
 
-// formatPlace makes the token by which a list goes on behind the place.
+// formatPlace returns the token with which a list goes on after the place.
 func formatPlace(p store.Place) string {
 	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %s", p.ActiveAt, p.Conversation))
 }
 
-// parsePlace reads what formatPlace made; no token is the place before all.
+// parsePlace reads the token that formatPlace returned. An empty token is the place before all.
 func parsePlace(token string) (store.Place, error) {
 	if token == "" {
 		return store.Place{}, nil
@@ -128,11 +128,11 @@ func pageLimit(limit int32) (int, error) {
 	return min(int(limit), maxPage), nil
 }
 
-// interval is what lies after one position up to another.
+// interval is the positions after one up to another.
 type interval struct{ after, through int64 }
 
-// visible answers which parts of a conversation the user may read, ascending: all of a direct one of its own, its stays
-// of a group.
+// visible returns the parts of a conversation that the user may read, ascending: all of a direct conversation of its own, and
+// the user's stays in a group.
 func (s *Service) visible(ctx context.Context, user int64, conversation string) ([]interval, error) {
 	c, err := events.ParseConversation(conversation)
 	if err != nil {
@@ -163,7 +163,8 @@ func (s *Service) visible(ctx context.Context, user int64, conversation string) 
 	return parts, nil
 }
 
-// pages reads one page across the visible parts, each as it stood when the user left. Once it is full one more message is looked for, to know if there is more.
+// pages reads one page across the visible parts, each as it was when the user left. When the page is full it looks for one
+// more message, to know whether there are more.
 func (s *Service) pages(
 	ctx context.Context, user int64, conversation string, page store.Page, visible []interval,
 ) ([]store.StoredMessage, bool, error) {

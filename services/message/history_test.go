@@ -32,7 +32,7 @@ func saidIn(group, from int64, id string) events.Event {
 	return events.Event{Type: events.NewMessage, Message: &m, Timestamp: 5}
 }
 
-// change is a change of membership, of an open group; id tells it from an earlier one.
+// change returns a change of membership in an open group. The id tells it from an earlier one.
 func change(t events.Type, group, user int64, id int, members ...int64) events.Event {
 	join := ""
 	if t == events.GroupCreated {
@@ -52,7 +52,7 @@ func texts(messages []*millracev1.StoredMessage) []string {
 	return all
 }
 
-// walk reads the whole conversation page by page and checks that pages meet.
+// walk reads the whole conversation page by page and checks that the pages meet.
 func walk(t *testing.T, n *node, user int64, conversation string, limit int32, newestFirst bool) []string {
 	t.Helper()
 	r := &millracev1.HistoryRequest{User: user, Conversation: conversation, Limit: limit}
@@ -231,7 +231,7 @@ func TestHistoryHasWhatWasAcknowledgedBefore(t *testing.T) {
 	}
 }
 
-// A record that goes to the poison queue is never stored: nobody waits for it.
+// A record that goes to the poison queue is never stored, so nobody waits for it.
 func TestHistoryDoesNotWaitForWhatIsPoison(t *testing.T) {
 	n := newNode(t, memory.Config{})
 	n.storing(t)

@@ -27,7 +27,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// node is a service over the memory bus and SQLite, called through gRPC. Nothing is stored unless keep or storing says so.
+// node is a service over the memory bus and SQLite, called through gRPC. Nothing is stored before keep or storing is called.
 type node struct {
 	millracev1.MessageServiceClient
 	service *Service
@@ -79,7 +79,7 @@ func newService(t testing.TB, bus pubsub.Bus, st Store) *Service {
 	return s
 }
 
-// publish puts events onto the log and answers their positions.
+// publish publishes events and returns their positions.
 func (n *node) publish(t testing.TB, all ...events.Event) []events.Position {
 	t.Helper()
 	positions := make([]events.Position, len(all))
@@ -93,7 +93,7 @@ func (n *node) publish(t testing.TB, all ...events.Event) []events.Position {
 	return positions
 }
 
-// publishRaw puts a foreign record into the key's partition.
+// publishRaw publishes a foreign record to the key's partition.
 func (n *node) publishRaw(t testing.TB, key, value string) {
 	t.Helper()
 	record := message.NewMessage("", []byte(value))
@@ -101,7 +101,7 @@ func (n *node) publishRaw(t testing.TB, key, value string) {
 	require.NoError(t, n.bus.Publisher().Publish(events.TopicMessages, record))
 }
 
-// elsewhere is a key of another of four partitions.
+// elsewhere returns a key that has another of the four partitions.
 func elsewhere(key string) string {
 	other := key
 	for events.Partition(other, 4) == events.Partition(key, 4) {
@@ -125,7 +125,7 @@ func (n *node) keep(t testing.TB, partition int32, through int64) {
 	})
 	require.NoError(t, err)
 	for _, err := range n.db.SaveBatch(t.Context(), batch) {
-		if !events.IsPermanent(err) { // that record goes to the poison queue
+		if !events.IsPermanent(err) { // such a record goes to the poison queue
 			require.NoError(t, err)
 		}
 	}
@@ -172,7 +172,7 @@ func (n *node) save(t testing.TB, msg *message.Message) {
 		return
 	}
 	e, err := events.Decode(events.TopicMessages, pos, msg.Payload)
-	if err != nil { // it goes to the poison queue
+	if err != nil { // the record goes to the poison queue
 		if err := n.db.Advance(context.Background(), map[int32]int64{pos.Partition: pos.Seq}); err != nil {
 			t.Error(err)
 		}
@@ -185,7 +185,7 @@ func (n *node) save(t testing.TB, msg *message.Message) {
 	}
 }
 
-// holdReads makes every reading of the log wait for release, which comes at the latest when the test ends.
+// holdReads makes every reading of the log wait until release is called, at the latest when the test ends.
 func (n *node) holdReads(t testing.TB) (release func()) {
 	hold := make(chan struct{})
 	n.bus.hold.Store(&hold)
@@ -230,7 +230,7 @@ func requireCode(t testing.TB, want codes.Code, err error) {
 	require.Equal(t, want, status.Code(err), "%v", err)
 }
 
-// eventually waits for what another goroutine is about to make true.
+// eventually waits until the condition holds.
 func eventually(t testing.TB, condition func() bool) {
 	t.Helper()
 	require.Eventually(t, condition, 10*time.Second, time.Millisecond)

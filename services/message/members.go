@@ -13,30 +13,32 @@ import (
 )
 
 const (
-	// lease is how long a roster may be gone by after the end of group-events was asked for, and all up to there was seen. A
-	// verb that ends a membership returns a lease after group-events has it: then every node has seen it, or asks.
+	// lease is how long a node may use a roster after it has asked for the end of group-events and has seen everything up to
+	// there. A verb that ends a membership returns a lease after group-events has the change: by then every node has seen the
+	// change, or asks.
 	lease = 250 * time.Millisecond
-	// rosterLife is how long a roster may be gone by after it was read. Only a change that nobody has copied to group-events
-	// stays unseen so long: one by a foreign producer, or whose copy failed. At half of it the roster is read again.
+	// rosterLife is how long a node may use a roster after it was read. Only a change that nobody has copied to group-events
+	// stays unseen so long: that of a foreign producer, or one whose copy failed. At half of it the roster is read again.
 	rosterLife = 30 * time.Second
-	// staleWait is how long a send waits for the log or the store when an older membership would do, missWait when there is
-	// none. Publishing takes up to 4 s after it, and the gateway waits 4.5 s.
+	// staleWait is how long a send waits for the log or the store if an older membership would do, missWait if there is none.
+	// After that publishing takes up to 4 s, and the gateway waits 4.5 s in all.
 	staleWait = 100 * time.Millisecond
 	missWait  = 400 * time.Millisecond
-	// storePause is how long nobody waits for a store that has just failed.
+	// storePause is how long nobody asks a store that has just failed.
 	storePause = time.Second
-	// rosterPause lies between two readings of one roster.
+	// rosterPause is the least time between two readings of one roster.
 	rosterPause   = 20 * time.Millisecond
 	rosterTimeout = 2 * time.Second
 	maxRosters    = 4096
-	// maxRosterUsers bounds the users in all rosters together: 32 MiB.
+	// maxRosterUsers bounds the users in all rosters together, which take 32 MiB.
 	maxRosterUsers = 4 << 20
 )
 
-// members says who may send to a group. Of every group that members send to it keeps the roster, and follows group-events to
-// know which memberships have changed since: as long as it keeps up with the log a known member's send asks the store nothing.
-// Everybody else, who is unknown or whose membership has changed lately, is let in or refused by its own stays in the store,
-// which takes the same time whether or not there is such a group. A known membership goes on serving while the store is down.
+// members decides who may send to a group. It keeps the roster of every group that members send to, and follows group-events
+// to know which memberships have changed since. As long as it keeps up with the log, the send of a known member needs no
+// question to the store. For users who are unknown, or whose membership has changed lately, it reads their own stays from the
+// store, which takes the same time whether or not the group exists. While the store is down, known memberships go on being
+// used.
 type members struct {
 	store   Store
 	tasks   *tasks
@@ -46,7 +48,7 @@ type members struct {
 	mu      sync.Mutex
 	rosters *lru.Cache[int64, *roster]
 	users   int       // in all rosters
-	trusted time.Time // rosters that were read before may lack changes
+	trusted time.Time // rosters that were read before this may lack changes
 }
 
 func newMembers(st Store, topic pubsub.Log, t *tasks) (*members, error) {
@@ -60,7 +62,7 @@ func newMembers(st Store, topic pubsub.Log, t *tasks) (*members, error) {
 	return m, nil
 }
 
-// check returns nil if the user is a member of the group, errNoGroup if it is not, and an error that passes if nobody knows.
+// check returns nil if the user is a member of the group, errNoGroup if it is not, and a transient error if nobody knows.
 func (m *members) check(ctx context.Context, user, group int64) error {
 	if m.vouches(ctx, user, group) {
 		return nil
@@ -89,8 +91,8 @@ func (m *members) check(ctx context.Context, user, group int64) error {
 	return fmt.Errorf("membership of user %d in group %d: %w", user, group, err)
 }
 
-// vouches reports whether the user is a member by a roster of which nothing has changed since. It waits only for the log,
-// and only if nobody has asked for its end for a lease.
+// vouches reports whether a roster says that the user is a member and no change since is known. It waits only for the log,
+// and only if nobody has asked for the log's end within a lease.
 func (m *members) vouches(ctx context.Context, user, group int64) bool {
 	if !m.knownFor(user, group) {
 		return false
@@ -102,7 +104,7 @@ func (m *members) vouches(ctx context.Context, user, group int64) bool {
 			return false
 		}
 	}
-	return m.knownFor(user, group) // as it is by now
+	return m.knownFor(user, group) // the roster as it is by now
 }
 
 func (m *members) knownFor(user, group int64) bool {
@@ -113,7 +115,7 @@ func (m *members) knownFor(user, group int64) bool {
 	return r.vouchesFor(user, since)
 }
 
-// roster returns what is known of the group, nil if that is nothing.
+// roster returns the roster of the group, or nil if there is none.
 func (m *members) roster(group int64) *roster {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -121,7 +123,7 @@ func (m *members) roster(group int64) *roster {
 	return r
 }
 
-// load has the group's roster read, which nobody waits for.
+// load makes the group's roster be read in the background.
 func (m *members) load(group int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -143,7 +145,7 @@ func (m *members) load(group int64) {
 	}
 }
 
-// keep takes what was read of a group, and drops those that were not asked for longest if it is too much.
+// keep keeps the roster that was read. If all rosters together are too large, it drops those that were not used for longest.
 func (m *members) keep(group int64, r *roster, users []int64, began time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -158,15 +160,15 @@ func (m *members) keep(group int64, r *roster, users []int64, began time.Time) {
 	}
 }
 
-// changed takes a change of membership: from now on the store is asked for those whose it is.
+// changed notes a change of membership: from now on the store is asked about the users that it concerns.
 func (m *members) changed(e *events.Event) {
 	if r := m.roster(e.GroupID); r != nil {
 		r.change(e, time.Now())
 	}
 }
 
-// missed stops the trust in all rosters: changes may have been missed. What was changed before now is stored within
-// [storedWait], or its verb has not told anybody that it holds.
+// missed stops all rosters from being used, because changes may have been missed. The changes made before now are stored
+// within [storedWait], or their verb has not told anybody that they hold.
 func (m *members) missed() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 	"millrace/infra/store"
 )
 
-// oneGroup is a store of one group and the topic that tells of its changes, for time that stands still.
+// oneGroup is a store of one group and the topic with its changes, in a synctest bubble.
 type oneGroup struct {
 	Store
 	pubsub.Log
@@ -30,7 +30,7 @@ type oneGroup struct {
 	rosters, stays int // how often they were read
 	ends           int
 	copies         []events.Event
-	silent         bool // the topic does not answer
+	silent         bool // the topic does not respond
 	trimmed        bool
 }
 
@@ -93,7 +93,7 @@ func (s *oneGroup) Read(_ context.Context, ranges []events.Range, visit func(pub
 	return nil
 }
 
-// set changes the store. What else is given is copied to the topic.
+// set changes the store, and copies the events to the topic.
 func (s *oneGroup) set(change func(*oneGroup), copies ...events.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,7 +113,7 @@ func withMembers(t *testing.T, test func(t *testing.T, st *oneGroup, m *members)
 	})
 }
 
-// settled checks the member until its roster vouches for it, and answers how often the store was asked till then.
+// settled checks the member until its roster vouches for it, and returns how often the store was asked until then.
 func settled(t *testing.T, st *oneGroup, m *members) (rosters, stays int) {
 	t.Helper()
 	for range 4 {

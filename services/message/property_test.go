@@ -21,7 +21,7 @@ const (
 	historyPartitions = 3
 )
 
-// written is a log written at random, and what a reader who sees all of it makes of it.
+// written is a log written at random, together with what a reader who sees all of it makes of it.
 type written struct {
 	node   *node
 	random *rand.Rand
@@ -29,10 +29,10 @@ type written struct {
 	stays  map[int64][]store.Membership // by group
 	owners map[int64]int64
 	alive  map[int64]bool
-	done   map[string]events.Type // what became of a message
+	done   map[string]events.Type // by message, the last change of it
 }
 
-// TestSyncGivesWhatANaiveReaderOfTheWholeLogWould compares with one that knows every stay and reads from the beginning.
+// The test compares Sync with a naive reader that knows every stay and reads from the beginning.
 func TestSyncGivesWhatANaiveReaderOfTheWholeLogWould(t *testing.T) {
 	delivered, incomplete := 0, 0
 	for seed := range uint64(15) {
@@ -51,7 +51,7 @@ func TestSyncGivesWhatANaiveReaderOfTheWholeLogWould(t *testing.T) {
 			require.True(t, s.known, name)
 			delivered += s.count()
 
-			// Without the store, from what was learnt just now; everything comes from the log.
+			// Without the store, with the groups that were just learnt: everything comes from the log.
 			w.node.store.down.Store(true)
 			w.write(t, 20)
 			s = w.check(t, name+", store down", user, map[int32]int64{})
@@ -61,7 +61,7 @@ func TestSyncGivesWhatANaiveReaderOfTheWholeLogWould(t *testing.T) {
 			w.node.store.down.Store(false)
 			w.node.service.breaker = breaker{}
 
-			// The store goes on while it is being asked.
+			// Storage goes on while Sync asks the store.
 			stored := w.stored(t)
 			w.storeSome(t)
 			w.node.store.behind.Store(&stored)
@@ -76,7 +76,7 @@ func TestSyncGivesWhatANaiveReaderOfTheWholeLogWould(t *testing.T) {
 	require.Greater(t, incomplete, 3)
 }
 
-// check syncs the user from a random cursor and compares all but the incomplete partitions.
+// check syncs the user from a random cursor and compares everything but the incomplete partitions.
 func (w *written) check(t *testing.T, name string, user int64, stored map[int32]int64) synced {
 	t.Helper()
 	end := w.node.end(t)
@@ -114,8 +114,9 @@ func (w *written) check(t *testing.T, name string, user int64, stored map[int32]
 	return s
 }
 
-// expected is what the user misses, and the repeats that it may get besides: of what it has by its cursor and the store
-// does not know yet for a repeat. Of anything else only the first is to come, so who joined since gets none.
+// expected returns what the user has missed, and the repeats that it may get too: those of messages which it has by its
+// cursor, as long as the store has not seen that they are repeats. Of other messages only the first must come, so a user who
+// joined since gets none.
 func (w *written) expected(user int64, cursor, stored map[int32]int64) (want map[int32][]int64, known map[events.Position]bool) {
 	want, known = map[int32][]int64{}, map[events.Position]bool{}
 	first := map[string]*events.Record{}
@@ -157,7 +158,7 @@ func (w *written) stored(t *testing.T) map[int32]int64 {
 	return stored
 }
 
-// storeSome lets the storage of every partition get on by itself.
+// storeSome lets the storage of every partition advance by a random amount.
 func (w *written) storeSome(t *testing.T) {
 	stored := w.stored(t)
 	for p, end := range w.node.end(t) {
@@ -183,7 +184,7 @@ func (w *written) write(t *testing.T, n int) {
 	}
 }
 
-// next makes an event up that has an effect, or none.
+// next draws an event, and reports whether it has an effect.
 func (w *written) next() (events.Event, bool) {
 	id := strconv.Itoa(len(w.log))
 	user, other := 1+w.random.Int64N(historyUsers), 1+w.random.Int64N(historyUsers)
@@ -217,7 +218,8 @@ func (w *written) next() (events.Event, bool) {
 	return w.again(id)
 }
 
-// again repeats, edits or recalls an earlier message. The store does not show the edits of a recalled one, so none is both.
+// again draws a repeat, an edit or a recall of an earlier message. The store does not return edits of a recalled message, so
+// no message gets both.
 func (w *written) again(id string) (events.Event, bool) {
 	if len(w.log) == 0 {
 		return events.Event{}, false

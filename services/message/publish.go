@@ -15,11 +15,11 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// maxInFlight bounds the messages of a node that wait for the broker. Beyond it a send is refused at once, so that a
-// broker that does not answer fills no memory.
+// maxInFlight bounds the messages of a node that wait for the broker. Further sends are refused at once, so that a broker
+// which does not respond fills no memory.
 const maxInFlight = 1024
 
-// storedWait is how long a call waits for what it published to be stored.
+// storedWait is how long a call waits until what it has published is stored.
 const storedWait = 3 * time.Second
 
 var (
@@ -27,7 +27,7 @@ var (
 	errNotStored = errors.New("not stored yet")
 )
 
-// newRecord makes the record of an event. What the sender's token said goes into the headers, for routing.
+// newRecord returns the record of an event. The claims of the sender's token go into the headers, for routing.
 func newRecord(e *events.Event, sender *millracev1.Sender, correlation string) (*message.Message, error) {
 	data, err := events.Encode(e)
 	if err != nil {
@@ -51,8 +51,8 @@ func newRecord(e *events.Event, sender *millracev1.Sender, correlation string) (
 	return msg, nil
 }
 
-// publish hands the messages of one conversation to the broker, in order. It answers how many, from the first, were
-// accepted: all if the error is nil. It ends within the bus's deadline and cannot be called off.
+// publish publishes the messages of one conversation, in order. It returns how many, counted from the first, were accepted:
+// all if the error is nil. It returns within the bus's deadline and cannot be cancelled.
 func (s *Service) publish(msgs ...*message.Message) (int, error) {
 	n := int64(min(len(msgs), maxInFlight))
 	if !s.slots.TryAcquire(n) {
@@ -70,7 +70,7 @@ func (s *Service) publish(msgs ...*message.Message) (int, error) {
 	return 0, err
 }
 
-// correlation is the id that the caller has given the change or the call, empty if none.
+// correlation returns the id that the caller has given to the change or the call, or an empty string.
 func correlation(ctx context.Context) string {
 	if id := events.Correlation(ctx); id != "" {
 		return id
@@ -78,7 +78,7 @@ func correlation(ctx context.Context) string {
 	return strings.Join(metadata.ValueFromIncomingContext(ctx, events.CorrelationHeader), ",")
 }
 
-// publishEvent publishes an event that is no message and answers where it stands.
+// publishEvent publishes an event that is no message and returns its position.
 func (s *Service) publishEvent(
 	ctx context.Context, e *events.Event, sender *millracev1.Sender,
 ) (events.Position, error) {

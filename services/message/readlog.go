@@ -16,19 +16,19 @@ import (
 )
 
 const (
-	// maxGap is how many records a gap may have that is read for a gateway.
+	// maxGap is how many records a gap may have that ReadLog reads for a gateway.
 	maxGap = 10_000
 	// maxReads is how many gaps are read at once. Each holds no more than one frame of deliveries and the ids of the last
 	// [pubsub.MaxLookBack] records, half a megabyte, also when its caller is slow: all together 64 MiB.
 	maxReads = 128
 )
 
-// errFull ends a reading that has as much as goes into one frame.
+// errFull ends a reading when it has as much as goes into one frame.
 var errFull = errors.New("the frame is full")
 
-// ReadLog streams what everybody, not one user, would have got between two positions, in spans that meet, reading on as
-// the caller takes them. An event is delivered once, unless its repeat lies more than 1,000 records behind it. When too
-// many calls are being served the next is refused as unavailable.
+// ReadLog streams what everybody, not only one user, would have got between two positions, in spans that meet. It reads on as
+// the caller takes them. It delivers an event once, unless the event's repeat lies more than 1,000 records behind it. When
+// too many calls are being served it returns UNAVAILABLE.
 func (s *Service) ReadLog(
 	r *millracev1.ReadLogRequest, stream grpc.ServerStreamingServer[millracev1.ReadLogResponse],
 ) error {
@@ -73,7 +73,7 @@ func (s *Service) readGap(ctx context.Context, r *millracev1.ReadLogRequest, sen
 	}
 }
 
-// gap is what the request asks for, up to the end of the log if it does not say how far.
+// gap returns the range that the request asks for, up to the end of the log if the request names no end.
 func (s *Service) gap(ctx context.Context, r *millracev1.ReadLogRequest) (gap events.Range, err error) {
 	p := r.GetPartition()
 	if p < 0 || p >= s.partitions || r.GetAfter() < 0 || r.GetThrough() < 0 {
@@ -87,7 +87,7 @@ func (s *Service) gap(ctx context.Context, r *millracev1.ReadLogRequest) (gap ev
 	switch {
 	case gap.Through == 0:
 		gap.Through = max(ends[p], gap.After)
-	case gap.Through > ends[p]: // the last records may have been removed since somebody was given them
+	case gap.Through > ends[p]: // somebody has got the last records before they were removed
 		bounds, err := s.bounds.get(ctx)
 		if err != nil {
 			return gap, err
@@ -102,7 +102,7 @@ func (s *Service) gap(ctx context.Context, r *millracev1.ReadLogRequest) (gap ev
 	return gap, nil
 }
 
-// nextSpan reads the beginning of the gap, as much of it as goes into one frame, leaving out events handled before.
+// nextSpan reads from the beginning of the gap as much as goes into one frame, leaving out events that came before.
 func (s *Service) nextSpan(
 	ctx context.Context, gap events.Range, handled *lru.Cache[string, struct{}],
 ) (*millracev1.Span, error) {
@@ -132,7 +132,7 @@ func (s *Service) nextSpan(
 	return span, nil
 }
 
-// lookBack visits the records up to the position that one behind it may repeat.
+// lookBack visits the records up to the position that a later record may repeat.
 func (s *Service) lookBack(ctx context.Context, from events.Position, visit func(*logged) error) error {
 	return pubsub.LookBack(from, func(r events.Range) error {
 		trimmed, err := s.tail.read(ctx, []events.Range{r}, false, visit)

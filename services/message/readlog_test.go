@@ -103,7 +103,7 @@ func TestReadLogCutsLongSpansIntoMeetingOnes(t *testing.T) {
 	require.Equal(t, int64(records+1), next)
 }
 
-// large publishes messages with the largest content.
+// large publishes messages with content of the greatest length.
 func large(t testing.TB, n *node, messages int) {
 	t.Helper()
 	for i := range messages {

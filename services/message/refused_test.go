@@ -10,8 +10,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// What is read from the log, by who resumes and by a gateway that fills a gap, is what storage takes, also where storage has
-// not come so far.
+// Readers of the log, be it a user who resumes or a gateway that fills a gap, get only what storage takes, even if storage
+// has not come that far yet.
 func TestReadersOfTheLogDoNotGetWhatStorageRefuses(t *testing.T) {
 	stranger := saidIn(7, 3, "hello from outside")
 	for name, stored := range map[string]int{"nothing stored": 0, "the message stored": 1, "the group stored too": 2} {

@@ -8,14 +8,14 @@ import (
 	"millrace/events"
 )
 
-// roster is who belongs to one group, as it was last read.
+// roster holds the members of one group as they were last read.
 type roster struct {
 	reads   *shared[struct{}]
-	counted int // of members.users; under the lock of members
+	counted int // how many of members.users it accounts for; guarded by the mutex of members
 
 	mu      sync.Mutex
 	users   []int64   // ascending
-	read    time.Time // when the reading began that users are from
+	read    time.Time // when the reading of users began
 	changed map[int64]time.Time
 	ended   bool // the group was dissolved
 }
@@ -31,8 +31,9 @@ func (r *roster) set(users []int64, began time.Time) {
 	}
 }
 
-// changeLife is how long the store is asked for a user whose membership has changed. A roster may be read after the change
-// was seen and yet be from before it was stored, which is within [storedWait]; it has ended by then.
+// changeLife is how long the store is asked about a user whose membership has changed. A roster that was read after the
+// change was seen may still be from before the change was stored, which takes at most [storedWait]; such a roster has expired
+// by then.
 const changeLife = rosterLife + storedWait
 
 func (r *roster) change(e *events.Event, at time.Time) {
@@ -46,7 +47,7 @@ func (r *roster) change(e *events.Event, at time.Time) {
 	}
 }
 
-// knows reports whether the user was a member when the roster was read, and nothing is known to have changed since.
+// knows reports whether the user was a member when the roster was read, and no change since is known.
 func (r *roster) knows(user int64) bool {
 	if r == nil {
 		return false
@@ -62,8 +63,8 @@ func (r *roster) has(user int64) bool {
 	return member && !r.ended && (!changed || time.Since(at) >= changeLife)
 }
 
-// vouchesFor is knows, by a roster that was read lately and not before the given time. It has the roster read again in good
-// time.
+// vouchesFor reports the same as knows, but only if the roster was read lately and not before since. It has the roster read
+// again in good time.
 func (r *roster) vouchesFor(user int64, since time.Time) bool {
 	if r == nil {
 		return false

@@ -13,18 +13,18 @@ import (
 
 const (
 	// maxWaiting bounds the batches of a node that may wait for the store. It is half of what one stream may leave
-	// unanswered, so that a store which does not answer never keeps sends from being read.
+	// unanswered, so that a store which does not respond never keeps sends from being read.
 	maxWaiting = maxUnanswered / 2
-	// changeTimeout bounds what a change waits for beside its publishing. The gateway waits 4.5 s.
+	// changeTimeout bounds what a change waits for apart from its publishing. The gateway waits 4.5 s.
 	changeTimeout = 4 * time.Second
 )
 
 var errWaiting = errors.New("too many changes wait for the store")
 
-// run makes the changes of one batch in their order and returns a result for each. A change that is refused for its own
-// fault holds up none behind it. After one that is unavailable, or whose outcome is unknown, everything behind is refused as
-// unavailable: it would overtake what the caller is going to repeat. Only a read has no place in the order: it moves a mark
-// that never goes back.
+// run makes the changes of one batch in their order and returns a result for each. A change that is refused for its own fault
+// holds up none after it. After a change that is unavailable, or whose outcome is unknown, all later ones are refused as
+// unavailable, because they would overtake what the caller is going to repeat. Only a read has no place in the order, because
+// it moves a mark that never goes back.
 func (s *Service) run(ctx context.Context, batch *millracev1.SendBatch) []*millracev1.SendResult {
 	changes := batch.GetChanges()
 	results := s.send(ctx, batch.GetMessages())
@@ -75,7 +75,7 @@ func leadingSends(changes []*millracev1.Change) (sends []*millracev1.SendWSMessa
 	return sends
 }
 
-// unavailableIn returns the first result that is the fault neither of the change nor of its author, nil if there is none.
+// unavailableIn returns the first result that is the fault neither of the change nor of its author, or nil.
 func unavailableIn(results []*millracev1.SendResult) *millracev1.SendResult {
 	for _, r := range results {
 		if codes.Code(r.GetCode()) == codes.Unavailable {
@@ -85,7 +85,7 @@ func unavailableIn(results []*millracev1.SendResult) *millracev1.SendResult {
 	return nil
 }
 
-// placeOf returns whose change it is, and of which conversation; the conversation is empty for a group that is to be made.
+// placeOf returns the user and the conversation of the change. The conversation is empty for a group that is to be created.
 func placeOf(c *millracev1.Change) (user int64, conversation string) {
 	switch kind := c.GetKind().(type) {
 	case *millracev1.Change_Send:

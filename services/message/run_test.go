@@ -42,7 +42,7 @@ func remove(group, user int64) *millracev1.Change {
 	}}}
 }
 
-// make has the changes made as one batch and returns the results.
+// make makes the changes as one batch and returns the results.
 func (n *node) make(t *testing.T, changes ...*millracev1.Change) []*millracev1.SendResult {
 	t.Helper()
 	stream := openBatches(t, n)
@@ -109,7 +109,7 @@ func TestABatchIsOfOneUserAndOneConversation(t *testing.T) {
 		codesOf(n.make(t, send("a"), add(group, 3), another, &millracev1.Change{}, send("b"))))
 }
 
-// However many changes wait, they fill neither the stream nor the node: sends go on.
+// However many changes wait, they fill neither the stream nor the node, and sends go on.
 func TestChangesThatWaitHoldUpNoSends(t *testing.T) {
 	n := newNode(t, memory.Config{})
 	n.storing(t)

@@ -1,11 +1,11 @@
-// Package message is the API of the message nodes. A send is checked, authorised and published, nothing more: storing
-// and pushing are consumers of the log. What is read comes from the store up to the position that is stored, and from
-// the log after it, so that a lagging or failing store delays nobody who was away only shortly.
+// Package message is the API of the message nodes. It checks, authorises and publishes a send, nothing more: storing and
+// pushing are done by consumers of the log. It reads from the store up to the stored position and from the log after that, so
+// that a store which lags or fails delays nobody who was away only shortly.
 //
-// The files follow the API: send, batches and run, groups, history and changes, sync and readlog. They stand on publish (the
-// one way to the log), members (who may send to a group), originals (what a send repeats), current (a message as the log has
-// it by now), view (a user's groups at a position), tail (reading the log for all who wait) and shared (one reading for many
-// callers).
+// The files follow the API: send, batches and run, groups, history and changes, sync and readlog. They use publish (the only
+// way to the log), members (who may send to a group), originals (which message a send repeats), current (a message as the log
+// has it now), view (a user's groups at a position), tail (one reading of the log for all who wait) and shared (one reading
+// of anything for many callers).
 package message
 
 import (
@@ -26,7 +26,7 @@ import (
 )
 
 const (
-	// knownUsers is how many users' groups are remembered for the time the store is down.
+	// knownUsers is of how many users the groups are remembered, for the time when the store is down.
 	knownUsers = 20_000
 
 	// storageGroup is the consumer group of the storage handler.
@@ -36,12 +36,12 @@ const (
 	storedTimeout = time.Second
 )
 
-// Deps is what a [Service] works with; all but Panics are required.
+// Deps is what a [Service] needs. All but Panics are required.
 type Deps struct {
 	Bus   pubsub.Bus
 	Store Store
 	Log   *slog.Logger
-	// Panics contains those of what calls share; may be nil.
+	// Panics contains panics in work that several calls share. It may be nil.
 	Panics *panics.Panics
 }
 
@@ -55,7 +55,7 @@ type Service struct {
 	tasks  *tasks
 	slots  *semaphore.Weighted
 	reads  *semaphore.Weighted // calls of ReadLog
-	caught *semaphore.Weighted // bytes collected for calls of Sync
+	caught *semaphore.Weighted // bytes that calls of Sync have collected
 	// waiting bounds the batches that may wait for the store.
 	waiting *semaphore.Weighted
 
@@ -76,8 +76,8 @@ type Service struct {
 
 var _ millracev1.MessageServiceServer = (*Service)(nil)
 
-// New makes a service that is ready at once, or fails if the topic cannot be found. Close it after the gRPC server that
-// calls it has stopped, before the bus and the store.
+// New returns a service that is ready at once. It fails if the topic cannot be found. Close it after the gRPC server that
+// calls it has stopped, and before the bus and the store.
 func New(d Deps) (*Service, error) {
 	known, err := lru.New[int64, knowledge](knownUsers)
 	if err != nil {
@@ -133,8 +133,8 @@ func New(d Deps) (*Service, error) {
 	}, nil
 }
 
-// Drain asks the other ends of all SendBatches streams to finish. It returns at once; what they have sent is answered.
+// Drain asks the other ends of all SendBatches streams to finish. It returns at once; what they have sent is still answered.
 func (s *Service) Drain() { s.drain.Do(func() { close(s.draining) }) }
 
-// Close ends what runs in the background and waits for it.
+// Close ends the goroutines in the background and waits for them.
 func (s *Service) Close() { s.tasks.close() }

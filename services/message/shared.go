@@ -8,11 +8,11 @@ import (
 	"millrace/infra/panics"
 )
 
-// shared makes one reading for all who wait: everybody gets a reading that started after it asked, and while one is under
-// way there is at most one next.
+// shared reads once for all who wait: every caller gets a reading that started after its call. While one reading is under
+// way, at most one more is due.
 type shared[T any] struct {
 	tasks   *tasks
-	every   time.Duration // at least so long from one start to the next
+	every   time.Duration // the least time from one start to the next
 	timeout time.Duration
 	read    func(context.Context) (T, error)
 
@@ -34,7 +34,7 @@ func newShared[T any](
 	return &shared[T]{tasks: t, every: every, timeout: timeout, read: read}
 }
 
-// get answers a reading that starts after the call. The value belongs to several callers, so nobody may change it.
+// get returns the value of a reading that starts after the call. Several callers share the value, so nobody may change it.
 func (s *shared[T]) get(ctx context.Context) (T, error) {
 	r := s.join()
 	select {
@@ -46,7 +46,7 @@ func (s *shared[T]) get(ctx context.Context) (T, error) {
 	}
 }
 
-// start begins a reading that nobody waits for, unless one is under way.
+// start starts a reading that nobody waits for, unless one is under way.
 func (s *shared[T]) start() {
 	s.mu.Lock()
 	running := s.running
@@ -95,7 +95,7 @@ func (s *shared[T]) run(ctx context.Context) {
 	}
 }
 
-// once reads. Where that panics all who wait get the error, and the next ones a reading of their own.
+// once reads. If that panics, all who wait get the error, and later callers a reading of their own.
 func (s *shared[T]) once(ctx context.Context) (value T, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -105,7 +105,7 @@ func (s *shared[T]) once(ctx context.Context) (value T, err error) {
 	return value, err
 }
 
-// sleep waits for d or the end of the context.
+// sleep waits for d or for the end of the context.
 func sleep(ctx context.Context, d time.Duration) {
 	if d <= 0 {
 		return

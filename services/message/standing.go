@@ -8,7 +8,7 @@ import (
 	"millrace/infra/store"
 )
 
-// checkOwner returns nil for the group's owner.
+// checkOwner returns nil if the user is the group's owner.
 func (s *Service) checkOwner(ctx context.Context, user, group int64) error {
 	of, err := s.standing(ctx, user, group)
 	switch {
@@ -24,7 +24,7 @@ func (s *Service) checkOwner(ctx context.Context, user, group int64) error {
 	return err
 }
 
-// standing is how a user stands to a group: its stays, the first one first.
+// standing is a user's stays in a group, the first one first.
 type standing []store.Membership
 
 func (s *Service) standing(ctx context.Context, user, group int64) (standing, error) {
@@ -43,5 +43,5 @@ func (of standing) last() store.Membership {
 
 func (of standing) member() bool { return len(of) > 0 && of.last().Left == 0 }
 
-// invited reports whether the user is in the group or has left it by itself.
+// invited reports whether the user is in the group, or has left it by itself.
 func (of standing) invited() bool { return len(of) > 0 && !of.last().Removed }

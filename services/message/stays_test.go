@@ -12,7 +12,7 @@ import (
 	"millrace/infra/pubsub/memory"
 )
 
-// edited and withdrawn are changes of the group's message with the id, which stands at the position.
+// edited and withdrawn are changes of the group's message with the id and the position.
 func edited(group, by int64, id string, at events.Position, content string) events.Event {
 	return events.Event{
 		Type: events.MessageEdited, EventID: rand.Text(), Conversation: events.Group(group),
@@ -41,7 +41,7 @@ func TestHistoryShowsAStayAsItStoodWhenTheUserLeft(t *testing.T) {
 	}
 }
 
-// Where each part of what happened stands, in the store or in the log alone, must make no difference.
+// It must make no difference which part of what happened is in the store, and which only in the log.
 func TestSyncTellsNothingOfMessagesFromOutsideTheStay(t *testing.T) {
 	for stored := range 11 {
 		t.Run(fmt.Sprint(stored, " stored"), func(t *testing.T) {

@@ -7,34 +7,35 @@ import (
 	"millrace/infra/store"
 )
 
-// Store is what the service reads. It answers [store.ErrNotFound] for a message or group that does not exist.
+// Store is the part of a store that the service reads. It returns [store.ErrNotFound] for a message or group that does not
+// exist.
 type Store interface {
-	// History answers a page in ascending seq, and whether there is more in the page's direction.
+	// History returns a page in ascending seq, and whether there are more messages in the page's direction.
 	History(ctx context.Context, conversation string, page store.Page) ([]store.StoredMessage, bool, error)
 	Message(ctx context.Context, conversation, messageID string) (store.StoredMessage, error)
-	// SentAt returns the timestamps of those of the messages that are stored.
+	// SentAt returns the timestamps of those messages that are stored.
 	SentAt(ctx context.Context, messages []store.MessageKey) (map[store.MessageKey]int64, error)
 	// HasChange reports whether an edit, recall or change of membership with the event id has had an effect on the
 	// conversation.
 	HasChange(ctx context.Context, conversation, eventID string) (bool, error)
 	// ReadMark returns the seq up to which the user has read the conversation, 0 if it has read nothing.
 	ReadMark(ctx context.Context, user int64, conversation string) (int64, error)
-	// Heads returns, from behind the place on, the user's conversations in the order of their places, at most limit, and
+	// Heads returns at most limit of the user's conversations, in the order of their places and after the place passed, and
 	// whether there are more.
 	Heads(ctx context.Context, user int64, behind store.Place, limit int) ([]store.Head, bool, error)
-	// Missed answers the events in the ranges that concern the user, ascending within each partition, at most limit:
-	// direct conversations, and each stay in a group from the joining to the leaving. message_read is left out.
+	// Missed returns at most limit events in the ranges that concern the user, ascending within each partition: those of
+	// direct conversations, and of each stay in a group from the joining to the leaving. It leaves out message_read.
 	Missed(ctx context.Context, user int64, ranges []events.Range, limit int) ([]events.Record, error)
-	// Memberships answers the groups the user belongs to now.
+	// Memberships returns the groups that the user belongs to now.
 	Memberships(ctx context.Context, user int64) ([]store.Membership, error)
-	// Stays answers every stay of the user in the group, ended ones too, the first one first.
+	// Stays returns every stay of the user in the group, ended ones included, the first one first.
 	Stays(ctx context.Context, user, groupID int64) ([]store.Membership, error)
 	Group(ctx context.Context, id int64) (store.Group, error)
-	// Members returns who belongs to the group now, ascending: nobody if there is no such group.
+	// Members returns the present members of the group in ascending order, or none if there is no such group.
 	Members(ctx context.Context, group int64) ([]int64, error)
-	// ReserveGroup returns the id of the group that the owner creates with the client_msg_id: the drawn one, unless an id is
-	// reserved for the two already.
+	// ReserveGroup returns the id of the group that the owner creates with the client_msg_id. It is the drawn id, unless one
+	// was reserved for these two before.
 	ReserveGroup(ctx context.Context, owner int64, clientMsgID string, drawn int64) (int64, error)
-	// Stored returns per partition the position up to which everything is stored or done with otherwise.
+	// Stored returns, by partition, the position up to which everything is stored or otherwise done with.
 	Stored(ctx context.Context) (map[int32]int64, error)
 }

@@ -10,14 +10,14 @@ import (
 )
 
 const (
-	// lookupWait is how long a page of history waits for what is to stand in it.
+	// lookupWait is how long a page of history waits for what should be in it.
 	lookupWait = time.Second
-	// storedPause is the longest pause between two looks at what is stored.
+	// storedPause is the longest pause between two looks at the stored positions.
 	storedPause = 50 * time.Millisecond
 )
 
-// storedNow waits until storage is done with all that the log has by now, of the conversation's partition or, without
-// one, of all. It gives up with an error after [lookupWait].
+// storedNow waits until storage is done with everything that the log has now, in the conversation's partition or, without a
+// conversation, in all. After [lookupWait] it gives up with an error.
 func (s *Service) storedNow(ctx context.Context, conversation string) error {
 	ctx, cancel := context.WithTimeout(ctx, lookupWait)
 	defer cancel()
@@ -32,15 +32,15 @@ func (s *Service) storedNow(ctx context.Context, conversation string) error {
 	return s.waitStored(ctx, ends, lookupWait)
 }
 
-// soonStored has a reader wait a moment for storage, so that what it was told of just before is in what it reads. Where
-// storage is further behind, or not to be asked, the reader gets what there is.
+// soonStored waits a moment for storage, so that a reader finds what it was told of just before. If storage is further
+// behind, or the store does not respond, the reader gets what there is.
 func (s *Service) soonStored(ctx context.Context, conversation string) {
 	if err := s.storedNow(ctx, conversation); err != nil {
 		s.log.DebugContext(ctx, "reading what storage has", "conversation", conversation, "error", err)
 	}
 }
 
-// waitStored returns once storage is done with everything through the positions, or with an error after the time given.
+// waitStored returns once storage is done with everything up to the positions, or with an error after the time atMost.
 func (s *Service) waitStored(ctx context.Context, through map[int32]int64, atMost time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
@@ -56,7 +56,7 @@ func (s *Service) waitStored(ctx context.Context, through map[int32]int64, atMos
 	}
 }
 
-// reached reports whether the positions are as far in every partition.
+// reached reports whether the positions have come as far as through in every partition.
 func reached(through, positions map[int32]int64) bool {
 	for p, seq := range through {
 		if positions[p] < seq {

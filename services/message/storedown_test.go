@@ -40,7 +40,7 @@ func TestWhileTheStoreIsDownThePastOfAnEndedStayIsIncomplete(t *testing.T) {
 	cursor := n.end(t)
 	missed := n.publish(t, saidIn(7, 1, "seen"), change(events.MemberLeft, 7, 2, 0))
 	n.keepAll(t)
-	n.sync(t, &millracev1.SyncRequest{User: 2}) // what is remembered is from after the leaving
+	n.sync(t, &millracev1.SyncRequest{User: 2}) // the groups that are remembered are from after the leaving
 	n.store.down.Store(true)
 	s := n.resume(t, 2, cursor)
 	require.True(t, s.GetRecovered())
@@ -157,7 +157,7 @@ func TestPartitionThatHasLostItsBeginningIsIncompleteAndTheOthersAreNot(t *testi
 	lost := n.publish(t, said(1, 2, "a"), said(1, 2, "b"), said(1, 2, "c"))
 	missed := n.publish(t, said(6, 1, "elsewhere"))
 	bus.Trim(events.TopicMessages, lost[1])
-	for range 2 { // the second finds it remembered
+	for range 2 { // the second time it is remembered
 		s := n.resume(t, 1, cursor)
 		require.Equal(t, []int32{p}, s.GetIncomplete())
 		require.Equal(t, map[int32][]int64{other: seqs(missed)}, s.got)
@@ -172,7 +172,7 @@ func TestPartitionThatHasLostItsBeginningIsIncompleteAndTheOthersAreNot(t *testi
 	require.Equal(t, map[int32][]int64{p: seqs(lost[2:]), other: seqs(missed)}, s.got)
 }
 
-// A poisoned record is never stored. When the log loses it nothing is missing.
+// A poisoned record is never stored. When the log loses it, nothing is missing.
 func TestPoisonedRecordThatTheLogHasLostHoldsUpNobody(t *testing.T) {
 	bus := memory.NewBus(memory.Config{Partitions: 1})
 	n := newNodeOver(t, bus)
@@ -191,7 +191,7 @@ func TestPoisonedRecordThatTheLogHasLostHoldsUpNobody(t *testing.T) {
 	require.True(t, s.known)
 }
 
-// The cursor is then behind the last record that is left, and not one of another log.
+// The cursor lies after the last record that is left, and must not be taken for one of another log.
 func TestCursorIsKnownAlsoWhenTheRecordsBeforeItAreGone(t *testing.T) {
 	bus := memory.NewBus(memory.Config{Partitions: 1})
 	n := newNodeOver(t, bus)
@@ -229,7 +229,7 @@ func TestCursorOfAnEarlierEpochIsMadeGoodFromTheStore(t *testing.T) {
 	require.Equal(t, []int32{p}, s.GetIncomplete(), "only the store has the earlier epoch")
 }
 
-// The store goes on between the reading of the stored position and that of the groups.
+// Storage advances between reading the stored position and reading the groups.
 func TestLeavingThatIsStoredMeanwhileHidesNothing(t *testing.T) {
 	n := newNode(t, memory.Config{Partitions: 1})
 	n.publish(t, change(events.GroupCreated, 7, 1, 0, 1, 2), change(events.GroupCreated, 8, 1, 0, 1))
@@ -243,7 +243,7 @@ func TestLeavingThatIsStoredMeanwhileHidesNothing(t *testing.T) {
 	n.store.behind.Store(nil)
 	require.Equal(t, 2, n.resume(t, 2, cursor).count())
 
-	// The end of a stay that was no news, and of other people's groups, is no reason.
+	// The end of a stay that was known, and the leaving of other users, are no reason to be incomplete.
 	none := map[int32]int64{0: 3}
 	n.store.behind.Store(&none)
 	s = n.resume(t, 3, cursor)

@@ -16,12 +16,13 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// historyWait is how long a user that has missed too much waits for storage to be whole.
+// historyWait is how long Sync waits for storage when a user has missed too much and must reload by history.
 const historyWait = 2 * time.Second
 
-// Sync answers from the store up to the stored position and from the log after it. While the store is down it goes by the
-// groups that are remembered, and the log alone. More than maxMissed is left to history; as long as storage is behind that
-// is all incomplete. To a client without a cursor what storage is behind with is incomplete too: no history has it yet.
+// Sync answers from the store up to the stored position and from the log after it. While the store is down it uses the groups
+// that this node remembers, and the log alone. A user who has missed more than maxMissed reloads by history; as long as
+// storage is behind, all of that is incomplete. For a client without a cursor, what storage is behind with is incomplete too,
+// because no history has it yet.
 func (s *Service) Sync(r *millracev1.SyncRequest, stream grpc.ServerStreamingServer[millracev1.SyncResponse]) error {
 	return statusOf(s.sync(stream.Context(), r, stream.Send))
 }
@@ -44,7 +45,7 @@ func (s *Service) sync(ctx context.Context, r *millracev1.SyncRequest, send func
 		recovered = true
 		s.awaitUnstored(ctx, v)
 	case !recovered:
-		// The user has to reload by history, once that has all it missed.
+		// The user has to reload by history once that has everything the user missed.
 		behind := s.waitStored(ctx, v.wanted(r), historyWait) != nil
 		v.historyBehind = behind && known
 	}
@@ -65,7 +66,7 @@ func (s *Service) sync(ctx context.Context, r *millracev1.SyncRequest, send func
 	return send(&millracev1.SyncResponse{Kind: &millracev1.SyncResponse_End{End: end}})
 }
 
-// wanted tells up to where the request asks.
+// wanted returns the positions up to which the request asks.
 func (v *view) wanted(r *millracev1.SyncRequest) map[int32]int64 {
 	through := make(map[int32]int64, len(v.until))
 	for p, seq := range v.until {
@@ -76,13 +77,14 @@ func (v *view) wanted(r *millracev1.SyncRequest) map[int32]int64 {
 	return through
 }
 
-// rest tells from where on the answer lacks deliveries because its page was full. What is incomplete it lacks anyway.
+// rest returns the positions after which the response lacks deliveries because its page was full. Incomplete partitions are
+// not among them, because they lack deliveries anyway.
 func (v *view) rest(start *millracev1.SyncStart) map[int32]int64 {
 	maps.DeleteFunc(v.missed.rest, func(p int32, _ int64) bool { return slices.Contains(start.GetIncomplete(), p) })
 	return v.missed.rest
 }
 
-// memberships answers only what is sure; who can live with less calls Sync.
+// memberships returns an error unless the groups are certain. A caller that can do with less calls Sync.
 func (s *Service) memberships(
 	ctx context.Context, r *millracev1.MembershipsRequest,
 ) (*millracev1.MembershipsResponse, error) {
@@ -98,15 +100,15 @@ func (s *Service) memberships(
 	return &millracev1.MembershipsResponse{Memberships: v.memberships()}, nil
 }
 
-// catchUp makes the user's view at the end of the log, with what the cursor misses; known is false if the cursor is not
-// one of this log. A store that fails on the way is done without.
+// catchUp returns the user's view at the end of the log, with what the cursor misses. known is false if the cursor is not one
+// of this log. If the store fails on the way, catchUp starts again without it.
 func (s *Service) catchUp(
 	ctx context.Context, r *millracev1.SyncRequest, held *hold,
 ) (v *view, known bool, err error) {
 	if err := checkUser(r.GetUser()); err != nil {
 		return nil, false, err
 	}
-	// A gateway asks through what was an end of the log already, should the log look shorter now.
+	// A gateway asks with through set to an earlier end of the log, in case the log looks shorter now.
 	reached := maps.Clone(r.GetThrough())
 	for p, seq := range r.GetHandled() {
 		if reached == nil {
@@ -140,8 +142,8 @@ func (s *Service) catchUp(
 	return v, known, s.readLog(ctx, v)
 }
 
-// placeCursor moves the end of the view to where the cursor is, in partitions where the client has seen what no reader is
-// given any more: the last records were removed since. Nothing else lies between, as long as the log goes that far.
+// placeCursor moves the end of the view to the cursor in those partitions where the client has seen records that were removed
+// since from the end of what readers get. Nothing else lies between, as long as the log goes that far.
 func (s *Service) placeCursor(ctx context.Context, v *view, cursor map[int32]int64) error {
 	for p, at := range cursor {
 		if p < 0 || int(p) >= len(v.end) || at <= v.end[p] {
@@ -158,7 +160,7 @@ func (s *Service) placeCursor(ctx context.Context, v *view, cursor map[int32]int
 	return nil
 }
 
-// want sets what the request asks for: nothing if the cursor is unknown, which it reports by false.
+// want sets what the request asks for. It reports false, and asks for nothing, if the cursor is unknown.
 func (v *view) want(r *millracev1.SyncRequest) bool {
 	for p, through := range r.GetThrough() {
 		v.until[p] = min(through, v.end[p])

@@ -27,7 +27,7 @@ func TestLargeDeliveriesComeInSeveralFrames(t *testing.T) {
 	require.Equal(t, seqs(missed), n.resume(t, 1, map[int32]int64{p: 0}).got[p])
 }
 
-// A page bounds the bytes of an answer, not how much may have been missed.
+// A page bounds the bytes of a response, not how much may have been missed.
 func TestSyncGivesLargeDeliveriesPageByPage(t *testing.T) {
 	for name, stored := range map[string]int{"nothing stored": 0, "some": 50, "all": 200} {
 		t.Run(name, func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestSyncGivesLargeDeliveriesPageByPage(t *testing.T) {
 func TestSyncIsUnavailableWhileTooMuchIsCollectedForAll(t *testing.T) {
 	n := newNode(t, memory.Config{})
 	large(t, n, 3)
-	const bound = 3 * events.MaxContentBytes // two messages, with what is around them
+	const bound = 3 * events.MaxContentBytes // two messages with everything around them
 	n.service.caught = semaphore.NewWeighted(bound)
 	sync := func(missed int64) error {
 		p := events.Partition("u:1:2", 4)

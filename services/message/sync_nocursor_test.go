@@ -11,8 +11,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// What a client without a cursor finds neither in history nor among its live pushes is incomplete, and can be had from
-// where storage is.
+// What a client without a cursor finds neither in its history nor among its live pushes is incomplete, and can be had from
+// the position up to which storage has come.
 func TestSyncWithoutCursorIsIncompleteWhileStorageIsBehind(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, memory.Config{})

@@ -14,10 +14,10 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// synced is what a Sync answered.
+// synced is the response of a Sync.
 type synced struct {
 	*millracev1.SyncStart
-	got    map[int32][]int64 // positions delivered, by partition, in their order
+	got    map[int32][]int64 // by partition, the positions of the deliveries in their order
 	groups map[int64]int64
 	known  bool
 	texts  []string // of what was delivered
@@ -77,7 +77,7 @@ func (n *node) resume(t testing.TB, user int64, cursor map[int32]int64) synced {
 	return n.sync(t, &millracev1.SyncRequest{User: user, Resume: true, Cursor: cursor})
 }
 
-// count is how many deliveries there are.
+// count returns how many deliveries there are.
 func (s synced) count() int {
 	total := 0
 	for _, seqs := range s.got {
@@ -148,10 +148,10 @@ func TestSyncKeepsToTheStaysOfAGroup(t *testing.T) {
 			cursor := n.end(t)
 			all := n.publish(t,
 				saidIn(7, 1, "before"),
-				change(events.MemberJoined, 7, 2, 0), // 1: seen by who joins
+				change(events.MemberJoined, 7, 2, 0), // 1: the user who joins sees it
 				saidIn(7, 1, "seen"),                 // 2
 				change(events.MemberJoined, 7, 3, 0), // 3
-				change(events.MemberLeft, 7, 2, 0),   // 4: seen by who leaves
+				change(events.MemberLeft, 7, 2, 0),   // 4: the user who leaves sees it
 				saidIn(7, 1, "away"),
 				change(events.MemberJoined, 7, 2, 1), // 6
 				saidIn(7, 1, "seen again"),           // 7
@@ -222,7 +222,7 @@ func TestSyncGivesUpWhenTooMuchWasMissed(t *testing.T) {
 	require.True(t, s.known)
 }
 
-// Who has to reload by history is told so when history is whole.
+// A user who has to reload by history is told so only when history has everything.
 func TestSyncIsIncompleteWhileTooMuchIsMissedAndHistoryIsNotWhole(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, memory.Config{})
@@ -350,7 +350,7 @@ func TestMembershipsAreThoseAtTheEndOfTheLog(t *testing.T) {
 	require.Equal(t, later[1].Seq, r.GetMemberships()[1].GetJoinedSeq())
 }
 
-// Who joined since a message was sent is not shown a repeat of it, however much of it is stored.
+// A user who joined after a message was sent does not get a repeat of it, however much of it is stored.
 func TestSyncShowsNobodyARepeatOfWhatWasSaidBeforeJoining(t *testing.T) {
 	for stored := range 6 {
 		t.Run(fmt.Sprint(stored, " stored"), func(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// maxTail is how many records one caller may ask for, maxMerged how many one reading for several may span.
+	// maxTail is how many records one caller may ask for; maxMerged is how many one reading for several callers may span.
 	maxTail     = 20_000
 	maxMerged   = 2 * maxTail
 	tailTimeout = 10 * time.Second
@@ -23,8 +23,8 @@ const (
 
 var errTooLong = errors.New("too many records to read")
 
-// tail reads the log for all who wait: what is asked for while a reading is under way is merged into the next one, in
-// which every record is fetched and decoded once.
+// tail reads the log for all who wait. The ranges that are asked for while a reading is under way are merged into the next
+// one, which fetches and decodes every record once.
 type tail struct {
 	topic      pubsub.Log
 	partitions int32
@@ -35,11 +35,12 @@ type tail struct {
 	queue   []*pull
 	running bool
 
-	// Used by run alone: by partition, the position before which a range is known to have lost its beginning.
+	// gone is used by run alone. It holds, by partition, the position before which a range is known to have lost its
+	// beginning.
 	gone []int64
 }
 
-// pull is what one caller wants. Its ranges stand by partition and shrink as they are read.
+// pull is what one caller wants. Its ranges are indexed by partition and shrink as they are read.
 type pull struct {
 	judged  bool // leave out what storage does not take
 	ranges  []events.Range
@@ -63,11 +64,11 @@ func newTail(topic pubsub.Log, partitions int32, j *admission.Judge, t *tasks) *
 	return &tail{topic: topic, partitions: partitions, judge: j, tasks: t, gone: make([]int64, partitions)}
 }
 
-// read visits the records in the ranges, at most one range a partition, ascending within each partition. Records that no
-// handler would take are left out, and so are, if judged, those that storage refuses or passes over. The visits come from
-// another goroutine, one at a time, and end before read does; they hold up everybody who reads, so they only filter. An
-// error of visit ends them. Partitions whose range has lost its beginning are answered as
-// trimmed. errTooLong and the error of visit are returned.
+// read visits the records in the ranges, of which there is at most one for a partition, ascending within each partition. It
+// leaves out records that no handler would take and, if judged is set, those that storage refuses or skips. The visits come
+// one at a time from another goroutine and end before read returns. They hold up everybody who reads, so they should only
+// filter. An error of visit ends them and is returned. Partitions whose range has lost its beginning are returned as trimmed.
+// read returns errTooLong if the ranges are too long.
 func (t *tail) read(
 	ctx context.Context, ranges []events.Range, judged bool, visit func(*logged) error,
 ) (trimmed []int32, err error) {
@@ -119,8 +120,8 @@ func (t *tail) run(ctx context.Context) {
 	}
 }
 
-// take removes from the queue what the next reading serves, as much as spans no more than maxMerged together, and answers
-// the ranges to read for it.
+// take removes from the queue the callers that the next reading serves, as many as together span no more than maxMerged, and
+// returns the ranges to read for them.
 func (t *tail) take() ([]*pull, []events.Range) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -143,7 +144,7 @@ func (t *tail) take() ([]*pull, []events.Range) {
 	return batch, union
 }
 
-// pull reads the ranges once for all of the batch. A panic is the error of all.
+// pull reads the ranges once for all callers of the batch. If it panics, all of them get the error.
 func (t *tail) pull(ctx context.Context, ranges []events.Range, batch []*pull) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -174,7 +175,7 @@ func (t *tail) pull(ctx context.Context, ranges []events.Range, batch []*pull) (
 		}
 		if len(takers) > 0 || judged {
 			if r := t.decode(raw); r != nil {
-				// A track has to see every record, also where nobody wants it.
+				// A track has to see every record, even one that nobody wants.
 				admitted := !judged || tracks[raw.Partition].Admits(ctx, &r.Record)
 				for _, p := range takers {
 					if admitted || !p.judged {
@@ -190,7 +191,7 @@ func (t *tail) pull(ctx context.Context, ranges []events.Range, batch []*pull) (
 	})
 }
 
-// pullApart reads what is left for one caller, every partition alone, to find out which have lost the beginning.
+// pullApart reads what is left for one caller, each partition by itself, to find out which of them have lost their beginning.
 func (t *tail) pullApart(ctx context.Context, p *pull) error {
 	if p.err != nil {
 		return p.err
@@ -208,8 +209,8 @@ func (t *tail) pullApart(ctx context.Context, p *pull) error {
 	return p.err
 }
 
-// decode answers nil for a record that goes to the poison queue, for one that was replayed from there, and for one of a
-// type from the future.
+// decode returns nil for a record that goes to the poison queue, for one that was replayed from there, and for one of an
+// unknown type.
 func (t *tail) decode(raw pubsub.RawRecord) *logged {
 	if raw.Replay {
 		return nil
@@ -229,7 +230,7 @@ func (t *tail) decode(raw pubsub.RawRecord) *logged {
 	return &logged{Record: events.Record{Event: e, Position: raw.Position}, conversation: conversation}
 }
 
-// delivery encodes the record, once for all who read it together.
+// delivery encodes the record once for all who read it together.
 func (r *logged) delivery() (*millracev1.Delivery, error) {
 	if r.encoded != nil {
 		return r.encoded, nil
@@ -239,7 +240,7 @@ func (r *logged) delivery() (*millracev1.Delivery, error) {
 	return r.encoded, err
 }
 
-// drop gives up the ranges that are known to have lost their beginning.
+// drop removes the ranges that are known to have lost their beginning.
 func (p *pull) drop(gone []int64) {
 	for i, r := range p.ranges {
 		if r.After < r.Through && r.After < gone[i] {
@@ -263,14 +264,14 @@ func (p *pull) wants(pos events.Position) bool {
 	return r.After < pos.Seq && pos.Seq <= r.Through
 }
 
-// wantsMore reports whether the caller wants anything of the partition behind the position.
+// wantsMore reports whether the caller wants anything of the partition after the position.
 func (p *pull) wantsMore(pos events.Position) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return !p.over && p.ranges[pos.Partition].Through > pos.Seq
 }
 
-// give has the caller visit the record. A panic of the caller's is its own error.
+// give lets the caller visit the record. If that panics, only this caller gets the error.
 func (p *pull) give(r *logged, contain *panics.Panics) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -295,7 +296,7 @@ func (p *pull) stop() {
 	p.over = true
 }
 
-// merge answers for each partition the range that spans those of both.
+// merge returns for each partition the range that contains both.
 func merge(a, b []events.Range) []events.Range {
 	union := make([]events.Range, len(a))
 	for i := range union {

@@ -15,7 +15,7 @@ import (
 	"millrace/infra/pubsub/memory"
 )
 
-// heldTail is a node whose readings of the log wait for release.
+// heldTail returns a node whose readings of the log wait for release.
 func heldTail(t *testing.T, records int) (n *node, release func()) {
 	t.Helper()
 	n = newNode(t, memory.Config{Partitions: 1})
@@ -101,7 +101,7 @@ func TestTooLongATailIsNotRead(t *testing.T) {
 func TestVisitsEndWhenTheCallerGivesUp(t *testing.T) {
 	n, release := heldTail(t, 10)
 	ctx, cancel := context.WithCancel(t.Context())
-	visits := 0 // unguarded: the race detector sees a visit after read returned
+	visits := 0 // without a lock, so that the race detector reports a visit after read has returned
 	done := make(chan error)
 	go func() {
 		_, err := n.service.tail.read(ctx, []events.Range{{Through: 10}}, true, func(*logged) error {

@@ -10,11 +10,11 @@ import (
 
 var errClosed = errors.New("the message service is closed")
 
-// tasks owns the goroutines that outlive the call that started them.
+// tasks owns the goroutines that outlive the call that has started them.
 type tasks struct {
 	ctx    context.Context
 	cancel context.CancelFunc
-	panics *panics.Panics // contains what fails for all who wait together
+	panics *panics.Panics // contains panics in work that several calls wait for
 
 	mu     sync.Mutex
 	closed bool
@@ -27,7 +27,7 @@ func newTasks() *tasks {
 	return t
 }
 
-// start runs f unless the service is closed; then it reports false.
+// start runs f and reports true, or reports false if the service is closed.
 func (t *tasks) start(f func(ctx context.Context)) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -25,7 +25,7 @@ type Nodes struct {
 	log *slog.Logger
 
 	mu     sync.Mutex
-	list   []*uplink           // replaced as a whole, never modified
+	list   []*uplink               // replaced as a whole, never modified
 	parked map[*SendBatch]struct{} // send batches that came while no node had a stream
 }
 
