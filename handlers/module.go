@@ -3,6 +3,7 @@
 package handlers
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -61,12 +62,21 @@ func NoReplay() map[string]string {
 	return reasons
 }
 
-// Module provides the named handlers and makes no others. An unknown name is an error.
-func Module(names ...string) (fx.Option, error) {
+// Check returns an error that tells which of the names are no handler's.
+func Check(names ...string) error {
+	var unknown []error
 	for _, name := range names {
 		if !slices.Contains(Names(), name) {
-			return nil, fmt.Errorf("unknown handler %q: known are %s", name, strings.Join(Names(), ", "))
+			unknown = append(unknown, fmt.Errorf("unknown handler %q: known are %s", name, strings.Join(Names(), ", ")))
 		}
+	}
+	return errors.Join(unknown...)
+}
+
+// Module provides the named handlers and makes no others. An unknown name is an error.
+func Module(names ...string) (fx.Option, error) {
+	if err := Check(names...); err != nil {
+		return nil, err
 	}
 	var modules []fx.Option
 	for _, h := range all() {

@@ -5,11 +5,8 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 
@@ -86,6 +83,9 @@ const (
 	envPrefix = "MILLRACE_"
 	// MinSecretBytes is RFC 7518's least key size for HS256 (section 3.2).
 	MinSecretBytes = 32
+	// maxPartitions is far above what a cluster of brokers likes to hold of one topic. Clients' cursors and all processes'
+	// tables have an entry for each partition.
+	maxPartitions = 10_000
 )
 
 // Bind adds the role's flags.
@@ -150,69 +150,50 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 	}
 	flags.TextVar(&c.LogLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.StringVar(&c.LogFormat, "log-format", "text", "text or json")
+	lenient(flags)
 }
 
 // BindToken adds what the command `token` needs: a secret, or the data directory of a `dev` process that drew one.
 func (c *Config) BindToken(flags *pflag.FlagSet) {
 	flags.StringVar(&c.DataDir, "data-dir", "./data", "directory of a dev process whose secret to use if none is given")
 	flags.StringVar(&c.JWTSecret, "jwt-secret", "", "secret to sign with")
+	lenient(flags)
 }
 
 // BindPoison adds what the command `poison` needs: the brokers and how to reach them.
 func (c *Config) BindPoison(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&c.KafkaBrokers, "kafka-brokers", []string{"127.0.0.1:9092"}, "Kafka brokers, host:port with commas between")
 	c.bindKafkaSecurity(flags)
+	lenient(flags)
 }
 
 // Load sets from the environment what no flag has set, and checks everything. Its error has a line for each fault.
 func (c *Config) Load(flags *pflag.FlagSet) error {
-	var faults []error
-	flags.VisitAll(func(f *pflag.Flag) {
-		value := os.Getenv(EnvName(f.Name))
-		if f.Changed || value == "" {
-			return
-		}
-		if err := f.Value.Set(value); err != nil {
-			faults = append(faults, fmt.Errorf("%s: %w", EnvName(f.Name), err))
-		}
-	})
+	fromEnvironment(flags)
 	for _, list := range []*[]string{&c.KafkaBrokers, &c.AllowedOrigins, &c.MessageAddrs, &c.PushAddrs, &c.Handlers} {
 		for i, element := range *list {
 			(*list)[i] = strings.TrimSpace(element)
 		}
 	}
+	var all faults
+	c.check(all.add, flags)
 	if len(c.PushAddrs) == 0 {
 		c.PushAddrs = c.MessageAddrs
 	}
-	return errors.Join(append(faults, c.check(flags)...)...)
+	return errors.Join(all...)
 }
 
-// EnvName returns the environment variable of a flag.
-func EnvName(flag string) string {
-	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
-
-func (c *Config) check(flags *pflag.FlagSet) (faults []error) {
-	fault := func(flag, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("%s (--%s): %s", EnvName(flag), flag, fmt.Sprintf(format, args...)))
+func (c *Config) check(fault func(flag, format string, args ...any), flags *pflag.FlagSet) {
+	checkValues(fault, flags)
+	c.checkAddresses(fault, flags)
+	if flags.Lookup("data-dir") != nil && c.DataDir == "" {
+		fault("data-dir", "must be set")
 	}
-	addresses := func(flag string, values ...string) {
-		for _, v := range values {
-			if _, _, err := net.SplitHostPort(v); v != "" && err != nil {
-				fault(flag, "%q is no host:port", v)
-			}
-		}
-	}
-	addresses("kafka-brokers", c.KafkaBrokers...)
-	addresses("embedded-kafka-addr", c.EmbeddedKafkaAddr)
-	addresses("connect-addr", c.ConnectAddr)
-	addresses("message-addr", c.MessageAddr)
-	addresses("message-addrs", c.MessageAddrs...)
-	addresses("push-addrs", c.PushAddrs...)
-	addresses("admin-addr", c.AdminAddr)
-
 	if flags.Lookup("log-format") != nil && c.LogFormat != "text" && c.LogFormat != "json" {
 		fault("log-format", "%q is neither text nor json", c.LogFormat)
+	}
+	if (c.Role == Dev || c.Role == Worker) && len(c.Handlers) == 0 {
+		fault("handlers", "must name a handler")
 	}
 	if flags.Lookup("kafka-brokers") != nil && c.Role != Dev && len(c.KafkaBrokers) == 0 {
 		fault("kafka-brokers", "must be set: this role has no embedded broker (`millrace broker` runs one, on 127.0.0.1:9092 by default)")
@@ -247,12 +228,11 @@ func (c *Config) check(flags *pflag.FlagSet) (faults []error) {
 	if flags.Lookup("topic-partitions") != nil {
 		c.checkTopics(fault)
 	}
-	return faults
 }
 
 func (c *Config) checkTopics(fault func(flag, format string, args ...any)) {
-	if c.TopicPartitions < 1 {
-		fault("topic-partitions", "%d is not at least 1", c.TopicPartitions)
+	if c.TopicPartitions < 1 || c.TopicPartitions > maxPartitions {
+		fault("topic-partitions", "%d is not between 1 and %d", c.TopicPartitions, maxPartitions)
 	}
 	if c.TopicReplication < 0 {
 		fault("topic-replication", "%d is negative", c.TopicReplication)

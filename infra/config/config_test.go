@@ -47,9 +47,17 @@ func TestPushNodesAreTheMessageNodesUnlessSaid(t *testing.T) {
 
 func TestAllFaultsAreReportedAtOnceAndWithoutSecrets(t *testing.T) {
 	t.Setenv("MILLRACE_SEND_RATE", "many")
-	_, err := load(t, Connect, "--connect-addr=8080", "--message-addrs=x", "--jwt-secret=tooshort", "--log-format=xml")
+	_, err := load(t, Connect, "--connect-addr=8080", "--message-addrs=x", "--jwt-secret=tooshort", "--log-format=xml",
+		"--user-connections=1e3", "--log-level=loud", "--service-tls=maybe", `--push-addrs=a"b`)
 	require.Error(t, err)
-	for _, want := range []string{"MILLRACE_SEND_RATE", "MILLRACE_CONNECT_ADDR", "MILLRACE_MESSAGE_ADDRS", "MILLRACE_JWT_SECRET", "MILLRACE_LOG_FORMAT"} {
+	lines := strings.Split(err.Error(), "\n")
+	wants := []string{
+		"MILLRACE_SEND_RATE (--send-rate): is no whole number", "MILLRACE_USER_CONNECTIONS (--user-connections): is no whole number",
+		"MILLRACE_LOG_LEVEL (--log-level): is none of", "MILLRACE_SERVICE_TLS (--service-tls): is neither true nor false",
+		"MILLRACE_PUSH_ADDRS", "MILLRACE_CONNECT_ADDR", "MILLRACE_MESSAGE_ADDRS", "MILLRACE_JWT_SECRET", "MILLRACE_LOG_FORMAT",
+	}
+	require.Len(t, lines, len(wants), "each is told once")
+	for _, want := range wants {
 		require.Contains(t, err.Error(), want)
 	}
 	require.NotContains(t, err.Error(), "tooshort")
@@ -81,7 +89,7 @@ func TestRoleIsRefusedWithoutWhatItNeeds(t *testing.T) {
 		want string
 	}{
 		"message without broker":             {Message, nil, "MILLRACE_KAFKA_BROKERS"},
-		"worker without broker":              {Worker, nil, "MILLRACE_KAFKA_BROKERS"},
+		"worker without broker":              {Worker, []string{"--handlers=audit"}, "MILLRACE_KAFKA_BROKERS"},
 		"connect without keys":               {Connect, nil, "MILLRACE_JWT_SECRET"},
 		"connect with two kinds of keys":     {Connect, []string{"--jwt-secret=" + secret, "--jwks-url=https://x/keys"}, "MILLRACE_JWKS_URL"},
 		"connect with a strange key set":     {Connect, []string{"--jwks-url=file:///keys"}, "MILLRACE_JWKS_URL"},
@@ -91,6 +99,19 @@ func TestRoleIsRefusedWithoutWhatItNeeds(t *testing.T) {
 		"no connections of a user":           {Dev, []string{"--user-connections=0"}, "MILLRACE_USER_CONNECTIONS"},
 		"less than no connections":           {Dev, []string{"--max-connections=-1"}, "MILLRACE_MAX_CONNECTIONS"},
 		"no partition":                       {Dev, []string{"--topic-partitions=0"}, "MILLRACE_TOPIC_PARTITIONS"},
+		"two million partitions":             {Dev, []string{"--topic-partitions=2000000"}, "MILLRACE_TOPIC_PARTITIONS"},
+		"dev without handlers":               {Dev, []string{"--handlers="}, "MILLRACE_HANDLERS"},
+		"worker without handlers":            {Worker, []string{"--kafka-brokers=a:1"}, "MILLRACE_HANDLERS"},
+		"no data directory":                  {Dev, []string{"--data-dir="}, "MILLRACE_DATA_DIR"},
+		"a gateway without message nodes":    {Connect, []string{"--jwt-secret=" + secret, "--message-addrs="}, "MILLRACE_MESSAGE_ADDRS"},
+		"an empty element in a list":         {Connect, []string{"--jwt-secret=" + secret, "--message-addrs=a:1,,b:2"}, "MILLRACE_MESSAGE_ADDRS"},
+		"a port that there is not":           {Connect, []string{"--jwt-secret=" + secret, "--push-addrs=a:65536"}, "MILLRACE_PUSH_ADDRS"},
+		"a node on no port":                  {Message, []string{"--kafka-brokers=a:0"}, "MILLRACE_KAFKA_BROKERS"},
+		"a gateway that listens nowhere":     {Dev, []string{"--connect-addr="}, "MILLRACE_CONNECT_ADDR"},
+		"a named port to listen on":          {Dev, []string{"--admin-addr=127.0.0.1:http"}, "MILLRACE_ADMIN_ADDR"},
+		"an origin of colons":                {Dev, []string{"--allowed-origins=:::"}, "MILLRACE_ALLOWED_ORIGINS"},
+		"an origin that is a page":           {Dev, []string{"--allowed-origins=https://host/page"}, "MILLRACE_ALLOWED_ORIGINS"},
+		"an origin without scheme":           {Dev, []string{"--allowed-origins=example.com"}, "MILLRACE_ALLOWED_ORIGINS"},
 		"negative replication":               {Dev, []string{"--topic-replication=-1"}, "MILLRACE_TOPIC_REPLICATION"},
 		"more in sync than replicas":         {Dev, []string{"--topic-replication=2", "--topic-min-isr=3"}, "MILLRACE_TOPIC_MIN_ISR"},
 		"a store of another kind":            {Dev, []string{"--mongodb-uri=postgres://x"}, "MILLRACE_MONGODB_URI"},
@@ -103,9 +124,9 @@ func TestRoleIsRefusedWithoutWhatItNeeds(t *testing.T) {
 		"half a client certificate of Redis": {Dev, []string{"--redis-addr=rediss://a", "--redis-tls-cert=x"}, "MILLRACE_REDIS_TLS_CERT"},
 		"a Redis address without port":       {Dev, []string{"--redis-addr=a"}, "MILLRACE_REDIS_ADDR"},
 		"no such MongoDB authority":          {Dev, []string{"--mongodb-uri=mongodb://a/?tlsCAFile=none.pem"}, "MILLRACE_MONGODB_URI"},
-		"an unknown SASL mechanism":          {Worker, []string{"--kafka-brokers=a:1", "--kafka-sasl=gssapi"}, "MILLRACE_KAFKA_SASL"},
-		"SASL without password":              {Worker, []string{"--kafka-brokers=a:1", "--kafka-sasl=plain", "--kafka-sasl-user=x"}, "MILLRACE_KAFKA_SASL_PASSWORD"},
-		"a SASL user without mechanism":      {Worker, []string{"--kafka-brokers=a:1", "--kafka-sasl-user=x"}, "MILLRACE_KAFKA_SASL"},
+		"an unknown SASL mechanism":          {Worker, []string{"--handlers=audit", "--kafka-brokers=a:1", "--kafka-sasl=gssapi"}, "MILLRACE_KAFKA_SASL"},
+		"SASL without password":              {Worker, []string{"--handlers=audit", "--kafka-brokers=a:1", "--kafka-sasl=plain", "--kafka-sasl-user=x"}, "MILLRACE_KAFKA_SASL_PASSWORD"},
+		"a SASL user without mechanism":      {Worker, []string{"--handlers=audit", "--kafka-brokers=a:1", "--kafka-sasl-user=x"}, "MILLRACE_KAFKA_SASL"},
 		"SASL to the embedded broker":        {Dev, []string{"--kafka-sasl=plain", "--kafka-sasl-user=x", "--kafka-sasl-password=y"}, "MILLRACE_KAFKA_BROKERS"},
 		"dev with a message address of none": {Dev, []string{"--message-addr=nowhere"}, "MILLRACE_MESSAGE_ADDR"},
 	} {
@@ -122,6 +143,21 @@ func TestLoopbackMayServeWithoutToken(t *testing.T) {
 		_, err := load(t, Message, "--kafka-brokers=a:1", "--message-addr="+address)
 		require.NoError(t, err, address)
 	}
+}
+
+func TestOriginsAreTakenAsBrowsersWriteThem(t *testing.T) {
+	_, err := load(t, Dev, "--allowed-origins=*,http://localhost:3000,https://EXAMPLE.com/,https://[::1]:8443")
+	require.NoError(t, err)
+}
+
+func TestMisspeltVariablesAreFoundAmongThoseOfServices(t *testing.T) {
+	require.Equal(t, []string{"MILLRACE_DATADIR", "MILLRACE_KAFKA_BROKER"}, Unknown([]string{
+		"MILLRACE_KAFKA_BROKER=a:1", "MILLRACE_DATADIR=/data", "MILLRACE_KAFKA_BROKERS=a:1", "MILLRACE_CONNECT_ADDR=:1",
+		"MILLRACE_TOKEN=x", "MILLRACE_TEST_KAFKA=x", "PATH=/bin", "millrace_x=1",
+		"MILLRACE_REDIS_SERVICE_HOST=10.0.0.1", "MILLRACE_REDIS_SERVICE_PORT=6379", "MILLRACE_REDIS_SERVICE_PORT_TLS=6380",
+		"MILLRACE_REDIS_PORT=tcp://10.0.0.1:6379", "MILLRACE_REDIS_PORT_6379_TCP=tcp://10.0.0.1:6379",
+		"MILLRACE_REDIS_PORT_6379_TCP_PROTO=tcp", "MILLRACE_REDIS_PORT_6379_TCP_PORT=6379", "MILLRACE_REDIS_PORT_6379_TCP_ADDR=10.0.0.1",
+	}, "token"))
 }
 
 func TestSpacesInListsDoNotCount(t *testing.T) {

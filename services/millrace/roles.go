@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -86,7 +87,7 @@ func newRoleCommand(r role) *cobra.Command {
 		Use: string(r.name), Short: r.short, Long: r.long, Example: r.example, GroupID: groupServers,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := cfg.Load(cmd.Flags()); err != nil {
+			if err := errors.Join(cfg.Load(cmd.Flags()), handlers.Check(cfg.Handlers...)); err != nil {
 				return usageError{fmt.Errorf("cannot start with this configuration:\n%w", err)}
 			}
 			options, err := r.appOptions(&cfg)
@@ -96,7 +97,11 @@ func newRoleCommand(r role) *cobra.Command {
 			if os.Getenv("GOGC") == "" {
 				debug.SetGCPercent(gcPercent)
 			}
-			telemetry.CaptureLibraries(newLog(&cfg))
+			log := newLog(&cfg)
+			telemetry.CaptureLibraries(log)
+			for _, name := range config.Unknown(os.Environ(), "token") { // the client's
+				log.Warn("no setting has the name of this environment variable", "variable", name)
+			}
 			return runApp(cmd.Context(), options, fx.Invoke(func(lc fx.Lifecycle) {
 				lc.Append(fx.StartHook(func() { r.hello(cmd.OutOrStdout(), &cfg) }))
 			}))
@@ -124,9 +129,6 @@ func messageOptions(cfg *config.Config) (fx.Option, error) {
 }
 
 func workerOptions(cfg *config.Config) (fx.Option, error) {
-	if len(cfg.Handlers) == 0 {
-		return nil, fmt.Errorf("--handlers is empty: name some of %s", strings.Join(handlers.Names(), ", "))
-	}
 	handlers, err := runHandlers(cfg)
 	if err != nil {
 		return nil, err

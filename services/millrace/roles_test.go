@@ -45,7 +45,7 @@ func TestWrongConfigurationIsToldAtOnceBeforeAnythingStarts(t *testing.T) {
 	_, err = run(t, "worker", "--kafka-brokers=127.0.0.1:1", "--handlers=audit,analytics")
 	require.ErrorContains(t, err, `unknown handler "analytics"`)
 	_, err = run(t, "worker", "--kafka-brokers=127.0.0.1:1")
-	require.ErrorContains(t, err, "--handlers is empty")
+	require.ErrorContains(t, err, "MILLRACE_HANDLERS")
 }
 
 func TestStoreIsMadeInADirectoryThatIsNotThereYet(t *testing.T) {
