@@ -15,8 +15,8 @@ import (
 	"millrace/services/connect/cluster"
 )
 
-// fragile is a session whose outbox panics when it takes a push, and that has no window to give back to. What its client is
-// sent is not written.
+// fragile returns a session whose outbox panics when it gets a push, and whose window panics when something is returned to
+// it. What its client is sent is not written.
 func fragile() *session {
 	gw := &Gateway{cfg: Config{}.withDefaults(), metrics: newMetrics(nil, nil), nodes: cluster.NewNodes(slog.New(slog.DiscardHandler))}
 	s := &session{gw: gw, log: slog.New(slog.DiscardHandler)}
@@ -50,7 +50,7 @@ func TestPanicOverADeliveryEndsTheSessionThatItWasForAlone(t *testing.T) {
 func TestPanicOverTheAnswerToABatchEndsItsSessionAlone(t *testing.T) {
 	s := fragile()
 	m := &outgoing{verb: "send", at: time.Now().Add(-time.Hour), change: &millracev1.Change{}}
-	s.lanes.add("u:1:2", m) // no node takes it, and its time is over
+	s.lanes.add("u:1:2", m) // no node takes it, and its deadline has passed
 	require.Eventually(t, func() bool { return s.ctx.Err() != nil }, 10*time.Second, time.Millisecond)
 	requireInternalError(t, s)
 	require.True(t, s.lanes.mu.TryLock(), "no lock is left held")

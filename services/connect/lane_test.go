@@ -16,7 +16,7 @@ import (
 	"millrace/services/connect/cluster"
 )
 
-// script answers batches as the test says and keeps what was accepted.
+// script answers batches as the test wants and keeps what was accepted.
 type script struct {
 	mu       sync.Mutex
 	sizes    []int
@@ -51,7 +51,7 @@ func (s *script) batch(b *millracev1.SendBatch) *millracev1.SendBatchResult {
 	return result
 }
 
-// contentsOf tells the changes of a batch apart: a send by its content, any other by what it does, too.
+// contentsOf returns a name for each change of a batch: the content of a send, and what any other change does.
 func contentsOf(b *millracev1.SendBatch) []string {
 	var contents []string
 	for _, m := range b.GetMessages() {
@@ -90,7 +90,7 @@ func (s *script) got() []string {
 	return slices.Clone(s.accepted)
 }
 
-// tried is how many batches came.
+// tried returns how many batches came.
 func (s *script) tried() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,7 +99,7 @@ func (s *script) tried() int {
 
 func all(code codes.Code) func(string) codes.Code { return func(string) codes.Code { return code } }
 
-// only has the code for one content.
+// only returns a script's code function that returns the code for this content only.
 func only(content string, code codes.Code) func(string) codes.Code {
 	return func(c string) codes.Code {
 		if c == content {
@@ -116,14 +116,14 @@ func startScripted(t *testing.T, cfg connect.Config, code func(string) codes.Cod
 	return s, sc
 }
 
-// sendAll sends the contents in order, each under its own name as client_msg_id.
+// sendAll sends the contents in order, each with its content as the client_msg_id.
 func (c *client) sendAll(contents ...string) {
 	for i, content := range contents {
 		c.send(`{"id":%d,"send":{"to":2,"content":"%s","client_msg_id":"%s"}}`, i+1, content, content)
 	}
 }
 
-// outcomes reads n answers and tells by id what they were: "sent" or the error's code.
+// outcomes reads n answers and returns by id what they were: "sent" or the error's code.
 func (c *client) outcomes(n int) []string {
 	c.t.Helper()
 	results := make([]string, n)
@@ -153,7 +153,7 @@ func TestSendsOfAConversationKeepTheirOrder(t *testing.T) {
 	require.LessOrEqual(t, slices.Max(script.sizes), 64)
 }
 
-// ask sends requests, each as `"verb":{…}`.
+// ask sends requests, each in the form `"verb":{…}`.
 func (c *client) ask(requests ...string) {
 	for i, request := range requests {
 		c.send(`{"id":%d,%s}`, i+1, request)
@@ -282,7 +282,7 @@ func TestAfterARefusalNothingOvertakesTheRepeat(t *testing.T) {
 	c.sendAll("a", "b", "c")
 	require.Equal(t, []string{"sent", "unavailable", "unavailable"}, c.outcomes(3))
 	script.set(all(codes.OK))
-	c.sendAll("d", "c") // were on the wire already
+	c.sendAll("d", "c") // they were on the wire already
 	require.Equal(t, []string{"unavailable", "unavailable"}, c.outcomes(2))
 	c.send(`{"id":1,"send":{"to":3,"content":"other"}}`)
 	require.Equal(t, []string{"sent"}, c.outcomes(1), "another conversation goes on")
@@ -301,7 +301,7 @@ func TestNothingOvertakesTheRepeatOfASendWhoseRefusalWasNotRead(t *testing.T) {
 	const more = 20
 	want := []string{"unavailable"}
 	for i := range more {
-		time.Sleep(time.Millisecond) // the hold would be over
+		time.Sleep(time.Millisecond) // by time alone the hold would be over
 		c.send(`{"id":%d,"send":{"to":2,"content":"b"}}`, i+2)
 		want = append(want, "unavailable")
 	}

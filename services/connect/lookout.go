@@ -8,19 +8,20 @@ import (
 )
 
 const (
-	// lookoutEvery is how often the end of the log is asked for.
+	// lookoutEvery is how often the gateway asks for the end of the log.
 	lookoutEvery = time.Second
-	// stalledTurns is for how many of these turns nothing of a partition must have been delivered to take it for one of
-	// which nobody tells.
+	// stalledTurns is for how many of these turns nothing of a partition must have been delivered until the gateway assumes
+	// that no push node tells it of the partition.
 	stalledTurns = 5
 )
 
-// turn is what a look at the log told, by partition.
+// turn is the result of one look at the log, by partition.
 type turn struct{ end, covered map[int32]int64 }
 
-// lookOut sees to partitions of which no push node tells this gateway: the one that holds them may be cut off from it
-// alone, or unknown to it. While some node that is known is not attached, what the log had a turn ago and is not delivered
-// by now is read from it. Else only partitions that have not moved for a while are: one that lags is not to be burdened.
+// lookOut looks after partitions of which no push node tells this gateway: the node that has such a partition may be cut off
+// from this gateway only, or be unknown to it. While a known node is not attached, the gateway reads from the log everything
+// that the log had a turn ago and that was not delivered since. Otherwise it does so only in partitions that have not moved
+// for a while, in order not to burden one that merely lags.
 func (g *Gateway) lookOut(ctx context.Context) {
 	var turns []turn
 	for cluster.Sleep(ctx, lookoutEvery) {
@@ -36,7 +37,7 @@ func (g *Gateway) lookOut(ctx context.Context) {
 	}
 }
 
-// untold answers how far partitions go of which nobody seems to tell.
+// untold returns, for the partitions of which nobody seems to tell, the position up to which to read.
 func untold(turns []turn, covered map[int32]int64, apart bool) map[int32]int64 {
 	switch {
 	case apart && len(turns) > 0:
@@ -53,7 +54,7 @@ func untold(turns []turn, covered map[int32]int64, apart bool) map[int32]int64 {
 	return stalled
 }
 
-// covered tells up to where the partitions are delivered.
+// covered returns, by partition, the position up to which everything was delivered.
 func (h *hub) covered() map[int32]int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()

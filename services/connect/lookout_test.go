@@ -14,7 +14,7 @@ import (
 	"millrace/services/connect/cluster"
 )
 
-// A push node that cannot be reached from this gateway holds all partitions, and nobody else tells of them.
+// A push node that this gateway cannot reach has all partitions, and no other node tells of them.
 func TestHarmRecordsOfANodeThatIsCutOffAreReadFromTheLog(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 4)
@@ -32,7 +32,7 @@ func TestHarmRecordsOfANodeThatIsCutOffAreReadFromTheLog(t *testing.T) {
 	c.pushed("three")
 }
 
-// A push node that the gateway does not know holds all partitions, and lives.
+// A push node that the gateway does not know has all partitions, and is alive.
 func TestHarmRecordsOfANodeThatIsUnknownAreReadFromTheLog(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 4)

@@ -17,19 +17,20 @@ import (
 type messageNode struct {
 	millracev1.UnimplementedMessageServiceServer
 	w *world
-	// hold, if set, has batches wait until it is closed.
+	// hold may be nil. Otherwise batches wait until it is closed.
 	hold    chan struct{}
 	batches atomic.Int64
-	// batch, if set, replaces what becomes of a batch; nil leaves it unanswered.
+	// batch may be nil. Otherwise it decides the result of a batch; nil leaves the batch unanswered.
 	batch func(*millracev1.SendBatch) *millracev1.SendBatchResult
-	// beforeSync, if set, runs when a Sync comes in, before it looks at the log; afterSync when it has.
+	// beforeSync may be nil. Otherwise it runs when a Sync comes, before that looks at the log, and afterSync runs after
+	// that.
 	beforeSync, afterSync func()
-	// beforeMemberships, if set, runs when a Memberships comes in.
+	// beforeMemberships may be nil. Otherwise it runs when a Memberships comes.
 	beforeMemberships func()
 	syncs             atomic.Int64
-	// syncDown has Sync fail.
+	// syncDown makes Sync fail.
 	syncDown atomic.Bool
-	// stale has Memberships answer nothing.
+	// stale makes Memberships return no groups.
 	stale bool
 }
 
@@ -59,7 +60,7 @@ func (n *messageNode) SendBatches(stream millracev1.MessageService_SendBatchesSe
 	}
 }
 
-// accept appends the batch's messages to the log, and has its changes answered as the calls of the same names are.
+// accept appends the batch's messages to the log, and answers its other changes as the calls of the same names are answered.
 func (n *messageNode) accept(b *millracev1.SendBatch) *millracev1.SendBatchResult {
 	result := &millracev1.SendBatchResult{Id: b.GetId()}
 	for _, m := range b.GetMessages() {
@@ -87,7 +88,7 @@ func (n *messageNode) Memberships(ctx context.Context, r *millracev1.Memberships
 	return n.w.messages().Memberships(ctx, r)
 }
 
-// answer collects what a Sync answers.
+// answer collects what a Sync sends.
 type answer struct {
 	millracev1.MessageService_SyncServer
 	all []*millracev1.SyncResponse

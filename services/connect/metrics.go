@@ -12,7 +12,7 @@ import (
 	"millrace/services/connect/cluster"
 )
 
-// metrics is what the gateway counts and measures.
+// metrics are the metrics of a gateway.
 type metrics struct {
 	sends    *prometheus.CounterVec
 	answered prometheus.Histogram
@@ -23,13 +23,13 @@ type metrics struct {
 	limited  *prometheus.CounterVec
 }
 
-// What is limited beside the classes of verbs.
+// The limits beside those of the classes of verbs.
 const (
 	limitedFrames      = "frames"
 	limitedConnections = "connections"
 )
 
-// newMetrics registers them, unless there is nowhere to. All series are there from the start, at zero.
+// newMetrics registers the metrics, unless reg is nil. All series exist from the start, at zero.
 func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 	m := &metrics{
 		sends: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -87,7 +87,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 	return m
 }
 
-// load is how many connections there are, and how much waits for them.
+// load returns how many connections there are, and how many bytes wait for them.
 func (g *Gateway) load() (connections, bytes int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -106,10 +106,10 @@ func (m *metrics) send(o *outgoing, refused *refusal) {
 	m.sends.WithLabelValues("sent").Inc()
 }
 
-// otherCode stands for all that clients may draw up.
+// otherCode stands for all codes that only clients choose.
 const otherCode = "other"
 
-// closeCodes are those that are counted each by itself.
+// closeCodes returns the codes that are counted each by itself.
 func closeCodes() []int {
 	return []int{
 		websocket.CloseNormalClosure, websocket.CloseGoingAway, websocket.CloseProtocolError, websocket.CloseUnsupportedData,
@@ -127,7 +127,7 @@ func (m *metrics) close(code int) {
 	m.closes.WithLabelValues(label).Inc()
 }
 
-// connect counts a session that was given the answer.
+// connect counts a session that was connected with the response.
 func (m *metrics) connect(resumed bool, a *cluster.Synced) {
 	result := "recovered"
 	switch {

@@ -10,7 +10,7 @@ import (
 	"millrace/services/connect/cluster"
 )
 
-// give writes what Sync answered, page after page as the client reads, and notes what it could not have.
+// give writes what Sync has returned, page after page as the client reads, and notes what Sync could not return.
 func (f *feed) give(ctx context.Context, a *cluster.Synced) bool {
 	if f.begun && !a.Start.GetRecovered() {
 		f.sub.session.closeNow(closeSlow, "too much was missed: resume with the cursor")
@@ -47,8 +47,8 @@ func (f *feed) write(ctx context.Context, pushes [][]byte) bool {
 	return true
 }
 
-// dressPage takes another page of an answer into the books and returns its pushes. What the page could not have is owed:
-// all of it where the groups are no longer known.
+// dressPage notes a further page of a response and returns its pushes. What the page lacks is owed: all of it if the groups
+// are no longer known.
 func (f *feed) dressPage(request *millracev1.SyncRequest, page *cluster.Synced) [][]byte {
 	hub := f.gw.hub
 	hub.mu.Lock()
@@ -64,7 +64,7 @@ func (f *feed) dressPage(request *millracev1.SyncRequest, page *cluster.Synced) 
 	return f.dressSpans(page.Spans)
 }
 
-// dressAll takes the answer into the books and returns the pushes that have not been shown.
+// dressAll notes the response and returns those pushes that the session has not got yet.
 func (f *feed) dressAll(a *cluster.Synced) [][]byte {
 	hub := f.gw.hub
 	hub.mu.Lock()

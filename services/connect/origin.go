@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// originAllowed admits pages of this host and of the origins that are allowed, and whoever names none and so is no browser.
+// originAllowed admits pages of this host and of the allowed origins, and requests without an Origin, which come from no
+// browser.
 func (g *Gateway) originAllowed(r *http.Request) bool {
 	named := r.Header.Values("Origin")
 	if len(named) == 0 || slices.Contains(g.cfg.AllowedOrigins, "*") {
@@ -28,11 +29,12 @@ func (g *Gateway) originAllowed(r *http.Request) bool {
 	})
 }
 
-// origin is what a page's address is compared by (RFC 6454): two of them are the same in any case of letters, and whether
-// they name the scheme's own port or not.
+// origin is the part of a page's address that is compared (RFC 6454). Two origins are equal whatever the case of their
+// letters, and whether or not they name the default port of the scheme.
 type origin struct{ scheme, host, port string }
 
-// parseOrigin reads a scheme with a host. "null", which stands for an origin that is not to be told, is none.
+// parseOrigin reads a scheme with a host. It reports false for "null", which browsers send for an origin that they do not
+// disclose.
 func parseOrigin(s string) (o origin, ok bool) {
 	u, err := url.Parse(s)
 	if err != nil || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" {

@@ -13,26 +13,27 @@ import (
 
 const (
 	finalBit   = 0x80
-	writeChunk = 32 << 10 // how much goes into one write; larger frames go alone
+	writeChunk = 32 << 10 // how much goes into one write; a larger frame goes alone
 )
 
 var errClosed = errors.New("connection closed")
 
-// outbox holds the frames that wait for one client. They are written in order by a goroutine that exists only while
-// something waits; what waits together goes into one write. It writes frames itself: gorilla would make a system call of
-// each.
+// outbox holds the frames that wait for one client. A goroutine, which exists only while something waits, writes them in
+// order, and writes what waits at the same time with one call. It makes the frames itself, because gorilla would make a
+// system call for each.
 //
-// What waits is counted in two loads. Pushes come whether the client keeps up or not, so too many end the connection.
-// Answers come because the client asked, so too many of them make its next requests wait (see room) and end nothing.
+// What waits counts as one of two loads. Pushes come whether or not the client keeps up, so too many of them end the
+// connection. Answers come because the client has asked, so too many of them delay its next requests (see room) and end
+// nothing.
 type outbox struct {
 	conn         net.Conn
 	maxFrames    int // of each load
 	maxBytes     int
-	timeout      time.Duration // for one write
+	timeout      time.Duration // of one write
 	closeTimeout time.Duration // for the client to answer the close frame
 	spawn        func(func())  // runs the writer
 	overflow     func()        // called, without the lock, when too many pushes wait
-	progress     func()        // called, with the lock, when something was written that somebody waited for
+	progress     func()        // called, with the lock held, when something was written that somebody has waited for
 	buffers      *sync.Pool    // of *[]byte
 
 	mu      sync.Mutex
@@ -41,7 +42,7 @@ type outbox struct {
 	answers load
 	writing bool
 	closed  bool
-	discard bool   // what is being written is not finished either
+	discard bool   // also break off what is being written
 	final   []byte // the payload of the close frame
 	waiting []chan struct{}
 	done    chan struct{} // closed when nothing more will be written
@@ -61,7 +62,7 @@ func (l *load) add(payload []byte) {
 	l.bytes += len(payload)
 }
 
-// text queues a push. It never blocks: a client for which too many wait is given up.
+// text queues a push. It never blocks: if too many pushes wait, the connection is closed.
 func (o *outbox) text(payload []byte) { o.put(outFrame{op: websocket.TextMessage, payload: payload}) }
 
 // put queues a frame that is no answer.
@@ -71,7 +72,7 @@ func (o *outbox) put(f outFrame) {
 	}
 }
 
-// take queues the frame, unless too many pushes wait. One that comes too late is taken and forgotten.
+// take queues the frame and reports true, unless too many pushes wait. A frame after the close frame is dropped.
 func (o *outbox) take(f outFrame) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -85,7 +86,8 @@ func (o *outbox) take(f outFrame) bool {
 	return true
 }
 
-// answer queues an answer. It never blocks; who can wait calls answerInTurn, or room for answers before handling a request.
+// answer queues an answer. It never blocks; callers that can wait call answerInTurn, or wait for room before they handle a
+// request.
 func (o *outbox) answer(payload []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -103,7 +105,7 @@ func (o *outbox) answerInTurn(ctx context.Context, payload []byte) {
 	}
 }
 
-// answerNow queues the answer, unless there is no room for it.
+// answerNow queues the answer and reports true, unless there is no room for it.
 func (o *outbox) answerNow(payload []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -130,14 +132,14 @@ func (o *outbox) loadOf(f outFrame) *load {
 	return &o.pushes
 }
 
-// waits is how many bytes wait to be written.
+// waits returns how many bytes wait to be written.
 func (o *outbox) waits() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.pushes.bytes + o.answers.bytes
 }
 
-// room waits until at most half of what may wait of the load does.
+// room waits until the load is at most half of its bounds.
 func (o *outbox) room(ctx context.Context, of *load) error {
 	for {
 		wake, err := o.roomOrWake(of)
@@ -152,7 +154,7 @@ func (o *outbox) room(ctx context.Context, of *load) error {
 	}
 }
 
-// roomOrWake returns what tells when to look again, nil if there is room or never will be.
+// roomOrWake returns a channel that is closed when the caller should look again, or nil if there is room or never will be.
 func (o *outbox) roomOrWake(of *load) (wake chan struct{}, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -169,9 +171,9 @@ func (o *outbox) roomOrWake(of *load) (wake chan struct{}, err error) {
 
 func (o *outbox) half(of *load) bool { return of.frames <= o.maxFrames/2 && of.bytes <= o.maxBytes/2 }
 
-// finish ends the connection with a close frame, behind what waits or, if discard is set, in its place. A write that is
-// under way has the whole timeout once more, so that a client that stalled and reads again is told why. Only the first call
-// counts; it reports whether it was.
+// finish ends the connection with a close frame, after what waits or, if discard is set, instead of it. A write that is under
+// way gets the whole timeout again, so that a client that stalled and reads again sees the reason. Only the first call has an
+// effect, and reports true.
 func (o *outbox) finish(code int, reason string, discard bool) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -189,7 +191,7 @@ func (o *outbox) finish(code int, reason string, discard bool) bool {
 	return true
 }
 
-// drop ends the connection without a word.
+// drop ends the connection without a close frame.
 func (o *outbox) drop() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -217,7 +219,7 @@ func (o *outbox) write() {
 	}
 }
 
-// next takes what waits, at last the close frame. With nothing to write the writer ends.
+// next removes and returns what waits, and last the close frame. If there is nothing to write the writer ends.
 func (o *outbox) next() []outFrame {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -237,7 +239,7 @@ func (o *outbox) next() []outFrame {
 	return nil
 }
 
-// end tells everybody who waits that nothing more is written. The lock is held.
+// end tells everybody who waits that nothing more will be written. The lock is held.
 func (o *outbox) end() {
 	close(o.done)
 	o.wake()
@@ -267,9 +269,9 @@ func (o *outbox) writeAll(batch []outFrame, buffer *[]byte) {
 	}
 }
 
-// flush writes the chunk, which holds the frames, and reports whether to go on.
+// flush writes the chunk, which has the frames, and reports whether to go on.
 func (o *outbox) flush(chunk []byte, frames []outFrame) bool {
-	_ = o.conn.SetWriteDeadline(time.Now().Add(o.timeout)) // a broken connection shows in the write
+	_ = o.conn.SetWriteDeadline(time.Now().Add(o.timeout)) // if the connection is broken, the write fails
 	_, err := o.conn.Write(chunk)
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -285,7 +287,7 @@ func (o *outbox) flush(chunk []byte, frames []outFrame) bool {
 		o.wake()
 	}
 	if err == nil && frames[0].op == websocket.CloseMessage {
-		_ = o.conn.SetReadDeadline(time.Now().Add(o.closeTimeout)) // the reader goes on until the client has answered
+		_ = o.conn.SetReadDeadline(time.Now().Add(o.closeTimeout)) // the reader goes on until the client has answered the close frame
 	}
 	if err != nil {
 		o.closed, o.queue, o.final = true, nil, nil
@@ -310,7 +312,7 @@ func appendFrame(b []byte, f outFrame) []byte {
 	return append(b, f.payload...)
 }
 
-// abandon ends the connection where the writer has failed, with a close frame if it still takes one.
+// abandon ends the connection after the writer has failed, with a close frame if that can still be written.
 func (o *outbox) abandon(code int, reason string) {
 	o.drop()
 	_ = o.conn.SetWriteDeadline(time.Now().Add(o.timeout))

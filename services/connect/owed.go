@@ -10,7 +10,7 @@ import (
 	"millrace/services/connect/cluster"
 )
 
-// retry asks after a pause for what is owed. It returns an answer where the whole has to be gone through again.
+// retry waits and then asks for what is owed. It returns a response if everything has to be gone through again.
 func (f *feed) retry(ctx context.Context) *cluster.Synced {
 	timer := time.NewTimer(cluster.Jitter(f.gw.cfg.Retry))
 	defer timer.Stop()
@@ -28,7 +28,7 @@ func (f *feed) retry(ctx context.Context) *cluster.Synced {
 	return nil
 }
 
-// learnGroups starts anew once the user's groups can be had.
+// learnGroups begins anew once the user's groups are known.
 func (f *feed) learnGroups(ctx context.Context) *cluster.Synced {
 	asking, cancel := context.WithTimeout(ctx, f.gw.cfg.CallTimeout)
 	defer cancel()
@@ -41,7 +41,7 @@ func (f *feed) learnGroups(ctx context.Context) *cluster.Synced {
 	return f.ask(ctx)
 }
 
-// enterAll subscribes the session to the groups, buffering what arrives.
+// enterAll subscribes the session to the groups. What arrives is buffered.
 func (h *hub) enterAll(sub *subscriber, groups []*millracev1.Membership) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -52,7 +52,7 @@ func (h *hub) enterAll(sub *subscriber, groups []*millracev1.Membership) {
 	}
 }
 
-// settle asks for the first part that is owed of each partition.
+// settle asks for the first owed part of each partition.
 func (f *feed) settle(ctx context.Context) {
 	request := &millracev1.SyncRequest{User: f.sub.user, Cursor: map[int32]int64{}, Resume: true, Through: map[int32]int64{}}
 	for _, r := range f.owed {
@@ -87,7 +87,7 @@ func (f *feed) settle(ctx context.Context) {
 	}
 }
 
-// pay takes out of what is owed what the answer gave.
+// pay removes from what is owed what the response contained.
 func (f *feed) pay(request *millracev1.SyncRequest, answer *cluster.Synced) {
 	rest := answer.End.GetRest()
 	f.owed = slices.DeleteFunc(f.owed, func(r events.Range) bool {

@@ -8,7 +8,7 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// maxPageBytes bounds a page as JSON, so that it has room in an outbox beside half an outbox of pushes.
+// maxPageBytes bounds a page as JSON, so that an outbox has room for it beside pushes that take half of the outbox.
 const maxPageBytes = 512 << 10
 
 type storedMessage struct {
@@ -97,7 +97,8 @@ func (s *session) conversations(ctx context.Context, c millracev1.MessageService
 	}{kept, more, next}, err
 }
 
-// fit encodes as many of the items as have room, from the last on if fromEnd is set, and tells whether any was left out.
+// fit encodes as many of the items as have room, beginning with the last if fromEnd is set, and reports whether it has left
+// any out.
 func fit(items []any, fromEnd bool) (kept []json.RawMessage, cut bool, err error) {
 	encoded := make([]json.RawMessage, len(items))
 	first, last, size := 0, len(items), 0

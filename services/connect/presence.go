@@ -13,16 +13,16 @@ import (
 // maxWatched is how many users a connection may watch.
 const maxWatched = 1000
 
-// watch is a user whose presence some sessions asked for. A user is online if it has a connection here or any push node
-// says so: each knows the users of all gateways attached to it. It is under the hub's lock.
+// watch is a user whose presence some sessions have asked for. The user is online if it has a connection here or any push
+// node says so; each push node knows the users of all gateways attached to it. The hub's lock guards it.
 type watch struct {
 	subs map[*subscriber]struct{}
-	told bool // what the sessions believe: online
-	// since when it has been offline while the sessions believe otherwise; zero if it is not.
+	told bool // what the sessions were told last: whether the user is online
+	// offline is since when the user has been offline while the sessions were told otherwise, or zero.
 	offline time.Time
 }
 
-// presence answers which of the users are online. From then on, until it is asked again, the session hears of changes.
+// presence answers which of the users are online. From then on, until it is called again, the session is told of changes.
 func (s *session) presence(r request) {
 	var b presenceBody
 	refused := r.into(&b)
@@ -46,7 +46,7 @@ func (s *session) presence(r request) {
 		defer func() { <-s.calls }()
 		ctx, cancel := context.WithTimeout(s.ctx, s.gw.cfg.CallTimeout)
 		defer cancel()
-		hub.await(ctx) // the nodes tell who is online before they acknowledge
+		hub.await(ctx) // the nodes report who is online before they acknowledge
 		if s.out.room(s.ctx, &s.out.answers) != nil {
 			return
 		}
@@ -58,7 +58,7 @@ func (s *session) presence(r request) {
 	})
 }
 
-// watch replaces what the session watches. Who is watched before and after stays what it was told to be.
+// watch replaces the users that the session watches. A user that it watched before keeps the state that the session was told.
 func (h *hub) watch(sub *subscriber, users []int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -81,7 +81,7 @@ func (h *hub) watch(sub *subscriber, users []int64) {
 	}
 }
 
-// unwatch ends all that the session watches.
+// unwatch ends the watching of all users by the session.
 func (h *hub) unwatch(sub *subscriber) {
 	for user := range sub.watches {
 		h.drop(sub, user)
@@ -97,8 +97,8 @@ func (h *hub) drop(sub *subscriber, user int64) {
 	}
 }
 
-// withPresence calls answer with those of the users that are online, in order, such that no change is told before it and
-// none is left out after it.
+// withPresence calls answer with those of the users who are online, in order. It makes sure that changes before the answer
+// are in it and changes after it are told.
 func (h *hub) withPresence(sub *subscriber, users []int64, answer func(online []int64)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -128,7 +128,7 @@ func (h *hub) isOnline(user int64) bool {
 	return false
 }
 
-// present takes what a push node says of a user.
+// present notes what a push node says of a user.
 func (h *hub) present(s *stream, p *millracev1.Presence) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -140,7 +140,7 @@ func (h *hub) present(s *stream, p *millracev1.Presence) {
 	h.review(p.GetUser())
 }
 
-// moved follows the first session of a user that comes and the last that leaves.
+// moved is called when the first session of a user has come or the last has left.
 func (h *hub) moved(c *channel) {
 	if c.user != 0 {
 		h.changedUser(c.user)
@@ -148,7 +148,7 @@ func (h *hub) moved(c *channel) {
 	}
 }
 
-// changedUser has all streams tell what there is to tell of the user now.
+// changedUser makes all streams send the present state of the user.
 func (h *hub) changedUser(user int64) {
 	for s := range h.streams {
 		s.users = append(s.users, user)
@@ -156,13 +156,13 @@ func (h *hub) changedUser(user int64) {
 	}
 }
 
-// takeUsers is what the stream tells of users with its next Interest.
+// takeUsers returns what the stream has to say of users in its next Interest.
 func (h *hub) takeUsers(s *stream) []*millracev1.UserInterest {
 	n := min(len(s.users), interestChunk)
 	var all []*millracev1.UserInterest
 	for _, user := range s.users[:n] {
 		if h.watches[user] == nil {
-			delete(s.online, user) // should it be watched again, the node tells it anew
+			delete(s.online, user) // if it is watched again, the node reports it again
 		}
 		all = append(all, &millracev1.UserInterest{
 			User: user, Online: len(h.sessionsOf(user)) > 0, Watched: h.watches[user] != nil,
@@ -174,8 +174,8 @@ func (h *hub) takeUsers(s *stream) []*millracev1.UserInterest {
 	return all
 }
 
-// review tells the sessions that watch the user if it is not what they believe: that it is online at once, that it is
-// offline only if it stays so.
+// review tells the sessions that watch the user when its state differs from what they were told: at once if it is online, and
+// after a while if it stays offline.
 func (h *hub) review(user int64) {
 	w := h.watches[user]
 	if w == nil {
@@ -193,12 +193,12 @@ func (h *hub) review(user int64) {
 		since := time.Now()
 		w.offline = since
 		time.AfterFunc(h.grace, func() {
-			_ = h.panics.Do(panics.Background, func() { h.expire(user, w, since) }) // counted; somebody is not told
+			_ = h.panics.Do(panics.Background, func() { h.expire(user, w, since) }) // Panics counts it; some sessions are not told
 		})
 	}
 }
 
-// expire tells that the user is offline if it has been so since then.
+// expire tells the sessions that the user is offline, if it has been since the time.
 func (h *hub) expire(user int64, w *watch, since time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// reader is a client that keeps its cursor by the rule, goes and comes back, and judges every frame.
+// reader is a client that keeps its cursor by the protocol's rule, leaves and comes back, and checks every frame.
 type reader struct {
 	t    *testing.T
 	w    *world
@@ -26,9 +26,9 @@ type reader struct {
 	rng  *rand.Rand
 	url  string
 
-	// Under the world's lock.
+	// The world's lock guards these.
 	cursor map[int32]int64
-	seen   map[events.Position]bool // beyond the cursor
+	seen   map[events.Position]bool // after the cursor
 }
 
 func (r *reader) run(ctx context.Context) {
@@ -40,7 +40,7 @@ func (r *reader) run(ctx context.Context) {
 	}
 }
 
-// session connects, reads for a while and goes.
+// session connects, reads for a while and leaves.
 func (r *reader) session(ctx context.Context) error {
 	conn, response, err := websocket.DefaultDialer.DialContext(ctx, r.url, nil)
 	if err != nil {
@@ -131,7 +131,7 @@ func (r *reader) judge(data []byte) error {
 	return r.reach(pos)
 }
 
-// reach holds everything up to the position to have been seen, and nothing to have been seen that must not.
+// reach checks that the client has seen everything up to the position that it must see, and nothing else.
 func (r *reader) reach(pos events.Position) error {
 	visible := r.w.visible(r.user, pos.Partition, r.cursor[pos.Partition], pos.Seq)
 	for _, d := range visible {
@@ -161,7 +161,7 @@ func (r *reader) complete(cursor map[int32]int64) error {
 	return nil
 }
 
-// ahead finds the record of a push that came without its position.
+// ahead finds the record of a push without a position.
 func (r *reader) ahead(data []byte) error {
 	for p := range int32(partitions) {
 		for _, d := range r.w.visible(r.user, p, r.cursor[p], int64(len(r.w.logs[p]))) {
@@ -175,8 +175,8 @@ func (r *reader) ahead(data []byte) error {
 	return errors.New("not for it, or again")
 }
 
-// sawAlike reports whether what is taken to have been seen was another push like the one at the position, which came without
-// its own: nothing tells two joinings of a user apart.
+// sawAlike reports whether the client has seen another push that equals the one at the position and had no position: for
+// example two joinings of one user look the same.
 func (r *reader) sawAlike(pos events.Position) bool {
 	log := r.w.logs[pos.Partition]
 	for _, d := range r.w.visible(r.user, pos.Partition, pos.Seq, int64(len(log))) {
@@ -189,7 +189,7 @@ func (r *reader) sawAlike(pos events.Position) bool {
 	return false
 }
 
-// alike compares two pushes but for the position.
+// alike compares two pushes without their positions.
 func alike(a, b []byte) bool {
 	var x, y struct{ Push map[string]any }
 	if json.Unmarshal(a, &x) != nil || json.Unmarshal(b, &y) != nil {

@@ -17,17 +17,17 @@ import (
 	"millrace/services/connect/cluster"
 )
 
-// hardship is what a run of the world does to its gateway.
+// hardship is what happens to the gateway in a run.
 type hardship struct {
 	lose, double, delay int // in percent of the spans
 	storeOutages        bool
 	readLimit           int64
-	mute                bool // push nodes that take up no interest for a while
+	mute                bool // push nodes that accept no interest for a while
 	move                bool // push nodes whose address comes and goes
 }
 
-// Whatever happens to spans, streams, nodes and partitions: a client that keeps its cursor by the rule sees everything it
-// may see, in the order of each partition, nothing twice and nothing else.
+// Whatever happens to spans, streams, nodes and partitions, a client that keeps its cursor by the protocol's rule sees
+// everything it may see, in the order of each partition, nothing twice and nothing else.
 func TestEveryClientSeesExactlyWhatItMust(t *testing.T) {
 	for name, h := range map[string]hardship{
 		"calm":               {readLimit: 1000},
@@ -64,7 +64,7 @@ type trial struct {
 	names    fakeResolver
 	listed   [2]bool
 	luck     *rand.Rand                         // under the world's lock
-	heldBack map[*attachment][]*millracev1.Span // held back, to come on the same stream
+	heldBack map[*attachment][]*millracev1.Span // to come later on the same stream
 	member   map[int64]map[int64]bool
 	owner    map[int64]int64
 	count    int
@@ -96,7 +96,7 @@ func endure(t *testing.T, h hardship, rng *rand.Rand) {
 	for range steps {
 		tr.step()
 		if rng.IntN(4) == 0 {
-			<-time.After(time.Duration(rng.IntN(3)) * time.Millisecond) // lets the others have their turn: paces, decides nothing
+			<-time.After(time.Duration(rng.IntN(3)) * time.Millisecond) // gives the others a turn; it decides nothing
 		}
 	}
 	tr.list(true, true)
@@ -106,7 +106,7 @@ func endure(t *testing.T, h hardship, rng *rand.Rand) {
 			n.fault = nil
 			n.unmute()
 		}
-		for p := range int32(partitions) { // as every second in quiet times: tells where the partition is
+		for p := range int32(partitions) { // as every second in quiet times: tells how far the partition is
 			tr.pushes[0].take(p, int64(len(w.logs[p])))
 		}
 	})
@@ -147,7 +147,7 @@ func (tr *trial) step() {
 		})
 	case n < 94:
 		p := rng.Int32N(partitions)
-		tr.set(func(w *world) { // moves, and may be handled again from somewhere before
+		tr.set(func(w *world) { // the partition moves to another node and may be handled again from an earlier position
 			tr.pushes[rng.IntN(2)].take(p, max(0, int64(len(w.logs[p]))-rng.Int64N(4)))
 		})
 	case n < 96:
@@ -157,7 +157,7 @@ func (tr *trial) step() {
 		i := rng.IntN(2)
 		listed[i] = !listed[i]
 		tr.list(listed[0], listed[1])
-		if rng.IntN(2) == 0 { // else its stream outlives its address
+		if rng.IntN(2) == 0 { // otherwise the stream outlives the address
 			tr.set(func(*world) { tr.pushes[i].breakStreams() })
 		}
 	case n < 98 && tr.h.mute:
@@ -173,12 +173,12 @@ func (tr *trial) step() {
 		down := !tr.store.down.Load()
 		tr.store.down.Store(down)
 		if down && rng.IntN(2) == 0 {
-			tr.set(func(w *world) { w.restart() }) // and nobody's groups are known
+			tr.set(func(w *world) { w.restart() }) // then nobody's groups are known
 		}
 	}
 }
 
-// list tells which push nodes have an address.
+// list sets which push nodes have an address.
 func (tr *trial) list(listed ...bool) {
 	var addresses []string
 	for i := range tr.pushes {
@@ -189,7 +189,7 @@ func (tr *trial) list(listed ...bool) {
 	tr.names.set(addresses...)
 }
 
-// change creates the group, or has the user join or leave.
+// change creates the group, or makes the user join or leave it.
 func (tr *trial) change(user, group int64) {
 	members := tr.member[group]
 	e := tr.membership(events.MemberJoined, group, user)
@@ -198,7 +198,7 @@ func (tr *trial) change(user, group int64) {
 		tr.member[group], tr.owner[group] = map[int64]bool{user: true}, user
 		e = tr.membership(events.GroupCreated, group, user, user)
 	case user == tr.owner[group]:
-		return // its group would have nobody who may add others
+		return // nobody would be left in the group who may add others
 	case members[user]:
 		delete(members, user)
 		e.Type = events.MemberLeft
@@ -209,7 +209,7 @@ func (tr *trial) change(user, group int64) {
 	tr.append(e)
 }
 
-// fault is called under the world's lock.
+// fault is called with the world's lock held.
 func (tr *trial) fault(a *attachment, span *millracev1.Span) []*millracev1.Span {
 	n := tr.luck.IntN(100)
 	spans := []*millracev1.Span{span}

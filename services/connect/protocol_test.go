@@ -76,7 +76,8 @@ func fragments(c *client) {
 	_ = w.Close()
 }
 
-// A user that asks for too much is told so on the connection, which goes on, however many connections it spreads that over.
+// A user that asks for too much gets errors on a connection that goes on, over however many connections it spreads its
+// requests.
 func TestRequestsOverTheUsersRateAreRefusedAndCounted(t *testing.T) {
 	metrics := prometheus.NewRegistry()
 	s := startSimple(t, connect.Config{SendRate: 10_000, Metrics: metrics})
@@ -258,7 +259,7 @@ func TestAWebSocketNeedsHTTP11(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, answer.StatusCode)
 }
 
-// Many encoders escape all that is not ASCII; content of the greatest length must fit all the same.
+// Many encoders escape everything that is not ASCII; content of the greatest length must fit all the same.
 func TestContentFitsHoweverItIsEscaped(t *testing.T) {
 	s := startSimple(t, connect.Config{})
 	c, _ := s.connect(1001)

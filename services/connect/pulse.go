@@ -10,7 +10,7 @@ import (
 
 const pulseSlots = 50
 
-// pulse pings all connections from one goroutine: each sits in one slot, and one slot after the other has its turn.
+// pulse pings all connections from one goroutine. Each connection is in one slot, and the slots take turns.
 type pulse struct {
 	every time.Duration
 
@@ -50,7 +50,7 @@ func (p *pulse) run(ctx context.Context) {
 	}
 }
 
-// beat pings the slot's connections and closes those that showed no sign of life since the ping before the last.
+// beat pings the connections of the slot, and closes those that have shown no sign of life since the ping before the last.
 func (p *pulse) beat(slot int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -11,18 +11,18 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// pushNode is a PushService over the world: it handles every record of the partitions it holds as it is written.
+// pushNode is a PushService over the world. It handles every record of its partitions as soon as it is written.
 type pushNode struct {
 	millracev1.UnimplementedPushServiceServer
 	w *world
-	// fault, if set, decides what becomes of a span: what it returns is sent in its place, in order.
+	// fault may be nil. Otherwise it decides what is sent instead of a span, in order.
 	fault func(*attachment, *millracev1.Span) []*millracev1.Span
 
-	// Under the world's lock.
+	// The world's lock guards these.
 	holds    map[int32]bool
 	handled  map[int32]int64
 	attached map[*attachment]struct{}
-	mute     bool // takes up no interest
+	mute     bool // accepts no interest
 }
 
 type attachment struct {
@@ -31,7 +31,7 @@ type attachment struct {
 	number   uint64
 	interest map[string]bool
 	sent     map[int32]int64
-	held     []*millracev1.AttachRequest // while mute
+	held     []*millracev1.AttachRequest // what came while mute
 }
 
 func (w *world) newPushNode(holds ...int32) *pushNode {
@@ -45,7 +45,7 @@ func (w *world) newPushNode(holds ...int32) *pushNode {
 	return n
 }
 
-// handle takes the partition's new records; the world's lock is held, as in all that follows.
+// handle handles the partition's new records. The world's lock is held, also in the methods below.
 func (n *pushNode) handle(p int32) {
 	if !n.holds[p] {
 		return
@@ -86,7 +86,7 @@ func (n *pushNode) beat() {
 	}
 }
 
-// take starts to hold a partition, from the position on.
+// take begins to read a partition from the position on.
 func (n *pushNode) take(p int32, after int64) {
 	for _, other := range n.w.nodes {
 		delete(other.holds, p)
@@ -162,7 +162,7 @@ func (n *pushNode) request(a *attachment, r *millracev1.AttachRequest) {
 		for p := range n.holds {
 			handled[p] = n.handled[p]
 			if a.sent[p] < n.handled[p] {
-				n.cover(a, p) // with the number of the interest it regarded
+				n.cover(a, p) // with the number of the interest that it was made with
 			}
 		}
 		a.number++
@@ -178,7 +178,7 @@ func (n *pushNode) request(a *attachment, r *millracev1.AttachRequest) {
 	}
 }
 
-// unmute takes up what was asked meanwhile.
+// unmute accepts the interest that came meanwhile.
 func (n *pushNode) unmute() {
 	n.mute = false
 	for a := range n.attached {

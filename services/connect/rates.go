@@ -18,17 +18,17 @@ const (
 	classes = iota
 )
 
-// String is how clients are told of the class and how it is counted.
+// String returns the name of the class, which clients see in errors and which labels the metrics.
 func (c class) String() string { return [classes]string{"sends", "changes", "queries", "signals"}[c] }
 
-// Limits of one user's requests per second on this gateway; each is also the burst. That of sends is configured.
+// The limits of one user's requests per second on this gateway, which are also the bursts. That of sends is configured.
 const (
 	changeRate = 1000
 	queryRate  = 200
 	signalRate = 50
 )
 
-// classOf is the class of a verb; a ping has none: only the limit of frames holds for it.
+// classOf returns the class of a verb. A ping has none: only the limit of frames applies to it.
 func classOf(verb string) (class, bool) {
 	switch verb {
 	case "send":
@@ -43,7 +43,7 @@ func classOf(verb string) (class, bool) {
 	return 0, false
 }
 
-// rates limit what each user asks for, whatever the number of its sessions on this gateway, and that number itself.
+// rates bounds what each user asks for, over all its sessions on this gateway, and the number of these sessions.
 type rates struct {
 	sends       int // per second
 	connections int // of a user
@@ -54,12 +54,12 @@ type rates struct {
 
 // userRate is what the sessions of one user share.
 type userRate struct {
-	frames *rate.Limiter // of any kind
+	frames *rate.Limiter // of any kind of frame
 	limits [classes]*rate.Limiter
 
-	// Guarded by the lock of rates. Sessions of one device count once: the latest replaces the others.
+	// The lock of rates guards these. Sessions of one device count as one, because the latest replaces the others.
 	sessions int
-	devices  map[string]int // sessions of each
+	devices  map[string]int // by device
 }
 
 func (r *rates) newUser() *userRate {
@@ -72,7 +72,7 @@ func (r *rates) newUser() *userRate {
 	}
 }
 
-// join counts a session of the user in until leave. It is refused where the user has as many connections as it may.
+// join counts a session of the user until leave. It refuses the session if the user has as many connections as it may have.
 func (r *rates) join(user int64, device string) (*userRate, *refusal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -94,7 +94,7 @@ func (r *rates) join(user int64, device string) (*userRate, *refusal) {
 	return u, nil
 }
 
-// connections is how many there are once devices have replaced their older ones.
+// connections returns how many sessions there are when the older ones of each device are left out.
 func (u *userRate) connections() int {
 	replaced := 0
 	for _, n := range u.devices {
@@ -117,7 +117,7 @@ func (r *rates) leave(user int64, device string) {
 	}
 }
 
-// allow takes one request of the class from what the user may ask for, or refuses it.
+// allow counts one request of the class, or refuses it.
 func (u *userRate) allow(c class) *refusal {
 	if u.limits[c].Allow() {
 		return nil

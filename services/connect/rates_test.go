@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whatever a client may ask for has a limit, but a ping and what makes the session, which the limit of frames holds.
+// Every verb has a limit, except a ping and the verbs that make the session, which the limit of frames covers.
 func TestEveryVerbIsLimitedPerUser(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const sendRate = 10

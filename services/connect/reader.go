@@ -16,7 +16,7 @@ import (
 
 const (
 	lingerTime = time.Second
-	// escape is the longest way to write a character in JSON.
+	// escape is the longest form of a character in JSON.
 	escape = `\u0000`
 )
 
@@ -25,7 +25,7 @@ var (
 	errFlood    = errors.New("too many control frames")
 )
 
-// read handles the client's frames until the connection fails or the client answers our close.
+// read handles the client's frames until the connection fails or the client answers the close frame.
 func (s *session) read() error {
 	s.conn.SetPingHandler(func(data string) error { return s.control(outFrame{op: websocket.PongMessage, payload: []byte(data)}) })
 	s.conn.SetPongHandler(s.pong)
@@ -46,13 +46,13 @@ func (s *session) read() error {
 		case !s.frames.Allow():
 			s.gw.metrics.limited.WithLabelValues(limitedFrames).Inc()
 			s.close(closeFlood, fmt.Sprintf("too many frames: at most %.0f a second", s.frames.Limit()))
-		case s.out.room(s.ctx, &s.out.answers) == nil: // else the connection is closing
+		case s.out.room(s.ctx, &s.out.answers) == nil: // otherwise the connection is closing
 			s.handle(data)
 		}
 	}
 }
 
-// pong counts against the limit unless it was asked for by the lanes.
+// pong counts the frame against the limit unless the lanes have asked for it.
 func (s *session) pong(data string) error {
 	if s.lanes.pong(data) {
 		s.alive()
@@ -74,7 +74,7 @@ func (s *session) control(answer outFrame) error {
 	return nil
 }
 
-// next reads a message of at most MaxFrame bytes, in which an escape such as \u4e2d counts as one: so all content that is
+// next reads a message of at most MaxFrame bytes. An escape such as \u4e2d counts as one byte, so that all content that is
 // short enough fits, whether or not the client's encoder escapes what is not ASCII.
 func (s *session) next() (kind int, data []byte, err error) {
 	kind, r, err := s.conn.NextReader()
@@ -88,8 +88,8 @@ func (s *session) next() (kind int, data []byte, err error) {
 	return kind, data, err
 }
 
-// readLimited reads all of r, or fails with errTooLarge as soon as what it has read is larger than the limit, for the rest
-// may never come. An escape counts as one byte. The limit is not left to gorilla, which closes without a reason.
+// readLimited reads all of r. It fails with errTooLarge as soon as it has read more than the limit, because the rest may
+// never come. An escape counts as one byte. gorilla's own limit is not used because it closes without a reason.
 func readLimited(r io.Reader, limit int64) ([]byte, error) {
 	var data bytes.Buffer
 	for size := int64(0); size <= limit; {
@@ -99,14 +99,14 @@ func readLimited(r io.Reader, limit int64) ([]byte, error) {
 		} else if err != nil {
 			return nil, err
 		}
-		added := data.Bytes()[max(0, before-1):] // an escape may have begun with the last byte
+		added := data.Bytes()[max(0, before-1):] // an escape may have begun with the last byte before
 		size += int64(data.Len() - before - (len(escape)-1)*bytes.Count(added, []byte(escape[:2])))
 	}
 	return nil, errTooLarge
 }
 
-// hangUp ends the connection after reading has. The close frame that is due is written first, and what the client still
-// sends is read for a moment: closing a socket with unread input would discard what was written to it.
+// hangUp ends the connection after reading has ended. It first writes the close frame and goes on reading for a moment,
+// because closing a socket with unread input would discard what was written to it.
 func (s *session) hangUp(err error) {
 	conn := s.conn.NetConn()
 	defer conn.Close()
@@ -134,18 +134,18 @@ func (s *session) hangUp(err error) {
 			s.gw.metrics.close(websocket.CloseAbnormalClosure)
 		}
 		s.out.drop()
-		_ = conn.Close() // ends a write that hangs
+		_ = conn.Close() // this ends a write that hangs
 		<-s.out.done
 		return
 	default:
-		s.out.drop() // gorilla has said why, with 1002
+		s.out.drop() // gorilla has sent the close frame, with 1002
 	}
 	<-s.out.done
 	_ = conn.SetReadDeadline(time.Now().Add(lingerTime))
 	_, _ = io.Copy(io.Discard, conn)
 }
 
-// gone reports whether the connection itself failed.
+// gone reports whether the connection itself has failed.
 func gone(err error) bool {
 	var network net.Error
 	return websocket.IsCloseError(err, websocket.CloseAbnormalClosure) || errors.As(err, &network) || errors.Is(err, net.ErrClosed)

@@ -32,7 +32,7 @@ func TestFrameIsTooLargeOnceMoreThanTheLimitHasCome(t *testing.T) {
 				if !whole {
 					in = iotest.OneByteReader(in)
 				}
-				if !test.passes { // what is behind it is not waited for
+				if !test.passes { // the rest must not be waited for
 					in = io.MultiReader(in, iotest.ErrReader(io.ErrNoProgress))
 				}
 				data, err := readLimited(in, limit)

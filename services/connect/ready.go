@@ -5,8 +5,8 @@ import (
 	"errors"
 )
 
-// Ready reports why the gateway cannot serve clients now: it drains, no message node answers, or it is attached to no push
-// node.
+// Ready returns why the gateway cannot serve clients now: it is draining, no message node responds, or it is attached to no
+// push node.
 func (g *Gateway) Ready(context.Context) error {
 	g.mu.Lock()
 	draining := g.draining

@@ -11,7 +11,7 @@ import (
 	"millrace/infra/auth"
 )
 
-// The error codes a client sees.
+// The error codes that clients see.
 const (
 	codeUnauthenticated = "unauthenticated"
 	codeInvalid         = "invalid_argument"
@@ -23,7 +23,7 @@ const (
 	codeInternal        = "internal"
 )
 
-// The close codes of the protocol beside those of RFC 6455.
+// The close codes of the protocol beyond those of RFC 6455.
 const (
 	closeUnauthenticated = 4001
 	closeExpired         = 4003
@@ -32,7 +32,7 @@ const (
 	closeFlood           = 4029
 )
 
-// refusal is the error that answers a frame.
+// refusal is the error in the answer to a frame.
 type refusal struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
@@ -40,10 +40,10 @@ type refusal struct {
 
 func refuse(code, message string) *refusal { return &refusal{Code: code, Message: message} }
 
-// Error lets a refusal pass where errors do.
+// Error makes a refusal an error.
 func (r *refusal) Error() string { return r.Code + ": " + r.Message }
 
-// asRefusal is what the client is told of the error.
+// asRefusal returns what the client is told of the error.
 func asRefusal(err error) *refusal {
 	var refused *refusal
 	if errors.As(err, &refused) {
@@ -52,8 +52,8 @@ func asRefusal(err error) *refusal {
 	return refusalOf(err)
 }
 
-// refusalOf maps a failed call to what the client is told. Only what is the client's own fault is told in the words of the
-// message service.
+// refusalOf returns what the client is told of a failed call. The client sees the text of the message service only if the
+// failure is its own fault.
 func refusalOf(err error) *refusal {
 	s := status.Convert(err)
 	return refusalFor(s.Code(), s.Message())
@@ -74,11 +74,12 @@ func refusalFor(code codes.Code, message string) *refusal {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Aborted:
 		return unavailable()
 	}
-	// Unauthenticated too: it is this gateway that the message service refused, not the user.
+	// Unauthenticated is among these, because the message service has refused this gateway and not the user.
 	return refuse(codeInternal, "internal error")
 }
 
-// refusedToken says of a token that it is not valid only where that is known; nil if there is no error.
+// refusedToken returns the refusal for the error of a verifier, or nil without one. It says that the token is not valid only
+// if that is known.
 func refusedToken(err error) *refusal {
 	switch {
 	case err == nil:
@@ -91,7 +92,7 @@ func refusedToken(err error) *refusal {
 
 func unavailable() *refusal { return refuse(codeUnavailable, "try again") }
 
-// ownFault reports whether the message itself was refused: others behind it may still be accepted.
+// ownFault reports whether the message itself was refused, so that those after it may still be accepted.
 func ownFault(code codes.Code) bool {
 	switch code {
 	case codes.InvalidArgument, codes.OutOfRange, codes.PermissionDenied, codes.NotFound:
@@ -100,7 +101,7 @@ func ownFault(code codes.Code) bool {
 	return false
 }
 
-// resultFrame is {"id":7,"<name>":…}.
+// resultFrame returns {"id":7,"<name>":…}.
 func resultFrame(id int64, name string, value any) []byte {
 	body, err := json.Marshal(value)
 	if err != nil {
@@ -120,13 +121,13 @@ func resultFrame(id int64, name string, value any) []byte {
 	return append(frame, '}')
 }
 
-// errorFrame refuses the frame with the id; 0 leaves it out.
+// errorFrame returns the error for the frame with the id; with 0 it has no id.
 func errorFrame(id int64, r *refusal) []byte { return resultFrame(id, "error", r) }
 
-// pushFrame is {"push":…}.
+// pushFrame returns {"push":…}.
 func pushFrame(value any) []byte { return resultFrame(0, "push", value) }
 
-// withoutPos is the push without its position, for clients whose cursor must not move yet.
+// withoutPos returns the push without its position, for clients whose cursor must not move yet.
 func withoutPos(push []byte) []byte {
 	var frame struct {
 		Push map[string]json.RawMessage `json:"push"`

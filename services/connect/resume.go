@@ -11,9 +11,9 @@ import (
 	"millrace/services/connect/cluster"
 )
 
-// handleConnect makes the connection a session of its user. The order of the steps is what leaves no gap: the session
-// buffers what arrives for its channels, the push nodes take up the interest, and only then the end of the log is read.
-// What lies before that end comes from Sync, what lies behind it is in the buffer or still to come.
+// handleConnect makes the connection a session of its user. The order of its steps prevents gaps. First the session buffers
+// what arrives on its channels, then the push nodes acknowledge the interest, and only then the end of the log is read. What
+// lies before that end comes from Sync. What lies after it is in the buffer or still to come.
 func (s *session) handleConnect(r request) {
 	var b connectBody
 	refused := r.into(&b)
@@ -24,7 +24,7 @@ func (s *session) handleConnect(r request) {
 		s.refuse(r.id, refused)
 		return
 	}
-	s.timer.Stop() // it has come in time, however long the answer takes
+	s.timer.Stop() // the connect has come in time, however long its answer takes
 	ctx, cancel := context.WithTimeout(s.ctx, s.gw.cfg.AnswerTimeout)
 	defer cancel()
 	number := s.gw.hub.number()
@@ -49,7 +49,7 @@ func (s *session) handleConnect(r request) {
 		session: s, id: newID(), number: number, user: identity.User, device: b.Device, wake: make(chan struct{}, 1),
 	}
 	answer, err := s.resume(ctx, sub, b.Cursor)
-	// The device's older sessions may end only now that nothing can fail any more.
+	// The device's older sessions may end only now, when nothing can fail any more.
 	ends := identity.Ends()
 	expired := !ends.IsZero() && !time.Now().Before(ends)
 	if err != nil || expired || !s.gw.hub.establish(sub) {
@@ -67,8 +67,8 @@ func (s *session) handleConnect(r request) {
 	s.gw.hub.feed(sub, newFeed(sub, answer), answer)
 }
 
-// cannotConnect answers why there is no session: an error, or else the token has ended meanwhile, or the session is being
-// closed already.
+// cannotConnect answers why there is no session: the error, or without one that the token has ended meanwhile or the session
+// is being closed already.
 func (s *session) cannotConnect(id int64, err error) {
 	if err == nil {
 		s.close(closeExpired, expiredReason)
@@ -84,7 +84,7 @@ func (s *session) cannotConnect(id int64, err error) {
 	s.close(websocket.CloseTryAgainLater, "try again")
 }
 
-// resume subscribes the session and learns what it missed.
+// resume subscribes the session and asks what it has missed.
 func (s *session) resume(ctx context.Context, sub *subscriber, cursor map[int32]int64) (*cluster.Synced, error) {
 	if err := s.gw.syncs.Acquire(ctx, 1); err != nil {
 		return nil, unavailable()
@@ -95,7 +95,7 @@ func (s *session) resume(ctx context.Context, sub *subscriber, cursor map[int32]
 	groups, err := s.gw.nodes.Memberships(asking, sub.user)
 	enough()
 	if err != nil {
-		s.log.Info("groups unknown", "user", sub.user, "error", err) // Sync tells them, or that they are not known
+		s.log.Info("groups unknown", "user", sub.user, "error", err) // Sync returns them, or that they are not known
 	}
 	hub.join(sub, groups)
 	hub.await(ctx)

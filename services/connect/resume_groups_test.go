@@ -21,7 +21,7 @@ func TestGroupsThatCouldNotBeKnownFollow(t *testing.T) {
 	s.w.say(2, 1, "to me")
 	require.Empty(t, c.pushed("to me").Pos, "it would move the cursor past what the group said")
 	s.w.store.down.Store(false)
-	created := c.read() // how far storage was, nobody could say, so all is brought that may not be in history
+	created := c.read() // nobody could say how far storage was, so everything is delivered that may not be in history
 	require.Equal(t, "group_created", created.Push.Type, created.raw)
 	c.pushed("to the group")
 	complete := c.read()
@@ -42,7 +42,7 @@ func TestAGroupThatOnlySyncKnowsOfMissesNothing(t *testing.T) {
 	c.pushed("live")
 }
 
-// The hub has seen the user come back before the session learns that it had been a member.
+// The hub has seen the user come back before the session learns that the user had been a member.
 func TestWhoLeavesAndComesBackWhileConnectingMissesNothing(t *testing.T) {
 	s := startSimple(t, connect.Config{})
 	s.w.append(s.w.membership(events.GroupCreated, 7, 2, 1, 2))
@@ -84,7 +84,7 @@ func TestWhoJoinsSeesWhatFollowsAndWhoLeavesNothingMore(t *testing.T) {
 	s.w.tell(1, 7, "between")
 	s.w.append(s.w.membership(events.MemberLeft, 7, 2))
 	s.w.tell(1, 7, "after")
-	stranger := int64(100) // writes into the group's partition, so that the order is told
+	stranger := int64(100) // writes into the group's partition, which fixes the order
 	for events.Partition(events.Direct(stranger, 2), 4) != events.Partition(events.Group(7), 4) {
 		stranger++
 	}

@@ -36,7 +36,7 @@ func TestMissedPushesComeAfterConnectedAndBeforeNewerOnes(t *testing.T) {
 	}
 }
 
-// The end of the log reads lower than what this gateway has delivered already: what lies between must not be missed.
+// The end of the log reads lower than what this gateway has delivered already. What lies between must not be missed.
 func TestHarmLogThatEndsLowerThanBeforeHidesNothing(t *testing.T) {
 	s := startSimple(t, connect.Config{})
 	first, connected := s.connect(1)
@@ -54,7 +54,7 @@ func TestHarmLogThatEndsLowerThanBeforeHidesNothing(t *testing.T) {
 	back.pushed("live")
 }
 
-// Message nodes are spared a storm: what a gateway asks them for sessions that connect is bounded, and all have their turn.
+// A gateway asks message nodes for only a bounded number of connecting sessions at once, and all of them have their turn.
 func TestSessionsThatConnectAtOnceTakeTurns(t *testing.T) {
 	const sessions, atOnce = 100, 64
 	s := startSimple(t, connect.Config{ConnectTimeout: time.Minute, AnswerTimeout: 3 * time.Minute})
@@ -101,7 +101,7 @@ func TestWithoutACursorNothingIsReplayed(t *testing.T) {
 // tooMuch is one message more than a client may have missed.
 const tooMuch = 1001
 
-// missesTooMuch has user 1 miss too much between two sessions, stored or not, and returns the second with how both began.
+// missesTooMuch makes user 1 miss too much between two sessions. It returns the second session, and how both began.
 func (s *simple) missesTooMuch(stored bool) (c *client, first, second *connectedFrame) {
 	s.t.Helper()
 	_, first = s.connect(1)
@@ -142,7 +142,7 @@ func TestTooMuchMissedIsIncompleteUntilHistoryHasIt(t *testing.T) {
 	require.True(t, again.Complete)
 }
 
-// However large they are, a thousand missed messages follow one another as the client reads, and live ones follow them.
+// However large they are, a thousand missed messages come one after the other as the client reads, and live ones follow.
 func TestLargeMissedMessagesAreRecoveredPageByPage(t *testing.T) {
 	s := startSimple(t, connect.Config{})
 	missed := func(i int) string { return fmt.Sprint(i, strings.Repeat("x", 32<<10-10)) }
@@ -160,7 +160,7 @@ func TestLargeMissedMessagesAreRecoveredPageByPage(t *testing.T) {
 	require.Greater(t, s.message.syncs.Load(), int64(2), "the gateway holds a page at a time")
 }
 
-// Storage is down when the second page is asked for: what lacks is owed then, and comes when it can be had.
+// Storage is down when the second page is asked for. What is missing is owed then, and comes when it is available.
 func TestAPageThatCannotBeHadFollowsLater(t *testing.T) {
 	s := startSimple(t, connect.Config{Retry: 10 * time.Millisecond})
 	missed := func(i int) string { return fmt.Sprint(i, strings.Repeat("x", 32<<10-10)) }
@@ -179,7 +179,7 @@ func TestAPageThatCannotBeHadFollowsLater(t *testing.T) {
 	require.Equal(t, "complete", f.Push.Type)
 }
 
-// What is new while a client reads what it missed waits for it in the log, should it be more than an outbox.
+// What is new while a client reads what it missed waits in the log if it is more than an outbox.
 func TestAClientThatReadsWhatItMissedIsNotTooSlowForWhatIsNew(t *testing.T) {
 	s := startSimple(t, connect.Config{OutboxFrames: 8})
 	missed := func(i int) string { return fmt.Sprint(i, strings.Repeat("x", 32<<10-10)) }
@@ -211,7 +211,7 @@ func TestASlowClientGetsMoreThanAnOutboxOfMissedPushes(t *testing.T) {
 	}
 }
 
-// What storage is behind with is in no history yet, and came before the session: it follows.
+// What storage is behind with is in no history yet and came before the session, so it follows as pushes.
 func TestWithoutACursorWhatStorageIsBehindWithFollows(t *testing.T) {
 	s := startSimple(t, connect.Config{Retry: 10 * time.Millisecond})
 	kept := s.w.say(2, 1, "in history")

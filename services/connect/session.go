@@ -19,13 +19,13 @@ const (
 	floodFactor   = 10  // frames per send that the rate allows
 	controlRate   = 20  // pings and pongs of a client per second
 	controlBurst  = 100 // and at once
-	parallelCalls = 16  // unanswered requests of a connection other than changes
+	parallelCalls = 16  // unanswered requests of a connection that are not changes
 	goingAway     = "the server is going away"
 	expiredReason = "the token has expired"
 )
 
-// session is one WebSocket connection. Its reader goroutine lives as long as it does and handles the client's frames in
-// turn; everything else that writes to the client does so through the outbox.
+// session is one WebSocket connection. Its reader goroutine lives as long as the session and handles the client's frames one
+// after the other. Everything else that writes to the client does so through the outbox.
 type session struct {
 	gw   *Gateway
 	conn *websocket.Conn
@@ -36,12 +36,12 @@ type session struct {
 	// ctx ends when the connection is being closed.
 	ctx    context.Context
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // writer, requests, feed
+	wg     sync.WaitGroup // for writer, requests and feed
 
 	seen    atomic.Int64 // when the client last showed a sign of life, in Unix nanoseconds
 	closing atomic.Bool
 
-	frames   *rate.Limiter // of the connection, and once connected of the user
+	frames   *rate.Limiter // those of the connection; once connected those of the user
 	controls *rate.Limiter
 	window   *semaphore.Weighted // unanswered changes
 	calls    chan struct{}       // unanswered other requests
@@ -49,7 +49,7 @@ type session struct {
 
 	acquaintances acquaintances
 
-	// Set once connected, by the reader.
+	// The reader sets these when the session is connected.
 	identity auth.Identity
 	sender   *millracev1.Sender
 	sub      *subscriber
@@ -57,7 +57,7 @@ type session struct {
 
 	slot int // of the pulse
 
-	// Used by the reader alone. Until connected the timer is the connect timeout, from then on the token's expiry.
+	// Only the reader uses these. The timer is the timeout for connecting, and then the expiry of the token.
 	timer     *time.Timer
 	connectBy time.Time
 }
@@ -77,7 +77,7 @@ func newSession(gw *Gateway, conn *websocket.Conn) *session {
 		timeout: gw.cfg.WriteTimeout, closeTimeout: gw.cfg.CloseTimeout,
 		spawn:    s.spawnWriter,
 		overflow: func() { s.closeNow(closeSlow, "too slow: resume with the cursor") },
-		progress: s.alive, // the reader may be waiting, and see nothing else of the client
+		progress: s.alive, // the reader may be waiting and see no other sign of the client
 		buffers:  &gw.buffers,
 		done:     make(chan struct{}),
 	}
@@ -90,10 +90,10 @@ func newSession(gw *Gateway, conn *websocket.Conn) *session {
 // alive notes a sign of life of the client.
 func (s *session) alive() { s.seen.Store(time.Now().UnixNano()) }
 
-// close ends the connection behind what waits to be written. It never blocks; only the first close counts.
+// close ends the connection after what waits to be written. It never blocks, and only the first close has an effect.
 func (s *session) close(code int, reason string) { s.finish(code, reason, false) }
 
-// closeNow ends the connection in place of what waits to be written.
+// closeNow ends the connection instead of writing what waits.
 func (s *session) closeNow(code int, reason string) { s.finish(code, reason, true) }
 
 func (s *session) finish(code int, reason string, discard bool) {
@@ -106,7 +106,7 @@ func (s *session) finish(code int, reason string, discard bool) {
 	s.log.Debug("closing session", "session", s.id, "code", code, "reason", reason)
 }
 
-// run reads until the connection ends, then waits for everything that belongs to the session.
+// run reads until the connection ends, and then waits for everything that belongs to the session.
 func (s *session) run() {
 	s.awaitConnect()
 	err := s.readContained()
@@ -117,7 +117,7 @@ func (s *session) run() {
 	s.hangUp(err)
 }
 
-// leave gives up what the session has in common with others.
+// leave releases what the session shares with others.
 func (s *session) leave() {
 	if s.sub != nil {
 		defer s.gw.rates.leave(s.identity.User, s.sub.device)
@@ -125,7 +125,7 @@ func (s *session) leave() {
 	}
 }
 
-// closeAt closes the session at the time, in place of what the timer was set to before; never if the time is zero.
+// closeAt closes the session at the time, instead of what the timer was set to before. With the zero time it never does.
 func (s *session) closeAt(at time.Time, code int, reason string) {
 	s.timer.Stop()
 	if !at.IsZero() {
@@ -141,7 +141,7 @@ func (s *session) expireAt(at time.Time) { s.closeAt(at, closeExpired, expiredRe
 func (s *session) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.gw.cfg.AnswerTimeout)
 	defer cancel()
-	// Taking the whole window means that no change is unanswered; where that takes too long, the rest stays unanswered.
+	// With the whole window no change is unanswered. If that takes too long, the rest stays unanswered.
 	_ = s.window.Acquire(ctx, int64(s.gw.cfg.Unanswered))
 	s.close(websocket.CloseGoingAway, goingAway)
 }

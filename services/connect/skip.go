@@ -8,18 +8,18 @@ import (
 // skipsAtOnce is how many sessions are told of skips while the hub's lock is held.
 const skipsAtOnce = 128
 
-// skip says that no session gets the partition's deliveries up to a position from the hub: each has to ask for its own. It
-// concerns all sessions, which may be a hundred thousand, while everybody waits for the hub's lock. So it is only noted: a
-// session takes it into account before anything else happens to its deliveries (applySkips), and a goroutine goes through
-// all of them, a few at a time, for those to which nothing happens.
+// skip says that no session gets the partition's deliveries up to a position from the hub; each has to ask for its own. A
+// skip concerns all sessions, possibly a hundred thousand, while everybody waits for the hub's lock. So it is only noted. A
+// session takes it into account before anything else happens to its deliveries (applySkips), and a goroutine goes through all
+// sessions, a few at a time, for those to which nothing happens.
 type skip struct {
 	partition int32
 	through   int64
-	delivered map[int32]int64 // by the hub before the skip; shared by all sessions
+	delivered map[int32]int64 // what the hub had delivered before the skip; shared by all sessions
 }
 
-// skipAll notes a skip. Of a partition that was being delivered it has to be noted before that is taken to be at the position.
-// The lock is held.
+// skipAll notes a skip. If the partition was being delivered, the skip must be noted before the partition counts as delivered
+// up to the position. The lock is held.
 func (h *hub) skipAll(partition int32, through int64) {
 	if len(h.sessions) == 0 {
 		return
@@ -33,7 +33,7 @@ func (h *hub) skipAll(partition int32, through int64) {
 }
 
 // seeToSkips goes through the sessions until all have taken all skips into account. It goes from the last to the first,
-// for one that leaves has its place taken by the last.
+// because the last takes the place of one that leaves.
 func (h *hub) seeToSkips(ctx context.Context) {
 	for {
 		goal, next := h.skipGoal()
@@ -47,14 +47,14 @@ func (h *hub) seeToSkips(ctx context.Context) {
 	}
 }
 
-// skipGoal is how many skips there were, and how many sessions are to take them into account.
+// skipGoal returns how many skips there were, and how many sessions have to take them into account.
 func (h *hub) skipGoal() (skips uint64, sessions int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.skipped, len(h.sessions)
 }
 
-// applySome has some of the sessions before the given place take the skips into account, and returns where it stopped.
+// applySome makes some of the sessions before the given place take the skips into account, and returns where it has stopped.
 func (h *hub) applySome(before int) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -66,7 +66,7 @@ func (h *hub) applySome(before int) int {
 	return before
 }
 
-// skipsSeenTo forgets the skips that all sessions have taken into account, and reports whether those were all.
+// skipsSeenTo forgets the skips that all sessions have taken into account, and reports whether there were no others.
 func (h *hub) skipsSeenTo(ctx context.Context, goal uint64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -78,8 +78,8 @@ func (h *hub) skipsSeenTo(ctx context.Context, goal uint64) bool {
 	return false
 }
 
-// applySkips has the session take into account what was skipped since it last did: it buffers from then on, and its feed
-// asks for what it missed. The lock is held.
+// applySkips makes the session take into account what was skipped since the last call: from then on it buffers, and its feed
+// asks for what it has missed. The lock is held.
 func (h *hub) applySkips(sub *subscriber) {
 	if sub.skips == h.skipped {
 		return
@@ -110,7 +110,7 @@ func (h *hub) applySkips(sub *subscriber) {
 	}
 }
 
-// furthest is the greater of each position.
+// furthest returns the greater of the two positions of each partition.
 func furthest(a, b map[int32]int64) map[int32]int64 {
 	all := make(map[int32]int64, max(len(a), len(b)))
 	for _, positions := range []map[int32]int64{a, b} {
@@ -121,7 +121,7 @@ func furthest(a, b map[int32]int64) map[int32]int64 {
 	return all
 }
 
-// jump gives up a gap that cannot be read: every session is given its part of it by itself.
+// jump gives up a gap that cannot be read; the feed of every session asks for that session's part of it.
 func (h *hub) jump(p *partition, through int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

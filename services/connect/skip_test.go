@@ -10,7 +10,7 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// crowdedHub is a hub with so many live sessions, each of another user, that has delivered 64 partitions up to 1.
+// crowdedHub returns a hub with so many live sessions, each of another user, that has delivered 64 partitions up to 1.
 func crowdedHub(tb testing.TB, sessions int) *hub {
 	h := newHub(tb.Context(), Config{}.withDefaults(), nil, newMetrics(nil, nil), slog.New(slog.DiscardHandler))
 	for user := range int64(sessions) {
@@ -25,8 +25,7 @@ func crowdedHub(tb testing.TB, sessions int) *hub {
 	return h
 }
 
-// Everybody waits for the hub's lock, so what happens under it when a gap is given up must not depend on how many sessions
-// there are.
+// Everybody waits for the hub's lock, so the work under it when a gap is given up must not depend on the number of sessions.
 func TestGivingUpAGapTakesNoMoreForMoreSessions(t *testing.T) {
 	allocations := func(sessions int) float64 {
 		h := crowdedHub(t, sessions)
@@ -40,7 +39,7 @@ func TestGivingUpAGapTakesNoMoreForMoreSessions(t *testing.T) {
 	require.InDelta(t, allocations(10), allocations(5000), 3)
 }
 
-// Sessions leave, join and are delivered to while others have not been told of the skip yet. All that were there are.
+// Sessions leave, join and get deliveries while others were not told of the skip yet. All that were there are told.
 func TestEverySessionIsToldOfASkip(t *testing.T) {
 	h := crowdedHub(t, 1000)
 	h.skipping = true
@@ -71,7 +70,7 @@ func TestEverySessionIsToldOfASkip(t *testing.T) {
 	}
 }
 
-// The time that the hub's lock is held when a gap is given up.
+// BenchmarkGiveUpAGap measures how long the hub's lock is held when a gap is given up.
 func BenchmarkGiveUpAGap(b *testing.B) {
 	for _, sessions := range []int{1000, 100_000} {
 		b.Run(fmt.Sprint(sessions, " sessions"), func(b *testing.B) {

@@ -31,7 +31,7 @@ func (historyNode) History(context.Context, *millracev1.HistoryRequest) (*millra
 	return page, nil
 }
 
-// What a client asks for slows down the reading of its requests, and ends nothing.
+// What a client asks for delays the reading of its requests, and ends nothing.
 func TestAHundredPipelinedPagesOfHistoryAreAnswered(t *testing.T) {
 	w := newWorld(t, 1)
 	r := start(t, connect.Config{}, []cluster.Conn{serveMessages(t, historyNode{&messageNode{w: w}})}, []cluster.Conn{servePushes(t, w.newPushNode(0))})
@@ -48,7 +48,7 @@ func TestAHundredPipelinedPagesOfHistoryAreAnswered(t *testing.T) {
 	require.Len(t, answered, 100)
 }
 
-// dialStalled connects user 1 by a socket with a small window; nothing is read of it but the answer.
+// dialStalled connects user 1 through a socket with a small window, and reads nothing but the answer to connect.
 func dialStalled(t *testing.T, r *rig) *client {
 	t.Helper()
 	dialer := websocket.Dialer{NetDialContext: (&net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
@@ -80,7 +80,8 @@ func TestAStalledReaderIsToldWhyItIsClosedIfItsWindowOpensInTime(t *testing.T) {
 			reg := prometheus.NewRegistry()
 			s := startSimple(t, connect.Config{
 				Metrics: reg, OutboxFrames: 16, WriteTimeout: test.write, CloseTimeout: 100 * time.Millisecond,
-				// A pong to a socket that is closed already would reset the connection, and discard what the client has not read.
+				// A pong to a socket that is closed already would reset the connection and discard what the client has not
+				// read.
 				Ping: time.Hour,
 			})
 			c := dialStalled(t, s.rig)
@@ -88,7 +89,7 @@ func TestAStalledReaderIsToldWhyItIsClosedIfItsWindowOpensInTime(t *testing.T) {
 			for i := 0; closes() == 0; i++ {
 				s.w.say(2, 1, fmt.Sprint(i, strings.Repeat("x", 32<<10-10)))
 			}
-			<-time.After(500 * time.Millisecond) // longer than it has for answering a close, and for the shorter write
+			<-time.After(500 * time.Millisecond) // longer than the client has to answer a close frame, and than the shorter write timeout
 			var err error
 			for err == nil {
 				_, err = c.next()
@@ -99,7 +100,7 @@ func TestAStalledReaderIsToldWhyItIsClosedIfItsWindowOpensInTime(t *testing.T) {
 	}
 }
 
-// closesWith is how many connections were closed with the code.
+// closesWith returns how many connections were closed with the code.
 func closesWith(t *testing.T, reg *prometheus.Registry, code string) float64 {
 	t.Helper()
 	families, err := reg.Gather()

@@ -11,27 +11,27 @@ import (
 	"millrace/services/connect/cluster"
 )
 
-// What is held of a partition at most while a gap before it is being filled. Beyond it the held spans are dropped: they
-// become part of the gap.
+// The bounds of the spans that are held of a partition while a gap before them is being read. Beyond these the held spans are
+// dropped and become part of the gap.
 const (
 	heldSpans = 256
 	heldBytes = 1 << 20
 )
 
-// partition is how far the gateway has delivered a partition. It is under the hub's lock.
+// partition is how far the gateway has delivered a partition. The hub's lock guards it.
 type partition struct {
 	id int32
-	// covered is the position up to which everything was delivered. It is known once a session has learnt the end of the
-	// log; before that nobody needs anything.
+	// covered is the position up to which everything was delivered. It is known once a session has learnt the end of the log;
+	// before that nobody needs any delivery.
 	known   bool
 	covered int64
-	// reach is how far the partition is known to go; beyond covered lies a gap.
+	// reach is the position up to which the partition is known to go. If it lies after covered there is a gap.
 	reach       int64
-	handled     int64 // the furthest that a push node said to have handled
+	handled     int64 // the highest position that a push node has said to have handled
 	held        []heldSpan
 	bytes       int
 	filling     bool
-	trustedFrom map[*stream]uint64 // as stream.trustedFrom, for this partition alone
+	trustedFrom map[*stream]uint64 // like stream.trustedFrom, for this partition alone
 }
 
 type heldSpan struct {
@@ -55,14 +55,14 @@ func (h *hub) partition(id int32) *partition {
 	return p
 }
 
-// span takes a span from a push node's stream.
+// span handles a span from a push node's stream.
 func (h *hub) span(from *stream, span *millracev1.Span) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.accept(h.partition(span.GetPartition()), from, span)
 }
 
-// accept delivers a span that follows on what was delivered. One that leaves a gap waits until the gap is filled.
+// accept delivers a span that follows what was delivered. A span that leaves a gap is held until the gap is filled.
 func (h *hub) accept(p *partition, from *stream, span *millracev1.Span) {
 	p.reach = max(p.reach, span.GetThrough())
 	switch {
@@ -77,12 +77,13 @@ func (h *hub) accept(p *partition, from *stream, span *millracev1.Span) {
 	h.fill(p)
 }
 
-// trusted reports whether the span has all that the gateway is interested in. One from the log has.
+// trusted reports whether the span has everything that the gateway is interested in, as spans from the log have.
 func (p *partition) trusted(from *stream, span *millracev1.Span) bool {
 	return from == nil || span.GetInterest() >= max(from.trustedFrom, p.trustedFrom[from])
 }
 
-// advance delivers what is new of the span, as long as it can be trusted: a member that joins in it makes the rest a gap.
+// advance delivers what is new of the span, as long as the span can be trusted: if a user joins a group in it, the rest of it
+// becomes a gap.
 func (h *hub) advance(p *partition, from *stream, span *millracev1.Span) {
 	for _, d := range span.GetDeliveries() {
 		if !p.trusted(from, span) {
@@ -107,7 +108,7 @@ func (p *partition) hold(span heldSpan) {
 	slices.SortStableFunc(p.held, func(a, b heldSpan) int { return cmp.Compare(a.GetAfter(), b.GetAfter()) })
 }
 
-// release delivers the held spans that follow on what was delivered.
+// release delivers the held spans that follow what was delivered.
 func (h *hub) release(p *partition) {
 	for len(p.held) > 0 && p.held[0].GetAfter() <= p.covered {
 		next := p.held[0]
@@ -120,7 +121,7 @@ func (h *hub) release(p *partition) {
 	}
 }
 
-// forget drops what came from the stream.
+// forget drops the held spans of the stream.
 func (p *partition) forget(s *stream) {
 	delete(p.trustedFrom, s)
 	p.held = slices.DeleteFunc(p.held, func(span heldSpan) bool {
@@ -131,7 +132,7 @@ func (p *partition) forget(s *stream) {
 	})
 }
 
-// fill has the gap before what is held or known to exist read from the log.
+// fill reads from the log the gap before what is held or known to exist.
 func (h *hub) fill(p *partition) {
 	if !p.known || p.filling || p.covered >= p.reach {
 		return
@@ -170,7 +171,8 @@ func (h *hub) fillFromLog(p *partition) {
 	}
 }
 
-// gap is the part of the partition that has to be read next. Without one, whoever finds the next starts anew.
+// gap returns the part of the partition that has to be read next. If there is none, whoever finds the next gap starts another
+// fill.
 func (h *hub) gap(p *partition) (after, through int64, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -185,8 +187,8 @@ func (h *hub) gap(p *partition) (after, through int64, ok bool) {
 	return p.covered, through, true
 }
 
-// learnt takes the ends of the log that a session has learnt. From the first on there is live delivery; another session
-// that connects at the same time, and has learnt of an end before it, has to ask again.
+// learnt notes the ends of the log that a session has learnt. From the first call on there is live delivery. Another session
+// that connects at the same time and has learnt an earlier end has to ask again.
 func (h *hub) learnt(end map[int32]int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -201,8 +203,8 @@ func (h *hub) learnt(end map[int32]int64) {
 	}
 }
 
-// handled tells for every partition up to where it is known to go: an end of the log that is read from now on lies there
-// or later.
+// handled returns, by partition, the position up to which the partition is known to go: an end of the log that is read from
+// now on is not before it.
 func (h *hub) handled() map[int32]int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()

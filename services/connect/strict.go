@@ -11,7 +11,7 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// strictWriter hands out a connection that is strict about frames.
+// strictWriter makes hijacked connections strict about frames.
 type strictWriter struct{ http.ResponseWriter }
 
 func (w strictWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -25,23 +25,24 @@ func (w strictWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return &strictConn{Conn: conn}, buffered, nil
 }
 
-// cutConn is a connection by TLS whose Close does not wait. That of TLS itself says goodbye first, for which it waits up to 5 s
-// where the client does not read, and whoever closes a session must not wait for its client. The close frame has said goodbye.
+// cutConn is a TLS connection whose Close does not wait. That of TLS itself first sends a close alert, for which it waits up
+// to 5 s if the client does not read, and closing a session must not wait for its client. The close frame has told the client
+// already.
 type cutConn struct{ *tls.Conn }
 
 func (c cutConn) Close() error { return c.NetConn().Close() }
 
-// strictConn looks at the headers of a client's frames on their way to gorilla, which lets some pass that RFC 6455 forbids:
-// a length in more bytes than it needs (5.2) and a close frame with one byte of payload (5.5.1). It takes close frames itself,
-// for gorilla does not know all codes: Read then returns a [websocket.CloseError]. What breaks the RFC in another way is left to
-// gorilla. Reads must not overlap.
+// strictConn checks the headers of a client's frames before gorilla sees them, because gorilla accepts some that RFC 6455
+// forbids: a length in more bytes than it needs (5.2) and a close frame with one byte of payload (5.5.1). It handles close
+// frames itself, because gorilla does not know all codes: Read then returns a [websocket.CloseError]. Other breaches of the
+// RFC are left to gorilla. Reads must not overlap.
 type strictConn struct {
 	net.Conn
 
-	header []byte // of the frame that is being read, as far as it has come
-	left   uint64 // bytes of its payload to come
-	close  []byte // its payload as far as it has come, if it is a close frame; else nil
-	err    error  // ends reading for good
+	header []byte // of the frame that is being read, as much as has come
+	left   uint64 // bytes of the frame's payload that are still to come
+	close  []byte // the payload that has come, if the frame is a close frame; else nil
+	err    error  // once set, reading has ended
 }
 
 // protocolError is a breach of RFC 6455.
@@ -64,7 +65,7 @@ func (c *strictConn) Read(p []byte) (int, error) {
 	return 0, c.err
 }
 
-// inspect follows the frames in what was read and returns how much of it is for gorilla: all, unless it has set err.
+// inspect follows the frames in the data and returns how much of it gorilla gets: all of it, unless inspect has set err.
 func (c *strictConn) inspect(data []byte) (passed int) {
 	for passed < len(data) {
 		if c.left > 0 {
@@ -100,7 +101,7 @@ const (
 	keySize      = 4
 )
 
-// headerSize is the size of a header by its second byte.
+// headerSize returns the size of a header by its second byte.
 func headerSize(second byte) int {
 	size := 2
 	switch second &^ maskBit {
@@ -115,7 +116,7 @@ func headerSize(second byte) int {
 	return size
 }
 
-// begin takes up the frame whose header is complete.
+// begin starts the frame whose header is complete.
 func (c *strictConn) begin() error {
 	length := uint64(c.header[1] &^ maskBit)
 	switch length {
@@ -138,7 +139,7 @@ func (c *strictConn) begin() error {
 	return nil
 }
 
-// closed is the error that ends reading at a close frame.
+// closed returns the error that ends reading at a close frame.
 func (c *strictConn) closed() error {
 	key, payload := c.close[:keySize], c.close[keySize:]
 	for i := range payload {
@@ -160,8 +161,8 @@ func (c *strictConn) closed() error {
 	return &websocket.CloseError{Code: code, Text: string(reason)}
 }
 
-// mayClose reports whether a client may send the close code: one that is registered with IANA for that, or is left to
-// libraries and applications (RFC 6455, 7.4.2).
+// mayClose reports whether a client may send the close code: IANA has registered it for that, or it is left to libraries and
+// applications (RFC 6455, 7.4.2).
 func mayClose(code int) bool {
 	switch code {
 	case websocket.CloseNoStatusReceived, websocket.CloseAbnormalClosure, 1004:

@@ -19,7 +19,7 @@ import (
 	"millrace/infra/security/securitytest"
 )
 
-// frameOf is a frame of a client, with a length of so many bytes.
+// frameOf returns a client's frame whose length takes so many bytes.
 func frameOf(op byte, lengthBytes int, payload string) []byte {
 	b := []byte{finalBit | op}
 	switch n := len(payload); lengthBytes {
@@ -42,7 +42,7 @@ func closeFrame(code int, reason string) []byte {
 	return frameOf(websocket.CloseMessage, 1, string(websocket.FormatCloseMessage(code, reason)))
 }
 
-// pieces is a connection that reads what it is given in pieces of so many bytes.
+// pieces is a connection whose reads return pieces of so many bytes.
 type pieces struct {
 	net.Conn
 	data []byte
@@ -105,7 +105,7 @@ func TestFramesAreHeldToTheRFCInWhateverPiecesTheyCome(t *testing.T) {
 	}
 }
 
-// Who closes a session waits for nobody, also where TLS would say goodbye to a client that does not read.
+// Closing a session waits for nobody, even if TLS would send a close alert to a client that does not read.
 func TestAConnectionByTLSIsClosedWithoutWaitingForItsClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cert, key := securitytest.Certificate(t)

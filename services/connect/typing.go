@@ -10,16 +10,16 @@ import (
 )
 
 const (
-	// maxAcquaintances is how many users a session remembers to have, or not to have, a conversation with.
+	// maxAcquaintances is of how many users a session remembers whether its user has a conversation with them.
 	maxAcquaintances = 256
-	// strangerFor is for how long a user is taken for a stranger before the question is put again.
+	// strangerFor is how long a user counts as a stranger before the gateway asks again.
 	strangerFor = 2 * time.Second
 )
 
-// acquaintances are what a session knows of whom its user has a conversation with.
+// acquaintances is what a session knows of the users with whom its user has a conversation.
 type acquaintances struct {
 	mu sync.Mutex
-	// users has the time until which a user is taken for a stranger, the zero time for an acquaintance.
+	// users has the time until which a user counts as a stranger, or the zero time for an acquaintance.
 	users map[int64]time.Time
 }
 
@@ -47,8 +47,8 @@ func (a *acquaintances) note(user int64, acquainted bool) {
 	a.users[user] = until
 }
 
-// typing is relayed, not logged: it may be lost. To somebody with whom the user has no conversation it is not relayed, which
-// its sender is not told.
+// typing relays that the user is writing. It is not logged and may be lost. It is not relayed to a user with whom there is no
+// conversation, which the sender is not told.
 func (s *session) typing(r request) {
 	var b typingBody
 	refused := r.into(&b)
@@ -56,7 +56,7 @@ func (s *session) typing(r request) {
 		_, refused = target(s.identity.User, b.To, b.GroupID)
 	}
 	if refused == nil && b.GroupID != 0 && !s.gw.hub.member(s.sub, b.GroupID) {
-		refused = refuse(codeNotFound, "no such group") // in the words of the message service
+		refused = refuse(codeNotFound, "no such group") // the words of the message service
 	}
 	if refused != nil {
 		s.refuse(r.id, refused)
@@ -72,8 +72,8 @@ func (s *session) typing(r request) {
 	}
 }
 
-// relayIfAcquainted asks a message node whether the two have a conversation. While many requests wait for message nodes it
-// does nothing.
+// relayIfAcquainted asks a message node whether the two users have a conversation, and relays if so. While many requests wait
+// for message nodes it does nothing.
 func (s *session) relayIfAcquainted(b typingBody) {
 	select {
 	case s.calls <- struct{}{}:

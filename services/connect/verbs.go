@@ -9,8 +9,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// handle answers one frame of the client, in the reader's goroutine: what changes a conversation goes to the conversation's
-// lane, other requests that need a message node run beside each other.
+// handle handles one frame of the client in the reader's goroutine. Changes of a conversation go to the conversation's lane.
+// Other requests that need a message node run concurrently.
 func (s *session) handle(data []byte) {
 	r, refused := decodeFrame(data)
 	if refused == nil && s.sub != nil {
@@ -38,7 +38,7 @@ func (s *session) handle(data []byte) {
 	}
 }
 
-// limit refuses the request where the user asks for too much of its kind.
+// limit refuses the request if the user asks for too much of its kind.
 func (s *session) limit(r request) *refusal {
 	c, limited := classOf(r.verb)
 	if !limited {
@@ -61,7 +61,7 @@ func (s *session) answer(id int64, name string, value any) {
 
 func (s *session) refuse(id int64, r *refusal) { s.out.answer(errorFrame(id, r)) }
 
-// call runs the request beside the others of the connection.
+// call runs the request concurrently with others of the connection.
 func (s *session) call(r request) {
 	select {
 	case s.calls <- struct{}{}:
@@ -90,7 +90,7 @@ func (s *session) call(r request) {
 	})
 }
 
-// ask makes the call that the verb stands for.
+// ask makes the call for the verb.
 func (s *session) ask(ctx context.Context, c millracev1.MessageServiceClient, r request) (string, any, error) {
 	switch r.verb {
 	case "history":
@@ -113,7 +113,7 @@ func (s *session) groupInfo(ctx context.Context, c millracev1.MessageServiceClie
 	return "group", groupOf(answer.GetGroup()), nil
 }
 
-// refresh extends the session to the new token's life.
+// refresh extends the session to the expiry of the new token.
 func (s *session) refresh(r request) {
 	var b refreshBody
 	if refused := r.into(&b); refused != nil {

@@ -9,7 +9,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// The other calls of the fake MessageService answer what the tests of the verbs expect, if they were asked as expected.
+// This file has the other calls of the fake MessageService. They return what the tests of the verbs expect, if they were
+// called as expected.
 
 func expect[T any](ok bool, answer *T) (*T, error) {
 	if !ok {
@@ -18,7 +19,7 @@ func expect[T any](ok bool, answer *T) (*T, error) {
 	return answer, nil
 }
 
-// change makes the call that the change stands for.
+// change makes the call for the change.
 func (n *messageNode) change(c *millracev1.Change) *millracev1.SendResult {
 	ctx := context.Background()
 	var answer any

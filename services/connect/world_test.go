@@ -23,8 +23,8 @@ import (
 	"millrace/services/message"
 )
 
-// world is the log that the fakes of push nodes and the message service stand on, so that history, gaps and live traffic
-// agree. The seq of a record is its place in its partition, from 1. Who missed what, the real message service says.
+// world is the log that the fakes of push nodes and of the message service share, so that history, gaps and live traffic
+// agree. The seq of a record is its place in its partition, from 1. The real message service says who has missed what.
 type world struct {
 	t          testing.TB
 	partitions int32
@@ -36,11 +36,11 @@ type world struct {
 	service *message.Service
 	logs    map[int32][]*millracev1.Delivery
 	records map[int32][]events.Record
-	kept    map[int32]int64 // what is stored
+	kept    map[int32]int64 // by partition, the stored position
 	nodes   []*pushNode
 
 	lazy      bool  // nothing is stored until keep is called
-	readLimit int64 // records that ReadLog reads at once
+	readLimit int64 // how many records one ReadLog may read
 	reads     int   // calls of ReadLog
 	lookups   int   // calls of History for the newest message
 }
@@ -59,7 +59,7 @@ func newWorld(t testing.TB, partitions int32) *world {
 	return w
 }
 
-// restart has a new message service answer, which remembers nobody's groups.
+// restart replaces the message service by a new one, which remembers nobody's groups.
 func (w *world) restart() {
 	service, err := message.New(message.Deps{Bus: w.bus, Store: w.store, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(w.t, err)
@@ -111,7 +111,7 @@ func (w *world) keep(p int32, through int64) {
 	w.kept[p] = through
 }
 
-// keepAll stores all that there is.
+// keepAll stores everything.
 func (w *world) keepAll() {
 	w.set(func(w *world) {
 		for p, end := range w.ends() {
@@ -120,7 +120,7 @@ func (w *world) keepAll() {
 	})
 }
 
-// trim takes out of the log what there is, as retention does.
+// trim removes everything from the log, as retention does.
 func (w *world) trim() {
 	w.set(func(w *world) {
 		for p, end := range w.ends() {
@@ -150,7 +150,7 @@ func (l laggingLog) End(ctx context.Context) (map[int32]int64, error) {
 	return ends, err
 }
 
-// failingStore is a store that may be down for what Sync asks of it.
+// failingStore is a store that can fail for the calls of Sync.
 type failingStore struct {
 	message.Store
 	down atomic.Bool
@@ -186,7 +186,7 @@ func (s *failingStore) Stored(ctx context.Context) (map[int32]int64, error) {
 	return s.Store.Stored(ctx)
 }
 
-// newest has a message if the conversation has one.
+// newest returns a page with the newest message if the conversation has one.
 func (w *world) newest(conversation string) *millracev1.HistoryResponse {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -232,7 +232,7 @@ func (w *world) ends() map[int32]int64 {
 	return ends
 }
 
-// visible is what the user may see of the partition in (after, through].
+// visible returns what the user may see of the partition in (after, through].
 func (w *world) visible(user int64, p int32, after, through int64) []*millracev1.Delivery {
 	member := map[string]bool{events.UserChannel(user): true}
 	var seen []*millracev1.Delivery
@@ -259,7 +259,7 @@ func follow(member map[string]bool, user int64, d *millracev1.Delivery) {
 	}
 }
 
-// messages is the message service as it is now.
+// messages returns the present message service.
 func (w *world) messages() *message.Service {
 	w.mu.Lock()
 	defer w.mu.Unlock()

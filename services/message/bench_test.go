@@ -20,11 +20,11 @@ func BenchmarkSendBatches(b *testing.B) {
 			unanswered := 0
 			for sent := 0; sent < b.N; {
 				frame := &millracev1.SendBatchesRequest{}
-				for lane := range 8 {
-					batch := &millracev1.SendBatch{Id: uint64(lane)}
+				for sender := range 8 {
+					batch := &millracev1.SendBatch{Id: uint64(sender)}
 					for range size {
 						batch.Messages = append(batch.Messages, &millracev1.SendWSMessageRequest{
-							Sender: by(int64(lane + 1)), To: 100, Content: "0123456789", ClientMsgId: fmt.Sprint(sent),
+							Sender: by(int64(sender + 1)), To: 100, Content: "0123456789", ClientMsgId: fmt.Sprint(sent),
 						})
 						sent++
 					}

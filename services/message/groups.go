@@ -124,16 +124,16 @@ func (s *Service) removeMember(ctx context.Context, r *millracev1.RemoveMemberRe
 	return s.liveGroup(ctx, r.GetGroupId())
 }
 
-// outliveLease waits until every node has seen the change that group-events has by now, or asks for it before it lets anybody
-// send. A repeat waits too: the verb it repeats may have ended without an answer, only just.
+// outliveLease waits until every node either has seen the change that is in group-events now, or will ask for it before it
+// admits a send. A repeat waits too, because the call that it repeats may just have ended without an answer.
 func (s *Service) outliveLease(ctx context.Context) error {
 	sleep(ctx, lease)
 	return ctx.Err()
 }
 
-// changeMember takes a step that its client_msg_id names once, however late it is repeated. The id of a step without one is
-// derived from the last change of the user's membership, so that the same step taken twice at a time is one event, and a
-// later step of the same kind is another.
+// changeMember publishes a change of membership. A change with a client_msg_id takes effect once, however late it is repeated.
+// For a change without one, the event's id is derived from the last change of the user's membership. So the same change made
+// twice at the same time is one event, and a later change of the same kind is another.
 func (s *Service) changeMember(
 	ctx context.Context, t events.Type, by *millracev1.Sender, group, user int64, of standing, clientMsgID string,
 ) (*millracev1.Group, error) {
@@ -187,8 +187,8 @@ func (s *Service) liveGroup(ctx context.Context, id int64) (*millracev1.Group, e
 	return g, err
 }
 
-// storedGroup is liveGroup that tells a group which was dissolved, errNoGroup, from one which is not stored,
-// [store.ErrNotFound].
+// storedGroup is like liveGroup, but tells a group that was dissolved (errNoGroup) from one that is not stored
+// ([store.ErrNotFound]).
 func (s *Service) storedGroup(ctx context.Context, id int64) (*millracev1.Group, error) {
 	g, err := s.store.Group(ctx, id)
 	switch {
@@ -204,8 +204,8 @@ func (s *Service) storedGroup(ctx context.Context, id int64) (*millracev1.Group,
 	return &millracev1.Group{GroupId: g.ID, Name: g.Name, Owner: g.Owner, Members: members, Open: g.Open}, nil
 }
 
-// copyToGroups publishes the event on group-events too. What holds is in message-events, so a failure is only logged: other
-// nodes go by the rosters that they have read until these have outlived [rosterLife].
+// copyToGroups publishes the event on group-events too. The change itself is in message-events, so a failure is only logged:
+// other nodes then use the rosters that they have read for up to [rosterLife].
 func (s *Service) copyToGroups(ctx context.Context, e *events.Event, by *millracev1.Sender) {
 	msg, err := newRecord(e, by, correlation(ctx))
 	if err == nil {

@@ -13,26 +13,25 @@ import (
 )
 
 const (
-	// lookupPause lies between the starts of two look-ups. A look-up costs SQLite 60 µs and 3 µs for each message; so at any
-	// rate of sends all of them take a tenth of a core.
+	// lookupPause is the least time between the starts of two look-ups. A look-up costs SQLite 60 µs, and 3 µs for each
+	// message, so at any rate of sends all look-ups together take a tenth of a core.
 	lookupPause = time.Millisecond
-	// maxLookup bounds what one look-up asks for, and so how much waits for it.
+	// maxLookup bounds the messages of one look-up, and so how many wait for it.
 	maxLookup = 512
-	// knownOriginals is how many messages are remembered that this node accepted or found in the store, the latest ones.
+	// knownOriginals is how many messages are remembered that this node has accepted or found in the store: the latest ones.
 	knownOriginals = 1 << 14
 )
 
-// originals knows when messages that may be repeats were sent first, so that a repeat is answered with the timestamp of the
-// message that is there. No send waits for that: originals answers from memory alone. The memory holds what this node
-// accepted lately and what the store has told it. It asks the store for what it does not know while that is being
-// published, so the answer for a repeat that only the store knows of is there in time if the store answers before the
-// broker acknowledges. Where it does not, the repeat is answered with a timestamp of its own, and the next one with the
-// original's.
+// originals knows when messages that may be repeats were first sent, so that a repeat is answered with the timestamp of the
+// stored message. No send waits for it: originals answers from memory alone. Memory has what this node has accepted lately
+// and what the store has returned. While a message that is not in memory is being published, originals asks the store for it.
+// So it knows a repeat that only the store knows, if the store responds before the broker acknowledges. If the store is
+// slower, the repeat is answered with a timestamp of its own, and the next repeat with the original's.
 type originals struct {
 	store   Store
 	breaker breaker
 	tasks   *tasks
-	sent    *lru.Cache[string, int64] // timestamps by message id
+	sent    *lru.Cache[string, int64] // by message id, the timestamps
 
 	mu      sync.Mutex
 	waiting []store.MessageKey // at most maxLookup
@@ -47,8 +46,8 @@ func newOriginals(st Store, t *tasks) (*originals, error) {
 	return &originals{store: st, tasks: t, sent: sent}, nil
 }
 
-// look has the store asked for those of the messages that this node does not remember, and returns at once. What waits
-// while the store is being asked becomes the next look-up; what is more than fits into one is not looked up.
+// look asks the store in the background for those of the messages that this node does not remember. What waits while the
+// store is being asked becomes the next look-up. What does not fit into one is not looked up.
 func (o *originals) look(messages []store.MessageKey) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -66,7 +65,7 @@ func (o *originals) run(ctx context.Context) {
 	for messages := o.take(); messages != nil; messages = o.take() {
 		began := time.Now()
 		var sentAt map[store.MessageKey]int64
-		// A store that fails is asked again later, by the next sends; nobody waits for this answer.
+		// If the store fails, the next sends ask it again; nobody waits for this call.
 		_ = o.breaker.call(ctx, func(ctx context.Context) (err error) {
 			panicked := o.tasks.panics.Do(panics.Call, func() { sentAt, err = o.store.SentAt(ctx, messages) })
 			return cmp.Or(panicked, err)
@@ -78,7 +77,7 @@ func (o *originals) run(ctx context.Context) {
 	}
 }
 
-// take removes what waits. It returns nil when nothing does, and then another run has to be started.
+// take removes and returns what waits. If nothing does it returns nil, and the next look has to start another run.
 func (o *originals) take() []store.MessageKey {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -88,7 +87,7 @@ func (o *originals) take() []store.MessageKey {
 	return messages
 }
 
-// sentAt returns when the message that was accepted now was sent first, as far as that is known, and remembers it.
+// sentAt returns when the message that was just accepted was first sent, as far as that is known, and remembers it.
 func (o *originals) sentAt(messageID string, now int64) int64 {
 	if first, repeat, _ := o.sent.PeekOrAdd(messageID, now); repeat {
 		return first

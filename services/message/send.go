@@ -15,7 +15,7 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// SendWSMessage is a batch of one.
+// SendWSMessage runs a send batch with one message.
 func (s *Service) SendWSMessage(
 	ctx context.Context, r *millracev1.SendWSMessageRequest,
 ) (*millracev1.SendWSMessageResponse, error) {
@@ -26,14 +26,14 @@ func (s *Service) SendWSMessage(
 	return result.GetSent(), nil
 }
 
-// send publishes a run of one sender's messages to one conversation by one call, so that they keep their order. A message
-// that is refused for its own fault holds up none behind it; after a failure to publish everything behind is refused,
-// since it would overtake what the caller is going to repeat.
+// send publishes a run of one sender's messages to one conversation with one call, so that they keep their order. A message
+// that is refused for its own fault holds up none after it. After a failure to publish, all later ones are refused, because
+// they would overtake what the caller is going to repeat.
 func (s *Service) send(ctx context.Context, requests []*millracev1.SendWSMessageRequest) []*millracev1.SendResult {
 	results := make([]*millracev1.SendResult, len(requests))
 	batch := make([]*message.Message, 0, len(requests))
 	places := make([]int, 0, len(requests))
-	var lane *events.Message
+	var first *events.Message
 	var verdict error
 	for i, request := range requests {
 		m, record, err := compose(request)
@@ -41,11 +41,11 @@ func (s *Service) send(ctx context.Context, requests []*millracev1.SendWSMessage
 			results[i] = failed(err)
 			continue
 		}
-		if lane == nil {
-			lane, verdict = m, s.authorize(ctx, m)
+		if first == nil {
+			first, verdict = m, s.authorize(ctx, m)
 		}
 		switch {
-		case m.From != lane.From || m.Conversation != lane.Conversation:
+		case m.From != first.From || m.Conversation != first.Conversation:
 			results[i] = failed(refuse(codes.InvalidArgument, "a batch is of one sender and one conversation"))
 		case verdict != nil:
 			results[i] = failed(verdict)
@@ -62,10 +62,10 @@ func (s *Service) send(ctx context.Context, requests []*millracev1.SendWSMessage
 	s.originals.look(keysOf(results, places))
 	accepted, err := s.publish(batch...)
 	if err != nil {
-		first := requests[places[min(accepted, len(places)-1)]]
-		s.log.WarnContext(ctx, "publishing failed", "conversation", lane.Conversation, "user", lane.From,
+		unsent := requests[places[min(accepted, len(places)-1)]]
+		s.log.WarnContext(ctx, "publishing failed", "conversation", first.Conversation, "user", first.From,
 			"messages", len(batch), "accepted", accepted,
-			events.CorrelationHeader, first.GetCorrelationId(), "error", err)
+			events.CorrelationHeader, unsent.GetCorrelationId(), "error", err)
 		for _, i := range places[accepted:] {
 			results[i] = failed(err)
 		}
@@ -77,7 +77,7 @@ func (s *Service) send(ctx context.Context, requests []*millracev1.SendWSMessage
 	return results
 }
 
-// keysOf names the messages that stand at the places of the results.
+// keysOf returns the keys of the messages with the results at these places.
 func keysOf(results []*millracev1.SendResult, places []int) []store.MessageKey {
 	keys := make([]store.MessageKey, len(places))
 	for i, at := range places {
@@ -87,7 +87,7 @@ func keysOf(results []*millracev1.SendResult, places []int) []store.MessageKey {
 	return keys
 }
 
-// compose makes the message and its record, with an id drawn if the sender gave none.
+// compose returns the message and its record. It draws an id if the sender has set none.
 func compose(r *millracev1.SendWSMessageRequest) (*events.Message, *message.Message, error) {
 	if err := checkContent(r.GetContent()); err != nil {
 		return nil, nil, err
@@ -117,7 +117,7 @@ func compose(r *millracev1.SendWSMessageRequest) (*events.Message, *message.Mess
 	return m, record, err
 }
 
-// checkContent refuses what [events.ValidateContent] does, and gives content that is too long a code of its own.
+// checkContent returns the error of [events.ValidateContent], and for content that is too long one with a code of its own.
 func checkContent(content string) error {
 	switch {
 	case len(content) > events.MaxContentBytes:
@@ -128,7 +128,7 @@ func checkContent(content string) error {
 	return events.ValidateContent(content)
 }
 
-// authorize lets anybody write to a user, and to a group its members.
+// authorize returns nil if the sender may write: anybody to a user, and members to a group.
 func (s *Service) authorize(ctx context.Context, m *events.Message) error {
 	if m.GroupID == 0 {
 		return nil
