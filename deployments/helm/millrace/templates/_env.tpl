@@ -13,6 +13,13 @@
 - name: MILLRACE_LOG_FORMAT
   value: {{ .Values.log.format }}
 {{ include "millrace.secretEnv" (dict "name" "MILLRACE_SERVICE_TOKEN" "secret" .Values.serviceToken.existingSecret "key" .Values.serviceToken.key) }}
+{{- with .Values.serviceTLS }}
+{{- if .enabled }}
+- name: MILLRACE_SERVICE_TLS
+  value: 'true'
+{{- include "millrace.tlsEnv" (dict "name" "service" "tls" .) }}
+{{- end }}
+{{- end }}
 # The garbage collector works harder before the kernel kills.
 - name: GOMEMLIMIT
   valueFrom:
@@ -29,9 +36,16 @@
 {{- end }}
 {{- end }}
 
-{{- /* Secrets whose files are mounted at /etc/millrace/NAME, by name, as YAML. */}}
+{{- /* Secrets whose files are mounted at /etc/millrace/NAME in the pod of a component, by name, as YAML. */}}
 {{- define "millrace.files" -}}
-{{- range $name, $secret := dict "kafka" .Values.kafka.tls.existingSecret "mongodb" .Values.mongodb.filesSecret "redis" .Values.redis.tls.existingSecret }}
+{{- $values := .root.Values }}
+{{- $secrets := dict "service" ($values.serviceTLS.enabled | ternary $values.serviceTLS.existingSecret "") }}
+{{- if .backends }}
+{{- $secrets = merge $secrets (dict "kafka" $values.kafka.tls.existingSecret "mongodb" $values.mongodb.filesSecret "redis" $values.redis.tls.existingSecret) }}
+{{- else }}
+{{- $secrets = merge $secrets (dict "connect" $values.connect.tls.existingSecret) }}
+{{- end }}
+{{- range $name, $secret := $secrets }}
 {{- if $secret }}
 {{ $name }}: {{ quote $secret }}
 {{- end }}

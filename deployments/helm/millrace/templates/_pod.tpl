@@ -76,7 +76,7 @@ spec:
         allowPrivilegeEscalation: false
         readOnlyRootFilesystem: true
         capabilities: { drop: [ALL] }
-      {{- $files := .backends | ternary (include "millrace.files" .root | fromYaml) dict }}
+      {{- $files := include "millrace.files" . | fromYaml }}
       {{- if or $files .claim }}
       volumeMounts:
         {{- range $name, $_ := $files }}

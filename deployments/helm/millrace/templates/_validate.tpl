@@ -23,6 +23,17 @@
 {{- if and .redis.tls.existingSecret (not (hasPrefix "rediss://" .redis.addr)) }}
 {{- $faults = append $faults "redis.addr must begin with rediss:// where files for TLS are named" }}
 {{- end }}
+{{- if ne .serviceTLS.enabled (not (empty .serviceTLS.existingSecret)) }}
+{{- $faults = append $faults "serviceTLS.enabled and existingSecret: give both or neither" }}
+{{- end }}
+{{- range $name, $tls := dict "serviceTLS" .serviceTLS "connect.tls" .connect.tls }}
+{{- if and $tls.existingSecret (or (empty $tls.certKey) (empty $tls.keyKey)) }}
+{{- $faults = append $faults (printf "%s.certKey and keyKey are required" $name) }}
+{{- end }}
+{{- end }}
+{{- if and .connect.tls.caKey (not .connect.tls.existingSecret) }}
+{{- $faults = append $faults "connect.tls.existingSecret is required with caKey" }}
+{{- end }}
 {{- if ne (empty .kafka.sasl.mechanism) (empty .kafka.sasl.existingSecret) }}
 {{- $faults = append $faults "kafka.sasl.mechanism and existingSecret: name both or neither" }}
 {{- end }}
