@@ -54,12 +54,20 @@ func (w *waits) set(what string, why error) {
 	w.why[what] = why
 }
 
-// until calls start, which returns once it has what it needs at the addresses or fails for good. Meanwhile it looks what is
-// wrong with the addresses, host:port each, and says so.
-func (w *waits) until(ctx context.Context, what string, addresses []string, start func() error) error {
+// places returns the addresses, host:port each, where something is waited for, or why they cannot be told now.
+type places func(context.Context) ([]string, error)
+
+// at are places that are known.
+func at(addresses []string) places {
+	return func(context.Context) ([]string, error) { return addresses, nil }
+}
+
+// until calls start, which returns once it has what it needs at the places or fails for good. Meanwhile it looks what is
+// wrong with them, and says so.
+func (w *waits) until(ctx context.Context, what string, where places, start func() error) error {
 	looking, stop := context.WithCancel(ctx)
 	var looks sync.WaitGroup
-	looks.Go(func() { w.look(looking, what, addresses) })
+	looks.Go(func() { w.look(looking, what, where) })
 	err := start()
 	stop()
 	looks.Wait()
@@ -72,7 +80,7 @@ func (w *waits) until(ctx context.Context, what string, addresses []string, star
 	return err
 }
 
-func (w *waits) look(ctx context.Context, what string, addresses []string) {
+func (w *waits) look(ctx context.Context, what string, where places) {
 	var said string
 	var at time.Time
 	for pause := firstLook; ; pause = lookAgain {
@@ -81,7 +89,7 @@ func (w *waits) look(ctx context.Context, what string, addresses []string) {
 		case <-ctx.Done():
 			return
 		}
-		why := reach(ctx, addresses)
+		addresses, why := reach(ctx, where)
 		if ctx.Err() != nil {
 			return
 		}
@@ -93,10 +101,14 @@ func (w *waits) look(ctx context.Context, what string, addresses []string) {
 	}
 }
 
-// reach connects to the addresses and returns why nobody answers there: what went wrong, or that it is not the connection.
-func reach(ctx context.Context, addresses []string) error {
+// reach connects to the places and returns why nobody answers there: what went wrong, or that it is not the connection.
+func reach(ctx context.Context, where places) (addresses []string, why error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
+	addresses, err := where(ctx)
+	if err != nil {
+		return nil, err
+	}
 	faults := make([]string, len(addresses))
 	var dialling sync.WaitGroup
 	for i, address := range addresses {
@@ -111,5 +123,5 @@ func reach(ctx context.Context, addresses []string) error {
 		})
 	}
 	dialling.Wait()
-	return errors.New(strings.Join(faults, "; "))
+	return addresses, errors.New(strings.Join(faults, "; "))
 }

@@ -49,7 +49,7 @@ func bus() fx.Option {
 			if err != nil {
 				return nil, err
 			}
-			if err := waits.until(ctx, "Kafka", addrs, func() error { return kafka.EnsureTopics(ctx, c, log) }); err != nil {
+			if err := waits.until(ctx, "Kafka", at(addrs), func() error { return kafka.EnsureTopics(ctx, c, log) }); err != nil {
 				return nil, err
 			}
 			c.Epochs, c.Groups, c.Incident = epochs, handlers.Groups(), telemetry.Incidents(metrics)

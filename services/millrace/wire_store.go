@@ -30,7 +30,9 @@ type storeBackend interface {
 // openStore opens MongoDB where it is configured, otherwise SQLite.
 func openStore(ctx context.Context, cfg *config.Config, waits *waits) (db storeBackend, err error) {
 	if cfg.MongoDBURI != "" {
-		err = waits.until(ctx, "MongoDB", mongo.Hosts(cfg.MongoDBURI), func() (err error) {
+		err = waits.until(ctx, "MongoDB", func(ctx context.Context) ([]string, error) {
+			return mongo.Hosts(ctx, cfg.MongoDBURI)
+		}, func() (err error) {
 			db, err = mongo.Open(ctx, cfg.MongoDBURI)
 			return err
 		})

@@ -61,17 +61,20 @@ type DB struct {
 func Open(ctx context.Context, uri string) (*DB, error) { return open(ctx, uri) }
 
 func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB, error) {
-	opts := options.Client().ApplyURI(uri).
-		SetAppName("millrace").
+	if err := CheckURI(uri); err != nil { // the driver's own error may contain a password
+		return nil, fmt.Errorf("open MongoDB: URI: %w", err)
+	}
+	opts, err := clientOptions(ctx, uri)
+	if err != nil {
+		return nil, fmt.Errorf("open MongoDB: %w", err)
+	}
+	opts.SetAppName("millrace").
 		SetWriteConcern(writeconcern.Majority()).
 		SetReadConcern(readconcern.Majority()).
 		SetReadPreference(readpref.Primary()).
 		SetRetryWrites(true).
 		SetRetryReads(true).
 		SetTimeout(callTimeout)
-	if err := CheckURI(uri); err != nil { // the driver's own error may contain a password
-		return nil, fmt.Errorf("open MongoDB: URI: %w", err)
-	}
 	if err := opts.Validate(); err != nil {
 		return nil, fmt.Errorf("open MongoDB: %w", err)
 	}

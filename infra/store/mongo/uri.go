@@ -1,12 +1,15 @@
 package mongo
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
@@ -14,6 +17,8 @@ import (
 const (
 	scheme    = "mongodb"
 	srvScheme = "mongodb+srv"
+	// lookupPause is between two times that DNS is asked for the servers.
+	lookupPause = time.Second
 	// someLogin replaces what may be secret.
 	someLogin = "user:password@"
 )
@@ -89,20 +94,59 @@ func databaseOf(uri string) string {
 	return name
 }
 
-// Hosts returns the servers that a URI names as host:port. It returns none for mongodb+srv, whose servers DNS names.
-func Hosts(uri string) []string {
+// Hosts returns the servers that a URI names, host:port each. Of mongodb+srv DNS names them, which is asked now.
+func Hosts(ctx context.Context, uri string) ([]string, error) {
 	kind, rest, _ := strings.Cut(uri, "://")
-	if kind != scheme {
-		return nil
-	}
 	rest = rest[strings.LastIndexByte(rest, '@')+1:]
-	rest, _, _ = strings.Cut(rest, "?")
+	rest, query, _ := strings.Cut(rest, "?")
 	rest, _, _ = strings.Cut(rest, "/")
+	if kind == srvScheme {
+		return lookUp(ctx, rest, query)
+	}
 	hosts := strings.Split(rest, ",")
 	for i, host := range hosts {
 		if _, _, err := net.SplitHostPort(host); err != nil {
 			hosts[i] = net.JoinHostPort(strings.Trim(host, "[]"), "27017")
 		}
 	}
-	return hosts
+	return hosts, nil
+}
+
+func lookUp(ctx context.Context, host, query string) ([]string, error) {
+	service := "mongodb"
+	for option := range strings.SplitSeq(query, "&") {
+		if name, value, _ := strings.Cut(option, "="); strings.EqualFold(name, "srvServiceName") {
+			service = value
+		}
+	}
+	_, records, err := net.DefaultResolver.LookupSRV(ctx, service, "tcp", host)
+	if err != nil {
+		return nil, err
+	}
+	hosts := make([]string, len(records))
+	for i, r := range records {
+		hosts[i] = net.JoinHostPort(strings.TrimSuffix(r.Target, "."), strconv.Itoa(int(r.Port)))
+	}
+	return hosts, nil
+}
+
+// clientOptions returns the driver's of the URI. While DNS does not name the servers it asks again, until the context ends.
+func clientOptions(ctx context.Context, uri string) (*options.ClientOptions, error) {
+	for {
+		_, err := Hosts(ctx, uri) // the driver asks for as long as it likes
+		if err == nil {
+			opts := options.Client().ApplyURI(uri)
+			if err = opts.Validate(); err == nil {
+				return opts, nil
+			}
+		}
+		if unknown := new(net.DNSError); !errors.As(err, &unknown) {
+			return nil, err
+		}
+		select {
+		case <-time.After(lookupPause):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package mongo
 
 import (
+	"context"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -48,13 +49,26 @@ func TestHostsOfAURIAreToldWithoutItsPassword(t *testing.T) {
 	for uri, want := range map[string][]string{
 		"mongodb://user:s3cr@et@a,b:2,[::1]/chat?x=y@z": nil,
 		"mongodb://user:s3cret@a,b:2,[::1]:3/chat?w=1":  {"a:27017", "b:2", "[::1]:3"},
-		"mongodb://[::1]":             {"[::1]:27017"},
-		"mongodb+srv://user:s3cret@a": nil,
+		"mongodb://[::1]": {"[::1]:27017"},
 	} {
-		hosts := Hosts(uri)
+		hosts, err := Hosts(t.Context(), uri)
+		require.NoError(t, err)
 		if want != nil {
 			require.Equal(t, want, hosts, uri)
 		}
 		require.NotContains(t, strings.Join(hosts, ","), "s3cr")
 	}
+}
+
+func TestServersThatDNSDoesNotNameAreToldByTheNameThatIsAskedFor(t *testing.T) {
+	const uri = "mongodb+srv://user:s3cret@nosuch.invalid/chat?srvServiceName=chats"
+	hosts, err := Hosts(t.Context(), uri)
+	require.Empty(t, hosts)
+	require.ErrorContains(t, err, "_chats._tcp.nosuch.invalid")
+	require.NotContains(t, err.Error(), "s3cret")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = Open(ctx, uri)
+	require.Error(t, err, "it waits only until it is told to end")
+	require.NotContains(t, err.Error(), "s3cret")
 }

@@ -87,3 +87,37 @@ func TestADependencyThatIsAwayAtTheStartIsWaitedForInWords(t *testing.T) {
 	late.stop(t)
 	broker.stop(t)
 }
+
+func TestNamesThatDNSDoesNotKnowAreWaitedForInWords(t *testing.T) {
+	t.Parallel()
+	free := FreeAddresses(t, 5)
+	c := &cluster{t: t, dataDir: t.TempDir()}
+	t.Cleanup(c.killAll)
+	const nowhere = "nosuch.invalid"
+	worker := func(name, admin string, flags ...string) {
+		c.add(name, readyURL(admin), append([]string{"worker", "--handlers=storage", "--data-dir=" + filepath.Join(c.dataDir, name), "--admin-addr=" + admin}, flags...)...)
+	}
+	worker("kafka", free[0], "--kafka-brokers="+nowhere+":9092")
+	worker("mongodb", free[1], "--kafka-brokers="+free[4], "--mongodb-uri=mongodb://user:sesame@"+nowhere+"/chat")
+	worker("srv", free[2], "--kafka-brokers="+free[4], "--mongodb-uri=mongodb+srv://user:sesame@"+nowhere+"/chat")
+	c.add("connect", readyURL(free[3]), "connect", "--connect-addr=127.0.0.1:0", "--admin-addr="+free[3],
+		"--jwks-url=http://user:sesame@"+nowhere+"/keys", "--message-addrs="+nowhere+":9090")
+	for _, p := range c.processes {
+		p.start(t)
+	}
+	for name, words := range map[string][]string{
+		"kafka": {"for=Kafka", nowhere + ":9092", "lookup " + nowhere}, "mongodb": {"for=MongoDB", nowhere + ":27017", "lookup " + nowhere},
+		"srv": {"for=MongoDB", "lookup _mongodb._tcp." + nowhere}, "connect": {"cannot look up nodes", "lookup " + nowhere},
+	} {
+		p := c.named(name)
+		p.says(t, words...)
+		require.NotEmpty(t, p.unready(t))
+	}
+	c.named("connect").says(t, "cannot fetch the key set", "lookup "+nowhere)
+	for _, p := range c.processes {
+		p.stop(t)
+		log, err := os.ReadFile(p.log)
+		require.NoError(t, err)
+		require.NotContains(t, string(log), "sesame")
+	}
+}
