@@ -29,7 +29,7 @@ type role struct {
 	// options wires the role's parts, in the order in which they start; they stop in the reverse one.
 	options func(cfg *config.Config) (fx.Option, error)
 	// hello tells where to find what has started.
-	hello func(w io.Writer, cfg *config.Config)
+	hello func(w io.Writer, cfg *config.Config, at *addresses)
 }
 
 func roles() []role {
@@ -46,8 +46,8 @@ token for any user from POST /dev/token, so it is for development alone.`,
 			options: func(*config.Config) (fx.Option, error) {
 				return fx.Options(embeddedBroker(), fx.Invoke(func(brokerAddrs) {}), brokerCheck()), nil
 			},
-			hello: func(w io.Writer, cfg *config.Config) {
-				fmt.Fprintf(w, "Kafka broker on %s, data in %s\n", cfg.EmbeddedKafkaAddr, cfg.DataDir)
+			hello: func(w io.Writer, cfg *config.Config, at *addresses) {
+				fmt.Fprintf(w, "Kafka broker on %s, data in %s\n", at.get(partBroker), cfg.DataDir)
 			},
 		},
 		{
@@ -56,16 +56,16 @@ token for any user from POST /dev/token, so it is for development alone.`,
 push handlers. Any number of nodes share the work.`,
 			example: "  millrace message --kafka-brokers=127.0.0.1:9092",
 			options: messageOptions,
-			hello: func(w io.Writer, cfg *config.Config) {
-				fmt.Fprintf(w, "message service on %s, handlers %s\n", cfg.MessageAddr, strings.Join(cfg.Handlers, ", "))
+			hello: func(w io.Writer, cfg *config.Config, at *addresses) {
+				fmt.Fprintf(w, "message service on %s, handlers %s\n", at.get(partGRPC), strings.Join(cfg.Handlers, ", "))
 			},
 		},
 		{
 			name: config.Connect, short: "Run a WebSocket gateway",
 			example: "  millrace connect --message-addrs=127.0.0.1:9090,127.0.0.1:9091",
 			options: func(*config.Config) (fx.Option, error) { return gateway(), nil },
-			hello: func(w io.Writer, cfg *config.Config) {
-				fmt.Fprintf(w, "gateway on %s\n", cfg.ConnectAddr)
+			hello: func(w io.Writer, _ *config.Config, at *addresses) {
+				fmt.Fprintf(w, "gateway on %s\n", at.get(partGateway))
 			},
 		},
 		{
@@ -74,7 +74,7 @@ push handlers. Any number of nodes share the work.`,
 serves gateways too, on the message address: add it to their MILLRACE_PUSH_ADDRS.`,
 			example: "  millrace worker --handlers=audit --kafka-brokers=127.0.0.1:9092",
 			options: workerOptions,
-			hello: func(w io.Writer, cfg *config.Config) {
+			hello: func(w io.Writer, cfg *config.Config, _ *addresses) {
 				fmt.Fprintf(w, "handlers %s\n", strings.Join(cfg.Handlers, ", "))
 			},
 		},
@@ -102,8 +102,8 @@ func newRoleCommand(r role) *cobra.Command {
 			for _, name := range config.Unknown(os.Environ(), "token") { // the client's
 				log.Warn("no setting has the name of this environment variable", "variable", name)
 			}
-			return runApp(cmd.Context(), options, fx.Invoke(func(lc fx.Lifecycle) {
-				lc.Append(fx.StartHook(func() { r.hello(cmd.OutOrStdout(), &cfg) }))
+			return runApp(cmd.Context(), options, fx.Invoke(func(lc fx.Lifecycle, at *addresses) {
+				lc.Append(fx.StartHook(func() { r.hello(cmd.OutOrStdout(), &cfg, at) }))
 			}))
 		},
 	}
@@ -157,8 +157,8 @@ func devOptions(cfg *config.Config) (fx.Option, error) {
 	return fx.Options(log, dataStore(), bus(), logAndStoreChecks(), messageService(), serveGRPC(), handlers, gateway()), nil
 }
 
-func devHello(w io.Writer, cfg *config.Config) {
-	log := "embedded Kafka broker on " + cfg.EmbeddedKafkaAddr
+func devHello(w io.Writer, cfg *config.Config, at *addresses) {
+	log := "embedded Kafka broker on " + at.get(partBroker)
 	if len(cfg.KafkaBrokers) > 0 {
 		log = "Kafka at " + strings.Join(cfg.KafkaBrokers, ", ")
 	}
@@ -166,24 +166,25 @@ func devHello(w io.Writer, cfg *config.Config) {
 	if cfg.MongoDBURI != "" {
 		data += ", messages in MongoDB"
 	}
+	admin := "nowhere"
+	if address := at.dialled(partAdmin); address != "" {
+		admin = "http://" + address + "/readyz"
+	}
+	url := "ws://" + at.dialled(partGateway) + "/ws"
+	flag := "" // the client's own default is the gateway's
+	if url != "ws://127.0.0.1:8080/ws" {
+		flag = " --url=" + url
+	}
 	fmt.Fprintf(w, `millrace dev is running
-  gateway      ws://%s/ws
+  gateway      %s
   gRPC         %s
   log          %s
   data         %s
   handlers     %s
-  admin        http://%s/readyz
+  admin        %s
 
 Try it in two more terminals:
-  go run ./services/millrace client --user=1001 --target=1002
-  go run ./services/millrace client --user=1002 --target=1001
-`, reachable(cfg.ConnectAddr), cfg.MessageAddr, log, data, strings.Join(cfg.Handlers, ", "), cfg.AdminAddr)
-}
-
-// reachable is a listening address as a client on this machine dials it.
-func reachable(address string) string {
-	if strings.HasPrefix(address, ":") {
-		return "127.0.0.1" + address
-	}
-	return address
+  go run ./services/millrace client --user=1001 --target=1002%[7]s
+  go run ./services/millrace client --user=1002 --target=1001%[7]s
+`, url, at.get(partGRPC), log, data, strings.Join(cfg.Handlers, ", "), admin, flag)
 }

@@ -35,7 +35,7 @@ func common(cfg *config.Config) fx.Option {
 				func(cfg *config.Config) *prometheus.Registry { return telemetry.NewMetrics(version, string(cfg.Role)) },
 				fx.As(fx.Self()), fx.As(new(prometheus.Registerer)),
 			),
-			newLog, newChecks, newWaits,
+			newLog, newChecks, newWaits, newAddresses,
 		),
 		// Those of modules are invoked in order, and before this one's own.
 		fx.Module("admin", fx.Invoke(startAdmin)),
@@ -48,7 +48,9 @@ func newLog(cfg *config.Config) *slog.Logger {
 	return telemetry.NewLogger(os.Stderr, cfg.LogLevel, cfg.LogFormat).With("role", string(cfg.Role))
 }
 
-func startAdmin(lc fx.Lifecycle, cfg *config.Config, checks *checks, metrics *prometheus.Registry, log *slog.Logger) error {
+func startAdmin(
+	lc fx.Lifecycle, cfg *config.Config, at *addresses, checks *checks, metrics *prometheus.Registry, log *slog.Logger,
+) error {
 	if cfg.AdminAddr == "" {
 		return nil
 	}
@@ -56,6 +58,7 @@ func startAdmin(lc fx.Lifecycle, cfg *config.Config, checks *checks, metrics *pr
 	if err != nil {
 		return err
 	}
+	at.set(partAdmin, admin.Addr())
 	lc.Append(fx.StopHook(admin.Close))
 	return nil
 }

@@ -148,7 +148,8 @@ func gateway() fx.Option {
 		}), asCheck(func(s *gatewayServer) telemetry.Check {
 			return telemetry.Check{Name: "gateway", Ready: s.gateway.Ready}
 		})),
-		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, s *gatewayServer) {
+		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, at *addresses, s *gatewayServer) {
+			at.set(partGateway, s.Addr())
 			runs(lc, shutdown, log, "gateway", s.run, s.stop)
 		}),
 	)

@@ -121,7 +121,8 @@ func (s *grpcServer) stop(ctx context.Context) error {
 func serveGRPC() fx.Option {
 	return fx.Module("grpc",
 		fx.Provide(fx.Annotate(newGRPCServer, fx.ParamTags(``, ``, ``, `group:"grpc"`))),
-		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, s *grpcServer) {
+		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, at *addresses, s *grpcServer) {
+			at.set(partGRPC, s.Addr())
 			runs(lc, shutdown, log, "grpc", s.run, s.stop)
 		}),
 	)

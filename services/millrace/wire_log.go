@@ -23,13 +23,14 @@ type brokerAddrs []string
 // embeddedBroker runs a broker in this process and takes the log from it.
 func embeddedBroker() fx.Option {
 	return fx.Module("broker", fx.Provide(
-		func(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (*broker.Broker, brokerAddrs, error) {
+		func(lc fx.Lifecycle, cfg *config.Config, at *addresses, log *slog.Logger) (*broker.Broker, brokerAddrs, error) {
 			b, err := broker.Start(broker.Config{
 				Addr: cfg.EmbeddedKafkaAddr, DataDir: filepath.Join(cfg.DataDir, "kafka"), Log: log,
 			})
 			if err != nil {
 				return nil, nil, err
 			}
+			at.set(partBroker, b.Addr())
 			lc.Append(fx.StopHook(b.Close))
 			return b, brokerAddrs{b.Addr()}, nil
 		},
