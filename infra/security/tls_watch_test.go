@@ -53,6 +53,9 @@ func handshake(t *testing.T, server, client *tls.Config) (peer *x509.Certificate
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	defer near.Close()
+	for _, end := range []net.Conn{near, far} { // both may wait for the other to read, where one should have refused
+		require.NoError(t, end.SetDeadline(time.Now().Add(10*time.Second)))
+	}
 	serving.Go(func() {
 		defer far.Close()
 		end := tls.Server(far, server)
