@@ -6,6 +6,7 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/rcrowley/go-metrics"
 
 	"millrace/infra/pubsub"
 )
@@ -15,6 +16,7 @@ func consumerConfig(c Config) *sarama.Config {
 	s := sarama.NewConfig()
 	s.Version = sarama.V3_0_0_0
 	s.ClientID = c.ClientID
+	s.MetricRegistry = unmeasured{metrics.NewRegistry()}
 	secure(s, c)
 	s.Net.DialTimeout = dialTimeout
 	s.Net.ReadTimeout = 10 * time.Second
