@@ -132,6 +132,7 @@ func serveGRPC() fx.Option {
 func dialOptions(cfg *config.Config, tls serviceTLS) []grpc.DialOption {
 	return append(auth.ServiceToken(cfg.ServiceToken).DialOptions(),
 		grpc.WithTransportCredentials(tls.dialCredentials()),
+		grpc.WithNoProxy(), // one that the environment names would be given the service token
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: firstRedial, Multiplier: 1.6, Jitter: 0.2, MaxDelay: slowestRedial},

@@ -2,10 +2,13 @@ package proof
 
 import (
 	"crypto/tls"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -141,4 +144,39 @@ func TestEndToEndByTLSWhileCertificatesAreReplaced(t *testing.T) {
 	for _, name := range []string{"connect", "message", "broker"} {
 		c.named(name).stop(t)
 	}
+}
+
+// A proxy that the environment names, for what goes out of a network, is not asked to reach nodes: it would learn the token.
+func TestNodesAreReachedWithoutTheProxyOfTheEnvironment(t *testing.T) {
+	proxy, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var asked atomic.Int64
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := proxy.Accept()
+			if err != nil {
+				return
+			}
+			asked.Add(1)
+			_ = conn.Close()
+		}
+	})
+	defer serving.Wait()
+	defer proxy.Close()
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
+		t.Setenv(name, "http://"+proxy.Addr().String())
+	}
+	t.Setenv("NO_PROXY", "")
+	t.Setenv("no_proxy", "")
+	free := FreeAddresses(t, 1)
+	c := &cluster{t: t, dataDir: t.TempDir()}
+	t.Cleanup(c.killAll)
+	// This machine by an address that is not loopback, which is reached without a proxy anyway; nobody listens there.
+	c.add("connect", readyURL(free[0]), "connect", "--jwt-secret="+Secret, "--connect-addr=127.0.0.1:0", "--admin-addr="+free[0], "--message-addrs=0.0.0.0:1")
+	gateway := c.named("connect")
+	gateway.start(t)
+	gateway.says(t, "no stream to message node", "0.0.0.0:1")
+	require.Zero(t, asked.Load())
+	gateway.stop(t)
 }
