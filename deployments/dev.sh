@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every role as a process of its own over Apache Kafka, for development; Ctrl-C stops them all and the broker.
+# Runs every role as a process of its own over Apache Kafka, for development. Ctrl-C stops all of them and the broker.
 #
 #   dev.sh MILLRACE    MILLRACE is the binary.
 #
@@ -23,13 +23,13 @@ dir=$(cd "$dir" && pwd)
 
 names=() pids=() containers=()
 
-# start NAME COMMAND... runs it with its output in NAME.log.
+# start NAME COMMAND... runs the command with its output in NAME.log.
 start() {
 	"${@:2}" >"$dir/$1.log" 2>&1 </dev/null &
 	names+=("$1") pids+=($!)
 }
 
-# stop_all stops what was started last first: the broker goes when nobody needs it any more.
+# stop_all stops the processes, the last one first, so that the broker stops when nobody needs it any more.
 stop_all() {
 	trap '' INT TERM HUP PIPE # also when whoever read the output has gone
 	local i
@@ -45,7 +45,7 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# fail shows the end of the log of what went wrong.
+# fail prints the end of the log of the process that failed.
 fail() {
 	echo "$1 has stopped; the end of $dir/$1.log:" >&2
 	tail -n 20 "$dir/$1.log" >&2
@@ -62,13 +62,13 @@ until_ready() {
 
 listening() { (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; }
 
-# compose gives the file the secrets that it asks for, for services that are not started here.
+# compose sets the secrets that the compose file requires for services which this script does not start.
 compose() {
 	MILLRACE_JWT_SECRET=none MILLRACE_SERVICE_TOKEN=none GRAFANA_ADMIN_PASSWORD=none \
 		"$engine" compose --project-name millrace-dev --file "$here/compose.yaml" "$@"
 }
 
-# answers tells whether the engine has compose and works.
+# answers succeeds if the engine has compose and works.
 answers() { "$1" compose version && timeout 5 "$1" ps; } >/dev/null 2>&1
 
 engine=
@@ -83,9 +83,9 @@ if [ -z "$engine" ] && [ "${ENGINE:-none}" != none ]; then
 	exit 1
 fi
 
-# Not their addresses where they are given: they may hold passwords.
+# Addresses from the environment are not printed, because they may contain passwords.
 store=MongoDB marks=Redis
-# One for each log: what is in it goes by positions in the log.
+# Each log has a directory of its own, because the data refer to positions in the log.
 data=$dir/data
 if [ -n "$engine" ]; then
 	data=$dir/data-containers
@@ -120,7 +120,7 @@ export MILLRACE_KAFKA_BROKERS=127.0.0.1:$port
 export MILLRACE_DATA_DIR=${MILLRACE_DATA_DIR:-$data}
 mkdir -p "$MILLRACE_DATA_DIR"
 if [ -z "${MILLRACE_JWT_SECRET:-}${MILLRACE_JWKS_URL:-}" ]; then
-	# Where `millrace client` and `millrace token` look for it, kept so that tokens outlive a restart.
+	# `millrace client` and `millrace token` look for the secret here. It is kept, so that tokens are valid after a restart.
 	secret=$MILLRACE_DATA_DIR/jwt-secret
 	[ -s "$secret" ] || (umask 077 && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$secret")
 	MILLRACE_JWT_SECRET=$(cat "$secret")

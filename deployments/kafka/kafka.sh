@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Apache Kafka on loopback without containers, for tests and development. Needs Java 17, and Maven to install it.
+# Runs Apache Kafka on loopback without containers, for tests and development. It needs Java 17, and Maven to install it.
 #
 #   kafka.sh install                          copy Kafka's jars from Maven Central to KAFKA_DIR, once
 #   kafka.sh run DIR PORT CONTROLLER_PORT     run one broker in the foreground, its data in DIR; SIGTERM stops it
@@ -15,7 +15,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 KAFKA_DIR=${KAFKA_DIR:-$here/../../.cache/kafka}
 
-# install does nothing when what is there was made from this pom.xml.
+# install does nothing if the installation was made from this pom.xml.
 install() {
 	cmp -s "$here/pom.xml" "$KAFKA_DIR/pom.xml" && return
 	rm -rf "$KAFKA_DIR"
@@ -24,7 +24,7 @@ install() {
 	cp "$here/pom.xml" "$KAFKA_DIR/pom.xml"
 }
 
-# java replaces this process, so that whoever started the script owns the broker.
+# Java replaces this process, so that the caller of the script owns the broker.
 kafka_class() {
 	exec java -Xms256m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel="${1:?}" -Dlog4j2.level=WARN -cp "$KAFKA_DIR/libs/*" "${@:2}"
 }
@@ -43,7 +43,7 @@ run() {
 		listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller_port
 		advertised.listeners=PLAINTEXT://127.0.0.1:$port
 		log.dirs=$dir/log
-		# Topics get their partitions and retention from who creates them.
+		# Whoever creates a topic sets its partitions and retention.
 		auto.create.topics.enable=false
 		default.replication.factor=$replication
 		min.insync.replicas=$min_isr
@@ -52,12 +52,12 @@ run() {
 		transaction.state.log.min.isr=$min_isr
 		share.coordinator.state.topic.replication.factor=$replication
 		share.coordinator.state.topic.min.isr=$min_isr
-		# Small: few groups, one machine.
+		# The internal topics are small: there are few groups on one machine.
 		offsets.topic.num.partitions=5
 		transaction.state.log.num.partitions=5
-		# A first member does not wait for others that may come.
+		# The first member of a group does not wait for others.
 		group.initial.rebalance.delay.ms=0
-		# Tests delete topics of hundreds of partitions.
+		# Tests delete topics with hundreds of partitions.
 		log.segment.delete.delay.ms=1000
 	PROPERTIES
 	if [ ! -f "$dir/log/meta.properties" ]; then
@@ -67,7 +67,7 @@ run() {
 	kafka_class 4 kafka.Kafka "$dir/server.properties"
 }
 
-# with waits for the broker to listen: it does so when it can be used.
+# with waits until the broker listens, which it does when it can be used.
 with() {
 	local status=0 port controller_port
 	port=$(free_port) controller_port=$(free_port)
@@ -84,7 +84,7 @@ with() {
 	return "$status"
 }
 
-# free_port finds one that nobody listens on, below those that the system hands out by itself.
+# free_port prints a port that nobody listens on, below those that the system assigns by itself.
 free_port() {
 	local port
 	while port=$((20000 + RANDOM % 10000)); (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done

@@ -14,21 +14,21 @@ import (
 )
 
 const (
-	// startTimeout is for parts that are made and have what they wait for.
+	// startTimeout bounds the start of the parts, which have what they wait for by then.
 	startTimeout = 30 * time.Second
-	// stopTimeout is above what each part allows itself, so that fx never cuts one off.
+	// stopTimeout is longer than what each part allows itself, so that fx never cuts one off.
 	stopTimeout = 60 * time.Second
 )
 
-// runApp starts the modules, waits until the context ends or a part fails, and stops them in reverse order. The context
-// that it supplies has ended before the first is stopped.
+// runApp starts the modules, waits until the context ends or a part fails, and stops them in reverse order. The context that
+// it supplies to them has ended before the first is stopped.
 func runApp(ctx context.Context, options ...fx.Option) error {
 	running, drain := context.WithCancel(ctx)
 	defer drain()
 	app, err := startApp(running, options...)
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return nil // told to stop while it waited
+		return nil // the process was told to stop while it waited
 	case err != nil:
 		return err
 	}
@@ -53,7 +53,7 @@ func startApp(ctx context.Context, options ...fx.Option) (*fx.App, error) {
 		fx.WithLogger(func(log *slog.Logger) fxevent.Logger {
 			fxLog := &fxevent.SlogLogger{Logger: log}
 			fxLog.UseLogLevel(slog.LevelDebug)
-			fxLog.UseErrorLevel(slog.LevelDebug) // main says what went wrong, in words
+			fxLog.UseErrorLevel(slog.LevelDebug) // main prints what went wrong, in words
 			return fxLog
 		}),
 	)
@@ -62,7 +62,7 @@ func startApp(ctx context.Context, options ...fx.Option) (*fx.App, error) {
 	}
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if err := app.Start(starting); err != nil { // what had started is stopped again
+	if err := app.Start(starting); err != nil { // fx stops again what had started
 		return nil, dig.RootCause(err)
 	}
 	return app, nil
@@ -77,9 +77,9 @@ func stopApp(ctx context.Context, app *fx.App) error {
 	return nil
 }
 
-// runs adapts a blocking run function to fx: it starts on a goroutine of its own and is waited for. When it ends with an
-// error while it should run, or panics, the whole process stops: what others rely on may be half done, and the log has the
-// rest for whoever goes on.
+// runs adapts a blocking run function to fx: it runs in a goroutine of its own, which fx waits for when it stops. If the
+// function returns an error before it should, or panics, the whole process stops, because work that others rely on may be
+// half done. The log has what another process needs to go on.
 func runs(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, name string, run func(context.Context) error, stop func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -89,7 +89,7 @@ func runs(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, name string
 				err := orPanic(ctx, run)
 				if err != nil && ctx.Err() == nil {
 					log.Error("a part has failed", "part", name, "error", err)
-					_ = shutdown.Shutdown(fx.ExitCode(1)) // fails only where it is stopping already
+					_ = shutdown.Shutdown(fx.ExitCode(1)) // it fails only if the process is stopping already
 				}
 				done <- err
 			}()
@@ -112,7 +112,7 @@ func runs(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, name string
 	})
 }
 
-// orPanic runs the part and makes an error of its panic.
+// orPanic runs the part and turns a panic into an error.
 func orPanic(ctx context.Context, run func(context.Context) error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {

@@ -12,8 +12,8 @@ import (
 	"millrace/events"
 )
 
-// reload is what a part of the process does when an operator sends SIGHUP: it takes up anew what it holds open, and reads
-// again what it has read at the start.
+// reload is what a part of the process does on SIGHUP: it closes and opens what it holds open, and reads again what it has
+// read at the start.
 type reload struct {
 	part string
 	do   func() error
@@ -24,10 +24,10 @@ func asReloads(constructor any, params ...string) any {
 	return fx.Annotate(constructor, fx.ParamTags(params...), fx.ResultTags(`group:"reloads,flatten"`))
 }
 
-// hangup has SIGHUP run all reloads, in every role, also in one that has none: it never ends the process.
+// hangup makes SIGHUP run all reloads. In every role, even one without reloads, SIGHUP never ends the process.
 func hangup() fx.Option {
 	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP) // from now on, so that one that comes during the start is no end either
+	signal.Notify(hangups, syscall.SIGHUP) // from now on, so that a signal during the start does not end the process either
 	return fx.Invoke(fx.Annotate(func(lc fx.Lifecycle, log *slog.Logger, reloads []reload) {
 		var running sync.WaitGroup
 		lc.Append(fx.StartStopHook(func() {
@@ -53,7 +53,7 @@ func runReloads(log *slog.Logger, reloads []reload) {
 	}
 }
 
-// reloadHandlers are those of the handlers that hold something open.
+// reloadHandlers returns the reloads of the handlers that hold something open.
 func reloadHandlers(handlers []events.Handler) []reload {
 	var reloads []reload
 	for _, h := range handlers {

@@ -14,7 +14,7 @@ import (
 	"millrace/infra/config"
 )
 
-// healthyTimeout is less than the 3 s that an image's health check gets.
+// healthyTimeout is less than the 3 s that the health check of an image gets.
 const healthyTimeout = 2 * time.Second
 
 func newHealthyCommand() *cobra.Command {
@@ -45,7 +45,7 @@ check of an image that holds nothing but millrace.`,
 	return cmd
 }
 
-// askHealth returns an error unless the answer is 200.
+// askHealth returns an error unless the response is 200.
 func askHealth(ctx context.Context, address, path string) error {
 	if address == "" {
 		return errors.New("no address: set MILLRACE_ADMIN_ADDR or --admin-addr")
@@ -55,7 +55,7 @@ func askHealth(ctx context.Context, address, path string) error {
 		return fmt.Errorf("MILLRACE_ADMIN_ADDR (--admin-addr): %q is no host:port", address)
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost" // it listens on all
+		host = "localhost" // the process listens on all addresses
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthyTimeout)
 	defer cancel()
@@ -63,7 +63,7 @@ func askHealth(ctx context.Context, address, path string) error {
 	if err != nil {
 		return fmt.Errorf("asking %s: %w", address, err)
 	}
-	// Not the default transport: a proxy from the environment has nothing to say here.
+	// The default transport would use a proxy from the environment.
 	transport := &http.Transport{DisableKeepAlives: true}
 	response, err := transport.RoundTrip(request)
 	if err != nil {

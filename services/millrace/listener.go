@@ -14,7 +14,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// spareConnections may be open beyond the bound while they are told that there are too many; what comes on top is cut off.
+// spareConnections is how many connections beyond the bound may be open while they are told that there are too many. Further
+// ones are cut off.
 const spareConnections = 16
 
 // boundedListener bounds the connections that are open at the same time, so that clients leave the process the open files
@@ -60,7 +61,7 @@ func (l *boundedListener) refuse() {
 	l.tell.Do(func() { l.log.Warn("connections are refused: as many as the gateway takes are open", "bound", l.bound) })
 }
 
-// handler answers 503 to what comes on a connection beyond the bound.
+// handler responds with 503 on a connection beyond the bound.
 func (l *boundedListener) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if l.open.Load() > l.bound {
@@ -72,7 +73,7 @@ func (l *boundedListener) handler(next http.Handler) http.Handler {
 	})
 }
 
-// countedConn counts until it is closed.
+// countedConn is counted until it is closed.
 type countedConn struct {
 	net.Conn
 	closed func()
@@ -83,15 +84,15 @@ func (c *countedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// Open files that are kept for everything but clients: an eighth of the limit, at least leastReserve, at most mostReserve and
-// never more than half. A dev process without a client has some 50 open, an idle gateway some 20.
+// How many open files are kept for everything but clients: an eighth of the limit, at least leastReserve, at most mostReserve
+// and never more than half. A dev process without a client has some 50 open, an idle gateway some 20.
 const (
 	leastReserve = 128
 	mostReserve  = 1024
 )
 
-// connectionBound is how many connections a gateway takes: as configured or, if that is 0, as many as the limit of open files
-// leaves room for.
+// connectionBound returns how many connections a gateway accepts: as many as configured or, if that is 0, as many as the
+// limit of open files leaves room for.
 func connectionBound(configured int) (int, error) {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {

@@ -1,7 +1,7 @@
-// Command millrace is the whole backend: one binary, a subcommand for each role it can play.
+// Command millrace is the whole backend: one binary with a subcommand for each role that a process can have.
 //
-// Every role is a set of fx modules (wire_*.go) run by the same start and stop code (app.go); the roles themselves are
-// listed in roles.go.
+// Every role is a set of fx modules (wire_*.go), which the same code starts and stops (app.go). The roles are listed in
+// roles.go.
 package main
 
 import (
@@ -32,7 +32,7 @@ func main() {
 	}
 }
 
-// forceOnSecondSignal ends the process at once when a second signal comes while the first is being obeyed.
+// forceOnSecondSignal ends the process at once when a second signal comes while the first one is being obeyed.
 func forceOnSecondSignal(stopping context.Context) {
 	<-stopping.Done()
 	again := make(chan os.Signal, 1)

@@ -33,10 +33,10 @@ func measureStore(reg prometheus.Registerer, db storeBackend) storeBackend {
 	return s
 }
 
-// done notes a call that has ended. That there is no such thing is an answer, not an error.
+// done notes a call that has ended. ErrNotFound is an answer and no error.
 func (s measuredStore) done(operation string, begin time.Time, errs ...error) {
 	s.duration.WithLabelValues(operation).Observe(time.Since(begin).Seconds())
-	failed := s.errors.WithLabelValues(operation) // there from the first call, at zero
+	failed := s.errors.WithLabelValues(operation) // the series exists from the first call, at zero
 	for _, err := range errs {
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			failed.Inc()

@@ -18,7 +18,7 @@ import (
 	"millrace/infra/pubsub/kafka"
 )
 
-// connectTimeout is how long the broker is waited for, by somebody who waits for the command.
+// connectTimeout is how long a command tries to reach the broker, because somebody waits for the command.
 const connectTimeout = 5 * time.Second
 
 // poisonOptions say which entries of which queue a subcommand of poison is about.
@@ -69,7 +69,7 @@ func (o *poisonOptions) bindFilter(cmd *cobra.Command) {
 	f.StringVar(&o.until, "until", "", "poisoned at or before, likewise")
 }
 
-// bindChoice adds what a command has that does something to the entries chosen.
+// bindChoice adds the flags of a command that changes the chosen entries.
 func (o *poisonOptions) bindChoice(cmd *cobra.Command) {
 	o.bindQueue(cmd)
 	o.bindFilter(cmd)
@@ -77,7 +77,7 @@ func (o *poisonOptions) bindChoice(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "only list the records")
 }
 
-// choose is read once it is said which entries are meant; the filter selects them.
+// choose requires that the flags say which entries are meant. The filter selects them.
 func (o *poisonOptions) choose(cmd *cobra.Command, ids []string) (queue *poison.Queue, entries []*poison.Entry, closeBus func(), err error) {
 	if !o.all && len(ids) == 0 && o.filter.Handler == "" && o.filter.Reason == "" && o.since == "" && o.until == "" {
 		return nil, nil, nil, errors.New("say which records: some ids, a filter, or --all")
@@ -93,7 +93,7 @@ func (o *poisonOptions) choose(cmd *cobra.Command, ids []string) (queue *poison.
 	return queue, entries, closeBus, nil
 }
 
-// read answers the queue and all of its entries. The function returned disconnects.
+// read returns the queue and all of its entries. The function that it returns disconnects.
 func (o *poisonOptions) read(cmd *cobra.Command) (queue *poison.Queue, entries []*poison.Entry, closeBus func(), err error) {
 	if err := o.check(cmd); err != nil {
 		return nil, nil, nil, err
@@ -111,7 +111,7 @@ func (o *poisonOptions) read(cmd *cobra.Command) (queue *poison.Queue, entries [
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	closeBus = func() { _ = bus.Close() } // all that was published has been answered
+	closeBus = func() { _ = bus.Close() } // everything published is acknowledged by then
 	queue = poison.New(bus, o.topic)
 	if entries, err = queue.Entries(ctx); err != nil {
 		closeBus()
@@ -134,7 +134,7 @@ func (o *poisonOptions) check(cmd *cobra.Command) error {
 	return nil
 }
 
-// parseTime reads a time or how long ago it is.
+// parseTime reads a time, or a duration that it counts back from now.
 func parseTime(flag, value string) (time.Time, error) {
 	if value == "" {
 		return time.Time{}, nil
@@ -149,7 +149,7 @@ func parseTime(flag, value string) (time.Time, error) {
 	return at, nil
 }
 
-// missing names the ids that no entry has.
+// missing returns the ids that no entry has.
 func missing(ids []string, entries []*poison.Entry) error {
 	var unknown []string
 	for _, id := range ids {
@@ -163,7 +163,7 @@ func missing(ids []string, entries []*poison.Entry) error {
 	return nil
 }
 
-// counted is the number with its noun, one or several of them.
+// counted returns the number with its noun in the singular or plural.
 func counted(n int, one, several string) string {
 	if n == 1 {
 		return "1 " + one

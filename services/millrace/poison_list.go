@@ -58,7 +58,7 @@ func printJSONLines(w io.Writer, entries []*poison.Entry) error {
 	return nil
 }
 
-// printEntries prints a table. What a producer chose is quoted, so that it cannot write to the terminal.
+// printEntries prints a table. It quotes what a producer chose, so that nothing can control the terminal.
 func printEntries(w io.Writer, entries []*poison.Entry) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "ID\tTIME\tHANDLER\tPOSITION\tKEY\tREASON")
@@ -83,7 +83,7 @@ func clock(t time.Time) string {
 	return t.Format(time.RFC3339)
 }
 
-// printable is the value as it is, quoted if it could do more to a terminal than to be shown.
+// printable returns the value as it is, or quoted if it could control a terminal.
 func printable(value []byte) string {
 	s := string(value)
 	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) && r != '\n' && r != '\t' }) {

@@ -16,8 +16,8 @@ import (
 	"millrace/infra/telemetry"
 )
 
-// gcPercent is how much of the live heap may be allocated before garbage is collected. What is live is small beside what
-// passes through, so that Go's 100 would collect all the time; GOGC overrides it.
+// gcPercent is how much may be allocated, in percent of the live heap, before Go collects garbage. The live heap is small
+// compared with what passes through, so Go would collect all the time with its default of 100. GOGC overrides it.
 const gcPercent = 400
 
 // role is one way to run the process.
@@ -26,9 +26,9 @@ type role struct {
 	short   string
 	long    string
 	example string
-	// options wires the role's parts, in the order in which they start; they stop in the reverse one.
+	// options returns the role's parts in the order in which they start; they stop in reverse.
 	options func(cfg *config.Config) (fx.Option, error)
-	// hello tells where to find what has started.
+	// hello prints where to find what has started.
 	hello func(w io.Writer, cfg *config.Config, at *addresses)
 }
 

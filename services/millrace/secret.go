@@ -14,14 +14,14 @@ import (
 
 func secretFile(dataDir string) string { return filepath.Join(dataDir, "jwt-secret") }
 
-// devSecret is the secret that dev draws once for its data directory, so that tokens outlive a restart.
+// devSecret returns the secret that dev draws once for its data directory, so that tokens are valid after a restart.
 func devSecret(dataDir string) (string, error) {
 	kept, err := keptSecret(dataDir)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return kept, err
 	}
 	var random [config.MinSecretBytes]byte
-	_, _ = rand.Read(random[:]) // never fails
+	_, _ = rand.Read(random[:]) // it never fails
 	secret := hex.EncodeToString(random[:])
 	if err := os.MkdirAll(dataDir, 0o750); err != nil {
 		return "", fmt.Errorf("data directory: %w", err)
@@ -32,8 +32,8 @@ func devSecret(dataDir string) (string, error) {
 	return secret, nil
 }
 
-// keptSecret reads the secret that dev has drawn. What is too short to be one, such as a file that a crash has left
-// empty, is refused: anybody could guess it.
+// keptSecret reads the secret that dev has drawn. It refuses one that is too short, for example because a crash has left the
+// file empty: anybody could guess it.
 func keptSecret(dataDir string) (string, error) {
 	kept, err := os.ReadFile(secretFile(dataDir))
 	if err != nil {
@@ -46,7 +46,7 @@ func keptSecret(dataDir string) (string, error) {
 	return string(kept), nil
 }
 
-// writeWhole makes a file that only its owner may read. A crash, also of the machine, leaves all of it or nothing.
+// writeWhole makes a file that only its owner can read. A crash, even of the machine, leaves either the whole file or none.
 func writeWhole(path string, data []byte) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// devTokenLife is how long a token from /dev/token holds.
+	// devTokenLife is how long a token from /dev/token is valid.
 	devTokenLife = 24 * time.Hour
 	// maxDevTokenRequest bounds the body of /dev/token.
 	maxDevTokenRequest = 1 << 10
@@ -69,7 +69,7 @@ is not set, the one which "millrace dev" drew for itself and keeps in its data d
 	return cmd
 }
 
-// serveDevToken gives anybody a token for any user: for dev alone.
+// serveDevToken returns a token for any user to anybody. It is for dev alone.
 func serveDevToken(secret string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var request struct {

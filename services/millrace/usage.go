@@ -7,15 +7,15 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// exitUsage is the code of a command that was not understood, as is customary; 1 is that of one that failed.
+// exitUsage is the customary exit code of a command that was called in a wrong way; 1 is that of a command that failed.
 const exitUsage = 2
 
-// usageError is what is wrong with how a command was called or configured.
+// usageError says what is wrong with how a command was called or configured.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// ranError is what went wrong in a command that was understood.
+// ranError says what went wrong in a command that was called correctly.
 type ranError struct{ error }
 
 func (e ranError) Unwrap() error { return e.error }
@@ -35,7 +35,7 @@ func marked(cmd *cobra.Command) {
 	}
 }
 
-// exitCode is that of a command that returned the error.
+// exitCode returns the exit code of a command that returned the error.
 func exitCode(err error) int {
 	var usage usageError
 	var ran ranError
@@ -48,7 +48,7 @@ func exitCode(err error) int {
 	return 1
 }
 
-// wantsSubcommand is the RunE of a command that only holds others.
+// wantsSubcommand is the RunE of a command that only groups others.
 func wantsSubcommand(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usageError{fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())}

@@ -16,15 +16,16 @@ import (
 )
 
 const (
-	// firstLook and lookTimeout together are below the two seconds within which the log says what is waited for.
+	// firstLook and lookTimeout together are less than the two seconds within which the log says what the process waits for.
 	firstLook   = 500 * time.Millisecond
 	lookTimeout = time.Second
-	// lookAgain is the pause between looks, sayAgain that between log lines while nothing changes.
+	// lookAgain is the pause between looks, and sayAgain that between log lines while nothing changes.
 	lookAgain = time.Second
 	sayAgain  = 30 * time.Second
 )
 
-// waits is what the process waits for while it starts. The log says what, where and why, and so does /readyz.
+// waits is what the process waits for while it starts. The log and /readyz say what that is, where it should be and why it is
+// not there.
 type waits struct {
 	log *slog.Logger
 
@@ -54,16 +55,16 @@ func (w *waits) set(what string, why error) {
 	w.why[what] = why
 }
 
-// places returns the addresses, host:port each, where something is waited for, or why they cannot be told now.
+// places returns the addresses (host:port each) of what the process waits for, or why they are not known now.
 type places func(context.Context) ([]string, error)
 
-// at are places that are known.
+// at returns the addresses as places.
 func at(addresses []string) places {
 	return func(context.Context) ([]string, error) { return addresses, nil }
 }
 
-// until calls start, which returns once it has what it needs at the places or fails for good. Meanwhile it looks what is
-// wrong with them, and says so.
+// until calls start, which returns once it has what it needs at the places or fails for good. Meanwhile until tries to find
+// out what is wrong with the places, and reports it.
 func (w *waits) until(ctx context.Context, what string, where places, start func() error) error {
 	looking, stop := context.WithCancel(ctx)
 	var looks sync.WaitGroup
@@ -101,7 +102,7 @@ func (w *waits) look(ctx context.Context, what string, where places) {
 	}
 }
 
-// reach connects to the places and returns why nobody answers there: what went wrong, or that it is not the connection.
+// reach connects to the places. It returns why nobody responds there, or says that the connection is not the problem.
 func reach(ctx context.Context, where places) (addresses []string, why error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()

@@ -18,13 +18,13 @@ import (
 	"millrace/infra/telemetry"
 )
 
-// asCheck adds what the constructor answers to the checks of /readyz.
+// asCheck adds the checks that the constructor returns to those of /readyz.
 func asCheck(constructor any) any {
 	return fx.Annotate(constructor, fx.ResultTags(`group:"checks"`))
 }
 
-// common is what every role has: its configuration, a log on standard error and, where one is configured, the admin
-// server, which answers before any other part is made.
+// common is what every role has: its configuration, a log on standard error and, if one is configured, the admin server,
+// which responds before any other part is made.
 func common(cfg *config.Config) fx.Option {
 	return fx.Options(
 		fx.Supply(cfg),
@@ -37,7 +37,7 @@ func common(cfg *config.Config) fx.Option {
 			),
 			newLog, newChecks, newWaits, newAddresses,
 		),
-		// Those of modules are invoked in order, and before this one's own.
+		// fx calls the invokes of modules in order, and before those at this level.
 		fx.Module("admin", fx.Invoke(startAdmin)),
 		watchedTLS(),
 		fx.Invoke(fx.Annotate(addChecks, fx.ParamTags(``, `group:"checks"`))),
@@ -63,7 +63,7 @@ func startAdmin(
 	return nil
 }
 
-// checks are those of /readyz. Until all parts are made, and have added theirs, the process is not ready.
+// checks are the checks of /readyz. The process is not ready before all parts are made and have added their checks.
 type checks struct {
 	telemetry.Checks
 	complete atomic.Bool
@@ -88,14 +88,14 @@ func addChecks(c *checks, all []telemetry.Check) {
 	c.complete.Store(true)
 }
 
-// brokerCheck is that of the broker alone.
+// brokerCheck checks the broker alone.
 func brokerCheck() fx.Option {
 	return fx.Provide(asCheck(func(b *broker.Broker) telemetry.Check {
 		return telemetry.Check{Name: "broker", Ready: b.Ping}
 	}))
 }
 
-// logAndStoreChecks are those of every role that works on the log and the store.
+// logAndStoreChecks are the checks of every role that uses the log and the store.
 func logAndStoreChecks() fx.Option {
 	return fx.Provide(
 		asCheck(func(bus pubsub.Bus) telemetry.Check {

@@ -26,8 +26,8 @@ import (
 )
 
 const (
-	// handshakeTimeout bounds how long a peer may take for TLS, and another node for TLS and HTTP/2 together. After that a client
-	// has as long again to ask for its WebSocket, with any body, and to read the answer.
+	// handshakeTimeout bounds the TLS handshake, and for other nodes TLS and HTTP/2 together. After that a client has as long
+	// again to send the request for its WebSocket, with any body, and to read the response.
 	handshakeTimeout = 10 * time.Second
 	// maxHandshakeBytes bounds the header of that request.
 	maxHandshakeBytes = 16 << 10
@@ -52,7 +52,7 @@ type gatewayParams struct {
 	Panics   *panics.Panics
 	TLS      connectTLS
 	NodesTLS serviceTLS
-	// Local is there in a process that serves the nodes itself.
+	// Local exists in a process that also serves the nodes itself.
 	Local *grpcServer `optional:"true"`
 }
 
@@ -95,18 +95,18 @@ func newGatewayServer(p gatewayParams) (*gatewayServer, error) {
 		Handler: listener.handler(handler), ReadTimeout: handshakeTimeout, WriteTimeout: 2 * handshakeTimeout, MaxHeaderBytes: maxHandshakeBytes,
 		ErrorLog: telemetry.ServerErrors(p.Log),
 	}
-	// Whoever has its answer is done; a connection that is to stay becomes a WebSocket.
+	// A client that has its response is done; a connection that is to stay becomes a WebSocket.
 	s.server.SetKeepAlivesEnabled(false)
 	return s, nil
 }
 
-// Addr is where WebSockets are accepted.
+// Addr returns the address at which WebSockets are accepted.
 func (s *gatewayServer) Addr() string { return s.listener.Addr().String() }
 
 func (s *gatewayServer) run(ctx context.Context) error {
 	served := make(chan error, 1)
 	listener := s.listener
-	if s.tls.WatchedTLS != nil { // within the bound, so that handshakes count
+	if s.tls.WatchedTLS != nil { // inside the bounded listener, so that handshakes count
 		listener = tls.NewListener(listener, s.tls.Server("http/1.1"))
 	}
 	go func() { served <- s.server.Serve(listener) }()
@@ -117,7 +117,7 @@ func (s *gatewayServer) run(ctx context.Context) error {
 	return err
 }
 
-// stop takes no new connections, and closes those there are once they have their answers.
+// stop accepts no new connections, and closes the others once they have their responses.
 func (s *gatewayServer) stop(ctx context.Context) error {
 	s.gateway.Drain(ctx)
 	return s.server.Shutdown(ctx)
@@ -130,11 +130,12 @@ func newVerifier(ctx context.Context, cfg *config.Config, log *slog.Logger) (*au
 	return auth.NewSecretVerifier(cfg.JWTSecret), nil
 }
 
-// nodesAt are the nodes that the names, host:port each, stand for. By TLS they have to show a certificate for their name's host.
+// nodesAt returns a lister of the nodes that the names (host:port each) resolve to. With TLS they must show a certificate for
+// the host of their name.
 func nodesAt(cfg *config.Config, tls serviceTLS, names []string) *cluster.Lister {
 	return &cluster.Lister{Names: names, Resolver: net.DefaultResolver, Dial: func(name, address string) (cluster.Conn, error) {
 		if strings.HasPrefix(name, ":") {
-			name = "localhost" + name // as the lister takes it
+			name = "localhost" + name // as the lister reads it
 		}
 		return grpc.NewClient("passthrough:///"+address, append(dialOptions(cfg, tls), grpc.WithAuthority(name))...)
 	}}

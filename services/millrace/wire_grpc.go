@@ -28,24 +28,24 @@ import (
 )
 
 const (
-	// A dead peer, also a half-open connection, is noticed within keepaliveTime + keepaliveTimeout.
+	// A peer that is dead, or only half connected, is noticed within keepaliveTime + keepaliveTimeout.
 	keepaliveTime    = 10 * time.Second
 	keepaliveTimeout = 5 * time.Second
-	// A node that went away is looked for at most so far apart.
+	// The longest pause between attempts to reach a node that went away.
 	firstRedial   = 50 * time.Millisecond
 	slowestRedial = time.Second
-	// maxFrame bounds one gRPC message: a frame of batches from every connection of a gateway.
+	// maxFrame bounds one gRPC message, which may be a frame of batches from all connections of a gateway.
 	maxFrame = 32 << 20
-	// window lets a busy stream carry many frames before it waits for the other end.
+	// window lets a busy stream carry many frames before it has to wait for the other end.
 	window = 4 << 20
-	// drainTimeout is how long calls under way may take when the server stops.
+	// drainTimeout bounds how long calls under way may take when the server stops.
 	drainTimeout = 5 * time.Second
 )
 
 // grpcService is one service to serve.
 type grpcService struct {
 	register func(grpc.ServiceRegistrar)
-	// endStreams ends those of the service's streams that would go on for ever; nil if there are none.
+	// endStreams ends those streams of the service that would go on for ever. It is nil if there are none.
 	endStreams func(context.Context) error
 }
 
@@ -74,7 +74,7 @@ func newGRPCServer(
 	))
 	metrics.MustRegister(calls)
 	recovered := recovery.WithRecoveryHandler(func(v any) error {
-		_ = contain.Recovered(panics.Call, v) // counted and logged; the caller need not know more
+		_ = contain.Recovered(panics.Call, v) // Panics counts and logs it; the caller need not know more
 		return status.Error(codes.Internal, "internal error")
 	})
 	s.server = grpc.NewServer(append(auth.ServiceToken(cfg.ServiceToken).ServerOptions(),
@@ -97,12 +97,12 @@ func newGRPCServer(
 	return s, nil
 }
 
-// Addr is where the server listens.
+// Addr returns the address at which the server listens.
 func (s *grpcServer) Addr() string { return s.listener.Addr().String() }
 
 func (s *grpcServer) run(context.Context) error { return s.server.Serve(s.listener) }
 
-// stop lets calls under way finish, but not for ever.
+// stop lets calls under way finish, within drainTimeout.
 func (s *grpcServer) stop(ctx context.Context) error {
 	s.health.Shutdown()
 	force := time.AfterFunc(drainTimeout, s.server.Stop)
@@ -128,7 +128,7 @@ func serveGRPC() fx.Option {
 	)
 }
 
-// dialOptions are those of every connection between nodes.
+// dialOptions are the options of every connection between nodes.
 func dialOptions(cfg *config.Config, tls serviceTLS) []grpc.DialOption {
 	return append(auth.ServiceToken(cfg.ServiceToken).DialOptions(),
 		grpc.WithTransportCredentials(tls.dialCredentials()),

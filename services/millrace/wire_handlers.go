@@ -77,8 +77,9 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 	return fx.Module("handlers", options...), nil
 }
 
-// newHandlersCheck tells by a metric which handlers can do their work. A worker has nothing else to do, so it is not ready
-// either while one of them cannot; of other roles the rest works, and readiness would take that away too.
+// newHandlersCheck returns the check, and registers the metric, that tell which handlers can do their work. A worker has
+// nothing else to do, so it is not ready while one of its handlers cannot. In other roles the rest works, and an unready
+// process would take that away too.
 func newHandlersCheck(
 	cfg *config.Config, r *router.Router, metrics prometheus.Registerer, handlers []events.Handler,
 ) telemetry.Check {
@@ -107,7 +108,7 @@ func newHandlersCheck(
 	}}
 }
 
-// newAdmission has the push handler ask the store, and the log where that is behind.
+// newAdmission returns what the push handler asks before it delivers: the store and, where that is behind, the log.
 func newAdmission(db admission.Store, bus pubsub.Bus) (push.Admission, error) {
 	judge, err := admission.New(db, bus.Log(events.TopicMessages))
 	if err != nil {
@@ -120,16 +121,16 @@ func newPushOptions(contain *panics.Panics) push.Options {
 	return push.Options{Contain: func(f func()) error { return contain.Do(panics.Push, f) }}
 }
 
-// runsPush tells whether gateways attach to this process.
+// runsPush reports whether gateways attach to this process.
 func runsPush(cfg *config.Config) bool { return slices.Contains(cfg.Handlers, "push") }
 
-// marksOf makes the memory of a handler for what it has handled.
+// marksOf returns the marks of a handler.
 type marksOf func(handler string) router.Marks
 
-// ownMarks is how many events each handler remembers in this process.
+// ownMarks is how many marks of each handler this process keeps in memory.
 const ownMarks = 100_000
 
-// newMarks shares them through Redis where that is configured.
+// newMarks shares the marks through Redis if that is configured.
 func newMarks(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (marksOf, error) {
 	if cfg.RedisAddr == "" {
 		return func(string) router.Marks { return router.NewMarks(ownMarks) }, nil
@@ -142,10 +143,11 @@ func newMarks(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (marksOf, e
 	return func(handler string) router.Marks { return client.Marks(handler, router.NewMarks(ownMarks)) }, nil
 }
 
-// stuckAfter is how long a record may fail alone before it is parked, and then waits before it is tried again.
+// stuckAfter is how long a record may fail while others are handled before it goes to the poison queue, and then how long it
+// waits before it is tried again.
 const stuckAfter = time.Minute
 
-// asMiddleware puts what the constructor returns, a [message.HandlerMiddleware], among the stages that every record runs
+// asMiddleware adds what the constructor returns, a [message.HandlerMiddleware], to the stages that every record runs
 // through; see [router.Options].
 func asMiddleware(constructor any) any {
 	return fx.Annotate(constructor, fx.ResultTags(`group:"middleware"`))
@@ -159,7 +161,8 @@ func newRouterOptions(
 	}
 }
 
-// newFollowers follow the poison queues of all topics that handlers read, for all who ask in this process.
+// newFollowers returns followers of the poison queues of all topics that handlers read, which the parts of this process
+// share.
 func newFollowers(bus pubsub.Bus, running []events.Handler) []*poison.Follower {
 	var followers []*poison.Follower
 	for _, topic := range slices.Sorted(maps.Keys(handlers.Groups())) {
@@ -176,8 +179,8 @@ func newRouter(bus pubsub.Bus, retrier *poison.Retrier, opts router.Options, log
 	return router.New(bus, retrier.Handlers(), opts, log)
 }
 
-// newLags measures how far the handlers are behind, by the topics that they read. A process that serves the message API
-// tells it of all handlers there are, so that it is known also when nobody runs one any more.
+// newLags measures how far the handlers are behind, by the topic that they read. A process that serves the message API
+// measures all handlers there are, so that the lag is known even if nobody runs a handler any more.
 func newLags(
 	cfg *config.Config, bus pubsub.Bus, store storage.Store, running []events.Handler, metrics prometheus.Registerer, log *slog.Logger,
 ) []*telemetry.Lag {
@@ -197,8 +200,8 @@ func newLags(
 	return lags
 }
 
-// storedLog counts as committed by the storage handler no more than the store has: a backup that was put back shows as lag
-// until what it lacks is stored again, also while no storage handler runs.
+// storedLog counts as committed by the storage handler no more than the store has. So a restored backup shows as lag until
+// what it lacks is stored again, even while no storage handler runs.
 type storedLog struct {
 	pubsub.Log
 	store storage.Store
@@ -211,7 +214,7 @@ func (l storedLog) Committed(ctx context.Context, group string) (map[int32]int64
 	}
 	stored, err := l.store.Stored(ctx)
 	if err != nil {
-		return committed, nil //nolint:nilerr // a store that is down is told of elsewhere
+		return committed, nil //nolint:nilerr // others report a store that is down
 	}
 	all := make(map[int32]int64, len(committed))
 	for p := range committed {
@@ -223,7 +226,7 @@ func (l storedLog) Committed(ctx context.Context, group string) (map[int32]int64
 	return committed, nil
 }
 
-// measurePoison measures, in a process that serves the message API, what waits in the poison queues.
+// measurePoison measures what waits in the poison queues, in a process that serves the message API.
 func measurePoison(
 	lc fx.Lifecycle, shutdown fx.Shutdowner, cfg *config.Config, followers []*poison.Follower, metrics prometheus.Registerer,
 	contain *panics.Panics, log *slog.Logger,

@@ -17,10 +17,10 @@ import (
 	"millrace/infra/telemetry"
 )
 
-// brokerAddrs is where the log is.
+// brokerAddrs are the addresses of the log's brokers.
 type brokerAddrs []string
 
-// embeddedBroker runs a broker in this process and takes the log from it.
+// embeddedBroker runs a broker in this process and uses it for the log.
 func embeddedBroker() fx.Option {
 	return fx.Module("broker", fx.Provide(
 		func(lc fx.Lifecycle, cfg *config.Config, at *addresses, log *slog.Logger) (*broker.Broker, brokerAddrs, error) {
@@ -37,7 +37,7 @@ func embeddedBroker() fx.Option {
 	))
 }
 
-// externalBroker takes the log from the configured brokers.
+// externalBroker uses the configured brokers for the log.
 func externalBroker() fx.Option {
 	return fx.Provide(func(cfg *config.Config) brokerAddrs { return cfg.KafkaBrokers })
 }
@@ -64,7 +64,7 @@ func bus() fx.Option {
 	))
 }
 
-// kafkaConfig is how the process reaches the brokers.
+// kafkaConfig returns how the process reaches the brokers.
 func kafkaConfig(cfg *config.Config, brokers []string, name string) (c kafka.Config, err error) {
 	c = kafka.Config{
 		Brokers: brokers, ClientID: "millrace-" + name, InstanceID: cfg.InstanceID,
@@ -75,7 +75,7 @@ func kafkaConfig(cfg *config.Config, brokers []string, name string) (c kafka.Con
 	return c, err
 }
 
-// kafkaTLS is nil where the brokers are not to be reached by TLS.
+// kafkaTLS returns nil if the brokers are reached without TLS.
 func kafkaTLS(cfg *config.Config) (*tls.Config, error) {
 	if !cfg.KafkaTLS {
 		return nil, nil

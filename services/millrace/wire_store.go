@@ -18,7 +18,7 @@ import (
 	"millrace/services/message"
 )
 
-// storeBackend is all that is asked of a store.
+// storeBackend is everything that the process needs of a store.
 type storeBackend interface {
 	storage.Store
 	message.Store
@@ -27,7 +27,7 @@ type storeBackend interface {
 	Close() error
 }
 
-// openStore opens MongoDB where it is configured, otherwise SQLite.
+// openStore opens MongoDB if it is configured, otherwise SQLite.
 func openStore(ctx context.Context, cfg *config.Config, waits *waits) (db storeBackend, err error) {
 	if cfg.MongoDBURI != "" {
 		err = waits.until(ctx, "MongoDB", func(ctx context.Context) ([]string, error) {
@@ -44,7 +44,7 @@ func openStore(ctx context.Context, cfg *config.Config, waits *waits) (db storeB
 	return sqlite.Open(ctx, filepath.Join(cfg.DataDir, "millrace.db"))
 }
 
-// dataStore opens the store and offers it to each user under the interface that user declares.
+// dataStore opens the store and provides it to each user as the interface that the user declares.
 func dataStore() fx.Option {
 	return fx.Module("store", fx.Provide(
 		func(ctx context.Context, lc fx.Lifecycle, cfg *config.Config, metrics prometheus.Registerer, waits *waits) (storeBackend, error) {

@@ -14,14 +14,14 @@ import (
 	"millrace/infra/security"
 )
 
-// serviceTLS is that of connections between nodes, connectTLS that of WebSockets. Without files they are empty, and such
-// connections are plain.
+// serviceTLS holds the files for connections between nodes, connectTLS those for WebSockets. Without files they are empty,
+// and the connections use no TLS.
 type (
 	serviceTLS struct{ *security.WatchedTLS }
 	connectTLS struct{ *security.WatchedTLS }
 )
 
-// watchedTLS has the files for TLS be read again when they change and at SIGHUP, and tells where there are none but should be.
+// watchedTLS makes the TLS files be read again when they change and on SIGHUP, and logs where there are none but should be.
 func watchedTLS() fx.Option {
 	return fx.Module("tls",
 		fx.Provide(
@@ -54,7 +54,7 @@ func watchedTLS() fx.Option {
 	)
 }
 
-// watched are those that there are.
+// watched returns the sets of files that there are.
 func watched(s serviceTLS, c connectTLS) map[string]*security.WatchedTLS {
 	all := map[string]*security.WatchedTLS{}
 	if s.WatchedTLS != nil {
@@ -66,7 +66,7 @@ func watched(s serviceTLS, c connectTLS) map[string]*security.WatchedTLS {
 	return all
 }
 
-// serverCredentials are those of the gRPC server.
+// serverCredentials returns the credentials of the gRPC server.
 func (s serviceTLS) serverCredentials() credentials.TransportCredentials {
 	if s.WatchedTLS == nil {
 		return insecure.NewCredentials()
@@ -74,7 +74,7 @@ func (s serviceTLS) serverCredentials() credentials.TransportCredentials {
 	return credentials.NewTLS(s.Server())
 }
 
-// dialCredentials are those of connections to nodes.
+// dialCredentials returns the credentials of connections to nodes.
 func (s serviceTLS) dialCredentials() credentials.TransportCredentials {
 	if s.WatchedTLS == nil {
 		return insecure.NewCredentials()
@@ -82,9 +82,9 @@ func (s serviceTLS) dialCredentials() credentials.TransportCredentials {
 	return dialTLS{TransportCredentials: credentials.NewTLS(s.Client()), files: s.WatchedTLS}
 }
 
-// dialTLS goes at every handshake by what the files hold then.
+// dialTLS uses in every handshake what the files contain then.
 type dialTLS struct {
-	credentials.TransportCredentials // as they were at first; only what does not depend on the files is asked of it
+	credentials.TransportCredentials // as they were at first; asked only for what does not depend on the files
 	files                            *security.WatchedTLS
 }
 

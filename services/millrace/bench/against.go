@@ -17,17 +17,17 @@ type comparison struct {
 	Lines   []comparedLine `json:"results"`
 }
 
-// comparedLine holds medians over the rounds. Ratio is the median of the rounds' own ratios, so that rounds in which the
+// comparedLine holds medians over the rounds. Ratio is the median of the ratios of single rounds, so that rounds in which the
 // machine was slow count as much as others.
 type comparedLine struct {
 	Mode    string  `json:"mode"`
 	Measure string  `json:"measure"`
 	Against float64 `json:"against"`
 	This    float64 `json:"this"`
-	Ratio   float64 `json:"ratio"` // this to against
+	Ratio   float64 `json:"ratio"` // that of this system to that of the other
 }
 
-// measures are what systems are compared by.
+// measures are the figures by which systems are compared.
 func measures() []measure {
 	return []measure{
 		{"delivered/s", func(r benchResult) float64 { return r.DeliveredRate }},
@@ -43,11 +43,11 @@ type measure struct {
 	of   func(benchResult) float64
 }
 
-// round is what both systems did in one round, mode by mode.
+// round is the results of both systems in one round, by mode.
 type round struct{ this, against []benchResult }
 
-// compare runs the rounds and prints how the system at --url compares with the one at --against. It ends with an error as
-// soon as either of them breaks a promise, since the speed of such a system says nothing.
+// compare runs the rounds and prints how the system at --url compares with the one at --against. It returns an error as soon
+// as either breaks a promise, because the speed of such a system says nothing.
 func (o benchOptions) compare(ctx context.Context, out, progress io.Writer) error {
 	rounds := make([]round, o.rounds)
 	for i := range rounds {
@@ -104,7 +104,7 @@ func compared(rounds []round) (lines []comparedLine) {
 	return lines
 }
 
-// median sorts the values. That of an even number of them is the mean of the two in the middle, that of none is 0.
+// median sorts the values and returns their median: for an even number the mean of the two in the middle, for none 0.
 func median(values []float64) float64 {
 	slices.Sort(values)
 	n := len(values)

@@ -1,4 +1,4 @@
-// Package bench is the load generator: it measures a running server through real WebSockets, and checks that the server
+// Package bench is the load generator. It measures a running server through real WebSockets, and checks that the server
 // loses, doubles and reorders nothing.
 package bench
 
@@ -51,11 +51,11 @@ const (
 	modeAll    = "all"
 	// untimedSerial messages warm up the connection before latencies count.
 	untimedSerial = 100
-	// tokenLife is how long the tokens hold that are signed here.
+	// tokenLife is how long the tokens are valid that are signed here.
 	tokenLife = 24 * time.Hour
 )
 
-// NewCommand returns the command that measures and checks a running server.
+// NewCommand returns the command `bench`, which measures and checks a running server.
 func NewCommand() *cobra.Command {
 	var o benchOptions
 	cmd := &cobra.Command{
@@ -123,7 +123,7 @@ medians over the rounds, and the median of the rounds' ratios of --url to --agai
 	return cmd
 }
 
-// errBroken is the verdict on a server that broke a promise.
+// errBroken is the error for a server that broke a promise.
 var errBroken = errors.New("the server broke its promises")
 
 func (o benchOptions) check() error {
@@ -175,9 +175,9 @@ func (o benchOptions) tokens() client.TokenSource {
 	return source
 }
 
-// run runs the modes one after the other, stopping at the first that finds the server broken.
+// run runs the modes one after the other. It stops at the first that finds the server broken.
 func (o benchOptions) run(ctx context.Context, progress io.Writer) (benchReport, error) {
-	// A part of the name, so that messages of earlier runs are not taken for ours.
+	// It is part of every name, so that messages of earlier runs do not count as ours.
 	id := strings.ToLower(rand.Text()[:10])
 	serial := &benchRun{
 		name: modeSerial, first: o.firstUser, pairs: 1, window: 1, count: o.serialCount,
@@ -214,7 +214,7 @@ func (o benchOptions) run(ctx context.Context, progress io.Writer) (benchReport,
 	return report, nil
 }
 
-// maxLoadCount bounds what one pair sends in a duration.
+// maxLoadCount bounds what one pair sends in a run with a duration.
 const maxLoadCount = 1 << 30
 
 func (b benchReport) print(w io.Writer, asJSON bool) error {

@@ -71,7 +71,7 @@ func TestBenchRepeatsRefusedMessagesAndSaysHowMany(t *testing.T) {
 		t.Run(code, func(t *testing.T) {
 			f := clienttest.New(t)
 			f.Refuse = func(content string) string {
-				// Everything from one message on, until that comes again.
+				// The fake drops everything from one message on, until that message is sent again.
 				key := strings.Join(strings.Fields(content)[:2], " ")
 				if isMessage(content, 50) && !f.Refused[content] {
 					f.Refused[content], f.Refused[key] = true, true
@@ -93,10 +93,10 @@ func TestBenchRepeatsRefusedMessagesAndSaysHowMany(t *testing.T) {
 	}
 }
 
-// The checker is checked: each of these servers breaks one promise once, and the bench must say so.
+// This test checks the checker: each of these servers breaks one promise once, and the bench must report it.
 func TestBenchFailsWhenOneMessageIsWrong(t *testing.T) {
-	const receiver, sender = 9_000_004, 9_000_003 // of the first pair of the load
-	// wrong makes the server treat message 100 as given for one user.
+	const receiver, sender = 9_000_004, 9_000_003 // those of the first pair of the load
+	// wrong makes the server treat message 100 in another way for one user.
 	wrong := func(who int64, what func(user int64, m client.Message) []client.Message) func(int64, client.Message) []client.Message {
 		return func(user int64, m client.Message) []client.Message {
 			if user != who {
@@ -210,7 +210,7 @@ func TestSerialBenchFailsWhenAMessageDoesNotArrive(t *testing.T) {
 	require.Contains(t, strings.Join(report.Results[0].Violations, "\n"), "message 30 was accepted but has not arrived")
 }
 
-// isMessage reports whether the content is that of the index, in the first pair's or any other's run.
+// isMessage reports whether the content is that of the message with the index, in the run of the first pair or of any other.
 func isMessage(content string, index int) bool {
 	words := strings.Fields(content)
 	return len(words) > 2 && words[2] == fmt.Sprint(index)

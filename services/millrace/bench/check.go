@@ -5,11 +5,11 @@ import (
 	"slices"
 )
 
-// evidence is what was seen of a pair's messages, each list in the order seen.
+// evidence is what was seen of a pair's messages. Each list has the order in which they were seen.
 type evidence struct {
 	sent     int // messages 0 to sent-1
 	acked    int // how many of them were accepted
-	refusals int // some only when repeated
+	refusals int // how many were refused; these were accepted only when repeated
 
 	atPeer, atSender []sighting
 	stored           []sighting // nil: the history could not be read
@@ -17,8 +17,9 @@ type evidence struct {
 
 const inHistory = "history"
 
-// violations says what is wrong with it: every message must be accepted, pushed once to both users and be in the history once,
-// everywhere in the order of seq and with the same seq, and in the order sent unless some had to be repeated.
+// violations returns what is wrong with the evidence. Every message must be accepted, pushed once to both users and be in the
+// history once. Everywhere messages must be in the order of seq, each with the same seq, and in the order in which they were
+// sent unless some had to be repeated.
 func (e evidence) violations() []string {
 	var found []string
 	if e.acked < e.sent {

@@ -15,26 +15,26 @@ import (
 )
 
 const (
-	// A refused message is repeated after a pause that grows from the one to the other.
+	// A refused message is repeated after a pause that grows from the first of these to the second.
 	minBenchPause = 5 * time.Millisecond
 	maxBenchPause = 100 * time.Millisecond
 )
 
-// benchPair is a user that sends and one that receives. Each has one goroutine, which owns what it records; the counters
-// are for whoever watches.
+// benchPair is a user that sends and one that receives. Each has a goroutine of its own, which owns what it records. Other
+// goroutines may read the counters.
 type benchPair struct {
 	wire     *wire
 	from, to *benchPeer
 	start    time.Time
-	window   int32 // a message is sent once the one so many before it is accepted
+	window   int32 // how many messages may be in flight
 	count    int32 // messages to send
-	untimed  int32 // the first so many do not count for the latencies
+	untimed  int32 // how many messages at the beginning do not count for the latencies
 	stop     *atomic.Bool
-	lockstep chan struct{} // if not nil: a message is sent once the one before it has arrived
+	lockstep chan struct{} // if not nil, a message is sent only once the one before it has arrived
 	patience time.Duration
 
 	acked, echoed, delivered atomic.Int64
-	stored                   atomic.Int64 // signs that storing goes on
+	stored                   atomic.Int64 // counts signs that storing goes on
 
 	sent    chan struct{} // closed when nothing more will be sent and everything is answered
 	answers chan client.Frame
@@ -43,9 +43,9 @@ type benchPair struct {
 	ended   chan struct{}
 	loops   sync.WaitGroup
 
-	// Of the sending goroutine.
+	// The sending goroutine uses these.
 	next     int32
-	lowest   int32 // everything before it is accepted
+	lowest   int32 // all messages before it are accepted
 	accepted []bool
 	flying   int32
 	refused  []int32 // to be repeated once nothing is in flight
@@ -58,14 +58,14 @@ type benchPair struct {
 	atSender []sighting
 	sendErr  error
 
-	// Of the receiving goroutine.
+	// The receiving goroutine uses these.
 	delivery     *hdrhistogram.Histogram
 	lastDelivery time.Duration
 	atPeer       []sighting
 	receiveErr   error
 }
 
-// newLatencies records microseconds up to a minute with three digits.
+// newLatencies returns a histogram of microseconds up to a minute with three digits.
 func newLatencies() *hdrhistogram.Histogram { return hdrhistogram.New(1, 60_000_000, 3) }
 
 func (p *benchPair) run() {
@@ -108,20 +108,20 @@ func (p *benchPair) receive() error {
 		now := time.Since(p.start)
 		p.atPeer = append(p.atPeer, s)
 		if s.index >= p.untimed {
-			_ = p.delivery.RecordValue((int64(now) - at) / 1000) // above a minute: the patience has ended the run
+			_ = p.delivery.RecordValue((int64(now) - at) / 1000) // it fails above a minute, when the run has given up
 		}
 		p.lastDelivery = now
 		p.delivered.Add(1)
 		if p.lockstep != nil {
 			select {
 			case p.lockstep <- struct{}{}:
-			default: // a second delivery of the same message: the check tells
+			default: // a second delivery of the same message, which the check reports
 			}
 		}
 	}
 }
 
-// sendAll sends until the count is reached or it is stopped, and reads until the connection ends.
+// sendAll sends until the count is reached or the run is stopped, and reads until the connection ends.
 func (p *benchPair) sendAll() error {
 	done := false
 	for {
@@ -158,7 +158,7 @@ func (p *benchPair) sendAll() error {
 	}
 }
 
-// fill writes as many messages as the window allows; they go out with the next read.
+// fill puts as many messages into the write buffer as the window allows. They are sent with the next read.
 func (p *benchPair) fill() error {
 	if len(p.refused) > 0 {
 		if p.flying > 0 {
@@ -269,7 +269,7 @@ func (p *benchPair) ask(ctx context.Context, h client.History) (client.Page, err
 			return client.Page{}, context.Cause(ctx)
 		case f := <-p.answers:
 			switch {
-			case f.ID != id: // came too late for the one who asked
+			case f.ID != id: // it came too late for the caller that asked for it
 			case f.Error != nil:
 				return client.Page{}, f.Error
 			case f.Messages == nil:

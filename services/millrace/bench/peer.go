@@ -15,7 +15,8 @@ import (
 	"millrace/services/client"
 )
 
-// cork gathers what is written until its owner is about to read: answers to all frames of one read go out in one write.
+// cork collects what is written until its owner is about to read, so that the answers to all frames of one read go out in one
+// write.
 type cork struct {
 	net.Conn
 	mu  sync.Mutex
@@ -47,7 +48,7 @@ func (c *cork) flush() error {
 	return err
 }
 
-// benchPeer is one user's connection, as cheap as it can be made: the load shares its cores with the server.
+// benchPeer is one user's connection. It is as cheap as it can be made, because the load shares its cores with the server.
 type benchPeer struct {
 	user int64
 	ws   *websocket.Conn
@@ -112,10 +113,10 @@ func (p *benchPeer) connect(token string) error {
 	return nil
 }
 
-// write sends a frame with the next flush or read.
+// write puts a frame into the buffer, which the next flush or read sends.
 func (p *benchPeer) write(text []byte) error { return p.ws.WriteMessage(websocket.TextMessage, text) }
 
-// next returns the next frame, valid until the next call.
+// next returns the next frame. It is valid until the next call.
 func (p *benchPeer) next() ([]byte, error) {
 	kind, r, err := p.ws.NextReader()
 	if err != nil {
@@ -131,7 +132,7 @@ func (p *benchPeer) next() ([]byte, error) {
 	return p.buf.Bytes(), nil
 }
 
-// leave says goodbye, if the connection still takes it, and ends it.
+// leave sends a close frame, if the connection still takes it, and ends the connection.
 func (p *benchPeer) leave() {
 	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
 	if p.ws.WriteControl(websocket.CloseMessage, bye, time.Now().Add(time.Second)) == nil {

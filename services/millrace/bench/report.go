@@ -19,23 +19,24 @@ type benchReport struct {
 	Violations int           `json:"violations"`
 }
 
-// benchResult is one mode's. Rates count from the first send to the last of what they count.
+// benchResult is the result of one mode. A rate counts from the first send to the last of what it counts.
 type benchResult struct {
 	Mode     string `json:"mode"`
 	Pairs    int    `json:"pairs"`
 	Window   int    `json:"window"` // messages of a pair in flight
 	Size     int    `json:"size"`   // bytes of content
 	Accepted int64  `json:"accepted"`
-	// Refused counts answers of unavailable and rate_limited; such a message is repeated, and timed from its first try.
+	// Refused counts answers of unavailable and rate_limited. Such a message is repeated, and its time runs from its first
+	// try.
 	Refused   int     `json:"refused"`
-	Delivered int64   `json:"delivered"` // to the receivers; the echoes to the senders come on top
+	Delivered int64   `json:"delivered"` // to the receivers; the pushes to the senders are not among these
 	Stored    int     `json:"stored"`    // read back from history
 	Seconds   float64 `json:"seconds"`   // until everything was accepted, delivered and stored
 
 	AcceptedRate  float64 `json:"accepted_per_second"`
 	DeliveredRate float64 `json:"delivered_per_second"`
-	// StoredRate is up to the moment when the last message could be read from history, asked every 20 ms once all was
-	// accepted: never too high, and too low by one poll.
+	// StoredRate counts up to the moment when the last message could be read from history, which is asked for every 20 ms
+	// once everything is accepted. So it is never too high, and too low by one poll at most.
 	StoredRate float64 `json:"stored_per_second"`
 
 	Ack      benchLatency `json:"ack"`      // from the send to its answer
@@ -44,7 +45,7 @@ type benchResult struct {
 	Violations []string `json:"violations"`
 }
 
-// benchLatency is in milliseconds.
+// benchLatency holds milliseconds.
 type benchLatency struct {
 	P50 float64 `json:"p50_ms"`
 	P99 float64 `json:"p99_ms"`
@@ -59,7 +60,7 @@ func latencyOf(h *hdrhistogram.Histogram) benchLatency {
 	}
 }
 
-// result sums up a run that has ended, and checks it.
+// result sums up and checks a run that has ended.
 func (r *benchRun) result(lastStored time.Duration, history [][]sighting) benchResult {
 	result := benchResult{Mode: r.name, Pairs: r.pairs, Window: r.window, Size: r.options.size, Violations: []string{}}
 	ack, delivery := newLatencies(), newLatencies()
@@ -104,7 +105,7 @@ func rate(n int64, d time.Duration) float64 {
 	return float64(n) / d.Seconds()
 }
 
-// table prints the report for a reader, with the first violations of each mode.
+// table prints the report for people, with the first violations of each mode.
 func (b benchReport) table(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "mode\tpairs\tin flight\tmessages\trefused\taccepted/s\tdelivered/s\tstored/s\tack p50\tp99\tmax\tdelivery p50\tp99\tmax ms\t")

@@ -14,7 +14,7 @@ import (
 
 const (
 	maxDials = 8 // connections opened at once
-	// afterAll is how long messages may still come that should not.
+	// afterAll is how long the run waits for messages that should not come.
 	afterAll = 300 * time.Millisecond
 )
 
@@ -23,11 +23,11 @@ type benchRun struct {
 	options  benchOptions
 	id       string
 	name     string
-	first    int64 // user
+	first    int64 // the id of the first user
 	pairs    int
 	window   int
 	count    int           // messages of each pair
-	duration time.Duration // 0: until the count
+	duration time.Duration // 0: the run ends with the count
 	untimed  int
 	lockstep bool
 	progress io.Writer
@@ -35,10 +35,10 @@ type benchRun struct {
 	all      []*benchPair
 	start    time.Time
 	stop     atomic.Bool
-	readable atomic.Int64 // pairs whose messages are all stored
+	readable atomic.Int64 // the number of pairs whose messages are all stored
 }
 
-// run connects, sends, waits until everything has arrived and can be read, and tells what was measured and what was
+// run connects, sends, waits until everything has arrived and can be read, and returns what it has measured and what was
 // wrong. An error means that there was no run.
 func (r *benchRun) run(ctx context.Context) (benchResult, error) {
 	if err := r.connect(ctx); err != nil {
@@ -71,7 +71,7 @@ func (r *benchRun) run(ctx context.Context) (benchResult, error) {
 	r.awaitDelivered(watching)
 	cancel(nil)
 	watch.Wait()
-	// Also after giving up: what can be read says what is missing.
+	// The history is read also after giving up, because it shows what is missing.
 	history, historyErr := r.history(ctx)
 	if ctx.Err() != nil {
 		return benchResult{}, context.Cause(ctx)
@@ -132,7 +132,7 @@ func storedOf(p *benchPair) *atomic.Int64    { return &p.stored }
 
 var errStalled = errors.New("nothing has moved")
 
-// watch prints where the run is each second, and gives up when nothing has moved for as long as the patience lasts.
+// watch prints each second how far the run is. It gives up when nothing has moved for as long as the patience lasts.
 func (r *benchRun) watch(ctx context.Context, giveUp context.CancelCauseFunc) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -160,7 +160,7 @@ func (r *benchRun) watch(ctx context.Context, giveUp context.CancelCauseFunc) {
 	}
 }
 
-// awaitDelivered waits until both users of each pair got everything, and a little longer for what should not come.
+// awaitDelivered waits until both users of each pair got everything, and a little longer for messages that should not come.
 func (r *benchRun) awaitDelivered(ctx context.Context) {
 	for ctx.Err() == nil {
 		acked := r.sum(ackedOf)

@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	// storedPoll is how often it is asked whether the last messages can be read, and so how exact the time of storing is.
+	// storedPoll is how often the bench asks whether the last messages can be read, and so how exact the time of storing is.
 	storedPoll = 20 * time.Millisecond
 	maxPage    = 200
 )
 
-// awaitStored waits until each pair's last messages can be read from its history, and says when all could. It asks for
-// one pair after the other, so that asking costs the server nothing to speak of.
+// awaitStored waits until each pair's last messages can be read from its history, and returns when all could. It asks for one
+// pair after the other, so that asking costs the server next to nothing.
 func (r *benchRun) awaitStored(ctx context.Context) (time.Duration, error) {
 	for _, p := range r.all {
 		if err := p.awaitStored(ctx); err != nil {
@@ -29,8 +29,8 @@ func (r *benchRun) awaitStored(ctx context.Context) (time.Duration, error) {
 	return time.Since(r.start), nil
 }
 
-// awaitStored is exact to one poll: in a conversation what was accepted last is among the window's last, and is stored
-// after all before it, which the reading of the whole history then confirms.
+// The time is exact to one poll. The message that a conversation accepted last is among the window's last ones and is stored
+// after all before it, which reading the whole history confirms later.
 func (p *benchPair) awaitStored(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -63,7 +63,7 @@ func (p *benchPair) awaitStored(ctx context.Context) error {
 	}
 }
 
-// history reads all of the run's messages back; nil stands for a history that could not be read.
+// history reads all messages of the run back. nil stands for a history that could not be read.
 func (r *benchRun) history(ctx context.Context) ([][]sighting, error) {
 	stored := make([][]sighting, len(r.all))
 	var reads errgroup.Group
@@ -77,12 +77,13 @@ func (r *benchRun) history(ctx context.Context) ([][]sighting, error) {
 	return stored, reads.Wait()
 }
 
-// history goes back from the newest message until one is not of this run, so that what earlier runs left does not count.
+// history goes back from the newest message to the first that is not of this run, so that what earlier runs left does not
+// count.
 func (p *benchPair) history(ctx context.Context) ([]sighting, error) {
 	select {
 	case <-p.sent:
 	default:
-		return nil, nil // its answers never came, which is told already
+		return nil, nil // its sends were never answered, which is reported already
 	}
 	stored := []sighting{}
 	for before := int64(0); ; {

@@ -10,14 +10,14 @@ import (
 	"millrace/services/client"
 )
 
-// Request ids: connect, then the sends by their index, and far above them the pages of history.
+// The ids of requests: connect, then the sends by their index, and far above them the pages of history.
 const (
 	connectFrame = 1
 	firstSend    = 2
 	historyFrame = 1 << 40
 )
 
-// sighting is a message of the run as it was seen somewhere.
+// sighting is a message of the run as it was seen in a push or in history.
 type sighting struct {
 	index int32
 	seq   int64
@@ -29,7 +29,7 @@ type sighting struct {
 type wire struct {
 	pair int
 	size int // of the content
-	// What frames begin with, made once.
+	// The beginnings of frames, made once.
 	send    []byte // {"id":
 	middle  []byte // ,"send":{"to":…,"client_msg_id":"RUN-PAIR-
 	content []byte // ","content":"RUN PAIR
@@ -68,8 +68,8 @@ func (w *wire) message(b []byte, index int32, at int64) []byte {
 
 var errForeign = errors.New("a message of another pair")
 
-// pushed reads a push: what is seen and when it was sent. ok is false for what is no message of this run. It looks for
-// the members where this server puts them, and decodes the frame only if they are not there.
+// pushed reads a push and returns which message it is and when it was sent. ok is false if it is no message of this run. It
+// looks for the members where this server puts them, and decodes the frame only if they are not there.
 func (w *wire) pushed(text []byte) (s sighting, at int64, ok bool, err error) {
 	if bytes.HasPrefix(text, []byte(`{"push":{"type":"new_message",`)) {
 		if _, rest, found := bytes.Cut(text, []byte(`,"seq":`)); found {
@@ -105,7 +105,8 @@ func (w *wire) parse(content []byte, seq int64) (s sighting, at int64, ok bool, 
 	return sighting{index: int32(index), seq: seq}, at, true, nil
 }
 
-// answered reads an answer to a message, fast if it is sent, and says its index. ok is false for any other frame.
+// answered reads an answer to a message and returns the message's index; it is fast for the answer sent. ok is false for any
+// other frame.
 func (w *wire) answered(text []byte) (index int32, ok bool) {
 	rest, found := bytes.CutPrefix(text, w.send)
 	if !found {
@@ -115,7 +116,7 @@ func (w *wire) answered(text []byte) (index int32, ok bool) {
 	return int32(id - firstSend), id >= firstSend && id < historyFrame && bytes.HasPrefix(rest, []byte(`"sent":`))
 }
 
-// number reads the number that the text begins with and skips it and the character behind it.
+// number reads the number at the beginning of the text and skips it and the character after it.
 func number(text []byte) (n int64, rest []byte) {
 	for i, c := range text {
 		if c < '0' || c > '9' {

@@ -37,7 +37,7 @@ func TestBenchKnowsAnswersFromOtherFrames(t *testing.T) {
 	}
 }
 
-// However the server writes a push, with members in whatever order, the short way to read it says what the long one says.
+// In whatever order the server writes the members of a push, the fast way to read it returns what the slow one returns.
 func FuzzBenchReadsPushes(f *testing.F) {
 	w := newWire("run1", 3, 1002, minBenchSize)
 	content := "run1 3 41 123456789 ......"

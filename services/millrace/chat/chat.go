@@ -18,12 +18,12 @@ import (
 
 const (
 	historyAtStart = 20
-	maxPosts       = 256 // lines on their way, so that a long pipe does not end up in memory
+	maxPosts       = 256 // unanswered lines, so that a long pipe does not end up in memory
 	tendEvery      = time.Second
 )
 
-// chat is the terminal session. Lines come in on one goroutine, which sends them and runs commands; pushes are shown by
-// the client's own goroutine; a third, tend, marks as read, reloads and keeps the cursor file.
+// chat is the terminal session. One goroutine reads lines, sends them and runs commands. The client's own goroutine prints
+// pushes. A third one, tend, marks messages as read, reloads the history and saves the cursor file.
 type chat struct {
 	client *client.Client
 	print  *printer
@@ -35,7 +35,8 @@ type chat struct {
 	failed atomic.Int64
 }
 
-// runChat chats until the input ends and everything typed is accepted, until ctx ends, or the client is stopped for good.
+// runChat chats until the input has ended and everything typed is accepted, until ctx ends, or until the client stops for
+// good.
 func runChat(ctx context.Context, o clientOptions, in io.Reader, out, status io.Writer) error {
 	prints := &printer{out: out, status: status}
 	h := &chat{print: prints, view: newView(prints), reload: make(chan struct{}, 1)}
@@ -94,7 +95,7 @@ func (h *chat) connected(s client.Connected) {
 // talk handles lines until there are no more.
 func (h *chat) talk(ctx context.Context, in io.Reader) error {
 	lines := make(chan string)
-	// Nobody waits for this goroutine: a read from a terminal cannot be interrupted, and the process ends after talk.
+	// Nobody waits for this goroutine, because a read from a terminal cannot be interrupted; the process ends after talk.
 	go func() {
 		defer close(lines)
 		r := bufio.NewReader(in)
@@ -153,7 +154,7 @@ func (h *chat) handle(ctx context.Context, line string) (quit bool) {
 	return false
 }
 
-// finish waits until everything typed has been answered.
+// finish waits until everything typed is answered.
 func (h *chat) finish(ctx context.Context) error {
 	_ = h.posts.Wait()
 	if failed := h.failed.Load(); failed > 0 && ctx.Err() == nil {
@@ -168,7 +169,7 @@ func (h *chat) report(err error) {
 	}
 }
 
-// tend does what may wait, so that showing messages never does.
+// tend does the work that may wait, so that it never delays printing messages.
 func (h *chat) tend(ctx context.Context) {
 	tick := time.NewTicker(tendEvery)
 	defer tick.Stop()

@@ -30,7 +30,7 @@ type terminal struct {
 	ended       chan error
 }
 
-// screen keeps what is printed, and lets the test wait for it.
+// screen keeps what is printed, so that the test can wait for it.
 type screen struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -83,7 +83,7 @@ func (term *terminal) ends() error {
 	return <-term.ended
 }
 
-// at is the fake's fixed time of day as it is printed.
+// at is the fake's fixed time as it is printed.
 func at() string { return time.Unix(1642678800, 0).Format(time.TimeOnly) }
 
 func TestTwoTerminalsChat(t *testing.T) {
@@ -114,7 +114,7 @@ func TestTerminalShowsHistoryBeforeWhatIsNew(t *testing.T) {
 	require.Equal(t, at()+" 1001: first\n"+at()+" 1001: second\n"+at()+" 1001: third\n", term.out.String())
 }
 
-// sendVia is `millrace client --send`.
+// sendVia runs `millrace client --send`.
 func sendVia(f *clienttest.Fake, text string) error {
 	cmd := NewCommand()
 	cmd.SilenceUsage, cmd.SilenceErrors = true, true

@@ -1,4 +1,4 @@
-// Package chat is the chat in the terminal, the `client` command.
+// Package chat is the command `client`: a chat in the terminal.
 package chat
 
 import (
@@ -17,7 +17,7 @@ import (
 	"millrace/services/client"
 )
 
-// sendTimeout bounds what `client --send` does: connect, send, be answered.
+// sendTimeout bounds `client --send`: connecting, sending and the answer.
 const sendTimeout = 5 * time.Second
 
 type clientOptions struct {
@@ -33,7 +33,7 @@ type clientOptions struct {
 	cursorFile string
 }
 
-// NewCommand returns the command that chats in the terminal, and that sends a single message.
+// NewCommand returns the command `client`, which chats in the terminal or sends a single message.
 func NewCommand() *cobra.Command {
 	var o clientOptions
 	cmd := &cobra.Command{
@@ -72,7 +72,7 @@ The token is that of --token or MILLRACE_TOKEN; without one it is asked from the
 	f.StringVar(&o.cursorFile, "cursor-file", "", "keep here where you were, and get what you missed since then")
 	f.Lookup("token").DefValue = "" // help must not print the token
 	cmd.MarkFlagsMutuallyExclusive("target", "group")
-	cmd.MarkFlagsMutuallyExclusive("send", "cursor-file") // one message neither needs what was missed nor moves the cursor
+	cmd.MarkFlagsMutuallyExclusive("send", "cursor-file") // sending one message neither needs what was missed nor moves the cursor
 	return cmd
 }
 
@@ -100,7 +100,7 @@ func (o clientOptions) config() client.Config {
 	}
 }
 
-// dial connects and checks that the token is the user's own.
+// dial connects, and checks that the token is the user's own.
 func (o clientOptions) dial(ctx context.Context, cfg client.Config) (*client.Client, error) {
 	c, err := client.Dial(ctx, cfg)
 	if err != nil {

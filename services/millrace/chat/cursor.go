@@ -24,7 +24,8 @@ type keptCursor struct {
 	Cursor client.Cursor `json:"cursor"`
 }
 
-// load returns nil if there is no file yet. That there is no directory for it is an error at once, not at the end.
+// load returns nil if there is no file yet. If there is no directory for the file, it returns the error now and not at the
+// end.
 func (f *cursorFile) load() (client.Cursor, error) {
 	if f.path == "" {
 		return nil, nil
@@ -49,7 +50,7 @@ func (f *cursorFile) load() (client.Cursor, error) {
 	return kept.Cursor, nil
 }
 
-// save replaces the file as a whole, so that a crash leaves the old or the new one. It does nothing if nothing has changed.
+// save replaces the whole file, so that a crash leaves the old or the new one. It does nothing if nothing has changed.
 func (f *cursorFile) save(c client.Cursor) error {
 	if f.path == "" || maps.Equal(c, f.saved) {
 		return nil

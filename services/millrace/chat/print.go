@@ -10,14 +10,14 @@ import (
 	"millrace/services/client"
 )
 
-// printer writes whole lines, one at a time: messages on out, what happens around them on status.
+// printer writes whole lines, one at a time: messages to out, and what happens around them to status.
 type printer struct {
 	mu          sync.Mutex
 	out, status io.Writer
 	me          int64 // guarded by the view that prints messages
 }
 
-// message prints a message; elsewhere names its conversation if that is not the one the user is in.
+// message prints a message. elsewhere names its conversation if the user is in another one.
 func (p *printer) message(m events.PushMessage, elsewhere string) {
 	if elsewhere != "" {
 		elsewhere = "[" + elsewhere + "] "
@@ -34,7 +34,7 @@ func (p *printer) message(m events.PushMessage, elsewhere string) {
 	p.line(p.out, "%s%s %d%s: %s%s", elsewhere, at, m.From, own, kindOf(m.MessageType), m.Content)
 }
 
-// note prints something that is not a message.
+// note prints a line that is not a message.
 func (p *printer) note(format string, args ...any) { p.line(p.out, "* "+format, args...) }
 
 // state prints how the client itself is doing.

@@ -127,7 +127,7 @@ func (h *chat) groupCommand(ctx context.Context, args []string) error {
 	return nil
 }
 
-// enter moves to another conversation and shows where it stands.
+// enter moves to another conversation and prints its newest messages.
 func (h *chat) enter(ctx context.Context, to client.Target) error {
 	h.view.enter(to)
 	defer h.view.release()

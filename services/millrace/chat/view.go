@@ -13,8 +13,8 @@ import (
 
 const maxShown = 10_000
 
-// view is what the user sees: the conversation it is in, and what of it has been shown. While a page of history is on
-// its way, pushes are held back, so that older messages come before newer ones.
+// view is what the user sees: the conversation it is in, and which of its messages were printed. While a page of history is
+// on its way the view holds pushes back, so that older messages come before newer ones.
 type view struct {
 	print *printer
 
@@ -22,8 +22,8 @@ type view struct {
 	to      client.Target
 	held    []client.Push
 	hold    bool
-	newest  int64 // the highest seq shown of the conversation
-	marked  int64 // up to which it has been marked as read
+	newest  int64 // the highest seq that was printed of the conversation
+	marked  int64 // the seq up to which the conversation was marked as read
 	printed *simplelru.LRU[string, struct{}]
 }
 
@@ -38,14 +38,14 @@ func (v *view) target() client.Target {
 	return v.to
 }
 
-// is tells who the user is.
+// is sets who the user is.
 func (v *view) is(user int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.print.me = user
 }
 
-// enter moves to another conversation and holds back what comes until release.
+// enter moves to another conversation and holds back pushes until release.
 func (v *view) enter(to client.Target) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -62,7 +62,7 @@ func (v *view) conversation() string {
 	return ""
 }
 
-// page shows messages of history, those after a seq.
+// page prints messages of history, those after a seq.
 func (v *view) page(messages []client.Message, after int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -73,7 +73,7 @@ func (v *view) page(messages []client.Message, after int64) {
 	}
 }
 
-// release shows what was held back and is not shown yet.
+// release prints those held-back messages that were not printed yet.
 func (v *view) release() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -135,7 +135,7 @@ func (v *view) show(m events.PushMessage, seq int64, elsewhere string) {
 	v.print.message(m, elsewhere)
 }
 
-// unmarked returns the read mark that is due, if one is.
+// unmarked returns the read mark that is due, if any.
 func (v *view) unmarked() (client.Read, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -146,7 +146,7 @@ func (v *view) unmarked() (client.Read, bool) {
 	return client.Read{Conversation: v.conversation(), Seq: v.newest}, true
 }
 
-// showHistory shows the newest messages of the conversation.
+// showHistory prints the newest messages of the conversation.
 func (h *chat) showHistory(ctx context.Context, limit int) error {
 	h.view.mu.Lock()
 	conversation := h.view.conversation()
@@ -159,7 +159,7 @@ func (h *chat) showHistory(ctx context.Context, limit int) error {
 	return nil
 }
 
-// catchUp shows from history what was missed after the newest message shown.
+// catchUp prints from history what came after the newest message printed.
 func (h *chat) catchUp(ctx context.Context) error {
 	h.view.mu.Lock()
 	after, conversation := h.view.newest, h.view.conversation()
