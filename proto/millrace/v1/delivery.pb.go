@@ -21,19 +21,20 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Delivery is one event as its readers get it: encoded once, written to every socket as it is.
+// Delivery is one event as its readers get it. A push node encodes it once, and gateways write it to every socket as it is.
 type Delivery struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Position of the event in the span's partition.
+	// The position of the event in the span's partition.
 	Seq int64 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
-	// Channels ("u:<user>", "g:<group>") whose subscribers get it. A connection that subscribes to several gets it once.
+	// The channels ("u:<user>", "g:<group>") whose subscribers get it. A connection that subscribes to several of them gets it
+	// once.
 	Channels []string `protobuf:"bytes,2,rep,name=channels,proto3" json:"channels,omitempty"`
 	// The complete WebSocket text: {"push":{…}}.
 	Push []byte `protobuf:"bytes,3,opt,name=push,proto3" json:"push,omitempty"`
 	// Set when the event changes who belongs to a group.
 	Change *MembershipChange `protobuf:"bytes,4,opt,name=change,proto3" json:"change,omitempty"`
-	// Position of the message that the event has edited or recalled; 0 for other events. Who joined a group after it is told
-	// nothing.
+	// The position of the message that the event has edited or recalled; 0 for other events. Users who joined a group after
+	// that position do not get the event.
 	About         int64 `protobuf:"varint,5,opt,name=about,proto3" json:"about,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -104,13 +105,13 @@ func (x *Delivery) GetAbout() int64 {
 	return 0
 }
 
-// MembershipChange says who joined and left a group at the position of its delivery.
+// MembershipChange says who has joined and left a group at the position of its delivery.
 type MembershipChange struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	GroupId int64                  `protobuf:"varint,1,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
 	Joined  []int64                `protobuf:"varint,2,rep,packed,name=joined,proto3" json:"joined,omitempty"`
 	Left    []int64                `protobuf:"varint,3,rep,packed,name=left,proto3" json:"left,omitempty"`
-	// The group is gone: everybody left.
+	// The group was dissolved: everybody has left.
 	Dissolved     bool `protobuf:"varint,4,opt,name=dissolved,proto3" json:"dissolved,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -174,8 +175,8 @@ func (x *MembershipChange) GetDissolved() bool {
 	return false
 }
 
-// Span says: of the records of the partition after `after` up to `through`, these deliveries are all that concern the
-// interest numbered `interest`. Positions are sequence numbers; 0 lies before every record.
+// Span says that, of the records of the partition after `after` up to `through`, these deliveries are all that concern the
+// interest with the number `interest`. Positions are sequence numbers; 0 lies before every record.
 type Span struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Partition     int32                  `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`

@@ -25,7 +25,7 @@ const (
 type Sender struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	User  int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
-	// From the token; copied into the record's headers for routing.
+	// These come from the token and are copied into the record's headers for routing.
 	UserType      string `protobuf:"bytes,2,opt,name=user_type,json=userType,proto3" json:"user_type,omitempty"`
 	Region        string `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -89,11 +89,11 @@ type SendWSMessageRequest struct {
 	// Exactly one of to and group_id.
 	To      int64 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
 	GroupId int64 `protobuf:"varint,3,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
-	// At most 32 KiB, more is OUT_OF_RANGE.
+	// At most 32 KiB; more is OUT_OF_RANGE.
 	Content string `protobuf:"bytes,4,opt,name=content,proto3" json:"content,omitempty"`
 	// 0 counts as 1, text.
 	MessageType int32 `protobuf:"varint,5,opt,name=message_type,json=messageType,proto3" json:"message_type,omitempty"`
-	// 1–64 bytes; drawn by the server if empty, and then a repeat is another message.
+	// 1–64 bytes. If it is empty the server draws one, and a repeat is another message.
 	ClientMsgId string `protobuf:"bytes,6,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
 	// Correlates this send's log lines and record headers; may be empty.
 	CorrelationId string `protobuf:"bytes,7,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
@@ -184,7 +184,7 @@ type SendWSMessageResponse struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	MessageId    string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
 	Conversation string                 `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"`
-	// Unix seconds; of a repeat that of the message which is there already.
+	// Unix seconds. A repeat gets the timestamp of the stored message.
 	Timestamp     int64 `protobuf:"varint,3,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -285,13 +285,13 @@ func (x *SendBatchesRequest) GetBatches() []*SendBatch {
 	return nil
 }
 
-// SendBatch is a run of one user's changes to one conversation. After the first that is UNAVAILABLE all behind it are too,
-// except that a read, which needs no order, holds up none; nor does a change that is refused for its own fault.
+// SendBatch is a run of one user's changes to one conversation. After the first change that is UNAVAILABLE all later ones are
+// too. Two kinds of change hold up none: a read, which needs no order, and a change that is refused for its own fault.
 type SendBatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Chosen by the caller, unique among its unanswered batches.
+	// The caller chooses the id, which is unique among its unanswered batches.
 	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Sends alone, as callers gave them before there were changes. They come before the changes.
+	// Sends only, as callers made them before there were changes. They come before the changes.
 	Messages      []*SendWSMessageRequest `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
 	Changes       []*Change               `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -556,7 +556,7 @@ func (*Change_RemoveMember) isChange_Kind() {}
 type SendBatchesResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Results []*SendBatchResult     `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
-	// The node is going away: send no more on this stream and close its sending side; what was sent is still answered.
+	// The node is going away: send no more on this stream and close its sending side. What was sent is still answered.
 	Draining      bool `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -609,7 +609,7 @@ func (x *SendBatchesResponse) GetDraining() bool {
 type SendBatchResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// One for each message, then one for each change of the batch, in their order.
+	// One result for each message, then one for each change of the batch, in their order.
 	Results       []*SendResult `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -665,9 +665,9 @@ type SendResult struct {
 	Code int32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
 	// What was wrong, if code is not 0.
 	Error string `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
-	// Of a send.
+	// The result of a send.
 	Sent *SendWSMessageResponse `protobuf:"bytes,3,opt,name=sent,proto3" json:"sent,omitempty"`
-	// Of a change of a group other than leaving it.
+	// The result of a change of a group other than leaving it.
 	Group         *Group `protobuf:"bytes,4,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -744,7 +744,7 @@ type StoredMessage struct {
 	MessageType int32                  `protobuf:"varint,8,opt,name=message_type,json=messageType,proto3" json:"message_type,omitempty"`
 	// Unix seconds.
 	Timestamp int64 `protobuf:"varint,9,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
-	// Withdrawn: only seq and message_id are set.
+	// The message was recalled: only seq and message_id are set.
 	Recalled bool `protobuf:"varint,10,opt,name=recalled,proto3" json:"recalled,omitempty"`
 	// Unix seconds of the latest edit; 0: never edited.
 	EditedAt      int64 `protobuf:"varint,11,opt,name=edited_at,json=editedAt,proto3" json:"edited_at,omitempty"`
@@ -863,7 +863,7 @@ type HistoryRequest struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	User         int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
 	Conversation string                 `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"`
-	// At most one of the two; with neither the newest page is meant.
+	// At most one of the two may be set. With neither the call returns the newest page.
 	BeforeSeq *int64 `protobuf:"varint,3,opt,name=before_seq,json=beforeSeq,proto3,oneof" json:"before_seq,omitempty"`
 	AfterSeq  *int64 `protobuf:"varint,4,opt,name=after_seq,json=afterSeq,proto3,oneof" json:"after_seq,omitempty"`
 	// 0: 50; at most 200.
@@ -940,7 +940,7 @@ func (x *HistoryRequest) GetLimit() int32 {
 type HistoryResponse struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Messages []*StoredMessage       `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
-	// Whether the direction asked for has more.
+	// Whether there are more messages in the direction asked for.
 	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -995,7 +995,7 @@ type ConversationsRequest struct {
 	User  int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
 	// 0: 50; at most 200.
 	Limit int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
-	// Go on behind the conversation that came with this token; empty: from the first.
+	// The token that came with a conversation; the page begins after that conversation. Empty: from the first one.
 	Next          string `protobuf:"bytes,3,opt,name=next,proto3" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1055,7 +1055,7 @@ func (x *ConversationsRequest) GetNext() string {
 type ConversationsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Conversations []*ConversationHead    `protobuf:"bytes,1,rep,name=conversations,proto3" json:"conversations,omitempty"`
-	// Whether there are more behind these.
+	// Whether there are more after these.
 	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1112,8 +1112,8 @@ type ConversationHead struct {
 	// Messages of others after read_seq, counted up to 999.
 	Unread  int32 `protobuf:"varint,3,opt,name=unread,proto3" json:"unread,omitempty"`
 	ReadSeq int64 `protobuf:"varint,4,opt,name=read_seq,json=readSeq,proto3" json:"read_seq,omitempty"`
-	// The token by which the list goes on behind this conversation. It stays good whatever happens meanwhile; what becomes
-	// active moves to the front of the list.
+	// The token with which the list goes on after this conversation. It stays valid whatever happens meanwhile. A conversation
+	// that becomes active moves to the front of the list.
 	Next          string `protobuf:"bytes,5,opt,name=next,proto3" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1287,7 +1287,7 @@ type EditMessageRequest struct {
 	MessageId    string                 `protobuf:"bytes,3,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
 	// As in SendWSMessageRequest.
 	Content string `protobuf:"bytes,4,opt,name=content,proto3" json:"content,omitempty"`
-	// 1–64 bytes that tell a repeat of this edit from another edit; drawn by the server if empty.
+	// 1–64 bytes that tell a repeat of this edit from another edit. The server draws them if they are empty.
 	ClientMsgId   string `protobuf:"bytes,5,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1578,7 +1578,7 @@ func (x *MembershipsResponse) GetMemberships() []*Membership {
 	return nil
 }
 
-// Membership is a group the user is a member of: it sees what lies after joined_seq.
+// Membership is a group that the user is a member of. The user sees what lies after joined_seq.
 type Membership struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	GroupId       int64                  `protobuf:"varint,1,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
@@ -1634,15 +1634,15 @@ func (x *Membership) GetJoinedSeq() int64 {
 type SyncRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	User  int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
-	// Per partition the position up to which the client has everything.
+	// By partition, the position up to which the client has everything.
 	Cursor map[int32]int64 `protobuf:"bytes,2,rep,name=cursor,proto3" json:"cursor,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// Whether the client gave a cursor: an empty one asks for nothing but is a cursor.
+	// Whether the client has sent a cursor. An empty cursor asks for nothing, but is a cursor.
 	Resume bool `protobuf:"varint,3,opt,name=resume,proto3" json:"resume,omitempty"`
-	// Per partition the position that push nodes had handled when they acknowledged the user's channels.
+	// By partition, the position that push nodes had handled when they acknowledged the user's channels.
 	Handled map[int32]int64 `protobuf:"bytes,4,rep,name=handled,proto3" json:"handled,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// If not empty: answer only these partitions, each up to the position given, in place of the end of the log.
+	// If not empty, the call covers only these partitions, each up to this position instead of the end of the log.
 	Through map[int32]int64 `protobuf:"bytes,5,rep,name=through,proto3" json:"through,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// About how many bytes of pushes to answer at once; 0: all. The resume limit counts deliveries, however large.
+	// About how many bytes of pushes to return at once; 0: all. The resume limit counts deliveries, however large they are.
 	PageBytes     int64 `protobuf:"varint,6,opt,name=page_bytes,json=pageBytes,proto3" json:"page_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1820,14 +1820,14 @@ func (*SyncResponse_End) isSyncResponse_Kind() {}
 
 type SyncStart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// False: too much was missed, or the cursor is unknown; nothing is replayed and cursor is the end of the log. What was
-	// missed is in history: while it is not yet, `incomplete` has it instead.
+	// False: too much was missed, or the cursor is unknown. Nothing is replayed, and cursor is the end of the log. What was
+	// missed is in history; partitions of which history does not have it yet are in `incomplete`.
 	Recovered bool `protobuf:"varint,1,opt,name=recovered,proto3" json:"recovered,omitempty"`
-	// The cursor the client continues with.
+	// The cursor with which the client continues.
 	Cursor map[int32]int64 `protobuf:"bytes,2,rep,name=cursor,proto3" json:"cursor,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// Per partition the end of the log up to which this answers: what lies after it comes live.
+	// By partition, the end of the log up to which this response reaches. What lies after it comes live.
 	End map[int32]int64 `protobuf:"bytes,3,rep,name=end,proto3" json:"end,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// Partitions whose missed deliveries cannot be had yet. Ask again with `through`.
+	// Partitions whose missed deliveries are not available yet. Ask again with `through`.
 	Incomplete    []int32 `protobuf:"varint,4,rep,packed,name=incomplete,proto3" json:"incomplete,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1939,10 +1939,10 @@ type SyncEnd struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The user's groups at the end of the log.
 	Memberships []*Membership `protobuf:"bytes,1,rep,name=memberships,proto3" json:"memberships,omitempty"`
-	// False: the groups are as last known, at best, because the store could not be asked or the log after it not be read.
+	// False: the groups are at best those last known, because the store or the log after it could not be read.
 	MembershipsKnown bool `protobuf:"varint,2,opt,name=memberships_known,json=membershipsKnown,proto3" json:"memberships_known,omitempty"`
-	// Partitions of which the page did not have all, and the position up to which it had. Ask again with these as `cursor`
-	// and their ends as `through`.
+	// Partitions of which the page does not have everything, with the position up to which it does. Ask again with these as
+	// `cursor` and with their ends as `through`.
 	Rest          map[int32]int64 `protobuf:"bytes,3,rep,name=rest,proto3" json:"rest,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2142,7 +2142,7 @@ func (*EndsRequest) Descriptor() ([]byte, []int) {
 
 type EndsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Per partition the position of the last record.
+	// By partition, the position of the last record.
 	End           map[int32]int64 `protobuf:"bytes,1,rep,name=end,proto3" json:"end,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2271,7 +2271,8 @@ type CreateGroupRequest struct {
 	Members []int64 `protobuf:"varint,3,rep,packed,name=members,proto3" json:"members,omitempty"`
 	// As in SendWSMessageRequest.
 	ClientMsgId string `protobuf:"bytes,4,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
-	// Anybody who knows the group's id may join. Otherwise only the owner brings users in; who left by itself may come back.
+	// Anybody who knows the group's id may join. If it is false only the owner adds users; those who left by themselves may
+	// come back.
 	Open          bool `protobuf:"varint,5,opt,name=open,proto3" json:"open,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2486,8 +2487,8 @@ type JoinGroupRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Sender  *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
 	GroupId int64                  `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
-	// 1–64 bytes that tell a repeat of this step, which has no effect, from a later step of the same kind. If empty, the
-	// step is taken unless the membership already is what it makes it.
+	// 1–64 bytes that tell a repeat of this change, which has no effect, from a later change of the same kind. If it is empty,
+	// the change is made unless the membership already is as the change makes it.
 	ClientMsgId   string `protobuf:"bytes,3,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2592,8 +2593,8 @@ type LeaveGroupRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Sender  *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
 	GroupId int64                  `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
-	// 1–64 bytes that tell a repeat of this step, which has no effect, from a later step of the same kind. If empty, the
-	// step is taken unless the membership already is what it makes it.
+	// 1–64 bytes that tell a repeat of this change, which has no effect, from a later change of the same kind. If it is empty,
+	// the change is made unless the membership already is as the change makes it.
 	ClientMsgId   string `protobuf:"bytes,3,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2691,8 +2692,8 @@ type AddMemberRequest struct {
 	Sender  *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
 	GroupId int64                  `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
 	User    int64                  `protobuf:"varint,3,opt,name=user,proto3" json:"user,omitempty"`
-	// 1–64 bytes that tell a repeat of this step, which has no effect, from a later step of the same kind. If empty, the
-	// step is taken unless the membership already is what it makes it.
+	// 1–64 bytes that tell a repeat of this change, which has no effect, from a later change of the same kind. If it is empty,
+	// the change is made unless the membership already is as the change makes it.
 	ClientMsgId   string `protobuf:"bytes,4,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2805,8 +2806,8 @@ type RemoveMemberRequest struct {
 	Sender  *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
 	GroupId int64                  `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
 	User    int64                  `protobuf:"varint,3,opt,name=user,proto3" json:"user,omitempty"`
-	// 1–64 bytes that tell a repeat of this step, which has no effect, from a later step of the same kind. If empty, the
-	// step is taken unless the membership already is what it makes it.
+	// 1–64 bytes that tell a repeat of this change, which has no effect, from a later change of the same kind. If it is empty,
+	// the change is made unless the membership already is as the change makes it.
 	ClientMsgId   string `protobuf:"bytes,4,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

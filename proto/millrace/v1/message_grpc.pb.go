@@ -42,42 +42,44 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// MessageService is the API of the message nodes. Its callers are trusted services that have authenticated the user they
-// name; where a service token is configured every call carries it ("authorization: Bearer <token>"). What a call that is
-// no send carries as metadata "correlation_id" goes into the headers of the records that it causes.
+// MessageService is the API of the message nodes. Its callers are trusted services that have authenticated the user whom they
+// name. If a service token is configured every call carries it ("authorization: Bearer <token>"). A call that is no send may
+// carry the metadata "correlation_id", which goes into the headers of the records that the call causes.
 //
-// Errors: INVALID_ARGUMENT, PERMISSION_DENIED, NOT_FOUND; OUT_OF_RANGE: too large, see the field or call; UNAVAILABLE: try
-// again, repeating is safe.
+// Errors: INVALID_ARGUMENT, PERMISSION_DENIED and NOT_FOUND; OUT_OF_RANGE: something is too large, see the field or call;
+// UNAVAILABLE: try again, which is safe.
 type MessageServiceClient interface {
-	// SendWSMessage accepts one message: OK means that the broker has acknowledged it. A repeat with the same
+	// SendWSMessage accepts one message. OK means that the broker has acknowledged the message. A repeat with the same
 	// client_msg_id creates no second message.
 	SendWSMessage(ctx context.Context, in *SendWSMessageRequest, opts ...grpc.CallOption) (*SendWSMessageResponse, error)
 	// SendBatches accepts batches of changes. Changes of a batch are published in order; batches are independent of each
 	// other, so a caller that wants order across batches sends the next one after the answer.
 	SendBatches(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SendBatchesRequest, SendBatchesResponse], error)
-	// History answers one page of a conversation, in ascending seq.
+	// History returns one page of a conversation, in ascending seq.
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
-	// Conversations answers a page of the user's conversations, the latest first.
+	// Conversations returns a page of the user's conversations, the latest first.
 	Conversations(ctx context.Context, in *ConversationsRequest, opts ...grpc.CallOption) (*ConversationsResponse, error)
-	// MarkRead records up to where the user has read, at most the conversation's last message; the mark never goes back.
+	// MarkRead records up to where the user has read, which is at most the conversation's last message. The mark never goes
+	// back.
 	MarkRead(ctx context.Context, in *MarkReadRequest, opts ...grpc.CallOption) (*MarkReadResponse, error)
-	// EditMessage replaces the content of the user's own message. OK means that the message was not recalled before the
-	// edit's place in the log; a message that was recalled is NOT_FOUND.
+	// EditMessage replaces the content of the user's own message. OK means that the message was not recalled before the edit's
+	// place in the log. For a message that was recalled it returns NOT_FOUND.
 	EditMessage(ctx context.Context, in *EditMessageRequest, opts ...grpc.CallOption) (*EditMessageResponse, error)
-	// RecallMessage withdraws the user's own message, also one in a group that the user has left.
+	// RecallMessage recalls the user's own message, even if the user has left the message's group.
 	RecallMessage(ctx context.Context, in *RecallMessageRequest, opts ...grpc.CallOption) (*RecallMessageResponse, error)
-	// Memberships answers the groups that a user belongs to.
+	// Memberships returns the groups that a user belongs to.
 	Memberships(ctx context.Context, in *MembershipsRequest, opts ...grpc.CallOption) (*MembershipsResponse, error)
-	// Sync answers what a user has missed: first SyncStart, then the deliveries in ascending seq within each partition,
-	// then SyncEnd.
+	// Sync returns what a user has missed: first SyncStart, then the deliveries in ascending seq within each partition, then
+	// SyncEnd.
 	Sync(ctx context.Context, in *SyncRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SyncResponse], error)
-	// ReadLog answers the deliveries of all records of a partition in (after, through], in order; the last response's
-	// span reaches `through`. OUT_OF_RANGE: more records than the server reads at once, or the log no longer has them.
+	// ReadLog returns the deliveries of all records of a partition in (after, through], in order. The span of the last response
+	// reaches `through`. It returns OUT_OF_RANGE if these are more records than the server reads at once, or if the log no
+	// longer has them.
 	ReadLog(ctx context.Context, in *ReadLogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadLogResponse], error)
-	// Ends answers where the log ends.
+	// Ends returns where the log ends.
 	Ends(ctx context.Context, in *EndsRequest, opts ...grpc.CallOption) (*EndsResponse, error)
-	// The group calls answer once the change is stored and holds; repeating one is safe. For a user that is no member a group
-	// does not exist: NOT_FOUND, in the same words whether there is such a group or not.
+	// The group calls return once the change is stored and holds. Repeating one is safe. For a user who is no member a group
+	// does not exist: the calls return NOT_FOUND with the same text whether or not there is such a group.
 	CreateGroup(ctx context.Context, in *CreateGroupRequest, opts ...grpc.CallOption) (*CreateGroupResponse, error)
 	GetGroup(ctx context.Context, in *GetGroupRequest, opts ...grpc.CallOption) (*GetGroupResponse, error)
 	JoinGroup(ctx context.Context, in *JoinGroupRequest, opts ...grpc.CallOption) (*JoinGroupResponse, error)
@@ -289,42 +291,44 @@ func (c *messageServiceClient) RemoveMember(ctx context.Context, in *RemoveMembe
 // All implementations must embed UnimplementedMessageServiceServer
 // for forward compatibility.
 //
-// MessageService is the API of the message nodes. Its callers are trusted services that have authenticated the user they
-// name; where a service token is configured every call carries it ("authorization: Bearer <token>"). What a call that is
-// no send carries as metadata "correlation_id" goes into the headers of the records that it causes.
+// MessageService is the API of the message nodes. Its callers are trusted services that have authenticated the user whom they
+// name. If a service token is configured every call carries it ("authorization: Bearer <token>"). A call that is no send may
+// carry the metadata "correlation_id", which goes into the headers of the records that the call causes.
 //
-// Errors: INVALID_ARGUMENT, PERMISSION_DENIED, NOT_FOUND; OUT_OF_RANGE: too large, see the field or call; UNAVAILABLE: try
-// again, repeating is safe.
+// Errors: INVALID_ARGUMENT, PERMISSION_DENIED and NOT_FOUND; OUT_OF_RANGE: something is too large, see the field or call;
+// UNAVAILABLE: try again, which is safe.
 type MessageServiceServer interface {
-	// SendWSMessage accepts one message: OK means that the broker has acknowledged it. A repeat with the same
+	// SendWSMessage accepts one message. OK means that the broker has acknowledged the message. A repeat with the same
 	// client_msg_id creates no second message.
 	SendWSMessage(context.Context, *SendWSMessageRequest) (*SendWSMessageResponse, error)
 	// SendBatches accepts batches of changes. Changes of a batch are published in order; batches are independent of each
 	// other, so a caller that wants order across batches sends the next one after the answer.
 	SendBatches(grpc.BidiStreamingServer[SendBatchesRequest, SendBatchesResponse]) error
-	// History answers one page of a conversation, in ascending seq.
+	// History returns one page of a conversation, in ascending seq.
 	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
-	// Conversations answers a page of the user's conversations, the latest first.
+	// Conversations returns a page of the user's conversations, the latest first.
 	Conversations(context.Context, *ConversationsRequest) (*ConversationsResponse, error)
-	// MarkRead records up to where the user has read, at most the conversation's last message; the mark never goes back.
+	// MarkRead records up to where the user has read, which is at most the conversation's last message. The mark never goes
+	// back.
 	MarkRead(context.Context, *MarkReadRequest) (*MarkReadResponse, error)
-	// EditMessage replaces the content of the user's own message. OK means that the message was not recalled before the
-	// edit's place in the log; a message that was recalled is NOT_FOUND.
+	// EditMessage replaces the content of the user's own message. OK means that the message was not recalled before the edit's
+	// place in the log. For a message that was recalled it returns NOT_FOUND.
 	EditMessage(context.Context, *EditMessageRequest) (*EditMessageResponse, error)
-	// RecallMessage withdraws the user's own message, also one in a group that the user has left.
+	// RecallMessage recalls the user's own message, even if the user has left the message's group.
 	RecallMessage(context.Context, *RecallMessageRequest) (*RecallMessageResponse, error)
-	// Memberships answers the groups that a user belongs to.
+	// Memberships returns the groups that a user belongs to.
 	Memberships(context.Context, *MembershipsRequest) (*MembershipsResponse, error)
-	// Sync answers what a user has missed: first SyncStart, then the deliveries in ascending seq within each partition,
-	// then SyncEnd.
+	// Sync returns what a user has missed: first SyncStart, then the deliveries in ascending seq within each partition, then
+	// SyncEnd.
 	Sync(*SyncRequest, grpc.ServerStreamingServer[SyncResponse]) error
-	// ReadLog answers the deliveries of all records of a partition in (after, through], in order; the last response's
-	// span reaches `through`. OUT_OF_RANGE: more records than the server reads at once, or the log no longer has them.
+	// ReadLog returns the deliveries of all records of a partition in (after, through], in order. The span of the last response
+	// reaches `through`. It returns OUT_OF_RANGE if these are more records than the server reads at once, or if the log no
+	// longer has them.
 	ReadLog(*ReadLogRequest, grpc.ServerStreamingServer[ReadLogResponse]) error
-	// Ends answers where the log ends.
+	// Ends returns where the log ends.
 	Ends(context.Context, *EndsRequest) (*EndsResponse, error)
-	// The group calls answer once the change is stored and holds; repeating one is safe. For a user that is no member a group
-	// does not exist: NOT_FOUND, in the same words whether there is such a group or not.
+	// The group calls return once the change is stored and holds. Repeating one is safe. For a user who is no member a group
+	// does not exist: the calls return NOT_FOUND with the same text whether or not there is such a group.
 	CreateGroup(context.Context, *CreateGroupRequest) (*CreateGroupResponse, error)
 	GetGroup(context.Context, *GetGroupRequest) (*GetGroupResponse, error)
 	JoinGroup(context.Context, *JoinGroupRequest) (*JoinGroupResponse, error)

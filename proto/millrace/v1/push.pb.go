@@ -102,7 +102,7 @@ type isAttachRequest_Kind interface {
 }
 
 type AttachRequest_Hello struct {
-	// First on every stream.
+	// The first message on every stream.
 	Hello *Hello `protobuf:"bytes,1,opt,name=hello,proto3,oneof"`
 }
 
@@ -122,7 +122,7 @@ func (*AttachRequest_Signal) isAttachRequest_Kind() {}
 
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name of the gateway, for logs and metrics.
+	// The name of the gateway, for logs and metrics.
 	Gateway       string `protobuf:"bytes,1,opt,name=gateway,proto3" json:"gateway,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -165,13 +165,13 @@ func (x *Hello) GetGateway() string {
 	return ""
 }
 
-// Interest changes the set of channels that the gateway wants. Numbers rise by one within a stream, from 1.
+// Interest changes the set of channels that the gateway is interested in. Numbers rise by one within a stream, from 1.
 type Interest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Number uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	Add    []string               `protobuf:"bytes,2,rep,name=add,proto3" json:"add,omitempty"`
 	Remove []string               `protobuf:"bytes,3,rep,name=remove,proto3" json:"remove,omitempty"`
-	// Users of whom something has changed, as it is now.
+	// Users of whom something has changed, with their present state.
 	Users         []*UserInterest `protobuf:"bytes,4,rep,name=users,proto3" json:"users,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -235,7 +235,7 @@ func (x *Interest) GetUsers() []*UserInterest {
 	return nil
 }
 
-// UserInterest is what a gateway has to do with a user's presence.
+// UserInterest says whether a user is connected to the gateway, and whether the gateway watches the user's presence.
 type UserInterest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	User  int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
@@ -303,7 +303,7 @@ type AttachResponse struct {
 	Spans   []*Span                `protobuf:"bytes,1,rep,name=spans,proto3" json:"spans,omitempty"`
 	Ack     *InterestAck           `protobuf:"bytes,2,opt,name=ack,proto3" json:"ack,omitempty"`
 	Signals []*Signal              `protobuf:"bytes,3,rep,name=signals,proto3" json:"signals,omitempty"`
-	// Of users watched. Those of a frame come before its acknowledgement, as spans do.
+	// The presence of watched users. In a frame it comes before the acknowledgement, as spans do.
 	Presences     []*Presence `protobuf:"bytes,4,rep,name=presences,proto3" json:"presences,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -367,7 +367,7 @@ func (x *AttachResponse) GetPresences() []*Presence {
 	return nil
 }
 
-// Presence tells whether a user is online on any gateway attached to the node.
+// Presence says whether a user is online on any gateway attached to the node.
 type Presence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	User          int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
@@ -420,13 +420,14 @@ func (x *Presence) GetOnline() bool {
 	return false
 }
 
-// InterestAck tells that spans made from now on regard the interest up to `number`.
+// InterestAck says that spans made from now on contain everything for the interest up to `number`.
 type InterestAck struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Number uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
-	// Per partition the node holds: the position up to which it had handled records when it took the interest.
+	// For each partition that the node reads, the position up to which it had handled records when it applied the interest.
 	Handled map[int32]int64 `protobuf:"bytes,2,rep,name=handled,proto3" json:"handled,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// The node's clock, in microseconds since 1970. Gateways number the sessions of a device by it, for their own clocks differ.
+	// The node's clock in microseconds since 1970. Gateways number the sessions of a device by it, because their own clocks
+	// differ.
 	Now           int64 `protobuf:"varint,3,opt,name=now,proto3" json:"now,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -28,9 +28,9 @@ const (
 //
 // PushService is served by every node that runs the push handler.
 type PushServiceClient interface {
-	// Attach joins a gateway to a push node. The gateway tells the channels it wants; the node answers with the spans of
-	// the partitions it holds, in order within each. A gateway that does not keep up has its stream closed
-	// (RESOURCE_EXHAUSTED), attaches again and fills the gap from the log.
+	// Attach connects a gateway to a push node. The gateway sends the channels that it is interested in. The node sends the
+	// spans of its partitions, in order within each. If a gateway does not keep up, the node closes the stream
+	// (RESOURCE_EXHAUSTED); the gateway attaches again and fills the gap from the log.
 	Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachRequest, AttachResponse], error)
 }
 
@@ -61,9 +61,9 @@ type PushService_AttachClient = grpc.BidiStreamingClient[AttachRequest, AttachRe
 //
 // PushService is served by every node that runs the push handler.
 type PushServiceServer interface {
-	// Attach joins a gateway to a push node. The gateway tells the channels it wants; the node answers with the spans of
-	// the partitions it holds, in order within each. A gateway that does not keep up has its stream closed
-	// (RESOURCE_EXHAUSTED), attaches again and fills the gap from the log.
+	// Attach connects a gateway to a push node. The gateway sends the channels that it is interested in. The node sends the
+	// spans of its partitions, in order within each. If a gateway does not keep up, the node closes the stream
+	// (RESOURCE_EXHAUSTED); the gateway attaches again and fills the gap from the log.
 	Attach(grpc.BidiStreamingServer[AttachRequest, AttachResponse]) error
 	mustEmbedUnimplementedPushServiceServer()
 }
