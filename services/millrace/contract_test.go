@@ -31,8 +31,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// Every handler there is keeps the contract, over what it works with in production. Who adds a handler to handlers/module.go
-// adds a line here, and one function that opens it.
+// Every handler keeps the contract, with the real store, file or hub behind it. A new handler in handlers/module.go needs one
+// line here, and a function that opens it.
 func TestEveryHandlerKeepsTheContract(t *testing.T) {
 	subjects := map[string]func(*testing.T) handlertest.Subject{
 		"audit":   openAudit,
@@ -117,13 +117,13 @@ func openPush(t *testing.T) handlertest.Subject {
 	return (&watcher{covered: handlertest.Begin}).over(t)
 }
 
-// watcher is a gateway that the receiver's push goes to, as far as it counts here: of what it has had it takes nothing again.
+// watcher is a gateway of the receiver. It counts each push once.
 type watcher struct {
 	covered int64
 	done    []int64
 }
 
-// over attaches it to a push node of its own.
+// over attaches the watcher to a push node of its own.
 func (w *watcher) over(t *testing.T) handlertest.Subject {
 	t.Helper()
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "millrace.db"))
@@ -171,7 +171,7 @@ func (w *watcher) over(t *testing.T) handlertest.Subject {
 		settle(pos)
 	}
 	covered := func(t *testing.T) {
-		ticks <- time.Now() // covers what was settled
+		ticks <- time.Now() // makes the hub cover what was settled
 		w.receive(t, stream, func(*millracev1.AttachResponse) bool { return w.covered >= settled })
 	}
 	return handlertest.Subject{
@@ -188,7 +188,7 @@ func (w *watcher) over(t *testing.T) handlertest.Subject {
 	}
 }
 
-// receive takes frames until enough says so; nil stands for those that came before.
+// receive takes frames until enough reports true; enough is first called with nil, for the frames that came before.
 func (w *watcher) receive(t *testing.T, stream millracev1.PushService_AttachClient, enough func(*millracev1.AttachResponse) bool) {
 	t.Helper()
 	for r := (*millracev1.AttachResponse)(nil); !enough(r); {

@@ -20,7 +20,7 @@ import (
 	"millrace/services/millrace/proof"
 )
 
-// journal is what a logger has written.
+// journal collects what a logger writes.
 type journal struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -38,7 +38,7 @@ func (j *journal) String() string {
 	return j.text.String()
 }
 
-// logLine is what the test looks at.
+// logLine is the part of a log line that the test checks.
 type logLine struct {
 	Level, Msg, Verb, Result, Handler, Outcome string
 	Correlation                                string `json:"correlation_id"`
@@ -55,7 +55,7 @@ func (j *journal) lines(t *testing.T) []logLine {
 	return all
 }
 
-// answered waits for the gateway's line about the last request of the verb, and answers the request's id.
+// answered waits for the gateway's log line about the last request of the verb, and returns the request's correlation id.
 func (j *journal) answered(t *testing.T, verb string) (id string) {
 	t.Helper()
 	proof.Await(t, func() bool {
@@ -70,7 +70,7 @@ func (j *journal) answered(t *testing.T, verb string) (id string) {
 	return id
 }
 
-// followed waits until every handler has told what became of the record that the request has caused.
+// followed waits until every handler has logged what it did with the record that the request caused.
 func (j *journal) followed(t *testing.T, id string, want map[string]string) {
 	t.Helper()
 	proof.Await(t, func() bool {

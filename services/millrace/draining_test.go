@@ -14,7 +14,7 @@ import (
 	"millrace/services/millrace/proof"
 )
 
-// A load balancer and Kubernetes must hear that a process leaves before it takes no more.
+// A load balancer and Kubernetes must learn that a process leaves before it stops accepting connections.
 func TestEveryRoleSaysThatItDrainsBeforeAnythingStops(t *testing.T) {
 	d := startDev(t, t.TempDir())
 	log, node := "--kafka-brokers="+d.brokers[0], d.grpc.Addr()

@@ -77,7 +77,7 @@ func TestEndToEndGroupSeesWhatLiesBetweenJoiningAndLeaving(t *testing.T) {
 	require.EqualValues(t, proof.Carol, c.Sees(t, "member_joined").User)
 	require.Equal(t, []string{"thanks"}, c.Reads(t, 1))
 	require.EqualValues(t, proof.Carol, c.Sees(t, "member_left").User)
-	// What comes next for carol comes after all that was sent to the group.
+	// The next push to carol comes after everything that was sent to the group.
 	b.Sends(t, client.ToUser(proof.Carol), "sorry")
 	require.Equal(t, []string{"sorry"}, c.Reads(t, 1))
 
@@ -182,7 +182,7 @@ func TestEndToEndTooMuchMissedIsSaid(t *testing.T) {
 		_, err := s.Wait()
 		require.NoError(t, err)
 	}
-	require.Eventually(t, func() bool { // till then something is said to be incomplete
+	require.Eventually(t, func() bool { // until then the resume is incomplete
 		newest, err := a.History(t.Context(), client.History{Conversation: events.Direct(proof.Alice, proof.Bob), Limit: 1})
 		return err == nil && slices.Equal([]string{"1000"}, contents(newest.Messages))
 	}, proof.Patience, 5*time.Millisecond)
@@ -217,7 +217,7 @@ func TestEndToEndRepeatedSendIsOneMessageAlsoAfterARestart(t *testing.T) {
 	a.Sends(t, client.ToUser(proof.Bob), "next")
 	require.Len(t, slices.Compact(ids), 1)
 	require.Equal(t, []string{"once", "next"}, contents(eventually(t, a, "u:1001:1002", 2)))
-	// The marks were lost with the process: the repeat may be pushed once more, under its id, for the client to hide.
+	// The marks were lost with the process. So the repeat may be pushed once more, with its id, and the client hides it.
 	push := b.Sees(t, "new_message")
 	for push.Message.MessageID == ids[0] {
 		push = b.Sees(t, "new_message")
@@ -294,7 +294,7 @@ func TestEndToEndRecordLooksToOtherConsumersAsByContract(t *testing.T) {
 	require.Equal(t, `"hello <&>"`, string(message["content"]))
 }
 
-// eventually reads the history until it has n messages: storing runs behind sending.
+// eventually reads the history until it has n messages, because storing runs behind sending.
 func eventually(t *testing.T, u *proof.User, conversation string, n int) []client.Message {
 	t.Helper()
 	var page client.Page
@@ -316,7 +316,7 @@ func contents(messages []client.Message) []string {
 	return all
 }
 
-// consume reads the first n records of a topic as a consumer without a group.
+// consume reads the first n records of a topic without a consumer group.
 func consume(t *testing.T, brokers []string, topic string, n int) []*kgo.Record {
 	t.Helper()
 	consumer, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topic))

@@ -14,8 +14,8 @@ import (
 	"millrace/services/millrace/proof"
 )
 
-// What any Kafka client may write into the log is held against the rules: each record is in the poison queue with the rule
-// that it breaks, and nobody who is connected has seen anything of it.
+// A foreign record is held against the rules. Each one that breaks a rule is in the poison queue with that rule, and nobody
+// who is connected has seen anything of it.
 func TestEndToEndForeignRecordThatBreaksARuleIsPoisonedAndNotShown(t *testing.T) {
 	besideOthers(t)
 	d := startDev(t, t.TempDir())
@@ -70,7 +70,7 @@ func TestEndToEndForeignRecordThatBreaksARuleIsPoisonedAndNotShown(t *testing.T)
 			return false
 		}, "%s in %+v", r.reason, poisoned)
 	}
-	// Each partition goes on, and the next that is shown of it is what is said next.
+	// Each partition goes on: its next push is that of the next message.
 	for _, said := range []client.Target{client.ToUser(proof.Bob), client.ToGroup(group.GroupID)} {
 		a.Sends(t, said, "after")
 		require.Equal(t, "after", b.Sees(t, "new_message").Message.Content)

@@ -21,8 +21,8 @@ import (
 // clockOff is how far the clock of one message node is ahead.
 const clockOff = time.Hour
 
-// fastBus is the bus of a node whose clock is ahead: what it publishes says so, and that is all a node's clock says to
-// others.
+// fastBus is the bus of a node whose clock is ahead. It changes the timestamps of what the node publishes, which is all that
+// others learn of a node's clock.
 type fastBus struct{ pubsub.Bus }
 
 func (b fastBus) Publisher() message.Publisher { return fastPublisher{b.Bus.Publisher()} }
@@ -45,7 +45,7 @@ func (p fastPublisher) Publish(topic string, messages ...*message.Message) error
 	return p.Publisher.Publish(topic, messages...)
 }
 
-// The clocks of two message nodes are an hour apart. A crowd chats, edits and recalls over both: nothing is out of order.
+// The clocks of two message nodes differ by an hour. A crowd chats, edits and recalls over both, and nothing is out of order.
 func TestHarmClockOfOneNodeAnHourOff(t *testing.T) {
 	proof.NeedsHarm(t)
 	dir := t.TempDir()

@@ -38,7 +38,7 @@ func (s bookkeeper) SaveBatch(ctx context.Context, batch []events.Record) []erro
 	return errs
 }
 
-// trapping panics at every content that begins with the trap, while it is set.
+// trapping is a store that panics at every content that begins with the trap, while the trap is set.
 type trapping struct {
 	storeWriter
 	set *atomic.Bool
@@ -53,9 +53,9 @@ func (s trapping) SaveBatch(ctx context.Context, batch []events.Record) []error 
 	return s.storeWriter.SaveBatch(ctx, batch)
 }
 
-// Of a stream of messages one in a thousand is no JSON, one has a member of a wrong type, and one makes a handler panic.
-// All of these are in the poison queue with their reasons, the others are stored and shown, and after the fix a replay
-// handles each once, in its place.
+// Of a thousand messages one is no JSON, one has a member of a wrong type, and one makes a handler panic. All of these get
+// into the poison queue with their reasons. The others are stored and pushed. After the fix a replay handles each once, in
+// its place.
 func TestHarmPoisonOneInAThousand(t *testing.T) {
 	proof.NeedsHarm(t)
 	const thousands, peers = 8, 20
@@ -76,7 +76,7 @@ func TestHarmPoisonOneInAThousand(t *testing.T) {
 		require.NoError(t, result.FirstErr())
 	}
 
-	// Bob is one of the peers; all that is wrong happens in his conversation.
+	// Bob is one of the peers; everything that is wrong happens in his conversation.
 	conversation := events.Direct(proof.Alice, proof.Bob)
 	var toBob []string
 	want := map[string]int{}

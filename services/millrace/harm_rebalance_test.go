@@ -18,13 +18,13 @@ import (
 )
 
 const (
-	// moves is how often a member joins or leaves.
+	// moves is how many times a member joins or leaves.
 	moves = 8
-	// movesEvery is how long each stays at least, and how long it stays away.
+	// movesEvery is how long a member stays at least, and how long it stays away.
 	movesEvery = 2 * time.Second
 )
 
-// countingStore counts the records that it saved.
+// countingStore counts the records that it has saved.
 type countingStore struct {
 	storeWriter
 	saved *atomic.Int64
@@ -51,7 +51,7 @@ func startStorer(t *testing.T, d *dev, dataDir string, store *ill) (saved *atomi
 }
 
 // Members of the storage group join and leave every two seconds while a crowd chats and one record cannot be saved by
-// anybody: nothing is lost, doubled or out of order, and that record is stored once it can be.
+// anybody. Nothing is lost, doubled or out of order, and that record is stored once it can be.
 func TestHarmRebalanceWhileAHandlerRefuses(t *testing.T) {
 	proof.NeedsHarm(t)
 	t.Setenv("MILLRACE_HANDLERS", "push,audit")

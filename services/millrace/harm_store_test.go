@@ -17,13 +17,13 @@ import (
 	"millrace/services/millrace/proof"
 )
 
-// ill is what is wrong with a store.
+// ill says what is wrong with a store.
 type ill struct {
 	mu      sync.Mutex
 	delay   time.Duration
-	refused string // content of the records that cannot be saved
+	refused string // content of the records that it cannot save
 	down    bool
-	fails   int // calls while it was down
+	fails   int // counts the calls while it was down
 }
 
 func (i *ill) failed() int {
@@ -38,7 +38,7 @@ func (i *ill) set(delay time.Duration, refused string, down bool) {
 	i.delay, i.refused, i.down = delay, refused, down
 }
 
-// illStore saves late, nothing, or all but some records.
+// illStore is a store that saves slowly, saves nothing, or refuses some records.
 type illStore struct {
 	storeWriter
 	*ill
@@ -70,7 +70,7 @@ func (s *illStore) SaveBatch(ctx context.Context, batch []events.Record) []error
 	return errs
 }
 
-// pace is how long messages took from being sent to their answer and to being shown.
+// pace holds how long messages took until they were answered, and until they were pushed.
 type pace struct{ answered, shown []time.Duration }
 
 func (p pace) median() (answered, shown time.Duration) {
@@ -79,12 +79,12 @@ func (p pace) median() (answered, shown time.Duration) {
 	return p.answered[len(p.answered)/2], p.shown[len(p.shown)/2]
 }
 
-// Whatever is wrong with the store, sends are answered and messages shown as if nothing were, and what was not stored is
-// stored once it is well again.
+// Whatever is wrong with the store, sends are answered and messages pushed as fast as before, and what was not stored is
+// stored once the store is well again.
 func TestHarmStoreSlowDownAndRefusingARecord(t *testing.T) {
 	besideOthers(t)
 	const each = 50
-	const attempts = 5 // before a record is given back to come again
+	const attempts = 5 // per record, before it is given back to come again
 	var store ill
 	d := startDevWith(t, t.TempDir(), fx.Decorate(func(w storage.Store) storage.Store { return &illStore{w, &store} }))
 	a, b, c := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil), proof.Join(t, d.url(), proof.Carol, nil)

@@ -22,7 +22,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// They wait more than they work: for brokers that start, for members that join, for a pace. A -parallel given goes before.
+	// The tests mostly wait: for brokers to start and for members to join. So more of them run at once than there are cores,
+	// unless -parallel is set.
 	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
@@ -45,11 +46,11 @@ func startDev(t *testing.T, dataDir string) *dev {
 	return startDevWith(t, dataDir)
 }
 
-// brokersEnv names Kafka brokers to test against, host:port with commas between, in place of an embedded one. Tests delete
-// Millrace's topics there.
+// brokersEnv names Kafka brokers to test against, as host:port separated by commas, instead of an embedded broker. The tests
+// delete Millrace's topics there.
 const brokersEnv = "MILLRACE_TEST_KAFKA_BROKERS"
 
-// besideOthers lets the test run beside others, unless they share the topics of given brokers.
+// besideOthers lets the test run in parallel, unless all tests share the topics of configured brokers.
 func besideOthers(t *testing.T) {
 	t.Helper()
 	if os.Getenv(brokersEnv) == "" {
@@ -57,14 +58,14 @@ func besideOthers(t *testing.T) {
 	}
 }
 
-// startDevWith is startDev with parts replaced.
+// startDevWith is like startDev, with parts replaced.
 func startDevWith(t *testing.T, dataDir string, replaced ...fx.Option) *dev {
 	t.Helper()
 	return startDevAs(t, dataDir, nil, replaced...)
 }
 
-// startDevAs is startDevWith with more flags. A data directory that is new begins with an empty log, also in brokers that
-// all tests share.
+// startDevAs is like startDevWith, with more flags. With a new data directory the log is empty, also on brokers that all
+// tests share.
 func startDevAs(t *testing.T, dataDir string, flags []string, replaced ...fx.Option) *dev {
 	t.Helper()
 	cfg := parse(t, config.Dev, append([]string{
@@ -86,7 +87,7 @@ func startDevAs(t *testing.T, dataDir string, flags []string, replaced ...fx.Opt
 	return d
 }
 
-// deleteTopics waits until the brokers have forgotten all topics of ours.
+// deleteTopics waits until the brokers have deleted all our topics.
 func deleteTopics(t *testing.T, brokers []string) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.MetadataMinAge(10*time.Millisecond))

@@ -17,7 +17,7 @@ import (
 	"millrace/services/millrace/proof"
 )
 
-// ask writes the request to a new connection and returns it with the status of the answer.
+// ask writes the request to a new connection, and returns the connection and the status of the response.
 func ask(t *testing.T, address, request string) (net.Conn, int) {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
@@ -85,8 +85,8 @@ func TestTheBoundOfConnectionsLeavesOpenFilesForTheRest(t *testing.T) {
 	require.ErrorContains(t, err, "ulimit -n")
 }
 
-// What asks the gateway's port for something else than a WebSocket ends with the answer or within the handshake's time,
-// whatever it leaves out.
+// A connection to the gateway's port that does not ask for a WebSocket ends with the response, or within the time for the
+// handshake, whatever the client leaves out.
 func TestNoRequestHoldsAConnection(t *testing.T) {
 	besideOthers(t)
 	d := startDev(t, t.TempDir())
@@ -106,7 +106,7 @@ func TestNoRequestHoldsAConnection(t *testing.T) {
 	}
 }
 
-// A page of a foreign site could else, by DNS rebinding, have a token for any user.
+// Otherwise a page of a foreign site could get a token for any user by DNS rebinding.
 func TestDevAnswersToHostsOfThisMachineAlone(t *testing.T) {
 	besideOthers(t)
 	d := startDevAs(t, t.TempDir(), []string{"--allowed-origins=http://chat.example.org:8080"})

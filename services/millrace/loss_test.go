@@ -19,8 +19,8 @@ func logFile(dataDir, conversation string) string {
 	return filepath.Join(dataDir, "kafka", "partitions", fmt.Sprintf("%s-%d", events.TopicMessages, p), "0.dat")
 }
 
-// The embedded broker's file of a partition has lost its end, or all: the store has more than the log. What is accepted
-// from then on is pushed and stored, and cursors from before go on.
+// The embedded broker's file of a partition has lost its end, or everything, so the store has more than the log. What is
+// accepted from then on is pushed and stored, and clients with older cursors can resume.
 func TestLogThatIsShorterThanTheStoreGivesNoPositionTwice(t *testing.T) {
 	t.Parallel()
 	for name, harm := range map[string]func(t *testing.T, file string){
@@ -54,7 +54,7 @@ func TestLogThatIsShorterThanTheStoreGivesNoPositionTwice(t *testing.T) {
 			d.stop()
 			harm(t, logFile(dir, conversation))
 
-			for round := range 2 { // the second finds all settled
+			for round := range 2 { // the second round finds everything settled
 				d = startDev(t, dir)
 				a = proof.Join(t, d.url(), proof.Alice, nil)
 				b = proof.Join(t, d.url(), proof.Bob, cursor)
@@ -74,8 +74,8 @@ func TestLogThatIsShorterThanTheStoreGivesNoPositionTwice(t *testing.T) {
 	}
 }
 
-// The store is older than what was committed: a backup was put back, or the file is gone. What the log still has is stored
-// again, and until then no resume says that it is complete without it.
+// The store is older than what the group has committed, because a backup was restored or the file is gone. What the log still
+// has is stored again. Until then no resume is reported as complete without it.
 func TestStoreOlderThanTheCommitsIsBroughtUpToTheLog(t *testing.T) {
 	t.Parallel()
 	for name, kept := range map[string]int{"backup": 10, "deleted": 0} {

@@ -21,7 +21,7 @@ import (
 	"millrace/services/millrace/proof"
 )
 
-// inMemory swaps Kafka for Watermill's gochannel in the graph of any role: no broker is started, and none is connected to.
+// inMemory swaps Kafka for Watermill's gochannel in any role. No broker is started, and none is connected to.
 func inMemory(bus *memory.Bus) fx.Option {
 	return fx.Replace(fx.Annotate(bus, fx.As(new(pubsub.Bus))))
 }
@@ -36,7 +36,7 @@ func startRole(t *testing.T, name config.Role, args []string, replaced ...fx.Opt
 	t.Cleanup(func() { require.NoError(t, stopApp(context.WithoutCancel(t.Context()), app)) })
 }
 
-// A message node, a worker and a gateway, each wired as it runs in production but for the log.
+// A message node, a worker and a gateway run, each wired as in production except for the log.
 func TestEveryRoleRunsOverTheBusInMemory(t *testing.T) {
 	t.Parallel()
 	bus := memory.NewBus(memory.Config{Partitions: events.DefaultPartitions})
@@ -69,7 +69,7 @@ func TestEveryRoleRunsOverTheBusInMemory(t *testing.T) {
 	}, proof.Patience, 10*time.Millisecond)
 }
 
-// In dev everything is one graph. A middleware of one's own is one line of it.
+// In dev everything is one graph. The user's own middleware takes one line.
 func TestDevRunsOverTheBusInMemoryWithAMiddlewareOfOnesOwn(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

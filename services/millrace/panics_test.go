@@ -52,7 +52,7 @@ func TestEndToEndPanicOfACallIsItsOwnError(t *testing.T) {
 	require.Zero(t, counted["session"])
 }
 
-// What may be half done ends the process in order.
+// Where work may be half done, the process stops in order.
 func TestPartThatPanicsStopsTheProcess(t *testing.T) {
 	err := orPanic(t.Context(), func(context.Context) error { panic("at the disco") })
 	require.ErrorContains(t, err, "panic: at the disco")

@@ -13,7 +13,7 @@ import (
 	"millrace/services/millrace/proof"
 )
 
-// wire is a connection on which a test writes frames without waiting for their answers.
+// wire is a connection on which the test writes frames without waiting for answers.
 type wire struct {
 	t       *testing.T
 	conn    *websocket.Conn
@@ -108,7 +108,7 @@ func TestPipelinedChangesTakeEffectInTheOrderInWhichTheyWereSent(t *testing.T) {
 	require.Equal(t, []int64{proof.Alice, proof.Bob}, info.Members)
 }
 
-// Behind a recall no edit is made, and none is shown, whether both come over one connection or over two.
+// After a recall no edit is made or pushed, whether the two come over one connection or over two.
 func TestAnEditAfterARecallIsNotFoundAndNotShown(t *testing.T) {
 	besideOthers(t)
 	d := startDev(t, t.TempDir())

@@ -22,7 +22,7 @@ import (
 	"millrace/services/millrace/proof"
 )
 
-// trappedStore panics at one content while it is set.
+// trappedStore panics at one content while the trap is set.
 type trappedStore struct {
 	storeWriter
 	trap *atomic.Bool
@@ -79,7 +79,7 @@ func TestEndToEndPoisonedMessageIsStoredInItsPlaceOnceItIsReplayed(t *testing.T)
 	require.Equal(t, []string{"two"}, b.Reads(t, 1), "storage's trouble is not push's")
 	require.Equal(t, []string{"one", "two"}, contents(eventually(t, b, last.Conversation, 2)))
 
-	// The gateway refuses both while storage has neither message; another producer does not.
+	// The gateway refuses both while storage does not have the message; a foreign producer does not.
 	for _, change := range []*events.Event{
 		{Type: events.MessageEdited, MessageID: kept.MessageID, MessageSeq: keptSeq, Content: "edited"},
 		{Type: events.MessageRecalled, MessageID: gone.MessageID, MessageSeq: goneSeq},
@@ -124,7 +124,7 @@ func TestEndToEndPoisonedMessageIsStoredInItsPlaceOnceItIsReplayed(t *testing.T)
 	require.NoError(t, err)
 	require.Contains(t, said, "0 records replayed")
 
-	// Who comes back reads over the replay, and is shown the message once, where it was.
+	// A client that resumes reads over the replay, and gets the message once, in its place.
 	require.NoError(t, b.Close())
 	back := proof.Join(t, d.url(), proof.Bob, before)
 	a.Sends(t, client.ToUser(proof.Bob), "three")

@@ -39,7 +39,7 @@ func codecs() []kgo.CompressionCodec {
 	}
 }
 
-// produceForeign puts the record into the log as a foreign producer would, and reports whether the broker took it.
+// produceForeign produces the record as a foreign producer would, and reports whether the broker accepted it.
 func produceForeign(t *testing.T, brokers []string, codec kgo.CompressionCodec, r *kgo.Record) bool {
 	t.Helper()
 	producer, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
@@ -54,7 +54,7 @@ func produceForeign(t *testing.T, brokers []string, codec kgo.CompressionCodec, 
 	return true
 }
 
-// rig is what runs in a node that handles records: all handlers over a broker, the store and the log of who did what.
+// rig is what runs in a node that handles records: all handlers over a broker, the store and the audit log.
 type rig struct {
 	brokers []string
 	bus     *kafka.Bus
@@ -98,7 +98,7 @@ func newRig(t testing.TB) *rig {
 	return g
 }
 
-// settle waits until all handlers are done with all that is in the log.
+// settle waits until all handlers are done with everything in the log.
 func (g *rig) settle(t *testing.T) {
 	t.Helper()
 	log := g.bus.Log(events.TopicMessages)
@@ -112,7 +112,7 @@ func (g *rig) settle(t *testing.T) {
 	}
 }
 
-// poisonedAt are the reasons for which handlers gave up the record at the position.
+// poisonedAt returns the reasons for which handlers have given up the record at the position.
 func (g *rig) poisonedAt(t *testing.T, at events.Position) map[string]string {
 	t.Helper()
 	entries, err := poison.New(g.bus, events.TopicMessages).Entries(t.Context())
@@ -126,8 +126,8 @@ func (g *rig) poisonedAt(t *testing.T, at events.Position) map[string]string {
 	return reasons
 }
 
-// Whatever a producer gets into the log, all handlers go on behind it, and what none of them can handle is in the poison
-// queue, for each of them, with the reason.
+// Whatever a producer gets into the log, all handlers go on after it. What they cannot handle is in the poison queue, once
+// for each handler, with the reason.
 func FuzzRecordStopsNobody(f *testing.F) {
 	valid := `{"type":"new_message","message":{"from":1,"to":2,"content":"x","message_type":1,"timestamp":1},"timestamp":1}`
 	huge := strings.Replace(valid, `"x"`, `"`+strings.Repeat("x", 4000)+`"`, 1)
@@ -166,7 +166,7 @@ func FuzzRecordStopsNobody(f *testing.F) {
 			return
 		}
 		replay := ""
-		for _, h := range r.Headers { // the last of a name counts
+		for _, h := range r.Headers { // of several with the name the last counts
 			if h.Key == pubsub.ReplayHandlerHeader {
 				replay = string(h.Value)
 			}

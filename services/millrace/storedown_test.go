@@ -22,7 +22,7 @@ type (
 	storeReader = message.Store
 )
 
-// switchedStore is a store that fails while it is down.
+// switchedStore is a store that fails while it is switched off.
 type switchedStore struct {
 	storeWriter
 	storeReader
@@ -121,7 +121,7 @@ func TestEndToEndWhatTheStoreMustGiveFollowsOnceItIsBack(t *testing.T) {
 	require.NoError(t, a.Close())
 	d.stop()
 
-	// After a restart nothing is remembered of bob's groups: only the store knows what he may see.
+	// After a restart bob's groups are not remembered, so only the store knows what he may see.
 	var down atomic.Bool
 	down.Store(true)
 	d = startDevWith(t, dir, switched(&down))

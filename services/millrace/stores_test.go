@@ -23,7 +23,7 @@ import (
 	"millrace/services/millrace/proof"
 )
 
-// sentTwice is how many messages are.
+// sentTwice is how many messages are sent twice.
 var sentTwice = flag.Int("stores.messages", 2_000, "messages that are sent twice over each store")
 
 // TestStoresBehaveAlikeBehindTheWholeSystem runs the whole system over each store.
@@ -33,7 +33,7 @@ func TestStoresBehaveAlikeBehindTheWholeSystem(t *testing.T) {
 	t.Run("MongoDB", func(t *testing.T) { useStore(t, mongotest.Start(t).Database(t)) })
 }
 
-// overStore is the whole system over MongoDB, or over SQLite if the URI is empty.
+// overStore runs the whole system over MongoDB, or over SQLite if the URI is empty.
 type overStore struct{ dir, mongoDB string }
 
 func (o overStore) start(t *testing.T, replaced ...fx.Option) *dev {
@@ -83,7 +83,7 @@ func chatOverStore(t *testing.T, d *dev) {
 		for _, h := range all.Conversations {
 			said = append(said, fmt.Sprintf("%s %q, %d unread", h.Conversation, h.Last.Content, h.Unread))
 		}
-		slices.Sort(said) // of one second there is no latest
+		slices.Sort(said) // within one second there is no latest
 		return said
 	}
 	direct := one.Conversation
@@ -98,7 +98,7 @@ func chatOverStore(t *testing.T, d *dev) {
 	d.stop()
 }
 
-// replayOverStore has a message stored after the ones behind it, which does not move back how far the store is.
+// replayOverStore stores a message after those behind it, which does not move the stored position back.
 func replayOverStore(t *testing.T, system overStore) {
 	var set atomic.Bool
 	set.Store(true)
@@ -127,11 +127,11 @@ func replayOverStore(t *testing.T, system overStore) {
 	for partition, seq := range before {
 		require.GreaterOrEqual(t, after[partition], seq, "partition %d", partition)
 	}
-	a.Sends(t, to, "three") // a replay itself is nowhere in the store, so only what follows takes it to the end of the log
+	a.Sends(t, to, "three") // a replay itself is not in the store, so only what follows it brings the stored position to the end of the log
 	awaitStored(t, log, reader)
 }
 
-// forgetful keeps no marks, so that nothing but the store can tell repeats.
+// forgetful keeps no marks, so that only the store can recognise repeats.
 type forgetful struct{}
 
 func (forgetful) Marked(_ context.Context, ids ...string) []events.Position {
@@ -139,7 +139,7 @@ func (forgetful) Marked(_ context.Context, ids ...string) []events.Position {
 }
 func (forgetful) Mark(context.Context, ...router.Mark) {}
 
-// sendTwice sends messages in twenty conversations, and all of them again after a restart.
+// sendTwice sends messages in twenty conversations, and sends all of them again after a restart.
 func sendTwice(t *testing.T, system overStore) {
 	const peers = 20
 	each := *sentTwice / peers
@@ -151,7 +151,7 @@ func sendTwice(t *testing.T, system overStore) {
 		d := system.start(t, fx.Populate(&log, &reader), forgetting)
 		a := proof.Join(t, d.url(), proof.Alice, nil)
 		var sent []string
-		for some := range slices.Chunk(proof.Numbered(0, each), 25) { // each lane a few at a time
+		for some := range slices.Chunk(proof.Numbered(0, each), 25) { // a few at a time in each lane
 			var sending []*client.Sending
 			for _, content := range some {
 				for peer := range int64(peers) {

@@ -31,7 +31,7 @@ func TestEndToEndStuckMessageHoldsUpNobodyAndIsStoredInItsPlaceOnceItCanBe(t *te
 	a.Sends(t, client.ToUser(proof.Bob), "two")
 	require.Equal(t, []string{"one", trap, "two"}, b.Reads(t, 3), "storage's trouble is not push's")
 	brokers := "--kafka-brokers=" + strings.Join(d.brokers, ",")
-	// It is parked since others are stored, here in another conversation.
+	// It is parked because others are stored, here in another conversation.
 	require.Eventually(t, func() bool {
 		a.Sends(t, client.ToUser(proof.Carol), "elsewhere")
 		return len(listPoison(t, d.brokers, "--replayed")) >= 2

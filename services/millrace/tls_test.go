@@ -29,7 +29,7 @@ import (
 	"millrace/services/millrace/proof"
 )
 
-// watchFiles are those of a node.
+// watchFiles watches the files of a node.
 func watchFiles(t *testing.T, files security.TLSFiles) serviceTLS {
 	t.Helper()
 	w, err := security.WatchTLS(files, "service", prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
@@ -52,7 +52,7 @@ func serveNode(t *testing.T, by serviceTLS) *grpcServer {
 	return s
 }
 
-// dialNode dials the server as a gateway dials a node of the name.
+// dialNode dials the server as a gateway dials a node with the name.
 func dialNode(t *testing.T, by serviceTLS, name string, s *grpcServer) healthv1.HealthClient {
 	t.Helper()
 	conn, err := nodesAt(&config.Config{}, by, nil).Dial(name, s.Addr())
@@ -165,7 +165,7 @@ func startTLSGateway(t *testing.T, flags ...string) (*gatewayServer, *tls.Config
 	return gateway, secure
 }
 
-// silent opens a connection on which nothing is said.
+// silent opens a connection on which nothing is written.
 func silent(t *testing.T, address string) net.Conn {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
@@ -175,7 +175,7 @@ func silent(t *testing.T, address string) net.Conn {
 	return conn
 }
 
-// get asks by TLS and returns the status.
+// get makes a request with TLS and returns the status.
 func get(t *testing.T, address string, secure *tls.Config) (int, error) {
 	t.Helper()
 	transport := &http.Transport{TLSClientConfig: secure, DisableKeepAlives: true}
@@ -220,7 +220,7 @@ func TestHandshakesThatNeverComeCountAndEnd(t *testing.T) {
 	}, "those that said nothing are ended and counted out")
 }
 
-// nodeFiles are those of a node on this machine that asks nobody for a certificate.
+// nodeFiles returns files of a node on this machine that requires no certificate from others.
 func nodeFiles(t *testing.T) security.TLSFiles {
 	t.Helper()
 	cert, key := securitytest.NewAuthority(t).Files(t, "127.0.0.1")

@@ -88,7 +88,7 @@ func TestSecretThatIsTooShortIsRefusedByAllWhoReadIt(t *testing.T) {
 
 func TestSecretIsWrittenWholeOrNotAtAll(t *testing.T) {
 	dir := t.TempDir()
-	require.NoError(t, os.Mkdir(secretFile(dir), 0o700)) // nothing can be put in its place
+	require.NoError(t, os.Mkdir(secretFile(dir), 0o700)) // so that nothing can be put in its place
 	require.Error(t, writeWhole(secretFile(dir), []byte(proof.Secret)))
 	files, err := os.ReadDir(dir)
 	require.NoError(t, err)

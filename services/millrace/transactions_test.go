@@ -15,7 +15,7 @@ import (
 	"millrace/services/millrace/proof"
 )
 
-// transaction has a foreign producer say something in a transaction, which leaves a marker behind it.
+// transaction makes a foreign producer send a message in a transaction, which leaves a marker after it.
 func transaction(t *testing.T, producer *kgo.Client, content string, how kgo.TransactionEndTry) {
 	t.Helper()
 	require.NoError(t, producer.BeginTransaction())

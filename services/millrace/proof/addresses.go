@@ -11,14 +11,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// firstPortEnv names the first of the 10,000 ports that processes get. Tests that run at the same time should have others.
+// firstPortEnv names the first of the 10,000 ports for processes. Tests that run at the same time need different ones.
 const firstPortEnv = "MILLRACE_TEST_FIRST_PORT"
 
-// portsTried counts them, of all tests.
+// portsTried counts the ports that were tried, over all tests.
 var portsTried atomic.Int64
 
-// FreeAddresses finds loopback addresses nobody listens on. The ports lie below those that the system hands out to outgoing
-// connections, and none comes again soon: while a process is down, or is yet to listen, nobody takes its address by chance.
+// FreeAddresses returns loopback addresses that nobody listens on. The ports lie below those that the system uses for
+// outgoing connections, and none is returned again soon. So nobody takes the address of a process that is down or not
+// listening yet.
 func FreeAddresses(t *testing.T, n int) []string {
 	t.Helper()
 	const ports = 10_000

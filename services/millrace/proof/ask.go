@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Scrape returns the body of an answer that must be 200.
+// Scrape returns the body of a response, which must be 200.
 func Scrape(t *testing.T, url string) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -24,7 +24,7 @@ func Scrape(t *testing.T, url string) string {
 	return string(body)
 }
 
-// Asks answers the status and body, 0 if there is no answer. It is for any goroutine.
+// Asks returns the status and body of a response, or 0 without one. Any goroutine may call it.
 func Asks(t *testing.T, url string) (int, string) {
 	request, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, url, http.NoBody)
 	if err != nil {

@@ -11,13 +11,13 @@ import (
 	"millrace/services/client"
 )
 
-// chaos does harm to a cluster and to a crowd on it.
+// chaos inflicts faults on a cluster and the crowd on it.
 type chaos struct {
 	cluster *cluster
 	crowd   *Crowd
 }
 
-// inflict does what the fault says, and returns when it is healed. Whether the system recovers is not for it to say.
+// inflict inflicts the fault and returns when it is over. It does not judge whether the system recovers.
 func (c *chaos) inflict(ctx context.Context, f fault) error {
 	switch f.Harm {
 	case killed:
@@ -34,7 +34,7 @@ func (c *chaos) inflict(ctx context.Context, f fault) error {
 		return p.cmd.Process.Signal(syscall.SIGCONT)
 	case renewed:
 		p := c.cluster.named(f.Target)
-		// How it ends is judged where nothing else is broken.
+		// How the process ends is checked where nothing else is broken.
 		if err := p.halt(); errors.Is(err, context.Canceled) {
 			return err
 		}
@@ -75,7 +75,7 @@ func (c *chaos) inflict(ctx context.Context, f fault) error {
 	return fmt.Errorf("no such harm: %s", f.Harm)
 }
 
-// garble opens sockets of its own to the gateways and writes what no client would, for the time.
+// garble opens sockets of its own to the gateways and writes for the duration what no client would write.
 func (c *chaos) garble(ctx context.Context, d time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()

@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	// chaosTraffic is for how long clients send in a run; every fault is over before.
+	// chaosTraffic is how long clients send in a run. Every fault is over before that.
 	chaosTraffic = 24 * time.Second
 	// chaosEvery is the mean time between the beginnings of two faults.
 	chaosEvery = 1200 * time.Millisecond
@@ -22,29 +22,29 @@ const (
 	renewed  harm = "restart"       // a process that is asked to stop, and started again at once
 	joined   harm = "joins, leaves" // one more storage worker
 	cutOff   harm = "cut off"       // a gateway from a message node
-	slowed   harm = "slow"          // what a message node tells a gateway
-	dropped  harm = "client cut"    // and cut once more in the middle of what it missed
+	slowed   harm = "slow"          // what a message node sends to a gateway
+	dropped  harm = "client cut"    // and cut again in the middle of what it missed
 	stalled  harm = "slow reader"   // a client that reads nothing
-	garbled  harm = "garbage"       // frames and bytes that are none, on sockets of their own
+	garbled  harm = "garbage"       // invalid frames and bytes, on sockets of their own
 	repeated harm = "sent twice"    // one message over both gateways at once, again and again
 )
 
-// fault is one step of a schedule: from a time after the beginning of the traffic, for a duration, to a process, a proxy
-// or a client.
+// fault is one step of a schedule. It begins at a time after the traffic began, has a duration, and concerns a process, a
+// proxy or a client.
 type fault struct {
 	At     time.Duration `json:"at"`
 	For    time.Duration `json:"for"`
 	Harm   harm          `json:"harm"`
 	Target string        `json:"target"`
 	index  int           // of the proxy, of the client, or among the faults
-	bytes  int           // after which a client is cut again
+	bytes  int           // after so many bytes a client is cut again
 }
 
 func (f fault) String() string {
 	return fmt.Sprintf("%6.1f s  %s %s for %.1f s", f.At.Seconds(), f.Harm, f.Target, f.For.Seconds())
 }
 
-// schedule draws the faults of a run. Several may hold at a time, but one process has one at a time.
+// schedule draws the faults of a run. Several may last at the same time, but each process has one at a time.
 func schedule(seed uint64, broker string, proxies, clients int) []fault {
 	random := rand.New(rand.NewPCG(seed, 0))
 	between := func(least, most time.Duration) time.Duration {

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// How task chaos runs TestChaos.
+// Task chaos runs TestChaos with these flags.
 var (
 	chaosSeeds = flag.Int("chaos.seeds", 0, "runs of chaos, each with the next seed")
 	chaosFirst = flag.Uint64("chaos.first", 0, "the first seed; 0: drawn")
@@ -24,7 +24,7 @@ var (
 	chaosJSON  = flag.String("chaos.json", "", "file that gets a line of JSON per run")
 )
 
-// chaosRun is what a run came to.
+// chaosRun is the result of a run.
 type chaosRun struct {
 	Seed     uint64         `json:"seed"`
 	Log      string         `json:"log"`
@@ -36,15 +36,15 @@ type chaosRun struct {
 	Faults   []chaosOutcome `json:"faults"`
 }
 
-// chaosOutcome is how long after a fault began everybody had a message acknowledged and was shown one that was sent after
-// its beginning, in seconds; 0: not within the traffic.
+// chaosOutcome holds how many seconds after the beginning of a fault everybody had a message acknowledged, and had got one
+// that was sent after the beginning; 0: not while there was traffic.
 type chaosOutcome struct {
 	fault
 	AckedAfter     float64 `json:"acked_after"`
 	DeliveredAfter float64 `json:"delivered_after"`
 }
 
-// Processes, networks and clients fail as the seed says while clients send, edit, recall, join and leave; in the end
+// Processes, networks and clients fail as the seed determines, while clients send, edit, recall, join and leave. In the end
 // nothing may be lost, doubled, out of order, or different for anybody. The same seed gives the same faults.
 func TestChaos(t *testing.T) {
 	if *chaosSeeds == 0 {
@@ -89,7 +89,7 @@ func runChaos(t *testing.T, seed uint64) {
 	c.stopAll()
 }
 
-// suffer goes through the schedule and returns when the traffic is to end and everything is healed.
+// suffer goes through the schedule. It returns when the traffic is to end and every fault is over.
 func (r *chaosRun) suffer(ctx context.Context, t *testing.T, c *chaos, faults []fault) error {
 	var inflicted errgroup.Group
 	var mu sync.Mutex
@@ -122,7 +122,7 @@ func (r *chaosRun) suffer(ctx context.Context, t *testing.T, c *chaos, faults []
 	return err
 }
 
-// tell reports the run, for people and as a line of JSON.
+// tell prints the result of the run for people and as a line of JSON.
 func (r *chaosRun) tell(t *testing.T) {
 	slowest := chaosOutcome{}
 	if len(r.Faults) > 0 {

@@ -21,7 +21,7 @@ type cluster struct {
 	log       []string   // where these are
 	gateways  []string   // URLs
 
-	// split gives storing to two workers of their own, and puts a proxy between each gateway and each message node.
+	// split runs two storage workers of their own, and puts a proxy between each gateway and each message node.
 	split   bool
 	proxies []*toxiproxy.Proxy
 }
@@ -56,8 +56,8 @@ func startSplitCluster(t *testing.T) *cluster {
 	return c
 }
 
-// startOn starts the brokers, which were added, and everything else on them. Flags are for those that create topics, and
-// win over the usual ones.
+// startOn starts the brokers, which were added before, and everything else on them. The flags are for processes that create
+// topics, and win over the usual ones.
 func (c *cluster) startOn(t *testing.T, brokers []string, flags ...string) {
 	t.Helper()
 	t.Cleanup(c.killAll)
@@ -138,8 +138,8 @@ func (c *cluster) killAll() {
 	}
 }
 
-// stopAll stops the processes like Ctrl-C does, gateways first and the broker last. Of several brokers the last ones could
-// not leave in order for want of a quorum.
+// stopAll stops the processes as Ctrl-C does, gateways first and brokers last. Of several brokers the last ones may stop in
+// disorder, because there is no quorum any more.
 func (c *cluster) stopAll() {
 	names := []string{"connect-1", "connect-2", "worker", "message-1", "message-2"}
 	if c.split {

@@ -17,15 +17,15 @@ import (
 )
 
 const (
-	// sendEvery is the pace of each client.
+	// sendEvery is the time between two sends of a client.
 	sendEvery = 100 * time.Millisecond
-	// guestsMove is how long after one guest joined or left the next does.
+	// guestsMove is the time between one guest's joining or leaving and the next's.
 	guestsMove = 700 * time.Millisecond
-	// Healing bounds how long the system and its clients may take to be whole again after the last fault.
+	// Healing bounds how long after the last fault the system and its clients may take to be whole again.
 	Healing = 60 * time.Second
 )
 
-// Crowd is clients on both gateways that send to each other and to a group.
+// Crowd is a set of clients on both gateways that send to each other and to a group.
 type Crowd struct {
 	t        *testing.T
 	Talkers  []*talker
@@ -39,7 +39,7 @@ type Crowd struct {
 	moved    int       // how often
 }
 
-// StartCrowd connects eight users by turns to the gateways, puts them into a group and lets them send until Crowd.End.
+// StartCrowd connects eight users in turn to the gateways, puts them into a group and lets them send until Crowd.End.
 func StartCrowd(ctx context.Context, t *testing.T, gateways []string) *Crowd {
 	t.Helper()
 	c := &Crowd{t: t, Talkers: make([]*talker, 8), Journal: oracle.New()}
@@ -70,7 +70,7 @@ func StartCrowd(ctx context.Context, t *testing.T, gateways []string) *Crowd {
 // peer is the neighbour of a talker, who is on the other gateway.
 func (c *Crowd) peer(i int) int64 { return c.Talkers[i^1].ID }
 
-// GoesOn waits until more messages have been acknowledged.
+// GoesOn waits until more messages were acknowledged.
 func (c *Crowd) GoesOn(what string) {
 	c.t.Helper()
 	const more = 200
@@ -79,15 +79,15 @@ func (c *Crowd) GoesOn(what string) {
 	c.t.Logf("%s: %d acknowledged, %d more after %s", what, c.Journal.AckedCount(), more, time.Since(begin).Round(time.Millisecond))
 }
 
-// End ends the traffic, lets everybody come back once more, and holds what they saw against the history: nothing may be
-// lost, doubled or out of order.
+// End ends the traffic, lets everybody reconnect once more, and compares what they saw with the history: nothing may be lost,
+// doubled or out of order.
 func (c *Crowd) End(ctx context.Context) {
 	t := c.t
 	t.Helper()
 	c.shutUp()
 	require.NoError(t, c.speaking.Wait())
 	c.awaitWhole(ctx, "after the faults")
-	// Everybody comes back once more, and a last message tells that nothing is behind.
+	// Everybody reconnects once more, and a last message shows that nothing comes late.
 	for _, k := range slices.Concat(c.Talkers, c.guests) {
 		k.network.cut(0)
 	}
@@ -107,8 +107,8 @@ func (c *Crowd) End(ctx context.Context) {
 	t.Logf("%d messages and %d changes acknowledged, stored and shown once to everybody in one order", c.Journal.AckedCount(), c.Journal.AgreedCount())
 }
 
-// awaitWhole waits until everybody has been shown, and the history tells, all that they must. What is still wrong after
-// that is for the last check to tell.
+// awaitWhole waits until everybody has got, and the history has, everything that they must. What is still wrong after that is
+// reported by the last check.
 func (c *Crowd) awaitWhole(ctx context.Context, what string) {
 	c.t.Helper()
 	begin := time.Now()
@@ -125,7 +125,7 @@ func (c *Crowd) awaitWhole(ctx context.Context, what string) {
 	c.t.Logf("%s: whole after %s", what, time.Since(begin).Round(time.Millisecond))
 }
 
-// reloads is how often somebody had missed more than is resumed.
+// reloads returns how often somebody had missed more than can be resumed.
 func (c *Crowd) reloads() (n int) {
 	for _, k := range slices.Concat(c.Talkers, c.guests) {
 		n += int(k.reloads.Load())
@@ -133,7 +133,8 @@ func (c *Crowd) reloads() (n int) {
 	return n
 }
 
-// judge fails the test if a promise was broken: it tells how often each rule was, with an example, and how everybody fared.
+// judge fails the test if a promise was broken. It reports how often each rule was broken, with an example, and what happened
+// to everybody.
 func (c *Crowd) judge(what string) {
 	c.t.Helper()
 	violations := c.Journal.Check()
@@ -149,7 +150,7 @@ func (c *Crowd) judge(what string) {
 	c.t.FailNow()
 }
 
-// welcomeGuests lets users join and leave the room by turns until the traffic ends; they are on both gateways.
+// welcomeGuests makes users join and leave the room in turn until the traffic ends. They are on both gateways.
 func (c *Crowd) welcomeGuests(ctx context.Context, gateways []string, until <-chan struct{}) {
 	for i, url := range gateways {
 		guest := &talker{ID: int64(Alice + len(c.Talkers) + i), url: url, journal: c.Journal}

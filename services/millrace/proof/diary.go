@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// diary is what happened to a client, for whoever looks into a failure.
+// diary collects what happened to a client, for people who look into a failure.
 type diary struct {
 	mu      sync.Mutex
 	entries []string

@@ -1,6 +1,6 @@
-// Package proof shows that Millrace keeps its promises: clients note what they sent and what they were shown, the oracle
-// beside it holds that against the history, and the tests meanwhile kill, freeze and cut off real processes.
+// Package proof shows that Millrace keeps its promises. Clients note what they have sent and received, while the tests kill,
+// freeze and cut off real processes. In the end the oracle (package oracle) compares these notes with the history.
 //
-// What is no test file is for tests only: users, crowds of users that journal, and addresses for processes. The tests of the
-// roles, which run them inside the test process, use these too.
+// The files that are no test files are for tests only: users, crowds of users that keep a journal, and addresses for
+// processes. The tests of the roles, which run the roles inside the test process, use these too.
 package proof

@@ -12,7 +12,7 @@ import (
 	"millrace/services/client"
 )
 
-// With few open files allowed, clients that come in masses are refused before the broker and the store go short: those that
+// When few open files are allowed, masses of clients are refused before the broker and the store run short, and those that
 // are connected go on.
 func TestConnectionsLeaveOpenFilesForBrokerAndStore(t *testing.T) {
 	t.Parallel()
@@ -48,7 +48,7 @@ func TestConnectionsLeaveOpenFilesForBrokerAndStore(t *testing.T) {
 		}
 	}
 	require.GreaterOrEqual(t, refused, crowd-openFiles/2)
-	// To many conversations, so that the broker opens files of many partitions.
+	// The messages go to many conversations, so that the broker opens the files of many partitions.
 	for i := range 200 {
 		alice.Sends(t, client.ToUser(Bob), fmt.Sprint(i))
 		alice.Sends(t, client.ToUser(int64(50_000+i)), "hello")

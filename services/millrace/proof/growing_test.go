@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// another adds and starts a process like one there is, with these flags in place of its own.
+// another adds and starts a process like an existing one, with other flags.
 func (c *cluster) another(name, like string, flags ...string) *process {
 	c.t.Helper()
 	admin := FreeAddresses(c.t, 1)[0]
@@ -26,8 +26,8 @@ func (c *cluster) another(name, like string, flags ...string) *process {
 	return p
 }
 
-// Nodes of every role come and go while clients on three gateways count. One of the message nodes is known to no gateway:
-// it takes partitions all the same, and what it handles is read from the log.
+// Nodes of every role come and go while clients on three gateways count. No gateway knows one of the message nodes: it gets
+// partitions all the same, and gateways read from the log what it handles.
 func TestKafkaWithNodesThatComeAndGoLosesDoublesAndDisordersNothing(t *testing.T) {
 	c := startOnKafka(t, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), 6*Healing)

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// DoHarm is how task test:harm runs the tests that do one kind of harm each and take more than some seconds. The oracle or
-// a count decides; times are only told.
+// DoHarm enables the tests that do one kind of harm each and take more than some seconds; task test:harm sets it. The oracle
+// or a count decides such a test; times are only reported.
 var DoHarm = flag.Bool("harm", false, "run the tests that do harm for longer")
 
 // NeedsHarm skips the test unless the flag -harm is set.
@@ -21,7 +21,7 @@ func NeedsHarm(t *testing.T) {
 	}
 }
 
-// EventuallyTrue waits until something holds, and tells how long it took.
+// EventuallyTrue waits until the condition holds, and logs how long that took.
 func EventuallyTrue(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	begin := time.Now()

@@ -14,9 +14,9 @@ import (
 	"millrace/services/client"
 )
 
-// Processes are killed at the points at which a crash could lose or double: after a record was published and before that
-// was answered, after it was stored and before that was acknowledged, after it was delivered and before that was. Each is
-// frozen to see that it is there, and killed only then.
+// Processes are killed at the points where a crash could lose or double a record: after it was published and before that was
+// answered, after it was stored and before that was acknowledged, after it was delivered and before that was acknowledged.
+// Each process is first frozen, to make sure that it is at that point, and then killed.
 func TestHarmKilledBetweenOneStepAndTheNext(t *testing.T) {
 	NeedsHarm(t)
 	t.Parallel()
@@ -35,7 +35,7 @@ func TestHarmKilledBetweenOneStepAndTheNext(t *testing.T) {
 	c.stopAll()
 }
 
-// The answers to the probe's gateway are held back until another client has been shown what was sent.
+// The answers to the probe's gateway are held back until another client has got what was sent.
 func (c *cluster) killBetweenPublishAndAnswer(ctx context.Context, crowd *Crowd, p *Probe) {
 	c.t.Helper()
 	witness := crowd.Probe(ctx, p.ID+1, c.gateways[1])
@@ -83,7 +83,7 @@ func (c *cluster) killBetweenDeliverAndAck(ctx context.Context, crowd *Crowd, p 
 	c.killAt(ctx, crowd, p, "push-consumer-group", []string{"message-1", "message-2"}, func(int64) {})
 }
 
-// killAt has the probe send until the processes are caught, after the step and before the group has acknowledged it.
+// killAt makes the probe send until the processes are caught after the step and before the group has acknowledged it.
 func (c *cluster) killAt(ctx context.Context, crowd *Crowd, p *Probe, group string, processes []string, step func(seq int64)) {
 	c.t.Helper()
 	for tries := 1; ; tries++ {

@@ -21,7 +21,7 @@ func smallDisk(t *testing.T, dir string) {
 	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, 0)) })
 }
 
-// fill takes all the room that is left, until the function that it returns is called.
+// fill uses all the room that is left, until the function that it returns is called.
 func fill(t *testing.T, dir string) (empty func()) {
 	t.Helper()
 	path := filepath.Join(dir, "filler")
@@ -37,8 +37,8 @@ func fill(t *testing.T, dir string) (empty func()) {
 	return func() { require.NoError(t, os.Remove(path)) }
 }
 
-// The disk under the broker is full, also while it is killed, and then the one under the store. What was accepted is kept,
-// what cannot be is refused, and all goes on when there is room again.
+// First the disk of the broker is full, also while the broker is killed, and then the disk of the store. What was accepted is
+// kept, what cannot be accepted is refused, and everything goes on when there is room again.
 func TestHarmFullDisks(t *testing.T) {
 	NeedsHarm(t)
 	t.Parallel()

@@ -2,14 +2,12 @@ package proof
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,87 +18,7 @@ import (
 	"millrace/services/client"
 )
 
-const (
-	opText, opBinary, opPing = 1, 2, 9
-	finished                 = 0x80
-
-	garbageUsers = 60_000
-	fuzzed       = 1_000_000
-	fuzzers      = 16
-)
-
-// appendFrame appends a client's frame; its mask is of zeros.
-func appendFrame(b []byte, first byte, payload string) []byte {
-	b = append(b, first)
-	switch n := len(payload); {
-	case n < 126:
-		b = append(b, 0x80|byte(n))
-	case n < 1<<16:
-		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
-	default:
-		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
-	}
-	return append(append(b, 0, 0, 0, 0), payload...)
-}
-
-func textFrame(payload string) []byte { return appendFrame(nil, finished|opText, payload) }
-
-// vandal is a connection that writes bytes of its own choice.
-type vandal struct{ *websocket.Conn }
-
-func openVandal(ctx context.Context, url string) (vandal, error) {
-	conn, response, err := websocket.DefaultDialer.DialContext(ctx, url, nil)
-	if err != nil {
-		return vandal{}, err
-	}
-	_ = response.Body.Close()
-	return vandal{conn}, conn.SetReadDeadline(time.Now().Add(Healing))
-}
-
-// connectVandal opens one that has connected as the user.
-func connectVandal(ctx context.Context, url string, user int64) (vandal, error) {
-	v, err := openVandal(ctx, url)
-	if err != nil {
-		return v, err
-	}
-	t, err := Token(user)(ctx)
-	if err != nil {
-		return v, err
-	}
-	if err := v.write(textFrame(fmt.Sprintf(`{"id":1,"connect":{"token":%q}}`, t))); err != nil {
-		return v, err
-	}
-	_, answer, err := v.ReadMessage()
-	if err == nil && !strings.Contains(string(answer), `"connected"`) {
-		err = fmt.Errorf("not connected: %s", answer)
-	}
-	return v, err
-}
-
-func (v vandal) write(b []byte) error {
-	if err := v.NetConn().SetWriteDeadline(time.Now().Add(Healing)); err != nil { // in place of the last pong's
-		return err
-	}
-	_, err := v.NetConn().Write(b)
-	return err
-}
-
-// code is the code with which the connection is closed in the end.
-func (v vandal) code() (int, error) {
-	defer v.Close()
-	for {
-		_, _, err := v.ReadMessage()
-		var closed *websocket.CloseError
-		switch {
-		case errors.As(err, &closed):
-			return closed.Code, nil
-		case err != nil:
-			return 0, err
-		}
-	}
-}
-
-// outrages are what may be written to a gateway after connecting, and with which code it must end.
+// outrages are things to write to a gateway after connecting, each with the code that it must be closed with.
 func outrages() map[string]struct {
 	bytes []byte
 	code  int
@@ -129,7 +47,7 @@ func outrages() map[string]struct {
 	}
 }
 
-// refused are frames that are answered by an error, after which the connection goes on.
+// refused are frames that are answered with an error and do not end the connection.
 func refused() []string {
 	deep := func(open, shut string) string { return strings.Repeat(open, 10_000) + strings.Repeat(shut, 10_000) }
 	return []string{
@@ -143,8 +61,8 @@ func refused() []string {
 	}
 }
 
-// Garbage of every kind comes to one gateway while a crowd chats over it: each piece is refused with a code or ends its
-// connection with one, the crowd is not affected, and afterwards the gateway is as before.
+// Garbage of every kind comes to one gateway while a crowd chats over it. Each piece is refused with a code, or ends its
+// connection with one. The crowd is not affected, and afterwards the gateway is as before.
 func TestHarmGarbage(t *testing.T) {
 	NeedsHarm(t)
 	c := startCluster(t)
@@ -193,8 +111,8 @@ func TestHarmGarbage(t *testing.T) {
 	c.stopAll()
 }
 
-// wasteHandshakes opens connections that never ask for a WebSocket, ask for nonsense, or never connect, and waits until
-// the gateway has closed them all.
+// wasteHandshakes opens connections that never ask for a WebSocket, ask for nonsense, or never connect, and waits until the
+// gateway has closed all of them.
 func wasteHandshakes(ctx context.Context, url string) error {
 	address := strings.TrimSuffix(strings.TrimPrefix(url, "ws://"), "/ws")
 	var all errgroup.Group
@@ -243,18 +161,7 @@ func wasteHandshakes(ctx context.Context, url string) error {
 	return all.Wait()
 }
 
-func (v vandal) mustEnd(what string, want int) error {
-	code, err := v.code()
-	if err == nil && code != want {
-		err = fmt.Errorf("code %d, want %d", code, want)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return nil
-}
-
-// commitOutrages commits each of them several times.
+// commitOutrages commits each outrage several times.
 func commitOutrages(ctx context.Context, url string) error {
 	for range 5 {
 		var all errgroup.Group
@@ -269,13 +176,13 @@ func commitOutrages(ctx context.Context, url string) error {
 				written := make(chan struct{})
 				go func() {
 					defer close(written)
-					_ = v.write(o.bytes) // the gateway may close before it has all
+					_ = v.write(o.bytes) // the gateway may close before it has got everything
 				}()
 				defer func() { <-written }()
 				return v.mustEnd(what, o.code)
 			})
 		}
-		for n := range 20 { // half a frame, and gone
+		for n := range 20 { // half a frame, and then nothing
 			user++
 			all.Go(func() error {
 				v, err := connectVandal(ctx, url, user)
@@ -295,7 +202,7 @@ func commitOutrages(ctx context.Context, url string) error {
 	return nil
 }
 
-// sayWhatIsRefused says all of it over one connection.
+// sayWhatIsRefused writes all refused frames to one connection.
 func sayWhatIsRefused(ctx context.Context, url string) error {
 	v, err := connectVandal(ctx, url, garbageUsers+fuzzers)
 	if err != nil {
@@ -315,105 +222,4 @@ func sayWhatIsRefused(ctx context.Context, url string) error {
 		}
 	}
 	return nil
-}
-
-// fuzz counts the frames that were answered and the connections that were closed, by their codes.
-type fuzz struct {
-	mu       sync.Mutex
-	answered int
-	closed   map[int]int
-}
-
-// run writes frames that were valid once, a few hundred at a time, each of which must be answered or end the connection
-// with a code, until so many have been answered.
-func (f *fuzz) run(ctx context.Context, url string, user int64, frames int) error {
-	random := rand.New(rand.NewPCG(uint64(user), 0))
-	const window = 250
-	var v vandal
-	var err error
-	for frames > 0 {
-		if v.Conn == nil {
-			if v, err = connectVandal(ctx, url, user); err != nil {
-				return err
-			}
-		}
-		var some []byte
-		for range window {
-			some = append(some, textFrame(mutate(random))...)
-		}
-		_ = v.write(some) // where it fails, so does the reading
-		answered, code, err := v.answers(window)
-		if err != nil {
-			return fmt.Errorf("fuzzer: after %d answers: %w", answered, err)
-		}
-		frames -= answered
-		f.mu.Lock()
-		f.answered += answered
-		if code != 0 {
-			if f.closed == nil {
-				f.closed = map[int]int{}
-			}
-			f.closed[code]++
-			v.Conn = nil
-		}
-		f.mu.Unlock()
-	}
-	if v.Conn != nil {
-		return v.Close()
-	}
-	return nil
-}
-
-// answers reads until so many frames were answered, or the connection is closed with a code.
-func (v vandal) answers(n int) (answered, code int, err error) {
-	if err := v.SetReadDeadline(time.Now().Add(Healing)); err != nil {
-		return 0, 0, err
-	}
-	for answered < n {
-		_, text, err := v.ReadMessage()
-		var closed *websocket.CloseError
-		switch {
-		case errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure:
-			_ = v.Close()
-			return answered, closed.Code, nil
-		case err != nil:
-			return answered, 0, err
-		case !strings.HasPrefix(string(text), `{"push"`):
-			answered++
-		}
-	}
-	return answered, 0, nil
-}
-
-// mutate changes some bytes of a request; now and then to what is no text.
-func mutate(random *rand.Rand) string {
-	requests := []string{
-		`{"id":7,"send":{"to":9007199254740991,"content":"hello","client_msg_id":"c","message_type":1}}`,
-		`{"id":7,"send":{"group_id":77,"content":"hello"}}`, `{"id":7,"read":{"conversation":"u:1:9007199254740991","seq":3}}`,
-		`{"id":7,"history":{"conversation":"u:1:9007199254740991","before_seq":9,"limit":50}}`, `{"id":7,"conversations":{"limit":3}}`,
-		`{"id":7,"recall":{"conversation":"g:77","message_id":"m"}}`, `{"id":7,"edit":{"conversation":"g:77","message_id":"m","content":"x"}}`,
-		`{"id":7,"typing":{"to":9007199254740991}}`, `{"id":7,"presence":{"users":[9007199254740991]}}`, `{"id":7,"ping":{}}`,
-		`{"id":7,"refresh":{"token":"a.b.c"}}`, `{"id":7,"connect":{"token":"a.b.c","cursor":{"0":1}}}`, `{"id":7,"group_info":{"group_id":77}}`,
-	}
-	b := []byte(requests[random.IntN(len(requests))])
-	for range 2 + random.IntN(5) {
-		i := random.IntN(len(b))
-		switch random.IntN(4) {
-		case 0:
-			b[i] = byte(' ' + random.IntN(95))
-		case 1:
-			b = append(b[:i], b[i+1:]...)
-		case 2:
-			b = append(b[:i], append([]byte{`{}[]",:0e-\`[random.IntN(11)]}, b[i:]...)...)
-		case 3:
-			b[i] ^= 1 << random.IntN(5) // stays ASCII
-		}
-		if len(b) == 0 {
-			return ""
-		}
-	}
-	if random.IntN(5000) == 0 {
-		b[random.IntN(len(b))] = 0xff
-	}
-	return string(b)
 }

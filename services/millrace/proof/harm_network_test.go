@@ -8,9 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// One gateway and one push node can reach each other no more while their connection stays open, and another gateway
-// hangs, which leaves its connections half open for the nodes. Both ends notice; what the node that is cut off had to tell
-// is read from the log meanwhile, and all is made good afterwards.
+// One gateway and one push node can no longer reach each other while their connection stays open. Another gateway hangs,
+// which leaves its connections half open for the nodes. Both ends notice. Meanwhile the gateway reads from the log what the
+// node would have sent, and in the end nothing is missing.
 func TestHarmConnectionThatIsDeadButOpen(t *testing.T) {
 	NeedsHarm(t)
 	t.Parallel()
@@ -69,8 +69,8 @@ func TestHarmConnectionThatIsDeadButOpen(t *testing.T) {
 	c.stopAll()
 }
 
-// A push node that no gateway knows takes over partitions, handles records, and dies: what it had handled is read from the
-// log by whoever lacks it.
+// A push node that no gateway knows takes over partitions, handles records, and dies. The gateways read from the log what it
+// had handled.
 func TestHarmPushNodeThatNobodyKnewDies(t *testing.T) {
 	NeedsHarm(t)
 	t.Parallel()

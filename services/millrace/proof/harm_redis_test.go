@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Redis is killed, comes back having forgotten everything, and hangs; nobody notices.
+// Redis is killed, comes back empty, and hangs; nobody notices.
 func TestHarmRedisThatIsGoneOrHangsLosesDoublesAndDisordersNothing(t *testing.T) {
 	NeedsHarm(t)
 	path, err := exec.LookPath("redis-server")

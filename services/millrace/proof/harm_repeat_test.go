@@ -13,8 +13,8 @@ import (
 	"millrace/services/millrace/proof/oracle"
 )
 
-// Every message is sent five times at once over both gateways, and both message nodes, and again after each process that
-// could remember it was killed: it is stored once and shown once.
+// Every message is sent five times at once over both gateways and both message nodes, and again after each process that could
+// remember it was killed. It is stored once and pushed once.
 func TestHarmSameSendFiveTimesOverEverything(t *testing.T) {
 	NeedsHarm(t)
 	const messages, times = 40, 5

@@ -13,11 +13,11 @@ import (
 	"millrace/services/client"
 )
 
-// complaints are the errors that a client was answered, word for word, and whatever else than a server that goes away
-// ended its connections.
+// complaints are the errors that a client got, word for word, and the ends of its connections for other reasons than that the
+// server goes away.
 type complaints struct {
 	mu   sync.Mutex
-	rest []byte // of what was read, where an error may begin
+	rest []byte // the end of what was read, where an error may begin
 	all  []string
 }
 
@@ -54,7 +54,7 @@ func (c *complaints) left(err error) {
 	}
 }
 
-// take answers the complaints since the last call.
+// take returns the complaints since the last call.
 func (c *complaints) take() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -63,9 +63,9 @@ func (c *complaints) take() []string {
 	return all
 }
 
-// Every process is stopped in order and started again, one after the other, while a crowd chats. But for a gateway that
-// asks them to come back, clients must not notice, and nothing is lost, doubled or out of order. The embedded broker has
-// nobody to stand in for it: while it is away sends may be refused as unavailable.
+// Every process is stopped in order and started again, one after the other, while a crowd chats. Clients must notice nothing
+// except gateways that ask them to reconnect, and nothing is lost, doubled or out of order. Nothing replaces the embedded
+// broker: while it is away sends may be refused as unavailable.
 func TestHarmRollingRestartOfEveryRole(t *testing.T) {
 	NeedsHarm(t)
 	t.Parallel()

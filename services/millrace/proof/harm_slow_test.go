@@ -18,18 +18,18 @@ import (
 	"millrace/services/client"
 )
 
-// listener is a client that notes what it was shown, when, and the codes with which it was closed.
+// listener is a client that notes what it got and when, and the codes with which it was closed.
 type listener struct {
 	*client.Client
 	network network
 
 	mu       sync.Mutex
 	received []string
-	took     []time.Duration // from when its sender wrote it
+	took     []time.Duration // since the sender wrote it
 	codes    []int
 }
 
-// writtenAt is when the content was written; its first word tells.
+// writtenAt returns when the content was written, which its first word says.
 func writtenAt(content string) time.Time {
 	var nanos int64
 	_, _ = fmt.Sscan(content, &nanos)
@@ -63,7 +63,7 @@ func listen(ctx context.Context, url string, id int64) (*listener, error) {
 	return l, err
 }
 
-// dial makes a connection that the kernel does not read megabytes ahead for.
+// dial makes a connection for which the kernel does not read megabytes ahead.
 func (l *listener) dial(ctx context.Context, kind, address string) (net.Conn, error) {
 	conn, err := l.network.dial(ctx, kind, address)
 	if over, ok := conn.(*networkConn); ok {
@@ -74,7 +74,7 @@ func (l *listener) dial(ctx context.Context, kind, address string) (net.Conn, er
 	return conn, err
 }
 
-// takeTook is how long what it was shown since the last call had taken.
+// takeTook returns how long the pushes since the last call took.
 func (l *listener) takeTook() []time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -89,8 +89,8 @@ func (l *listener) has(n int) bool {
 	return len(l.received) >= n
 }
 
-// Of 500 clients of a gateway 50 stop reading while much is written to them. They are closed with 4008 and what waits for
-// them is bounded; the others are shown everything meanwhile; and the 50 have everything once they read again.
+// Of 500 clients of a gateway 50 stop reading while much is written to them. They are closed with 4008, and what waits for
+// them is bounded. The others get everything meanwhile, and the 50 have everything once they read again.
 func TestHarmSlowReaders(t *testing.T) {
 	NeedsHarm(t)
 	const clients, slow, rounds, burst = 500, 50, 20, 8
@@ -188,8 +188,8 @@ func TestHarmSlowReaders(t *testing.T) {
 		var want []string
 		if i < slow {
 			want = slices.Concat(toAll, toFew)
-			slices.Sort(want) // the stamps are of one length
-			// One that reads again only after the gateway has waited for it is cut off instead.
+			slices.Sort(want) // the stamps have one length
+			// A client that reads again only after the gateway has given up waiting is cut off.
 			for _, code := range l.codes {
 				require.Equal(t, client.CloseTooSlow, code, "client %d", i)
 				told++

@@ -13,15 +13,15 @@ import (
 	"millrace/services/client"
 )
 
-// guest is one of many clients that only listen, with what it was shown.
+// guest is one of many clients that only listen, with what it got.
 type guest struct {
 	*client.Client
 	received []string
 	count    atomic.Int64
 }
 
-// A gateway with 2,000 clients is killed while a group of all of them is written to. When it is back so are they, each
-// with every message once and in order.
+// A gateway with 2,000 clients is killed while somebody writes to a group of all of them. When the gateway is back the
+// clients are too, each with every message once and in order.
 func TestHarmReconnectStormBringsEveryClientBackComplete(t *testing.T) {
 	NeedsHarm(t)
 	const before, during, after = 10, 50, 10
@@ -29,7 +29,7 @@ func TestHarmReconnectStormBringsEveryClientBackComplete(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*Patience)
 	defer cancel()
 
-	all := make([]*guest, events.MaxGroupMembers-1) // beside the owner
+	all := make([]*guest, events.MaxGroupMembers-1) // the owner is one more
 	var members []int64
 	var connecting errgroup.Group
 	connecting.SetLimit(64)

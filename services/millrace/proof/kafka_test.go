@@ -15,7 +15,7 @@ import (
 // kafkaEnv is the directory in which Apache Kafka is installed.
 const kafkaEnv = "MILLRACE_TEST_KAFKA"
 
-// kafkaAway is how long Kafka is away when it was stopped: longer than sessions of consumers last.
+// kafkaAway is how long Kafka is away after it was stopped: longer than the sessions of consumers last.
 const kafkaAway = 10 * time.Second
 
 // startOnKafka starts a cluster on brokers of Apache Kafka.
@@ -55,7 +55,7 @@ func (c *cluster) startKafka(brokers int, flags ...string) {
 			"run", c.dataDir + "/" + name, port(t, address), port(t, free[brokers+i]),
 			fmt.Sprint(i + 1), strings.Join(controllers, ","),
 		}
-		c.named(name).exit = 143 // as Java ends by SIGTERM
+		c.named(name).exit = 143 // Java ends with it after SIGTERM
 	}
 	c.startOn(t, free[:brokers], flags...)
 }
@@ -85,7 +85,7 @@ func TestKafkaThatStopsAndIsKilledLosesDoublesAndDisordersNothing(t *testing.T) 
 	c.stopAll()
 }
 
-// With three replicas, two of which must have a record, one broker may be missing at any time: sending goes on.
+// With three replicas, two of which must have a record, one broker may be missing at any time and sending goes on.
 func TestKafkaBrokerOfThreeThatIsKilledLosesDoublesAndDisordersNothing(t *testing.T) {
 	c := startOnKafka(t, 3, "--topic-replication=3", "--topic-min-isr=2")
 	ctx, cancel := context.WithTimeout(t.Context(), 4*Healing)

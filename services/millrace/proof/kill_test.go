@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// killTraffic is for how long clients send while processes are killed.
+// killTraffic is how long clients send while processes are killed.
 const killTraffic = 20 * time.Second
 
 // Every process is killed once. Afterwards nothing may be lost, doubled or out of order, and every process must stop in

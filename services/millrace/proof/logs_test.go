@@ -16,7 +16,7 @@ import (
 	"millrace/infra/security/securitytest"
 )
 
-// throw opens a connection that says something no server expects, and waits until it is closed.
+// throw opens a connection, writes what no server expects, and waits until the connection is closed.
 func throw(t *testing.T, address string) {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
@@ -31,8 +31,8 @@ func throw(t *testing.T, address string) {
 	require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
 }
 
-// A process writes its whole log in one form, whatever its libraries have to say: of connections that are garbage, of nodes
-// that do not answer, of a key set that is out of reach.
+// A process writes its whole log in one format, whatever its libraries log: about connections with garbage, nodes that do not
+// respond, and a key set that is out of reach.
 func TestLibrariesWriteIntoTheLogOfTheProcess(t *testing.T) {
 	t.Parallel()
 	free := FreeAddresses(t, 6)
@@ -85,7 +85,7 @@ func TestLibrariesWriteIntoTheLogOfTheProcess(t *testing.T) {
 				require.NoError(t, err)
 				for line := range strings.Lines(string(text)) {
 					if !strings.HasSuffix(line, "\n") {
-						break // it is being written
+						break // the line is being written
 					}
 					var record struct{ Time, Level, Msg, Role, Library string }
 					require.NoError(t, json.Unmarshal([]byte(line), &record), line)

@@ -14,8 +14,8 @@ import (
 	"millrace/services/client"
 )
 
-// The topic is deleted, and perhaps made anew, under everything that runs: what is accepted from then on is pushed and
-// stored like what was before, and nothing is poisoned.
+// The topic is deleted, and perhaps made anew, while everything runs. What is accepted from then on is pushed and stored as
+// before, and nothing is poisoned.
 func TestTopicMadeAnewWhileRunningLosesNothingThatIsAccepted(t *testing.T) {
 	t.Parallel()
 	loseTopic(t, startSplitCluster(t), false)
@@ -25,7 +25,7 @@ func TestKafkaTopicMadeAnewWhileRunningLosesNothingThatIsAccepted(t *testing.T) 
 	loseTopic(t, startSplitOnKafka(t), true)
 }
 
-// loseTopic deletes the topic twice; who makes it anew the first time is up to the caller, the second time the processes do.
+// loseTopic deletes the topic twice. The caller decides who makes it anew the first time; the second time the processes do.
 func loseTopic(t *testing.T, c *cluster, anew bool) {
 	a, b := Join(t, c.gateways[0], Alice+300, nil), Join(t, c.gateways[1], Bob+300, nil)
 	conversation, to := events.Direct(a.id, b.id), client.ToUser(b.id)

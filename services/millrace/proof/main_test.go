@@ -16,7 +16,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// They wait more than they work: for brokers that start, for members that join, for a pace. A -parallel given goes before.
+	// The tests mostly wait: for brokers to start and for members to join. So more of them run at once than there are cores,
+	// unless -parallel is set.
 	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 			_ = os.RemoveAll(built.dir)
 			os.Exit(code)
 		}),
-		// toxiproxy leaves behind what waits to write to a connection that broke.
+		// toxiproxy leaves a goroutine that waits to write to a broken connection.
 		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run"),
 		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).read"))
 }
@@ -39,8 +40,8 @@ type build struct {
 	err  error
 }
 
-// path returns where millrace is. The first process that a test starts has it built. The processes look for races if the
-// tests do.
+// path returns the path of millrace. The first process that a test starts builds it, with the race detector if the tests have
+// it.
 func (b *build) path() (string, error) {
 	b.once.Do(func() {
 		if b.dir, b.err = os.MkdirTemp("", "millrace"); b.err != nil {

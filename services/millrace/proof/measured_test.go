@@ -16,7 +16,7 @@ import (
 	"millrace/events"
 )
 
-// metric is the sum of a metric's values in the process, over all labels that contain each of the parts.
+// metric returns the sum of a metric's values in the process, over all labels that contain each of the parts.
 func (p *process) metric(t *testing.T, name string, parts ...string) float64 {
 	t.Helper()
 	sum := 0.0
@@ -38,14 +38,14 @@ func (p *process) metric(t *testing.T, name string, parts ...string) float64 {
 	return sum
 }
 
-// heapInUse is how many bytes the process holds of objects that are in use, after collecting garbage.
+// heapInUse returns how many bytes of objects the process uses, after collecting garbage.
 func (p *process) heapInUse(t *testing.T) float64 {
 	t.Helper()
 	Scrape(t, strings.Replace(p.ready, "/readyz", "/debug/pprof/heap?gc=1", 1))
 	return p.metric(t, "go_memstats_heap_alloc_bytes")
 }
 
-// count is how often the process has logged the text since it was started first.
+// count returns how often the process has logged the text since it was first started.
 func (p *process) count(t *testing.T, text string) int {
 	t.Helper()
 	log, err := os.ReadFile(p.log)
@@ -58,7 +58,7 @@ func (p *process) signal(t *testing.T, s syscall.Signal) {
 	require.NoError(t, p.cmd.Process.Signal(s))
 }
 
-// committed is up to where, as a seq, the group has acknowledged the partition.
+// committed returns the seq up to which the group has acknowledged the partition.
 func (c *cluster) committed(ctx context.Context, group string, partition int32) int64 {
 	c.t.Helper()
 	_, broker, ok := strings.Cut(strings.Join(c.processes[0].args, " "), "--embedded-kafka-addr=")

@@ -21,11 +21,11 @@ import (
 	"millrace/services/client"
 )
 
-// garbage is how many records are produced that nobody can decode.
+// garbage is how many undecodable records are produced.
 const garbage = 200
 
-// A real Prometheus looks at real processes: every panel shows something, and every alert fires when its cause is there,
-// not before, and ends with it.
+// A real Prometheus watches real processes. Every panel shows something, and every alert fires while its cause exists, and
+// not before or after.
 func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 	c := startCluster(t)
 	m := startMonitor(t, prometheusPath(t), c)
@@ -53,7 +53,7 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 	}
 	rules := m.alertRules(t)
 	require.Contains(t, rules, "MillracePanic")
-	delete(rules, "MillracePanic") // nobody knows how to make it happen; alerts_test.yml tests the rule
+	delete(rules, "MillracePanic") // no test can cause one; alerts_test.yml tests the rule
 	require.Len(t, rules, len(alerts), "every alert has a cause below")
 	for _, alert := range alerts {
 		require.Contains(t, rules, alert.name)
@@ -70,7 +70,7 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 	worker, broker := c.named("worker"), c.named("broker")
 	abort := openTransaction(t, c.log)
 	m.awaitFired(t, alerts[0].name, alerts[0].where)
-	abort() // what lies behind it may be what is produced next
+	abort() // the next record that is produced may lie behind it
 	worker.stop(t)
 	produceUndecodable(t, c.log, garbage)
 	for _, alert := range alerts[:6] {
@@ -110,7 +110,7 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 	c.stopAll()
 }
 
-// panels are the expressions of all Grafana dashboards by where they are shown.
+// panels returns the expressions of all Grafana dashboards, by the place where they are shown.
 func panels(t *testing.T) map[string]string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(deployed, "grafana/dashboards/*.json"))
@@ -156,7 +156,7 @@ func (m *monitor) awaitPanels(t *testing.T) {
 	require.Empty(t, empty)
 }
 
-// awaitFired waits until the alert has been firing, be it over again.
+// awaitFired waits until the alert has been firing, perhaps repeatedly.
 func (m *monitor) awaitFired(t *testing.T, alert, where string) {
 	t.Helper()
 	begin := time.Now()
@@ -165,7 +165,7 @@ func (m *monitor) awaitFired(t *testing.T, alert, where string) {
 	t.Logf("%s fired after %s", alert, time.Since(begin).Round(time.Millisecond))
 }
 
-// openTransaction leaves a transaction of a foreign producer open until it is told to abort it.
+// openTransaction leaves a transaction of a foreign producer open until the function that it returns is called.
 func openTransaction(t *testing.T, brokers []string) (abort func()) {
 	t.Helper()
 	producer, err := kgo.NewClient(

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// network is what a client's connections run over. It can be cut at any byte, and stop delivering for a while. The zero
+// network is the network of a client's connections. It can be cut at any byte, and stop delivering for a while. The zero
 // value works.
 type network struct {
 	mu     sync.Mutex
@@ -14,7 +14,7 @@ type network struct {
 	paused chan struct{} // closed when reading goes on; nil while it does
 	budget int           // bytes after which the next connection is cut; 0: never
 	cuts   int
-	tap    func([]byte) // is shown all that is read, if set; one call at a time for each connection
+	tap    func([]byte) // called with all that is read, if set; one call at a time for each connection
 }
 
 type networkConn struct {
@@ -36,8 +36,8 @@ func (n *network) dial(ctx context.Context, kind, address string) (net.Conn, err
 	return c, nil
 }
 
-// cut breaks the present connection, and the next one when so many bytes have been read from it, if any: in the middle of
-// what was missed.
+// cut breaks the present connection and, if bytes is not 0, the next one after so many bytes: in the middle of what was
+// missed.
 func (n *network) cut(next int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -65,7 +65,7 @@ func (n *network) pause() (goOn func()) {
 	}
 }
 
-// listen shows the function all that is read from now on.
+// listen calls the function with all that is read from now on.
 func (n *network) listen(tap func([]byte)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -8,13 +8,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A gateway that is killed takes its users with it, and brings them back with itself.
+// When a gateway is killed its users are offline, and when it comes back they are online again.
 func TestPresenceSpansGatewaysAndOutlivesNodes(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t)
 	a := Join(t, c.gateways[0], Alice, nil)
 	b := Join(t, c.gateways[1], Bob, nil)
-	require.Eventually(t, func() bool { // both gateways are attached to the same node by then
+	require.Eventually(t, func() bool { // by then both gateways are attached to the same node
 		return slices.Equal([]int64{Bob}, a.Online(t, Bob, Carol))
 	}, Patience, 10*time.Millisecond)
 

@@ -21,7 +21,7 @@ type Probe struct {
 	sends        int
 }
 
-// Probe connects a user of its own, whom the journal follows like the crowd.
+// Probe connects a user of its own, which keeps a journal as the crowd does.
 func (c *Crowd) Probe(ctx context.Context, id int64, url string) *Probe {
 	c.t.Helper()
 	p := &Probe{talker: &talker{ID: id, url: url, journal: c.Journal}, pushes: make(chan client.Push, 1000)}
@@ -33,13 +33,13 @@ func (c *Crowd) Probe(ctx context.Context, id int64, url string) *Probe {
 	return p
 }
 
-// next says one more message.
+// next sends one more message.
 func (p *Probe) next(ctx context.Context) error {
 	p.sends++
 	return p.Say(ctx, client.ToUser(p.ID), fmt.Sprintf("%d-%d", p.ID, p.sends))
 }
 
-// sees is the next push that the probe is shown.
+// sees returns the next push of the probe.
 func (p *Probe) sees(t *testing.T) client.Push {
 	t.Helper()
 	select {
@@ -51,7 +51,7 @@ func (p *Probe) sees(t *testing.T) client.Push {
 	}
 }
 
-// End waits until the probe's conversation is whole and leaves.
+// End waits until the probe's conversation is whole, and leaves.
 func (p *Probe) End(ctx context.Context, t *testing.T) {
 	t.Helper()
 	require.NoError(t, p.untilWhole(ctx, p.Conversation))

@@ -15,16 +15,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// stopLimit is within which a process must have stopped after SIGTERM.
+// stopLimit is the time within which a process must have stopped after SIGTERM.
 const stopLimit = 10 * time.Second
 
-// process is a process of its own, millrace unless a path says otherwise.
+// process is a separate process: millrace, unless path names another program.
 type process struct {
 	name  string
 	path  string
 	args  []string
-	ready string // address that answers once the process is ready: host:port, or an http URL
-	exit  int    // code with which it ends after SIGTERM
+	ready string // the address that responds once the process is ready: host:port, or an http URL
+	exit  int    // the code with which it ends after SIGTERM
 	cmd   *exec.Cmd
 	log   string
 }
@@ -55,7 +55,7 @@ func (p *process) run(ctx context.Context) error {
 	return p.cmd.Start()
 }
 
-// awaitReady waits until the process answers that it is ready.
+// awaitReady waits until the process reports that it is ready.
 func (p *process) awaitReady(t *testing.T) {
 	t.Helper()
 	require.Eventually(t, func() bool { return p.isReady(t.Context()) }, Patience, 20*time.Millisecond, "%s is not ready", p.name)
@@ -87,10 +87,10 @@ func (p *process) kill() {
 		return
 	}
 	_ = p.cmd.Process.Kill()
-	_ = p.cmd.Wait() // says that it was killed
+	_ = p.cmd.Wait() // returns the error that it was killed
 }
 
-// stop asks the process to stop and holds it to the limit.
+// stop asks the process to stop and requires that it does within the limit.
 func (p *process) stop(t *testing.T) {
 	t.Helper()
 	begin := time.Now()
@@ -100,14 +100,14 @@ func (p *process) stop(t *testing.T) {
 	}
 }
 
-// halt asks the process to stop and says how it did, if not in order.
+// halt asks the process to stop, and returns how it ended if not in order.
 func (p *process) halt() error {
 	force := time.AfterFunc(Patience, func() { _ = p.cmd.Process.Kill() })
 	defer force.Stop()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return fmt.Errorf("stop %s: %w", p.name, err)
 	}
-	_ = p.cmd.Wait() // the code says all
+	_ = p.cmd.Wait() // the code says everything
 	if code := p.cmd.ProcessState.ExitCode(); code != p.exit {
 		return fmt.Errorf("%s did not end in order: code %d", p.name, code)
 	}

@@ -19,21 +19,21 @@ import (
 // prometheusEnv enables the tests that start a Prometheus.
 const prometheusEnv = "MILLRACE_TEST_PROMETHEUS"
 
-// deployed is where the configuration of Prometheus and Grafana is.
+// deployed is the directory with the configuration of Prometheus and Grafana.
 const deployed = "../../../deployments"
 
-// scrapeEvery is how often Prometheus scrapes, and evaluates the rules, in tests. An answer may take as long.
+// scrapeEvery is how often Prometheus scrapes and evaluates the rules in tests. A response may take as long.
 const scrapeEvery = "500ms"
 
 const (
-	shortMinute = 5    // seconds that a minute lasts which alerts look back at
-	shortWait   = "3s" // what they wait for
+	shortMinute = 5    // how many seconds a minute has in the alerts' expressions
+	shortWait   = "3s" // how long the alerts wait before they fire
 )
 
 // monitor is a Prometheus that scrapes a cluster.
 type monitor struct{ url string }
 
-// prometheusPath skips the test unless it is enabled.
+// prometheusPath skips the test unless Prometheus is enabled.
 func prometheusPath(t *testing.T) string {
 	t.Helper()
 	if os.Getenv(prometheusEnv) == "" {
@@ -44,7 +44,7 @@ func prometheusPath(t *testing.T) string {
 	return path
 }
 
-// startMonitor runs it with the deployed configuration, but for the addresses and durations, until the test ends.
+// startMonitor runs Prometheus with the deployed configuration, except for addresses and durations, until the test ends.
 func startMonitor(t *testing.T, path string, c *cluster) *monitor {
 	t.Helper()
 	dir := t.TempDir()
@@ -61,7 +61,7 @@ func startMonitor(t *testing.T, path string, c *cluster) *monitor {
 			"--web.listen-address=" + address, "--log.level=warn",
 		},
 	}
-	c.processes = append(c.processes, p) // its log is told when the test fails
+	c.processes = append(c.processes, p) // its log is printed if the test fails
 	p.start(t)
 	p.awaitReady(t)
 	return &monitor{"http://" + address}
@@ -74,7 +74,7 @@ func readDeployed(t *testing.T, path string) string {
 	return string(text)
 }
 
-// scraped puts the processes of the cluster in place of the containers, of each role all.
+// scraped replaces the containers by the processes of the cluster, all of each role.
 func (c *cluster) scraped(t *testing.T, config string) string {
 	t.Helper()
 	for container, names := range map[string][]string{
@@ -99,7 +99,8 @@ func replaced(t *testing.T, text, old, by string) string {
 	return strings.ReplaceAll(text, old, by)
 }
 
-// hastened shortens what the alerts look back at and wait for. What they wait for as it is, the unit tests of the rules say.
+// hastened shortens the durations in the alerts' expressions and how long they wait. The unit tests of the rules check the
+// real ones.
 func hastened(t *testing.T, rules string) string {
 	t.Helper()
 	waits, ranges := regexp.MustCompile(`for: \d+m`), regexp.MustCompile(`\[(\d+)m\]`)
@@ -114,13 +115,13 @@ func hastened(t *testing.T, rules string) string {
 	})
 }
 
-// sample is one series of an answer.
+// sample is one series of a response.
 type sample struct {
 	Metric map[string]string
 	Value  [2]any // time and value, a string
 }
 
-// query answers what the expression is now.
+// query returns the present value of the expression.
 func (m *monitor) query(t *testing.T, expr string) []sample {
 	t.Helper()
 	var vector struct{ Result []sample }
@@ -128,7 +129,7 @@ func (m *monitor) query(t *testing.T, expr string) []sample {
 	return vector.Result
 }
 
-// alertRules are the rules by name, with what is wrong with them.
+// alertRules returns the rules by name, with what is wrong with them.
 func (m *monitor) alertRules(t *testing.T) map[string]string {
 	t.Helper()
 	var all struct {

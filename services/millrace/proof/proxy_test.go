@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// proxied puts a proxy before each address, for the gateway alone, and returns where they listen.
+// proxied puts a proxy in front of each address, for the gateway only, and returns where the proxies listen.
 func (c *cluster) proxied(gateway string, addresses []string) []string {
 	c.t.Helper()
 	toxics.Register("hole", new(hole))
@@ -27,7 +27,7 @@ func (c *cluster) proxied(gateway string, addresses []string) []string {
 	return free
 }
 
-// slow delays all that runs through the proxy, until the function that it returns is called.
+// slow delays everything that runs through the proxy, until the function that it returns is called.
 func slow(ctx context.Context, proxy *toxiproxy.Proxy) (heal func() error, err error) {
 	const toxic = `{"name":"slow","type":"latency","stream":"downstream","attributes":{"latency":300,"jitter":200}}`
 	if _, err := proxy.Toxics.AddToxicJson(strings.NewReader(toxic)); err != nil {
@@ -36,8 +36,8 @@ func slow(ctx context.Context, proxy *toxiproxy.Proxy) (heal func() error, err e
 	return func() error { return proxy.Toxics.RemoveToxic(ctx, "slow") }, nil
 }
 
-// swallow lets nothing more through the proxy in the direction, upstream to the node or downstream to the gateway, while
-// its connections stay open, also where the other end has closed, until the function that it returns is called.
+// swallow stops all traffic through the proxy in the direction (upstream to the node or downstream to the gateway) until the
+// function that it returns is called. The connections stay open, even if the other end has closed.
 func swallow(ctx context.Context, proxy *toxiproxy.Proxy, direction string) (heal func() error, err error) {
 	toxic := fmt.Sprintf(`{"name":"swallow-%[1]s","type":"hole","stream":"%[1]s"}`, direction)
 	if _, err := proxy.Toxics.AddToxicJson(strings.NewReader(toxic)); err != nil {
@@ -46,7 +46,7 @@ func swallow(ctx context.Context, proxy *toxiproxy.Proxy, direction string) (hea
 	return func() error { return proxy.Toxics.RemoveToxic(ctx, "swallow-"+direction) }, nil
 }
 
-// hole is a toxic in which all disappears, the end of the connection too: toxiproxy's own lets that through.
+// hole is a toxic in which everything disappears, even the end of the connection, which toxiproxy's own toxic lets through.
 type hole struct{}
 
 var _ toxics.CleanupToxic = (*hole)(nil)

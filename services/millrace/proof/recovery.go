@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// watches measure after a fault how long it takes until everybody had a message acknowledged, and was shown one, that was
-// sent after the fault. Methods of a nil pointer do nothing.
+// watches measure how long it takes after a fault until everybody had a message acknowledged, and had got one, that was sent
+// after the fault. Methods of a nil pointer do nothing.
 type watches struct {
 	users []int64
 
@@ -25,7 +25,7 @@ type watch struct {
 	delivered   time.Duration
 }
 
-// start measures from now on.
+// start begins a measurement.
 func (w *watches) start() *watch {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -37,7 +37,7 @@ func (w *watches) start() *watch {
 	return m
 }
 
-// of is what was measured so far; 0: not yet.
+// of returns what was measured so far; 0: not yet.
 func (w *watches) of(m *watch) (acked, delivered time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 	"millrace/services/client"
 )
 
-// A client that repeats nothing by itself sends one message after the other while one of two message nodes stops in
-// order and comes back: it must not notice.
+// A client that repeats nothing by itself sends one message after the other while one of two message nodes stops in order and
+// comes back. The client must not notice.
 func TestMessageNodeThatStopsInOrderRefusesNoSend(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t)

@@ -14,19 +14,19 @@ import (
 	"millrace/services/millrace/proof/oracle"
 )
 
-// talker is a client that sends and journals all it sees.
+// talker is a client that sends, and notes in the journal everything it sees.
 type talker struct {
 	ID      int64
 	url     string
 	journal *oracle.Journal
 	Client  *client.Client
-	network network                     // what its connections run over
-	watches *watches                    // that wait for its next message; may be nil
-	heard   func(client.Push)           // is told of every push, if set
-	left    atomic.Pointer[func(error)] // is told why a connection ended, if set
+	network network                     // the network of its connections
+	watches *watches                    // waits for its next message; may be nil
+	heard   func(client.Push)           // called with every push, if set
+	left    atomic.Pointer[func(error)] // called with the reason when a connection ends, if set
 	diary   diary
-	loaded  map[string]bool // messages that history told after too much was missed: they may still come as pushes
-	reloads atomic.Int64    // how often it was too much
+	loaded  map[string]bool // messages that history had after too much was missed; they may still come as pushes
+	reloads atomic.Int64    // how often too much was missed
 }
 
 func (k *talker) connect(ctx context.Context) (err error) {
@@ -52,7 +52,7 @@ func (k *talker) connect(ctx context.Context) (err error) {
 	return err
 }
 
-// note journals a push that says something about a conversation.
+// note puts a push about a conversation into the journal.
 func (k *talker) note(p client.Push) {
 	if k.heard != nil {
 		defer k.heard(p)
@@ -87,7 +87,7 @@ func seen(seq int64, m *events.PushMessage) oracle.Message {
 	}
 }
 
-// talk sends by turns to the targets until the time is over, and returns when all is answered.
+// talk sends to the targets in turn until the time is over, and returns when everything is answered.
 func (k *talker) talk(ctx context.Context, targets []client.Target, until <-chan struct{}) error {
 	var answers errgroup.Group
 	ticker := time.NewTicker(sendEvery)
@@ -119,7 +119,7 @@ func (k *talker) talk(ctx context.Context, targets []client.Target, until <-chan
 	}
 }
 
-// Say sends one message and journals it.
+// Say sends one message and notes it in the journal.
 func (k *talker) Say(ctx context.Context, target client.Target, id string) error {
 	conversation := events.Direct(k.ID, target.To)
 	if target.GroupID != 0 {
@@ -134,7 +134,8 @@ func (k *talker) Say(ctx context.Context, target client.Target, id string) error
 	return nil
 }
 
-// change edits some messages, some twice, and recalls others, each change after the one before it was acknowledged.
+// change edits some messages, some of them twice, and recalls others. It makes each change after the one before was
+// acknowledged.
 func (k *talker) change(ctx context.Context, i int, conversation, messageID string) error {
 	var changes []oracle.Change
 	for edit := range [20]int{3: 1, 5: 2, 7: 1}[i%20] {
@@ -157,7 +158,8 @@ func (k *talker) change(ctx context.Context, i int, conversation, messageID stri
 	return nil
 }
 
-// insist asks for it until it is done. A message that was acknowledged exists: any refusal but unavailable is an error.
+// insist repeats the request until it is done. A message that was acknowledged exists, so any refusal but unavailable is an
+// error.
 func (k *talker) insist(ctx context.Context, r client.Request) error {
 	return insist(ctx, func() error {
 		_, err := k.Client.Call(ctx, r)
@@ -165,7 +167,7 @@ func (k *talker) insist(ctx context.Context, r client.Request) error {
 	})
 }
 
-// insist tries again while the answer is that something is unavailable, as a client should.
+// insist tries again while the answer is unavailable, as a client should.
 func insist(ctx context.Context, try func() error) error {
 	for {
 		err := try()
@@ -180,8 +182,8 @@ func insist(ctx context.Context, try func() error) error {
 	}
 }
 
-// reload loads all conversations as the protocol wants it of who has missed too much, over a connection of its own:
-// nothing newer is shown meanwhile. A gateway that is away is waited for.
+// reload loads all conversations, as the protocol requires of a client that has missed too much, over a connection of its
+// own. Nothing newer is shown meanwhile. While the gateway is away it tries again.
 func (k *talker) reload(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := k.reloadOnce(ctx)
@@ -218,7 +220,7 @@ func (k *talker) reloadOnce(ctx context.Context) error {
 	return nil
 }
 
-// History journals a whole conversation as the server tells it.
+// History notes in the journal a whole conversation as the server returns it.
 func (k *talker) History(ctx context.Context, conversation string) error {
 	all, err := wholeHistory(ctx, k.Client, conversation)
 	if err == nil {
@@ -248,7 +250,7 @@ func wholeHistory(ctx context.Context, c *client.Client, conversation string) (a
 	}
 }
 
-// untilWhole journals a conversation's history until it has all that was acknowledged and all of that was shown.
+// untilWhole notes a conversation's history in the journal until it has everything that was acknowledged and received.
 func (k *talker) untilWhole(ctx context.Context, conversation string) error {
 	for ctx.Err() == nil {
 		if err := k.History(ctx, conversation); err != nil {

@@ -34,7 +34,7 @@ func shownBy(t *testing.T, address string, files security.TLSFiles, protocol str
 	return end.ConnectionState().PeerCertificates[0].SerialNumber.String()
 }
 
-// All connections go by TLS, those between nodes in both directions; then certificates and their authority are replaced while
+// All connections use TLS, those between nodes in both directions. Then certificates and their authority are replaced while
 // clients talk.
 func TestEndToEndByTLSWhileCertificatesAreReplaced(t *testing.T) {
 	t.Parallel()

@@ -19,8 +19,8 @@ import (
 // Secret signs the tokens of all tests.
 const Secret = "a-secret-for-tests-of-at-least-32-bytes"
 
-// Patience is for what must happen, however slow the machine: a broker of Apache Kafka that was killed checks hundreds of
-// logs before it answers.
+// Patience is how long tests wait for what must happen, however slow the machine is. A broker of Apache Kafka that was killed
+// checks hundreds of logs before it responds.
 const Patience = 2 * time.Minute
 
 // Token returns the function that a client asks for tokens of the user, signed with Secret.
@@ -30,19 +30,19 @@ func Token(user int64) func(context.Context) (string, error) {
 	}
 }
 
-// User is a client with what it was shown.
+// User is a client together with what it got.
 type User struct {
 	*client.Client
 	id   int64
 	seen chan client.Push
 }
 
-// Group is the client's, tried again while storing takes longer than the server waits for it.
+// Group creates a group as the client. It tries again while storing takes longer than the server waits.
 func (u *User) Group(ctx context.Context, r client.Request) (group client.Group, err error) {
 	ctx, cancel := context.WithTimeout(ctx, Patience)
 	defer cancel()
 	if create, ok := r.(client.GroupCreate); ok {
-		create.ClientMsgID = rand.Text() // repeated, it is the same group
+		create.ClientMsgID = rand.Text() // a repeat creates no other group
 		r = create
 	}
 	err = insist(ctx, func() (err error) {
@@ -58,7 +58,7 @@ func Join(t *testing.T, url string, id int64, cursor client.Cursor) *User {
 	return joinBy(t, client.Config{URL: url, Cursor: cursor}, id)
 }
 
-// joinBy is [Join] with more that says how to connect.
+// joinBy is like [Join], with more settings of the connection.
 func joinBy(t *testing.T, cfg client.Config, id int64) *User {
 	t.Helper()
 	u := &User{id: id, seen: make(chan client.Push, 100_000)}
@@ -70,11 +70,11 @@ func joinBy(t *testing.T, cfg client.Config, id int64) *User {
 	var err error
 	u.Client, err = client.Dial(ctx, cfg)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = u.Client.Close() }) // may be closed already
+	t.Cleanup(func() { _ = u.Client.Close() }) // it may be closed already
 	return u
 }
 
-// Seen is what the user is shown, in order.
+// Seen returns the channel of the pushes that the user gets, in order.
 func (u *User) Seen() <-chan client.Push { return u.seen }
 
 // Sends returns when the message was accepted.
@@ -87,7 +87,7 @@ func (u *User) Sends(t *testing.T, to client.Target, content string) client.Sent
 	return sent
 }
 
-// Sees waits for the next push of the type, which must be the next push but for those of other types.
+// Sees waits for the next push of the type, skipping those of other types.
 func (u *User) Sees(t *testing.T, kind string) client.Push {
 	t.Helper()
 	timeout := time.After(Patience)
@@ -103,7 +103,7 @@ func (u *User) Sees(t *testing.T, kind string) client.Push {
 	}
 }
 
-// Reads waits for the next messages and answers their contents.
+// Reads waits for the next messages and returns their contents.
 func (u *User) Reads(t *testing.T, n int) []string {
 	t.Helper()
 	contents := make([]string, 0, n)
@@ -145,7 +145,7 @@ func Poisoned(t *testing.T, brokers []string) int64 {
 	return sum
 }
 
-// Numbered returns the numbers from the first up to before the last, in decimal.
+// Numbered returns the numbers from `from` up to but not including `to`, in decimal.
 func Numbered(from, to int) []string {
 	var all []string
 	for i := from; i < to; i++ {
@@ -154,7 +154,7 @@ func Numbered(from, to int) []string {
 	return all
 }
 
-// Await asks in the test's own goroutine, where the question may fail.
+// Await calls the condition in the test's own goroutine, where it may fail the test.
 func Await(t *testing.T, is func() bool, what string) {
 	t.Helper()
 	for begin := time.Now(); !is(); Wait(t.Context(), 100*time.Millisecond) {
@@ -162,7 +162,7 @@ func Await(t *testing.T, is func() bool, what string) {
 	}
 }
 
-// Online returns who of the users is online.
+// Online returns which of the users are online.
 func (u *User) Online(t *testing.T, users ...int64) []int64 {
 	t.Helper()
 	online, err := u.Presence(t.Context(), users...)

@@ -31,7 +31,7 @@ func (p *process) says(t *testing.T, words ...string) {
 	}, "a line with "+strings.Join(words, ", "))
 }
 
-// unready asks whether the process lives and is not ready, and returns why.
+// unready checks that the process lives and is not ready, and returns why.
 func (p *process) unready(t *testing.T) string {
 	t.Helper()
 	admin, err := url.Parse(p.ready)

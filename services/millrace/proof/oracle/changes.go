@@ -10,24 +10,24 @@ type Change struct {
 	pos       int64
 }
 
-// Asked notes that somebody is about to ask for the change, before its first attempt.
+// Asked notes that somebody is about to ask for the change. Call it before the first attempt.
 func (j *Journal) Asked(name string, change Change) {
 	j.with(name, func(c *conversation) { c.asked[change] = true })
 }
 
-// Agreed notes that the server acknowledged the change.
+// Agreed notes that the server has acknowledged the change.
 func (j *Journal) Agreed(name string, change Change) {
 	j.with(name, func(c *conversation) { c.agreed = append(c.agreed, change) })
 }
 
-// Changed notes a change at the position that the reader's client showed; 0 if the push had none, as while a resume is
-// not complete. Somebody else saw the position then.
+// Changed notes a change that the reader's client has shown, with its position; 0 if the push had none, as while a resume is
+// incomplete. Somebody else has seen the position then.
 func (j *Journal) Changed(name string, reader, pos int64, change Change) {
 	change.pos = pos
 	j.with(name, func(c *conversation) { c.changed[reader] = append(c.changed[reader], change) })
 }
 
-// AgreedCount is how many changes were acknowledged so far.
+// AgreedCount returns how many changes were acknowledged so far.
 func (j *Journal) AgreedCount() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -38,15 +38,15 @@ func (j *Journal) AgreedCount() int {
 	return n
 }
 
-// bare is the change without its position.
+// bare returns the change without its position.
 func (c Change) bare() Change {
 	c.pos = 0
 	return c
 }
 
-// checkChanges holds how messages ended, in the history and for each reader that was a member from before they were sent
-// until after they were changed last, against the last change that anybody saw. A reader that resumes is shown the message as it is by then at each of
-// its changes' positions, so of a change that was seen at several the last counts.
+// checkChanges compares how messages ended, in the history and for each reader that was a member from before they were sent
+// until after their last change, with the last change that anybody saw. A reader that resumes gets the message as it is by
+// then at each of its changes' positions, so of a change that was seen at several positions the last counts.
 func (c *conversation) checkChanges(stays map[int64][]stay, report report) {
 	latest := map[Change]int64{}
 	for _, changes := range c.changed {
@@ -99,7 +99,7 @@ func (c *conversation) checkChanges(stays map[int64][]stay, report report) {
 	c.checkUnchanged(last, report)
 }
 
-// view is how the messages that the reader was shown look to it in the end.
+// view returns how the messages of the reader look to it in the end.
 func (c *conversation) view(reader int64) map[string]Change {
 	view := make(map[string]Change, len(c.received[reader]))
 	for _, m := range c.received[reader] {
@@ -113,7 +113,7 @@ func (c *conversation) view(reader int64) map[string]Change {
 	return view
 }
 
-// state is how the message looks, told as the change that made it so.
+// state returns how the message looks, as the change that made it so.
 func (m Message) state() Change {
 	if m.Recalled {
 		return Change{MessageID: m.ID, Recalled: true}
@@ -121,7 +121,7 @@ func (m Message) state() Change {
 	return Change{MessageID: m.ID, Content: m.Content}
 }
 
-// changesOf lists the positions of a message's changes, as the reader that was shown the most of them saw them.
+// changesOf returns the positions of a message's changes, as the reader saw them that saw most of them.
 func (c *conversation) changesOf(id string) (most []int64) {
 	for _, changes := range c.changed {
 		var positions []int64
@@ -137,7 +137,7 @@ func (c *conversation) changesOf(id string) (most []int64) {
 	return most
 }
 
-// checkUnchanged holds messages that nobody changed to one content.
+// checkUnchanged checks that messages which nobody changed have one content.
 func (c *conversation) checkUnchanged(last map[string]Change, report report) {
 	history := make(map[string]Message, len(c.history))
 	for _, m := range c.history {

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// Rule names what a violation breaks.
+// Rule is the rule that a violation breaks.
 type Rule string
 
 // The rules.
@@ -31,7 +31,7 @@ type Violation struct {
 
 func (v Violation) String() string { return fmt.Sprintf("%s: %s: %s", v.Rule, v.Conversation, v.What) }
 
-// ByRule sorts violations by what they break.
+// ByRule sorts violations by the rule that they break.
 func ByRule(violations []Violation) map[Rule][]Violation {
 	sorted := make(map[Rule][]Violation)
 	for _, v := range violations {
@@ -40,7 +40,7 @@ func ByRule(violations []Violation) map[Rule][]Violation {
 	return sorted
 }
 
-// Check lists what was broken, in a stable order; nothing if every promise held.
+// Check returns what was broken, in a stable order, or nothing if every promise was kept.
 func (j *Journal) Check() []Violation {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -66,8 +66,8 @@ func (j *Journal) Check() []Violation {
 	return found
 }
 
-// nameRecalled says whose the recalled messages of the history are, of which it tells the id alone. Only what was
-// acknowledged can be recalled.
+// nameRecalled finds the senders of the recalled messages in the history, of which only the id is known. Only acknowledged
+// messages can be recalled.
 func (c *conversation) nameRecalled() {
 	sends := make(map[string]Message)
 	for user, acked := range c.acked {
@@ -84,7 +84,7 @@ func (c *conversation) nameRecalled() {
 
 type report func(rule Rule, format string, args ...any)
 
-// checkHistory holds what the server tells in the end against what was sent and acknowledged.
+// checkHistory compares the history at the end with what was sent and acknowledged.
 func (c *conversation) checkHistory(report report) {
 	for id, times := range ids(c.history) {
 		if times > 1 {
@@ -134,7 +134,7 @@ func (c *conversation) checkHistory(report report) {
 	}
 }
 
-// checkReader holds what a member was shown against the part of the history that lies within its stays.
+// checkReader compares what a member has got with the part of the history that lies within its stays.
 func (c *conversation) checkReader(reader int64, stays []stay, report report) {
 	received := c.received[reader]
 	for id, times := range ids(received) {

@@ -8,7 +8,7 @@ import (
 
 const room = "u:1:2"
 
-// good is a journal in which everything went well: user 1 sends a, b and c, and c was never acknowledged.
+// good returns a journal in which everything went well: user 1 sends a, b and c, and c was never acknowledged.
 func good() *Journal {
 	j := New()
 	j.Members(room, 1, 2)
@@ -45,7 +45,7 @@ func TestUnacknowledgedSendMayBeMissing(t *testing.T) {
 	require.Empty(t, j.Check())
 }
 
-// Whoever was away while a message was changed twice is shown it as it is by then at both places.
+// A reader who was away while a message was changed twice gets it, at both positions, as it is by then.
 func TestChangeShownToWhoeverResumesIsTheLatest(t *testing.T) {
 	j := good()
 	was, is := Change{MessageID: "id-a", Content: "was"}, Change{MessageID: "id-a", Content: "is"}
@@ -61,7 +61,7 @@ func TestChangeShownToWhoeverResumesIsTheLatest(t *testing.T) {
 	require.NotEmpty(t, j.Check())
 }
 
-// Who was told that something is missing sorts by seq.
+// A reader who was told that something is missing sorts by seq.
 func TestMessageShownAheadOfOlderOnesIsInOrder(t *testing.T) {
 	j := good()
 	received := j.conversations[room].received[2]
@@ -71,7 +71,7 @@ func TestMessageShownAheadOfOlderOnesIsInOrder(t *testing.T) {
 	require.Empty(t, j.Check())
 }
 
-// Where all were away, nobody was shown any but the latest change.
+// If everybody was away, only the latest change reached anybody.
 func TestChangeThatOnlyALaterOneWasShownOfIsNotLost(t *testing.T) {
 	j := good()
 	was, is := Change{MessageID: "id-a", Content: "was"}, Change{MessageID: "id-a", Content: "is"}
@@ -136,7 +136,7 @@ func TestBrokenJournalIsFound(t *testing.T) {
 	}
 }
 
-// Whoever missed too much loads the history: what it shows by that counts as shown, and changed where it is.
+// A reader who missed too much loads the history. Its messages count as received, and as changed at their positions.
 func TestReloadedHistoryIsShown(t *testing.T) {
 	j := good()
 	c := j.conversations[room]
@@ -156,7 +156,7 @@ func TestReloadedHistoryIsShown(t *testing.T) {
 	require.NotEmpty(t, j.Check())
 }
 
-// A change may come ahead of the message that it is of.
+// A change may come before the message that it changes.
 func TestReloadedHistoryIsNewerThanWhatWasShownBefore(t *testing.T) {
 	j := good()
 	c := j.conversations[room]
@@ -173,8 +173,8 @@ func TestReloadedHistoryIsNewerThanWhatWasShownBefore(t *testing.T) {
 	require.Empty(t, j.Check())
 }
 
-// changing is a journal in which everything went well: user 3 joins at 15 and leaves at 35, message a is edited twice, b is
-// recalled, and c is edited after user 3 has left.
+// changing returns a journal in which everything went well: user 3 joins at 15 and leaves at 35, message a is edited twice, b
+// is recalled, and c is edited after user 3 has left.
 func changing() *Journal {
 	j := good()
 	a := Change{MessageID: "id-a", Content: "a1"}

@@ -1,6 +1,6 @@
-// Package oracle decides by counting whether the promises held. Clients note in a [Journal] what they sent, what was
-// acknowledged and what they were shown, while whatever may fail fails; at the end, when everybody has resumed and the
-// history was read, [Journal.Check] lists every violation. It is linear in the number of entries.
+// Package oracle decides by counting whether the promises were kept. While anything may fail, clients note in a [Journal]
+// what they have sent, what was acknowledged and what they have got. At the end, when everybody has resumed and the history
+// was read, [Journal.Check] returns every violation. Its time is linear in the number of entries.
 package oracle
 
 import "sync"
@@ -13,11 +13,11 @@ type Message struct {
 	Seq         int64
 	Content     string
 	Recalled    bool
-	// Ahead tells that it was shown while older ones could not be had yet, so that its place among those shown says nothing.
+	// Ahead says that it came while older ones were not available yet, so that its place among the others says nothing.
 	Ahead bool
 }
 
-// Journal collects what clients saw. Its methods are safe for concurrent use; entries of one client come in its order.
+// Journal collects what clients saw. It is safe for concurrent use; the entries of one client come in its order.
 type Journal struct {
 	mu            sync.Mutex
 	conversations map[string]*conversation
@@ -26,33 +26,33 @@ type Journal struct {
 
 type conversation struct {
 	members  []int64
-	sent     map[int64][]string          // per sender the client_msg_ids in the order of sending
-	acked    map[int64]map[string]string // per sender client_msg_id → message id
-	received map[int64][]Message         // per reader, in the order of arrival
-	history  []Message                   // ascending, as the server tells it in the end
+	sent     map[int64][]string          // by sender, the client_msg_ids in the order of sending
+	acked    map[int64]map[string]string // by sender, client_msg_id → message id
+	received map[int64][]Message         // by reader, in the order of arrival
+	history  []Message                   // ascending, as the server returns it in the end
 
 	asked   map[Change]bool           // changes that somebody asked for, without positions
 	agreed  []Change                  // those that were acknowledged
-	changed map[int64][]Change        // per reader, in the order of arrival
-	moves   map[int64]map[int64]*move // per user and position the times it joined or left, as anybody saw it
+	changed map[int64][]Change        // by reader, in the order of arrival
+	moves   map[int64]map[int64]*move // by user and position, the times it joined or left as anybody saw it
 }
 
-// New starts an empty journal.
+// New returns an empty journal.
 func New() *Journal {
 	return &Journal{conversations: map[string]*conversation{}}
 }
 
-// Members says who is in a conversation from its start. Who never leaves must see all of it.
+// Members sets who is in a conversation from its start. A member that never leaves must see all of it.
 func (j *Journal) Members(name string, members ...int64) {
 	j.with(name, func(c *conversation) { c.members = members })
 }
 
-// Sent notes that the user is about to send, before its first attempt.
+// Sent notes that the user is about to send. Call it before the first attempt.
 func (j *Journal) Sent(name string, user int64, clientMsgID string) {
 	j.with(name, func(c *conversation) { c.sent[user] = append(c.sent[user], clientMsgID) })
 }
 
-// Acked notes that the server answered `sent`.
+// Acked notes that the server has answered `sent`.
 func (j *Journal) Acked(name string, user int64, clientMsgID, messageID string) {
 	j.with(name, func(c *conversation) {
 		if c.acked[user] == nil {
@@ -62,20 +62,20 @@ func (j *Journal) Acked(name string, user int64, clientMsgID, messageID string) 
 	})
 }
 
-// Reported notes what a client found wrong with a push by itself, such as a position that came twice on one connection.
+// Reported notes what a client itself found wrong with a push, such as a position that came twice on one connection.
 func (j *Journal) Reported(what string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.reports = append(j.reports, what)
 }
 
-// Shown notes a message that the reader's client showed.
+// Shown notes a message that the reader's client has shown.
 func (j *Journal) Shown(name string, reader int64, m Message) {
 	j.with(name, func(c *conversation) { c.received[reader] = append(c.received[reader], m) })
 }
 
-// Reloaded notes a whole history that the reader's client showed because it had missed too much: what it had not shown yet
-// is shown by that, and what looks otherwise by then has changed.
+// Reloaded notes a whole history that the reader's client has loaded because it had missed too much. Messages that it had not
+// got count as received, and those that look different by then as changed.
 func (j *Journal) Reloaded(name string, reader int64, messages []Message) {
 	j.with(name, func(c *conversation) {
 		received := ids(c.received[reader])
@@ -98,7 +98,7 @@ func (j *Journal) History(name string, messages []Message) {
 	j.with(name, func(c *conversation) { c.history = messages })
 }
 
-// AckedCount is how many sends were acknowledged so far.
+// AckedCount returns how many sends were acknowledged so far.
 func (j *Journal) AckedCount() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -111,7 +111,7 @@ func (j *Journal) AckedCount() int {
 	return n
 }
 
-// Missing is how many acknowledged messages have not been shown yet to some member of the start.
+// Missing returns how many acknowledged messages some member of the start has not got yet.
 func (j *Journal) Missing() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -124,8 +124,8 @@ func (j *Journal) Missing() int {
 	return n
 }
 
-// MissingIn is how many acknowledged messages of one conversation are not in its history, or have not been shown to some
-// member of the start.
+// MissingIn returns how many acknowledged messages of one conversation are not in its history, or some member of the start
+// has not got.
 func (j *Journal) MissingIn(name string) (n int) {
 	j.with(name, func(c *conversation) {
 		n = c.ackedBut(c.history)
@@ -136,7 +136,7 @@ func (j *Journal) MissingIn(name string) (n int) {
 	return n
 }
 
-// Unstored is how many acknowledged messages are not in the history that was noted last.
+// Unstored returns how many acknowledged messages are not in the history that was noted last.
 func (j *Journal) Unstored() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -6,19 +6,19 @@ import (
 	"slices"
 )
 
-// move is a change of somebody's membership; contested if readers saw a join and a leave at its position.
+// move is a change of somebody's membership. It is contested if readers saw both a join and a leave at its position.
 type move struct {
 	joined    bool
 	contested bool
 }
 
-// stay is a time in a conversation: what lies between the positions is the member's to see.
+// stay is a time in a conversation: the member sees what lies between the positions.
 type stay struct{ joined, left int64 }
 
-// Joined notes that somebody was shown that the user joined at the position; without one it says nothing.
+// Joined notes that a client was told that the user joined at the position. Without a position it has no effect.
 func (j *Journal) Joined(name string, pos, user int64) { j.moved(name, pos, user, true) }
 
-// Left notes that somebody was shown that the user left at the position.
+// Left notes that a client was told that the user left at the position.
 func (j *Journal) Left(name string, pos, user int64) { j.moved(name, pos, user, false) }
 
 func (j *Journal) moved(name string, pos, user int64, joined bool) {
@@ -38,8 +38,8 @@ func (j *Journal) moved(name string, pos, user int64, joined bool) {
 	})
 }
 
-// stays are everybody's times in the conversation, in order, by all that anybody saw of them. A repeated join or leave
-// changes nothing, as it does for the server.
+// stays returns everybody's stays in the conversation, in order, by everything that anybody saw of them. A repeated join or
+// leave changes nothing, as for the server.
 func (c *conversation) stays(report report) map[int64][]stay {
 	stays := make(map[int64][]stay, len(c.members))
 	for _, user := range c.members {
@@ -62,7 +62,7 @@ func (c *conversation) stays(report report) map[int64][]stay {
 	return stays
 }
 
-// together reports whether one of the stays has both positions.
+// together reports whether one of the stays contains both positions.
 func together(stays []stay, message, change int64) bool {
 	return slices.ContainsFunc(stays, func(s stay) bool { return s.joined < message && change < s.left })
 }
