@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -10,42 +9,39 @@ import (
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
-
 	"millrace/events"
 	"millrace/infra/pubsub"
 )
 
 const (
-	// lookInterval is how often a process looks whether the log still goes on where it was, lookTimeout how long a look may
-	// take.
+	// lookInterval is how often a process checks whether the log still goes on where it was. lookTimeout bounds one check.
 	lookInterval = time.Second
 	lookTimeout  = 3 * time.Second
-	// trust is for how long after the beginning of a look consumers go by what it found.
+	// trust is how long after the beginning of a look consumers rely on what it has found.
 	trust = 4 * time.Second
-	// settleTime is how long nothing is published after epochs changed. By then every process has noticed, or has ceased to
-	// hand out records: so none has a position by epochs that were out of date when it was published.
+	// settleTime is how long nothing is published after epochs have changed. By then every process has noticed the change or
+	// has stopped delivering records. So no record gets a position by epochs that were out of date when it was published.
 	settleTime = trust + time.Second
 )
 
-// EpochStore keeps the topics' epochs for all processes, and how far message-events has been stored.
+// EpochStore keeps the epochs of the topics for all processes. It also knows how far message-events is stored.
 type EpochStore interface {
-	// Epochs returns the topic's epochs, the zero value if none were ever set.
+	// Epochs returns the topic's epochs, or the zero value if none were ever set.
 	Epochs(ctx context.Context, topic string) (events.Epochs, error)
-	// SetEpochs sets them if their version is the one after that of those there are, which it reports.
+	// SetEpochs sets the topic's epochs if their version follows the one that is kept, and reports whether it did.
 	SetEpochs(ctx context.Context, topic string, epochs events.Epochs) (set bool, err error)
-	// Stored returns the positions of message-events up to which all is stored, by partition.
+	// Stored returns, by partition, the stored positions of message-events.
 	Stored(ctx context.Context) (map[int32]int64, error)
 }
 
 // continuity watches that every topic goes on where it was: that it is the same topic, and that none of its partitions has
-// lost its end, be it to an unclean election or to damage of the embedded broker's files. Where that does not hold it
-// raises the epoch, so that no position is given twice, and nothing is published until all processes go by the new one.
+// lost its end, to an unclean election or to damage of the embedded broker's files. If that does not hold it raises the
+// epoch, so that no position is given twice, and nothing is published until all processes use the new epoch.
 type continuity struct {
 	bus   *Bus
-	store EpochStore // nil: epochs are as configured, and nothing is watched
+	store EpochStore // nil: the epochs are those of the configuration, and nothing is watched
 	log   *slog.Logger
-	fixed *events.Epochs // without a store
+	fixed *events.Epochs // the epochs of all topics if there is no store
 
 	one  chan struct{} // held by the look under way
 	wake chan struct{} // holds one token when a look is due at once
@@ -55,23 +51,23 @@ type continuity struct {
 	mu       sync.Mutex
 	lines    map[string]*line
 	consumed map[string]struct{} // topics whose ends are watched
-	trusted  time.Time           // until then consumers go by the lines
-	fault    error               // why the log is not to be written to
-	opens    time.Time           // not before then either
-	renewed  map[string]struct{} // topics that were made anew and are unknown to the producer as yet
+	trusted  time.Time           // until then consumers rely on what is known
+	fault    error               // why nothing can be published
+	opens    time.Time           // nothing can be published before this time either
+	renewed  map[string]struct{} // topics that were made anew, of which the producer does not know yet
 	looked   chan struct{}       // closed and replaced after every look
-	lowest   map[place]int64     // offsets that were given to published records although the log was longer before
+	lowest   map[place]int64     // offsets of published records that lie before the earlier end of the log
 	stored   map[int32]int64     // as of the last look
-	setbacks int                 // how often the store was found to have less than before
+	setbacks int                 // how often the store had less than before
 }
 
 // line is what is known of a topic.
 type line struct {
 	epochs *events.Epochs
-	next   map[int32]int64 // the offset behind the last record of every partition; nil where that is not watched
+	next   map[int32]int64 // by partition, the offset after the last record; nil if that is not watched
 }
 
-// knowledge is what a caller knows of a topic beside what the look finds out by itself.
+// knowledge is what a caller of look knows of a topic beyond what the look finds out by itself.
 type knowledge struct {
 	topic   string
 	commits map[int32][]commit
@@ -86,7 +82,7 @@ func newContinuity(b *Bus) *continuity {
 	}
 }
 
-// start looks for the first time and then goes on until it is closed.
+// start looks for the first time, and then at intervals until close.
 func (c *continuity) start(ctx context.Context) error {
 	if c.store == nil {
 		close(c.done)
@@ -101,7 +97,7 @@ func (c *continuity) start(ctx context.Context) error {
 	return nil
 }
 
-// begin looks with all that the consumer groups have committed, before this process publishes anything.
+// begin looks, with everything that the consumer groups have committed, before this process publishes anything.
 func (c *continuity) begin(ctx context.Context) error {
 	known, err := c.committed(ctx)
 	if err != nil {
@@ -110,7 +106,7 @@ func (c *continuity) begin(ctx context.Context) error {
 	return c.look(ctx, known...)
 }
 
-// learn makes out the epochs without a store: who has committed has noted which they are.
+// learn finds out the epochs without a store, from the metadata of the groups' commits.
 func (c *continuity) learn(ctx context.Context) error {
 	known, err := c.committed(ctx)
 	if err != nil {
@@ -130,7 +126,7 @@ func (c *continuity) learn(ctx context.Context) error {
 	return nil
 }
 
-// committed is what the groups of the configuration have committed.
+// committed returns what the groups of the configuration have committed.
 func (c *continuity) committed(ctx context.Context) ([]knowledge, error) {
 	known := make([]knowledge, 0, len(c.bus.config.Groups))
 	for topic, groups := range c.bus.config.Groups {
@@ -174,7 +170,7 @@ func (c *continuity) run(ctx context.Context) {
 	}
 }
 
-// open lets the producer take up topics that were made anew, once it is time.
+// open makes the producer forget what it knows of topics that were made anew, once publishing may go on.
 func (c *continuity) open() {
 	c.mu.Lock()
 	var topics []string
@@ -193,7 +189,7 @@ func (c *continuity) open() {
 	}
 }
 
-// epochs are those of the topic.
+// epochs returns the epochs of the topic.
 func (c *continuity) epochs(topic string) *events.Epochs {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -203,7 +199,7 @@ func (c *continuity) epochs(topic string) *events.Epochs {
 	return c.fixed
 }
 
-// writable returns why nothing is to be published for now, nil if it may be.
+// writable returns why nothing can be published for now, or nil.
 func (c *continuity) writable() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -216,8 +212,9 @@ func (c *continuity) writable() error {
 	return nil
 }
 
-// current reports whether records may be handed out by these epochs of the topic. A caller that received a record before
-// it asked has the right position for it. If not, looked is closed when it may be another.
+// current reports whether records may be delivered with positions by these epochs of the topic. If a caller has received a
+// record before it asked, and the result is true, the record's position is right. If it is false, the channel is closed when
+// the result may have changed.
 func (c *continuity) current(topic string, epochs *events.Epochs) (ok bool, looked <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -228,21 +225,21 @@ func (c *continuity) current(topic string, epochs *events.Epochs) (ok bool, look
 	return l.epochs == epochs && c.fault == nil && time.Now().Before(c.trusted), c.looked
 }
 
-// after returns a channel that is closed by the next look, and how often the store has gone back until now.
+// after returns a channel that the next look closes, and how often the store had gone back until now.
 func (c *continuity) after() (looked <-chan struct{}, setbacks int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.looked, c.setbacks
 }
 
-// watch has the topic's ends looked at too.
+// watch adds the topic to those whose ends are watched.
 func (c *continuity) watch(topic string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.consumed[topic] = struct{}{}
 }
 
-// floor is the offset that a record published from now on cannot fall below.
+// floor returns the lowest offset that a record published from now on can get.
 func (c *continuity) floor(at place) int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -252,7 +249,7 @@ func (c *continuity) floor(at place) int64 {
 	return 0
 }
 
-// suspect notes that a record was given an offset at which, or behind which, the log had one before, or ends there.
+// suspect notes that a record got an offset at which, or after which, the log had or has a record already.
 func (c *continuity) suspect(at place, offset int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -265,239 +262,4 @@ func (c *continuity) suspect(at place, offset int64) error {
 	default:
 	}
 	return fmt.Errorf("%w: %w", pubsub.ErrUnsettled, c.fault)
-}
-
-// look compares the log with what is known of it, and settles what does not fit. An error means that it could not. What
-// others know is considered too.
-func (c *continuity) look(ctx context.Context, known ...knowledge) error {
-	if c.store == nil {
-		return nil
-	}
-	select {
-	case c.one <- struct{}{}:
-		defer func() { <-c.one }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	for {
-		begin := time.Now()
-		settled, err := c.lookOnce(ctx, known)
-		c.mu.Lock()
-		var unfit *unfitError
-		switch {
-		case errors.As(err, &unfit):
-			c.fault = err
-		case err == nil && settled:
-			c.fault, c.trusted = nil, begin.Add(trust)
-		}
-		if err != nil || settled {
-			close(c.looked)
-			c.looked = make(chan struct{})
-		}
-		c.mu.Unlock()
-		if err != nil || settled {
-			return err
-		}
-	}
-}
-
-// unfitError says that the log does not fit, and that it could not be settled.
-type unfitError struct{ error }
-
-func (e *unfitError) Unwrap() error { return e.error }
-
-// lookOnce is not settled where something changed meanwhile.
-func (c *continuity) lookOnce(ctx context.Context, known []knowledge) (settled bool, err error) {
-	ids, err := c.topicIDs(ctx)
-	if err != nil {
-		return false, err
-	}
-	c.mu.Lock()
-	lines, lowest, consumed := maps.Clone(c.lines), maps.Clone(c.lowest), maps.Clone(c.consumed)
-	c.mu.Unlock()
-	// What is stored is asked for before the ends are: they only grow.
-	stored, storeErr := c.store.Stored(ctx)
-	found := make(map[string]*line, len(ids))
-	for topic, id := range ids {
-		var next map[int32]int64
-		if _, ok := consumed[topic]; ok {
-			if next, err = c.bus.listOffsets(ctx, topic, latest, readUncommitted); err != nil {
-				return false, err
-			}
-		}
-		l, err := c.lookAt(ctx, topic, id, lines[topic], next, storeErr, func(e *events.Epochs) verdict {
-			v := newVerdict(*e, id)
-			for _, k := range known {
-				if k.topic == topic {
-					v.commits(k.commits)
-				}
-			}
-			if topic == events.TopicMessages {
-				v.positions(stored)
-			}
-			if before := lines[topic]; before != nil && before.epochs.TopicID == id {
-				v.ends(before.epochs, before.next)
-			}
-			v.judge(next, func(partition int32) (int64, bool) {
-				offset, ok := lowest[place{topic, partition}]
-				return offset, ok
-			})
-			return v
-		})
-		if l == nil || err != nil {
-			return false, err
-		}
-		found[topic] = l
-	}
-	return true, c.adopt(ctx, found, lowest, stored)
-}
-
-// lookAt looks at one topic. It returns nil where another process has changed the epochs meanwhile, or the topic.
-func (c *continuity) lookAt(
-	ctx context.Context, topic, id string, before *line, next map[int32]int64, storeErr error, judge func(*events.Epochs) verdict,
-) (*line, error) {
-	epochs, err := c.store.Epochs(ctx, topic)
-	if err = errors.Join(storeErr, err); err != nil {
-		if before == nil {
-			return nil, err
-		}
-		epochs = *before.epochs // nobody changes them without the store
-	}
-	v := judge(&epochs)
-	if !v.changed {
-		if before != nil && before.epochs.Version == epochs.Version {
-			return &line{before.epochs, next}, nil
-		}
-		return &line{&epochs, next}, nil
-	}
-	storing := errors.Join(storeErr, ctx.Err())
-	if storing != nil {
-		return nil, &unfitError{fmt.Errorf("%s: %w", v.reason(topic), storing)}
-	}
-	ids, err := c.topicIDs(ctx)
-	if err != nil || ids[topic] != id {
-		return nil, err
-	}
-	v.epochs.Version++
-	if epochs.TopicID != "" {
-		v.epochs.Changed = time.Now().UnixMilli()
-	}
-	set, err := c.store.SetEpochs(ctx, topic, v.epochs)
-	switch {
-	case err != nil:
-		return nil, &unfitError{fmt.Errorf("%s: %w", v.reason(topic), err)}
-	case !set:
-		return nil, nil
-	}
-	v.tell(ctx, c.log, topic, c.bus.config.Incident)
-	return &line{&v.epochs, next}, nil
-}
-
-// topicIDs returns the id of every topic. One that is missing is made.
-func (c *continuity) topicIDs(ctx context.Context) (map[string]string, error) {
-	names := events.Topics()
-	for {
-		details, err := c.bus.admin.ListTopics(ctx, names...)
-		if err != nil {
-			return nil, fmt.Errorf("look up topics: %w", err)
-		}
-		ids := make(map[string]string, len(names))
-		var missing []string
-		for _, name := range names {
-			switch detail, ok := details[name]; {
-			case !ok || errors.Is(detail.Err, kerr.UnknownTopicOrPartition):
-				missing = append(missing, name)
-			case detail.Err != nil:
-				return nil, fmt.Errorf("look up topic %s: %w", name, detail.Err)
-			case !isPoison(name) && len(detail.Partitions) != int(c.bus.config.Partitions):
-				return nil, &unfitError{fmt.Errorf("topic %s has %d partitions, configured are %d", name, len(detail.Partitions), c.bus.config.Partitions)}
-			default:
-				ids[name] = detail.ID.String()
-			}
-		}
-		if len(missing) == 0 {
-			return ids, nil
-		}
-		fault := &unfitError{fmt.Errorf("topics %v do not exist", missing)}
-		c.mu.Lock()
-		c.fault = fault
-		c.mu.Unlock()
-		c.log.ErrorContext(ctx, "topics were deleted: they are made anew", slog.Any("topics", missing))
-		if err := EnsureTopics(ctx, c.bus.config, c.log); err != nil {
-			return nil, &unfitError{fmt.Errorf("%w: %w", fault, err)}
-		}
-		select {
-		case <-time.After(metadataAge): // what the client remembers is older
-		case <-ctx.Done():
-			return nil, fault
-		}
-	}
-}
-
-// tell says what has become of a topic whose epochs have changed, whichever process has noticed.
-func (c *continuity) tell(ctx context.Context, topic string, before, after *events.Epochs) {
-	kind := pubsub.LogCut
-	if before.TopicID != after.TopicID {
-		kind = pubsub.TopicAnew
-	}
-	c.log.WarnContext(ctx, "the epochs of the topic have changed: sending goes on in a moment", slog.String("topic", topic),
-		slog.String("kind", string(kind)))
-	c.bus.config.Incident(pubsub.Incident{Kind: kind, Topic: topic})
-}
-
-// adopt makes what was found what is known.
-func (c *continuity) adopt(ctx context.Context, found map[string]*line, considered map[place]int64, stored map[int32]int64) error {
-	c.mu.Lock()
-	known := c.lines
-	c.mu.Unlock()
-	var changed []string
-	for topic, l := range found {
-		if before := known[topic]; before != nil && before.epochs != l.epochs {
-			changed = append(changed, topic)
-			c.tell(ctx, topic, before.epochs, l.epochs)
-		}
-	}
-	if len(changed) > 0 {
-		c.bus.topics.forget(changed)
-		if err := c.bus.topics.loadAll(ctx, changed); err != nil {
-			return err
-		}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for topic, l := range found {
-		before := c.lines[topic]
-		if before != nil && before.epochs != l.epochs || before == nil && l.epochs.Changed > 0 {
-			now := time.Now()
-			opens := time.UnixMilli(l.epochs.Changed).Add(settleTime)
-			if latest := now.Add(settleTime); opens.After(latest) {
-				opens = latest
-			}
-			if opens.After(c.opens) {
-				c.opens = opens
-			}
-		}
-		if before != nil && before.epochs.TopicID != l.epochs.TopicID {
-			c.renewed[topic] = struct{}{}
-		}
-		c.lines[topic] = l
-	}
-	for at, offset := range considered {
-		if c.lowest[at] == offset {
-			delete(c.lowest, at)
-		}
-	}
-	if stored == nil {
-		return nil
-	}
-	for p, seq := range c.stored {
-		if stored[p] < seq {
-			c.setbacks++
-			c.log.ErrorContext(ctx, "the store has less than before", slog.Int("partition", int(p)),
-				slog.Int64("stored", stored[p]), slog.Int64("before", seq))
-			break
-		}
-	}
-	c.stored = stored
-	return nil
 }

@@ -10,17 +10,17 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// verdict is what the epochs of a topic have to be, by all that is known of it.
+// verdict is what the epochs of a topic have to be, according to everything that is known of it.
 type verdict struct {
 	epochs  events.Epochs
 	changed bool
 	anew    bool            // it is another topic than before
-	known   map[int32]int64 // the highest position that was ever given, by partition
-	lost    int64           // how many positions at least have no record any more
+	known   map[int32]int64 // by partition, the highest position that a record ever had
+	lost    int64           // at least how many positions have lost their record
 	cut     []int32         // the partitions that have lost their end
 }
 
-// newVerdict begins with the epochs that are kept for the topic, which now has the id.
+// newVerdict returns a verdict that begins with the epochs kept for the topic, whose present id is passed.
 func newVerdict(kept events.Epochs, id string) verdict {
 	v := verdict{epochs: kept, known: make(map[int32]int64)}
 	v.epochs.Cuts = slices.Clone(kept.Cuts)
@@ -38,7 +38,8 @@ func newVerdict(kept events.Epochs, id string) verdict {
 	return v
 }
 
-// commits considers what groups have committed. A store that was put back, or lost, learns from it which epochs there were.
+// commits takes into account what groups have committed. From that a store that was restored or lost learns which epochs
+// there were.
 func (v *verdict) commits(at map[int32][]commit) {
 	for p, commits := range at {
 		for _, c := range commits {
@@ -51,14 +52,14 @@ func (v *verdict) commits(at map[int32][]commit) {
 					v.changed = true
 				}
 				v.give(p, events.Seq(c.epoch, c.next-1))
-			case v.changed && !v.anew: // the store knows of no topic
+			case v.changed && !v.anew: // the store knows nothing of the topic
 				v.epochs.First = max(v.epochs.First, c.epoch+1)
 			}
 		}
 	}
 }
 
-// positions considers positions that were given to records. They may be of an earlier topic.
+// positions takes into account positions that records had. They may be of an earlier topic.
 func (v *verdict) positions(used map[int32]int64) {
 	for p, seq := range used {
 		if v.anew && events.EpochOf(seq) >= v.epochs.First {
@@ -68,7 +69,7 @@ func (v *verdict) positions(used map[int32]int64) {
 	}
 }
 
-// ends considers where the partitions ended before, by the epochs of that time.
+// ends takes into account where the partitions ended before, by the epochs of that time.
 func (v *verdict) ends(epochs *events.Epochs, next map[int32]int64) {
 	for p, offset := range next {
 		v.give(p, epochs.Position(p, offset).Seq-1)
@@ -79,8 +80,8 @@ func (v *verdict) give(partition int32, seq int64) {
 	v.known[partition] = max(v.known[partition], seq)
 }
 
-// judge compares the offsets behind the partitions' last records: the next record must get a position that was never
-// given. Lowest is the lowest offset that a record got although the log was longer before.
+// judge compares the known positions with the offsets after the partitions' last records: the next record must get a position
+// that no record had. lowest returns the lowest offset that a record got although the log had been longer before.
 func (v *verdict) judge(next map[int32]int64, lowest func(partition int32) (int64, bool)) {
 	for p, at := range next {
 		if low, ok := lowest(p); ok {
@@ -110,7 +111,7 @@ func (v *verdict) reason(topic string) string {
 	return fmt.Sprintf("the epochs of topic %s are not known to the store", topic)
 }
 
-// tell says what was found: what is lost here cannot be had again.
+// tell logs and reports what was found. What is lost cannot be recovered.
 func (v *verdict) tell(ctx context.Context, log *slog.Logger, topic string, incident func(pubsub.Incident)) {
 	if v.anew {
 		log.ErrorContext(ctx, "the topic was deleted and made anew: what was in it and not stored yet is lost",
