@@ -183,7 +183,7 @@ func TestBadFramesAreRefusedAndTheConnectionGoesOn(t *testing.T) {
 	require.NotNil(t, c.read().Pong, "unknown members are ignored")
 }
 
-func TestAConnectThatCannotBeTakesAnother(t *testing.T) {
+func TestAfterARefusedConnectAnotherIsAccepted(t *testing.T) {
 	s := startSimple(t, connect.Config{})
 	c := s.dial()
 	for _, cursor := range []string{`{"x":1}`, `{"0":-1}`, `{"-1":1}`, `{"0":9007199254740992}`, `{"0":1.5}`, `7`, `{"99999999999":1}`} {

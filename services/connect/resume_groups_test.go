@@ -11,7 +11,7 @@ import (
 	"millrace/services/connect"
 )
 
-func TestGroupsThatCouldNotBeKnownFollow(t *testing.T) {
+func TestPushesOfGroupsThatWereUnknownFollow(t *testing.T) {
 	s := startSimple(t, connect.Config{Retry: 10 * time.Millisecond})
 	s.w.append(s.w.membership(events.GroupCreated, 7, 2, 1, 2))
 	s.w.store.down.Store(true)
@@ -30,7 +30,7 @@ func TestGroupsThatCouldNotBeKnownFollow(t *testing.T) {
 	require.NotEmpty(t, c.pushed("and live").Pos)
 }
 
-func TestAGroupThatOnlySyncKnowsOfMissesNothing(t *testing.T) {
+func TestAGroupThatOnlySyncReportsIsSubscribedWithoutAGap(t *testing.T) {
 	s := startSimple(t, connect.Config{})
 	s.w.append(s.w.membership(events.GroupCreated, 7, 2, 1, 2))
 	s.message.stale = true

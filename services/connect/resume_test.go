@@ -161,7 +161,7 @@ func TestLargeMissedMessagesAreRecoveredPageByPage(t *testing.T) {
 }
 
 // Storage is down when the second page is asked for. What is missing is owed then, and comes when it is available.
-func TestAPageThatCannotBeHadFollowsLater(t *testing.T) {
+func TestAMissedPageThatIsUnavailableFollowsLater(t *testing.T) {
 	s := startSimple(t, connect.Config{Retry: 10 * time.Millisecond})
 	missed := func(i int) string { return fmt.Sprint(i, strings.Repeat("x", 32<<10-10)) }
 	for i := range 260 {

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestUntoldIsWhatStallsAndWhileANodeIsApartAllThatTheLogHadATurnAgo(t *testing.T) {
+func TestPartitionsThatStallAreReadAndWhileANodeIsNotAttachedAllAre(t *testing.T) {
 	turns := func(n int) (turns []turn) {
 		for i := range int64(n) {
 			turns = append(turns, turn{end: map[int32]int64{0: 10 + i, 1: 20 + i}, covered: map[int32]int64{0: 5, 1: 15 + i}})

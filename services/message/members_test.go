@@ -257,7 +257,7 @@ func TestNewMemberIsNotRefusedByAnOldReading(t *testing.T) {
 	})
 }
 
-func TestStrangersLeaveNothingBehind(t *testing.T) {
+func TestStrangersAreNotRemembered(t *testing.T) {
 	withMembers(t, func(t *testing.T, st *oneGroup, m *members) {
 		for group := range int64(1000) {
 			require.Equal(t, codes.NotFound, codeOf(m.check(t.Context(), 3, group+1)))

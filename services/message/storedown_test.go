@@ -76,7 +76,7 @@ func TestWhileTheStoreIsDownWhatMovedIsIncompleteForTheUnknown(t *testing.T) {
 	requireCode(t, codes.Unavailable, err)
 }
 
-func TestStoreThatFailsHalfWayIsDoneWithout(t *testing.T) {
+func TestSyncGoesOnWithoutAStoreThatFailsHalfway(t *testing.T) {
 	n := newNode(t, memory.Config{Partitions: 1})
 	missed := n.publish(t, said(1, 2, "a"), said(1, 2, "b"))
 	n.keepAll(t)
@@ -86,7 +86,7 @@ func TestStoreThatFailsHalfWayIsDoneWithout(t *testing.T) {
 	require.Equal(t, seqs(missed), s.got[0])
 }
 
-func TestStoreThatHangsIsDoneWithout(t *testing.T) {
+func TestSyncGoesOnWithoutAStoreThatHangs(t *testing.T) {
 	n := newNode(t, memory.Config{Partitions: 1})
 	n.publish(t, said(1, 2, "a"))
 	n.store.hangs.Store(true)

@@ -90,7 +90,7 @@ func TestRefusedPublishLeavesNothingBehindTheFailure(t *testing.T) {
 	require.Equal(t, []string{"0", "1", "2"}, inLog(t, bus))
 }
 
-func TestPublishRefusedHalfwayTellsWhatWasAccepted(t *testing.T) {
+func TestPublishRefusedHalfwayReturnsHowManyWereAccepted(t *testing.T) {
 	cluster, bus := faulty(t, Config{})
 	var first kmsg.Request
 	cluster.Fault(kfake.Fault{

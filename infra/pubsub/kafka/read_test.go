@@ -82,7 +82,7 @@ func TestReadTakesMoreThanOneFetch(t *testing.T) {
 	}
 }
 
-func TestReadOfWhatRetentionRemovedSaysSo(t *testing.T) {
+func TestReadOfRemovedRecordsReturnsErrTrimmed(t *testing.T) {
 	at := brokers(t)
 	topic := newTopic(t, at, 1)
 	bus := open(t, Config{Brokers: at})
@@ -114,7 +114,7 @@ func TestReadOfWhatRetentionRemovedSaysSo(t *testing.T) {
 	require.Equal(t, int64(4), pos.Seq)
 }
 
-func TestReadOfAnOlderEpochSaysThatItIsGone(t *testing.T) {
+func TestReadOfAnOlderEpochReturnsErrTrimmed(t *testing.T) {
 	at := brokers(t)
 	topic := newTopic(t, at, 1)
 	bus := open(t, Config{Brokers: at, Epoch: 1})

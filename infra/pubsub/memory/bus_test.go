@@ -47,7 +47,7 @@ func TestPublishTellsHowManyWereAcceptedBeforeTheFailure(t *testing.T) {
 	require.Equal(t, int64(1), end[0]+end[1]+end[2]+end[3])
 }
 
-func TestReadOfWhatWasTrimmedSaysSo(t *testing.T) {
+func TestReadOfTrimmedRecordsReturnsErrTrimmed(t *testing.T) {
 	bus := memory.NewBus(memory.Config{Partitions: 1})
 	msgs := []*message.Message{message.NewMessage("1", nil), message.NewMessage("2", nil), message.NewMessage("3", nil)}
 	require.NoError(t, bus.Publisher().Publish("topic", msgs...))

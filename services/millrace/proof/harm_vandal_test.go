@@ -90,6 +90,7 @@ func (v vandal) code() (int, error) {
 		}
 	}
 }
+
 func (v vandal) mustEnd(what string, want int) error {
 	code, err := v.code()
 	if err == nil && code != want {
