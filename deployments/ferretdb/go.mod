@@ -1,4 +1,4 @@
-// Not part of Millrace's own module, so that nothing of FerretDB moves a version there.
+// This is a module of its own, so that FerretDB changes no version in Millrace's.
 module ferretdb
 
 go 1.26.0

@@ -37,7 +37,7 @@ func serve(dir string, listener ferretdb.ListenerConfig) error {
 		Listener: listener,
 		Logger:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 		Handler:  "sqlite",
-		// FerretDB wants the slash at the end.
+		// FerretDB requires the slash at the end.
 		SQLiteURL: "file:" + filepath.ToSlash(filepath.Clean(dir)) + "/",
 	})
 	if err != nil {

@@ -6,12 +6,12 @@ cd "$(dirname "$0")/../.."
 
 cache=$PWD/.cache/lint
 chart=deployments/helm/millrace
-# The oldest that the chart admits, and the newest that there are schemas of.
+# The oldest version that the chart admits, and the newest that has schemas.
 versions=(1.30.0 1.37.0)
 
 tool() { go tool -modfile=".tools/$1.mod" "$@"; }
 
-# refused TEXT COMMAND... succeeds if the command fails and says the text.
+# refused TEXT COMMAND... succeeds if the command fails and prints the text.
 refused() {
 	local said
 	if said=$("${@:2}" 2>&1); then
@@ -44,12 +44,12 @@ dockerfile() {
 }
 
 compose_check() {
-	# The secrets that the file asks for.
+	# The secrets that the file requires.
 	MILLRACE_JWT_SECRET=x MILLRACE_SERVICE_TOKEN=x GRAFANA_ADMIN_PASSWORD=x \
 		"$cache/compose" "$1" connect-1 connect-2 grafana
 }
 
-# broken_compose NAME SED makes a compose file with a fault of ours.
+# broken_compose NAME SED makes a copy of the compose file with a fault.
 broken_compose() {
 	local file=$cache/$1.yaml
 	sed "$2" deployments/compose.yaml >"$file"
@@ -63,7 +63,7 @@ compose() {
 	refused 'undefined service' compose_check "$(broken_compose service 's/redis: {condition/redos: {condition/')"
 	refused 'is open to other machines' compose_check "$(broken_compose port "s/'127.0.0.1:6379:/'6379:/")"
 	refused 'is not pinned' compose_check "$(broken_compose tag 's/image: redis:.*/image: redis:latest/')"
-	# Not beside what it mounts.
+	# The copy is not beside the files that it mounts.
 	refused 'no such file' compose_check "$(broken_compose mounts '')"
 	refused 'is missing a value' "$cache/compose" deployments/compose.yaml
 }
@@ -89,7 +89,7 @@ chart() {
 	refused "additional properties 'handler' not allowed" template -f "$chart/ci/all-values.yaml" --set message.handler=push
 	refused "at '/image/tag'" template -f "$chart/ci/all-values.yaml" --set image.tag=latest
 	refused 'nobody runs storage' template -f "$chart/ci/all-values.yaml" --set workers.storage=null
-	# In every kind of resource.
+	# Together these faults are in every kind of resource.
 	for fault in s/runAsNonRoot/runAsRoot/ s/publishNotReadyAddresses/publishAll/ s/automountServiceAccountToken/mount/ \
 		s/unhealthyPodEvictionPolicy/policy/ s/pathType/path_type/ s/averageValue/average/ s/minReplicaCount/minReplicas/ \
 		s/secretTargetRef/secretRef/ s/podMetricsEndpoints/endpoints/; do
@@ -98,7 +98,7 @@ chart() {
 	done
 }
 
-# settings checks that each variable that anything sets is one that a role reads: others would do nothing.
+# settings checks that a role reads each variable that is set anywhere, because others would have no effect.
 settings() {
 	local role known=' ' variable
 	for role in message connect worker; do

@@ -19,7 +19,7 @@ def write_kubernetes(target: pathlib.Path, version: str) -> None:
     target = target / f"v{version}"
     target.mkdir(parents=True, exist_ok=True)
     for file in source.glob("*.json"):
-        # They point at each other as on a server.
+        # The schemas refer to each other as on a server.
         schema = json.loads(file.read_text().replace('"/api/_definitions.json', '"_definitions.json'))
         schema.pop("$id", None)
         (target / file.name).write_text(json.dumps(schema))

@@ -1,4 +1,4 @@
-// Not part of Millrace's own module, so that nothing of Compose moves a version there.
+// This is a module of its own, so that Compose changes no version in Millrace's.
 module compose
 
 go 1.26.0

@@ -1,6 +1,6 @@
-// Command compose tells whether a compose file is one, by the code that docker compose reads it with, and holds it to what is
-// promised of ours: pinned images, health checks, no port open to other machines but those of the services named, and that
-// what is mounted is there.
+// Command compose checks a compose file with the code with which docker compose reads it. It also checks what our file promises:
+// images are pinned, services have health checks, only the services named open ports to other machines, and every file that
+// is mounted exists.
 //
 //	compose FILE [PUBLIC_SERVICE]...
 package main
@@ -51,7 +51,7 @@ func faultsOf(s *types.ServiceConfig, public bool) (faults []string) {
 	if tag == "" || tag == "latest" {
 		faults = append(faults, fmt.Sprintf("image %q is not pinned", s.Image))
 	}
-	// What is built from our Dockerfile has its health check there.
+	// Images that are built from our Dockerfile have their health check there.
 	if s.HealthCheck == nil && s.Build == nil {
 		faults = append(faults, "no health check")
 	}

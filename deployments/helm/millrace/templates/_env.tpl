@@ -20,7 +20,7 @@
 {{- include "millrace.tlsEnv" (dict "name" "service" "tls" .) }}
 {{- end }}
 {{- end }}
-# The garbage collector works harder before the kernel kills.
+# Near the limit the garbage collector works harder, before the kernel kills the process.
 - name: GOMEMLIMIT
   valueFrom:
     resourceFieldRef: { resource: limits.memory }

@@ -49,7 +49,7 @@ spec:
         - { name: {{ $name }}, containerPort: {{ $port }} }
         {{- end }}
         - { name: admin, containerPort: 9100 }
-      # It answers also while the process waits for Kafka or MongoDB; readiness does not.
+      # This probe succeeds also while the process waits for Kafka or MongoDB; the readiness probe does not.
       startupProbe:
         httpGet: { path: /healthz, port: admin }
         periodSeconds: 2
@@ -66,7 +66,7 @@ spec:
         timeoutSeconds: 3
         failureThreshold: 2
       {{- with .preStop }}
-      # Whoever balances the load learns first that this one goes.
+      # Load balancers learn first that this pod goes.
       lifecycle:
         preStop:
           sleep: { seconds: {{ . }} }
@@ -127,7 +127,7 @@ metadata:
   labels: {{- include "millrace.labels" .root | nindent 4 }}
 spec:
   {{- toYaml .settings.podDisruptionBudget | nindent 2 }}
-  # What is not ready, as all are while the store is down, keeps no node from being drained.
+  # Pods that are not ready, as all are while the store is down, do not keep a node from being drained.
   unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
     matchLabels: {{- include "millrace.selector" . | nindent 6 }}
