@@ -11,8 +11,9 @@ import (
 const (
 	findConversation   = `SELECT id FROM conversations WHERE name = ?`
 	insertConversation = `INSERT INTO conversations (name, partition, last_seq, active_at) VALUES (?, ?, 0, 0)`
-	insertParticipant  = `INSERT INTO user_conversations (user, conversation_id, read_seq) VALUES (?, ?, 0) ON CONFLICT DO NOTHING`
-	advanceHead        = `UPDATE conversations
+	insertParticipants = `INSERT INTO user_conversations (user, conversation_id, read_seq)
+		SELECT value, ?2, 0 FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING`
+	advanceHead = `UPDATE conversations
 		SET active_at = iif(?2 > last_seq, ?3, active_at), last_seq = max(last_seq, ?4) WHERE id = ?1`
 	advancePosition = `INSERT INTO positions (partition, seq) VALUES (?, ?)
 		ON CONFLICT DO UPDATE SET seq = excluded.seq WHERE excluded.seq > seq`
@@ -160,10 +161,8 @@ func (b *batch) needConversation(ctx context.Context, name string, partition int
 	if parsed.GroupID != 0 {
 		return id, nil
 	}
-	for _, user := range []int64{parsed.Low, parsed.High} {
-		if err := b.exec(ctx, insertParticipant, user, id); err != nil {
-			return 0, fmt.Errorf("add user to conversation: %w", err)
-		}
+	if err := b.exec(ctx, insertParticipants, fmt.Sprintf("[%d,%d]", parsed.Low, parsed.High), id); err != nil {
+		return 0, fmt.Errorf("add users to conversation: %w", err)
 	}
 	return id, nil
 }

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 
 	"millrace/events"
@@ -13,10 +14,11 @@ const (
 	insertGroup   = `INSERT INTO groups (conversation_id, name, owner, open, dissolved_seq) VALUES (?, ?, ?, ?, 0)`
 	findGroup     = `SELECT owner, open, dissolved_seq FROM groups WHERE conversation_id = ?`
 	dissolveGroup = `UPDATE groups SET dissolved_seq = ?2 WHERE conversation_id = ?1`
-	insertStay    = `INSERT INTO stays (user, conversation_id, joined_seq, left_seq) VALUES (?, ?, ?, 0) ON CONFLICT DO NOTHING`
-	findStays     = `SELECT joined_seq, left_seq, removed FROM stays WHERE user = ? AND conversation_id = ? ORDER BY joined_seq`
-	endStay       = `UPDATE stays SET left_seq = ?3, removed = ?4 WHERE user = ?1 AND conversation_id = ?2 AND left_seq = 0`
-	endStays      = `UPDATE stays SET left_seq = max(joined_seq, ?2), removed = 1 WHERE conversation_id = ?1 AND left_seq = 0`
+	insertStays   = `INSERT INTO stays (user, conversation_id, joined_seq, left_seq)
+		SELECT value, ?2, ?3, 0 FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING`
+	findStays = `SELECT joined_seq, left_seq, removed FROM stays WHERE user = ? AND conversation_id = ? ORDER BY joined_seq`
+	endStay   = `UPDATE stays SET left_seq = ?3, removed = ?4 WHERE user = ?1 AND conversation_id = ?2 AND left_seq = 0`
+	endStays  = `UPDATE stays SET left_seq = max(joined_seq, ?2), removed = 1 WHERE conversation_id = ?1 AND left_seq = 0`
 
 	groupByName = `SELECT g.name, g.owner, g.open, g.dissolved_seq > 0
 		FROM conversations c JOIN groups g ON g.conversation_id = c.id WHERE c.name = ?`
@@ -52,10 +54,8 @@ func (b *batch) saveGroup(ctx context.Context, r *events.Record) error {
 			return fmt.Errorf("insert group id: %w", err)
 		}
 	}
-	for _, member := range r.Members {
-		if err := b.join(ctx, member, conversation, r.Seq); err != nil {
-			return err
-		}
+	if err := b.join(ctx, r.Members, conversation, r.Seq); err != nil {
+		return err
 	}
 	return b.keepMembership(ctx, r, conversation)
 }
@@ -94,7 +94,7 @@ func (b *batch) saveMembership(ctx context.Context, r *events.Record) error {
 	if r.Type == events.MemberLeft {
 		err = b.exec(ctx, endStay, r.User, conversation, r.Seq, r.By != r.User)
 	} else {
-		err = b.join(ctx, r.User, conversation, r.Seq)
+		err = b.join(ctx, []int64{r.User}, conversation, r.Seq)
 	}
 	if err != nil {
 		return fmt.Errorf("change membership: %w", err)
@@ -161,12 +161,17 @@ func (b *batch) stays(ctx context.Context, user, conversation int64) ([]store.Me
 	return stays, nil
 }
 
-func (b *batch) join(ctx context.Context, user, conversation, seq int64) error {
-	if err := b.exec(ctx, insertStay, user, conversation, seq); err != nil {
-		return fmt.Errorf("insert stay: %w", err)
+// join opens stays of the users, all of them with one statement: a group may have ten thousand members.
+func (b *batch) join(ctx context.Context, users []int64, conversation, seq int64) error {
+	list, err := json.Marshal(users)
+	if err != nil {
+		return fmt.Errorf("list of members: %w", err)
 	}
-	if err := b.exec(ctx, insertParticipant, user, conversation); err != nil {
-		return fmt.Errorf("add user to conversation: %w", err)
+	if err := b.exec(ctx, insertStays, string(list), conversation, seq); err != nil {
+		return fmt.Errorf("insert stays: %w", err)
+	}
+	if err := b.exec(ctx, insertParticipants, string(list), conversation); err != nil {
+		return fmt.Errorf("add users to conversation: %w", err)
 	}
 	return nil
 }
