@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 )
 
 // answerWithin is how long a probe waits for the checks. Kubernetes gives a probe up after a second.
@@ -21,7 +23,7 @@ type Check struct {
 // value has no checks, and is ready.
 type Checks struct {
 	mu  sync.Mutex
-	all []*runningCheck
+	all []*sharedCheck
 }
 
 // Add adds checks.
@@ -29,7 +31,7 @@ func (c *Checks) Add(checks ...Check) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, check := range checks {
-		c.all = append(c.all, &runningCheck{Check: check})
+		c.all = append(c.all, &sharedCheck{Check: check})
 	}
 }
 
@@ -54,42 +56,23 @@ func (c *Checks) Ready(ctx context.Context) error {
 	return errors.Join(faults...)
 }
 
-// runningCheck runs a check at most once at a time. Probes that come meanwhile share its result, so that probes of something
+// sharedCheck runs a check at most once at a time. Probes that come meanwhile share its result, so that probes of something
 // that hangs do not pile up.
-type runningCheck struct {
+type sharedCheck struct {
 	Check
-	mu      sync.Mutex
-	running *answer
+	probes singleflight.Group
 }
 
-type answer struct {
-	done chan struct{}
-	err  error
-}
-
-func (c *runningCheck) ask(ctx context.Context) error {
-	c.mu.Lock()
-	running := c.running
-	if running == nil {
-		running = &answer{done: make(chan struct{})}
-		c.running = running
-		go c.run(context.WithoutCancel(ctx), running)
-	}
-	c.mu.Unlock()
+func (c *sharedCheck) ask(ctx context.Context) error {
+	result := c.probes.DoChan("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWithin)
+		defer cancel()
+		return nil, c.Ready(ctx)
+	})
 	select {
-	case <-running.done:
-		return running.err
+	case r := <-result:
+		return r.Err
 	case <-ctx.Done():
 		return fmt.Errorf("no answer within %s", answerWithin)
 	}
-}
-
-func (c *runningCheck) run(ctx context.Context, a *answer) {
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
-	defer cancel()
-	a.err = c.Check.Ready(ctx)
-	c.mu.Lock()
-	c.running = nil
-	c.mu.Unlock()
-	close(a.done)
 }
