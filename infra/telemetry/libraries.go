@@ -41,12 +41,14 @@ type grpcLog struct{ log *slog.Logger }
 
 var _ grpclog.LoggerV2 = grpcLog{}
 
-func (l grpcLog) Info(args ...any)                    { l.debug(fmt.Sprint, args) }
-func (l grpcLog) Infoln(args ...any)                  { l.debug(fmt.Sprintln, args) }
-func (l grpcLog) Infof(format string, args ...any)    { l.debugf(format, args) }
-func (l grpcLog) Warning(args ...any)                 { l.debug(fmt.Sprint, args) }
-func (l grpcLog) Warningln(args ...any)               { l.debug(fmt.Sprintln, args) }
-func (l grpcLog) Warningf(format string, args ...any) { l.debugf(format, args) }
+func (l grpcLog) Info(args ...any)   { writeLine(l.log, slog.LevelDebug, fmt.Sprint(args...)) }
+func (l grpcLog) Infoln(args ...any) { writeLine(l.log, slog.LevelDebug, fmt.Sprintln(args...)) }
+func (l grpcLog) Infof(format string, args ...any) {
+	writeLine(l.log, slog.LevelDebug, fmt.Sprintf(format, args...))
+}
+func (l grpcLog) Warning(args ...any)                 { l.Info(args...) }
+func (l grpcLog) Warningln(args ...any)               { l.Infoln(args...) }
+func (l grpcLog) Warningf(format string, args ...any) { l.Infof(format, args...) }
 func (l grpcLog) Error(args ...any)                   { writeLine(l.log, slog.LevelWarn, fmt.Sprint(args...)) }
 
 func (l grpcLog) Errorln(args ...any) { writeLine(l.log, slog.LevelWarn, fmt.Sprintln(args...)) }
@@ -65,21 +67,7 @@ func (l grpcLog) Fatalln(args ...any) { l.fatal(fmt.Sprintln(args...)) }
 func (l grpcLog) Fatalf(format string, args ...any) { l.fatal(fmt.Sprintf(format, args...)) }
 
 // V implements grpclog.LoggerV2.
-func (l grpcLog) V(int) bool { return l.debugs() }
-
-func (l grpcLog) debugs() bool { return l.log.Enabled(context.Background(), slog.LevelDebug) }
-
-func (l grpcLog) debug(sprint func(...any) string, args []any) {
-	if l.debugs() {
-		writeLine(l.log, slog.LevelDebug, sprint(args...))
-	}
-}
-
-func (l grpcLog) debugf(format string, args []any) {
-	if l.debugs() {
-		writeLine(l.log, slog.LevelDebug, fmt.Sprintf(format, args...))
-	}
-}
+func (l grpcLog) V(int) bool { return l.log.Enabled(context.Background(), slog.LevelDebug) }
 
 func (l grpcLog) fatal(line string) {
 	writeLine(l.log, slog.LevelError, line)
