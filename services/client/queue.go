@@ -14,6 +14,7 @@ import (
 type call struct {
 	ctx     context.Context // the caller's context; when it ends the call is given up
 	req     Request
+	body    []byte       // the request as JSON
 	ordered *targetQueue // the queue of its target; nil for what needs no order
 	n       uint64
 
@@ -95,8 +96,9 @@ func (q *queue) signal() {
 }
 
 func (q *queue) add(ctx context.Context, r Request) *call {
-	k := &call{ctx: ctx, req: r, done: make(chan struct{})}
-	if err := checkText(r); err != nil {
+	body, err := encodeBody(r)
+	k := &call{ctx: ctx, req: r, body: body, done: make(chan struct{})}
+	if err != nil {
 		k.finish(Frame{}, err)
 		return k
 	}

@@ -127,6 +127,15 @@ func (Ping) verb() string          { return "ping" }
 
 // Encode returns the frame of a request, or [ErrNotUTF8] if a text in it is not valid UTF-8.
 func Encode(id int64, r Request) ([]byte, error) {
+	body, err := encodeBody(r)
+	if err != nil {
+		return nil, err
+	}
+	return frameOf(id, r, body), nil
+}
+
+// encodeBody returns what the frame of the request has under its verb.
+func encodeBody(r Request) ([]byte, error) {
 	if err := checkText(r); err != nil {
 		return nil, err
 	}
@@ -134,6 +143,10 @@ func Encode(id int64, r Request) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", r.verb(), err)
 	}
+	return body, nil
+}
+
+func frameOf(id int64, r Request, body []byte) []byte {
 	text := make([]byte, 0, len(body)+48)
 	text = append(text, `{"id":`...)
 	text = strconv.AppendInt(text, id, 10)
@@ -141,5 +154,5 @@ func Encode(id int64, r Request) ([]byte, error) {
 	text = append(text, r.verb()...)
 	text = append(text, `":`...)
 	text = append(text, body...)
-	return append(text, '}'), nil
+	return append(text, '}')
 }

@@ -93,7 +93,7 @@ func (c *Client) write(ctx context.Context, conn *Conn) {
 	for ctx.Err() == nil {
 		call, id, wait := c.queue.next(time.Now())
 		if call != nil {
-			if conn.Write(id, call.req) != nil {
+			if conn.WriteText(frameOf(id, call.req, call.body)) != nil {
 				_ = conn.Cut()
 				return
 			}

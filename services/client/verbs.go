@@ -41,11 +41,7 @@ func (c *Client) Call(ctx context.Context, r Request) (Frame, error) {
 
 // History returns a page of a conversation.
 func (c *Client) History(ctx context.Context, r History) (Page, error) {
-	k := c.queue.add(ctx, r)
-	f, err := k.wait()
-	if err == nil && f.Messages == nil {
-		err = unexpected(k, f)
-	}
+	f, err := c.ask(ctx, r, func(f Frame) bool { return f.Messages != nil })
 	if err != nil {
 		return Page{}, err
 	}
@@ -54,11 +50,7 @@ func (c *Client) History(ctx context.Context, r History) (Page, error) {
 
 // Conversations returns a page of the user's conversations.
 func (c *Client) Conversations(ctx context.Context, r Conversations) (ConversationPage, error) {
-	k := c.queue.add(ctx, r)
-	f, err := k.wait()
-	if err == nil && f.Conversations == nil {
-		err = unexpected(k, f)
-	}
+	f, err := c.ask(ctx, r, func(f Frame) bool { return f.Conversations != nil })
 	if err != nil {
 		return ConversationPage{}, err
 	}
@@ -68,27 +60,17 @@ func (c *Client) Conversations(ctx context.Context, r Conversations) (Conversati
 // Group makes a group request: [GroupCreate], [GroupInfo], [GroupJoin], [GroupLeave], [GroupAdd] or [GroupRemove]. It draws a
 // ClientMsgID if there is none. The group is zero if the server answered ok.
 func (c *Client) Group(ctx context.Context, r Request) (Group, error) {
-	k := c.queue.add(ctx, named(r))
-	f, err := k.wait()
-	switch {
-	case err != nil:
+	f, err := c.ask(ctx, named(r), func(f Frame) bool { return f.Group != nil || f.OK != nil })
+	if err != nil || f.Group == nil {
 		return Group{}, err
-	case f.Group != nil:
-		return *f.Group, nil
-	case f.OK != nil:
-		return Group{}, nil
 	}
-	return Group{}, unexpected(k, f)
+	return *f.Group, nil
 }
 
 // Presence returns those of the users who are online. From then on the server pushes their changes, as [TypeUserOnline] and
 // [TypeUserOffline], until the connection ends or presence is asked for again.
 func (c *Client) Presence(ctx context.Context, users ...int64) ([]int64, error) {
-	k := c.queue.add(ctx, Presence{Users: users})
-	f, err := k.wait()
-	if err == nil && f.Presence == nil {
-		err = unexpected(k, f)
-	}
+	f, err := c.ask(ctx, Presence{Users: users}, func(f Frame) bool { return f.Presence != nil })
 	if err != nil {
 		return nil, err
 	}
@@ -98,12 +80,18 @@ func (c *Client) Presence(ctx context.Context, users ...int64) ([]int64, error) 
 // Do makes a request whose answer is ok or pong: [Read], [Recall], [Edit] (it draws a ClientMsgID if there is none),
 // [Typing], [Refresh], [Ping].
 func (c *Client) Do(ctx context.Context, r Request) error {
-	k := c.queue.add(ctx, named(r))
+	_, err := c.ask(ctx, named(r), func(f Frame) bool { return f.OK != nil || f.Pong != nil })
+	return err
+}
+
+// ask makes a request and returns its answer, or an error if the answer is not of a kind that the request has.
+func (c *Client) ask(ctx context.Context, r Request, fits func(Frame) bool) (Frame, error) {
+	k := c.queue.add(ctx, r)
 	f, err := k.wait()
-	if err == nil && f.OK == nil && f.Pong == nil {
+	if err == nil && !fits(f) {
 		err = unexpected(k, f)
 	}
-	return err
+	return f, err
 }
 
 // named returns the request with a ClientMsgID, so that it can be repeated over another connection without harm.
