@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -134,10 +133,7 @@ func newVerifier(ctx context.Context, cfg *config.Config, log *slog.Logger) (*au
 // the host of their name.
 func nodesAt(cfg *config.Config, tls serviceTLS, names []string) *cluster.Lister {
 	return &cluster.Lister{Names: names, Resolver: net.DefaultResolver, Dial: func(name, address string) (cluster.Conn, error) {
-		if strings.HasPrefix(name, ":") {
-			name = "localhost" + name // as the lister reads it
-		}
-		return grpc.NewClient("passthrough:///"+address, append(dialOptions(cfg, tls), grpc.WithAuthority(name))...)
+		return grpc.NewClient("passthrough:///"+address, append(dialOptions(cfg, tls), grpc.WithAuthority(cluster.WithHost(name)))...)
 	}}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -95,14 +96,19 @@ func (l *Lister) Run(ctx context.Context, log *slog.Logger, serve func(context.C
 	}
 }
 
+// WithHost returns the name with a host: one that has only a port stands for this machine, as when dialing.
+func WithHost(name string) string {
+	if strings.HasPrefix(name, ":") {
+		return "localhost" + name
+	}
+	return name
+}
+
 // lookup returns the addresses of a name, with its port.
 func (l *Lister) lookup(ctx context.Context, name string) ([]string, error) {
-	host, port, err := net.SplitHostPort(name)
+	host, port, err := net.SplitHostPort(WithHost(name))
 	if err != nil {
 		return nil, err
-	}
-	if host == "" {
-		host = "localhost" // as when dialing
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
