@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -78,9 +77,7 @@ func (o benchOptions) compare(ctx context.Context, out, progress io.Writer) erro
 	}
 	c := comparison{URL: o.url, Against: o.against, Rounds: o.rounds, Lines: compared(rounds)}
 	if o.json {
-		enc := json.NewEncoder(out)
-		enc.SetIndent("", "  ")
-		return enc.Encode(c)
+		return printJSON(out, c)
 	}
 	return c.table(out)
 }

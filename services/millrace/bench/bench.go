@@ -221,7 +221,11 @@ func (b benchReport) print(w io.Writer, asJSON bool) error {
 	if !asJSON {
 		return b.table(w)
 	}
+	return printJSON(w, b)
+}
+
+func printJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
-	return enc.Encode(b)
+	return enc.Encode(v)
 }
