@@ -35,8 +35,12 @@ func throw(t *testing.T, address string) {
 // respond, and a key set that is out of reach.
 func TestLibrariesWriteIntoTheLogOfTheProcess(t *testing.T) {
 	t.Parallel()
-	free := FreeAddresses(t, 6)
+	free := FreeAddresses(t, 7)
 	dir := t.TempDir()
+	c := &cluster{t: t, dataDir: t.TempDir()}
+	t.Cleanup(c.killAll)
+	c.addEmbedded(free[4], free[6])
+	c.startAll(t, c.processes)
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	securitytest.NewAuthority(t).Issue(t, cert, key, time.Hour, "127.0.0.1")
 	path, err := built.path()
@@ -61,22 +65,13 @@ func TestLibrariesWriteIntoTheLogOfTheProcess(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			broker := exec.CommandContext(t.Context(), path, "broker", "--data-dir="+t.TempDir(), "--embedded-kafka-addr="+free[4], "--admin-addr=")
-			require.NoError(t, broker.Start())
-			defer func() { _, _ = broker.Process.Kill(), broker.Wait() }()
 			log, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
 			require.NoError(t, err)
 			defer func() { _ = log.Close() }()
 			cmd := exec.CommandContext(t.Context(), path, append(test.args, "--admin-addr="+test.admin, "--log-format=json", "--log-level=debug")...)
 			cmd.Stderr = log
 			require.NoError(t, cmd.Start())
-			Await(t, func() bool {
-				conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", test.port)
-				if err == nil {
-					_ = conn.Close()
-				}
-				return err == nil
-			}, "a port")
+			(&process{name: name, ready: test.port}).awaitReady(t)
 			seen := map[string]bool{}
 			Await(t, func() bool {
 				throw(t, test.port)
