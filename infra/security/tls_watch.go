@@ -80,10 +80,8 @@ func (w *WatchedTLS) Reload() error {
 }
 
 // Run checks the files for changes until the context ends.
-func (w *WatchedTLS) Run(ctx context.Context) error { return w.run(ctx, watchEvery) }
-
-func (w *WatchedTLS) run(ctx context.Context, every time.Duration) error {
-	look := time.NewTicker(every)
+func (w *WatchedTLS) Run(ctx context.Context) error {
+	look := time.NewTicker(watchEvery)
 	defer look.Stop()
 	for said := ""; ; {
 		select {
