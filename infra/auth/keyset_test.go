@@ -78,11 +78,15 @@ func (i *issuer) token(name string) string {
 	return signed
 }
 
-// underTest runs the test with a verifier of the issuer's tokens, in a synctest bubble.
-func underTest(t *testing.T, test func(t *testing.T, i *issuer, v *Verifier)) {
+// refused is how an issuer that is out of reach fails.
+func refused(context.Context) error { return errors.New("connection refused") }
+
+// underTest runs the test with a verifier of the tokens of an issuer that fails so from the first fetch on, in a synctest
+// bubble.
+func underTest(t *testing.T, fail func(context.Context) error, test func(t *testing.T, i *issuer, v *Verifier)) {
 	synctest.Test(t, func(t *testing.T) {
 		i := &issuer{t: t}
-		i.set(nil, "k1")
+		i.set(fail, "k1")
 		ctx, cancel := context.WithCancel(t.Context())
 		keys, err := newKeySet(ctx, "https://user:sesame@issuer/keys", i, slog.New(slog.DiscardHandler))
 		require.NoError(t, err)
@@ -96,8 +100,7 @@ func underTest(t *testing.T, test func(t *testing.T, i *issuer, v *Verifier)) {
 }
 
 func TestAKeySetOutOfReachIsNoBadSignature(t *testing.T) {
-	underTest(t, func(t *testing.T, i *issuer, v *Verifier) {
-		i.set(func(context.Context) error { return errors.New("connection refused") }, "k1")
+	underTest(t, refused, func(t *testing.T, i *issuer, v *Verifier) {
 		_, err := v.Verify(t.Context(), i.token("k1"))
 		require.ErrorIs(t, err, ErrUnavailable)
 		require.NotErrorIs(t, err, ErrUnauthenticated)
@@ -110,18 +113,18 @@ func TestAKeySetOutOfReachIsNoBadSignature(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, v.Ready(t.Context()))
 
-		i.set(func(context.Context) error { return errors.New("connection refused") }, "k2")
+		i.set(refused, "k2")
 		_, err = v.Verify(t.Context(), i.token("k2"))
 		require.ErrorIs(t, err, ErrUnavailable, "nobody knows whether there is such a key by now")
 	})
 }
 
 func TestVerifyWaitsForAKeySetNoLongerThanItsCallerDoes(t *testing.T) {
-	underTest(t, func(t *testing.T, i *issuer, v *Verifier) {
-		i.set(func(ctx context.Context) error {
-			<-ctx.Done()
-			return ctx.Err()
-		}, "k1")
+	hang := func(ctx context.Context) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	underTest(t, hang, func(t *testing.T, i *issuer, v *Verifier) {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
 		token, begin := i.token("k1"), time.Now()
@@ -133,7 +136,7 @@ func TestVerifyWaitsForAKeySetNoLongerThanItsCallerDoes(t *testing.T) {
 }
 
 func TestARotatedKeyIsAcceptedWithinSecondsWhateverStrangersAskFor(t *testing.T) {
-	underTest(t, func(t *testing.T, i *issuer, v *Verifier) {
+	underTest(t, nil, func(t *testing.T, i *issuer, v *Verifier) {
 		begin := time.Now()
 		var strangers sync.WaitGroup
 		ctx, stop := context.WithCancel(t.Context())
@@ -162,7 +165,7 @@ func TestARotatedKeyIsAcceptedWithinSecondsWhateverStrangersAskFor(t *testing.T)
 }
 
 func TestNobodyWaitsAgainForAKeyThatThereIsNot(t *testing.T) {
-	underTest(t, func(t *testing.T, i *issuer, v *Verifier) {
+	underTest(t, nil, func(t *testing.T, i *issuer, v *Verifier) {
 		_, err := v.Verify(t.Context(), i.token("none"))
 		require.ErrorIs(t, err, ErrUnauthenticated)
 		begin := time.Now()

@@ -147,7 +147,7 @@ func TestReadBeyondTheLastMessageIsTakenAgainOnceThereAreMore(t *testing.T) {
 	conversation := events.Direct(proof.Alice, proof.Bob)
 	far := client.Read{Conversation: conversation, Seq: events.MaxID}
 	require.NoError(t, bob.Do(t.Context(), far), "there is no message")
-	for range 2 {
+	for i := range 2 {
 		sent := alice.Sends(t, client.ToUser(proof.Bob), "hello")
 		seq := bob.Sees(t, "new_message").Seq
 		for _, read := range []client.Read{far, far, {Conversation: conversation, Seq: 1}} {
@@ -156,6 +156,7 @@ func TestReadBeyondTheLastMessageIsTakenAgainOnceThereAreMore(t *testing.T) {
 		mark := alice.Sees(t, "message_read")
 		require.Equal(t, seq, mark.Seq)
 		require.EqualValues(t, proof.Bob, mark.User)
+		eventually(t, bob, sent.Conversation, i+1)
 		list, err := bob.Conversations(t.Context(), client.Conversations{Limit: 1})
 		require.NoError(t, err)
 		require.Equal(t, sent.Conversation, list.Conversations[0].Conversation)

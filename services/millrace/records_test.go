@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,7 +63,7 @@ type rig struct {
 	groups  []string
 }
 
-func newRig(t testing.TB) *rig {
+func newRig(t *testing.T) *rig {
 	log := slog.New(slog.DiscardHandler)
 	b, err := broker.Start(broker.Config{Addr: "127.0.0.1:0", DataDir: t.TempDir()})
 	require.NoError(t, err)
@@ -126,62 +128,113 @@ func (g *rig) poisonedAt(t *testing.T, at events.Position) map[string]string {
 	return reasons
 }
 
+// foreign is a record as some other program may produce it.
+type foreign struct {
+	key, value  []byte
+	size        int // if the value is shorter, it is repeated up to this many bytes
+	header      string
+	headerValue []byte
+	headers     int // the others are named header1, header2 and so on
+	codec       int // an index of codecs
+	timestamp   int64
+}
+
+func foreignRecords(valid string) []foreign {
+	huge := strings.Replace(valid, `"x"`, `"`+strings.Repeat("x", 4000)+`"`, 1)
+	return []foreign{
+		{key: []byte("u:1:2"), value: []byte(valid), header: "type", headerValue: []byte("new_message"), headers: 1},
+		{key: []byte("u:1:2"), value: []byte(huge), size: 1_000_000, timestamp: -1},
+		{value: []byte(huge), size: 3_000_000, header: "a", headerValue: []byte("b"), codec: 4, timestamp: 1},
+		{key: []byte{0xff}, header: "millrace_key", headerValue: []byte{0xfe}, headers: 2, codec: 1, timestamp: 1 << 62},
+		{key: []byte("k"), value: []byte("x"), header: "poison_replayed", headerValue: []byte("0:0"), headers: 1, codec: 2},
+		{key: []byte("k"), value: []byte(valid), header: "millrace_replay_handler", headerValue: []byte("storage"), headers: 1},
+		{key: []byte("k"), value: []byte("x"), header: "_watermill_message_uuid", headerValue: bytes.Repeat([]byte("u"), 1000), headers: 300, codec: 3},
+		{key: []byte("k"), value: []byte("x"), size: 900_000, header: "correlation_id", headerValue: bytes.Repeat([]byte("c"), 1000), headers: 900},
+		{key: []byte("u:1:2"), value: []byte(`{"type":"from_the_future"}`), header: "x", headers: 3},
+	}
+}
+
+// mutated returns a record that differs from it a little in every part.
+func (f foreign) mutated(r *rand.Rand) foreign {
+	damage := func(b []byte) []byte {
+		b = bytes.Clone(b)
+		for range r.IntN(4) {
+			at := r.IntN(len(b) + 1)
+			b = slices.Replace(b, at, min(len(b), at+r.IntN(3)), []byte{byte(r.Uint32())}[:r.IntN(2)]...)
+		}
+		return b
+	}
+	return foreign{
+		key: damage(f.key), value: damage(f.value), size: r.IntN(f.size/10 + 1),
+		header: string(damage([]byte(f.header))), headerValue: damage(f.headerValue), headers: r.IntN(f.headers/10 + 2),
+		codec: r.IntN(len(codecs())), timestamp: f.timestamp ^ r.Int64()>>r.IntN(64),
+	}
+}
+
+func (f foreign) record(partition int32) *kgo.Record {
+	r := &kgo.Record{Topic: events.TopicMessages, Partition: partition, Key: f.key, Value: f.value, Timestamp: time.UnixMilli(f.timestamp)}
+	if len(f.value) > 0 && f.size > len(f.value) {
+		r.Value = bytes.Repeat(f.value, f.size/len(f.value))
+	}
+	for i := range f.headers {
+		name := f.header
+		if i > 0 {
+			name = fmt.Sprint(f.header, i)
+		}
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: name, Value: f.headerValue})
+	}
+	return r
+}
+
 // Whatever a producer gets into the log, all handlers go on after it. What they cannot handle is in the poison queue, once
 // for each handler, with the reason.
-func FuzzRecordStopsNobody(f *testing.F) {
-	valid := `{"type":"new_message","message":{"from":1,"to":2,"content":"x","message_type":1,"timestamp":1},"timestamp":1}`
-	huge := strings.Replace(valid, `"x"`, `"`+strings.Repeat("x", 4000)+`"`, 1)
-	f.Add([]byte("u:1:2"), []byte(valid), "type", []byte("new_message"), uint16(1), uint32(0), uint8(0), int64(0))
-	f.Add([]byte("u:1:2"), []byte(huge), "", []byte(nil), uint16(0), uint32(1_000_000), uint8(0), int64(-1))
-	f.Add([]byte(nil), []byte(huge), "a", []byte("b"), uint16(0), uint32(3_000_000), uint8(4), int64(1))
-	f.Add([]byte{0xff}, []byte(nil), "millrace_key", []byte{0xfe}, uint16(2), uint32(0), uint8(1), int64(1<<62))
-	f.Add([]byte("k"), []byte("x"), "poison_replayed", []byte("0:0"), uint16(1), uint32(0), uint8(2), int64(0))
-	f.Add([]byte("k"), []byte(valid), "millrace_replay_handler", []byte("storage"), uint16(1), uint32(0), uint8(0), int64(0))
-	f.Add([]byte("k"), []byte("x"), "_watermill_message_uuid", bytes.Repeat([]byte("u"), 1000), uint16(300), uint32(0), uint8(3), int64(0))
-	f.Add([]byte("k"), []byte("x"), "correlation_id", bytes.Repeat([]byte("c"), 1000), uint16(900), uint32(900_000), uint8(0), int64(0))
-	f.Add([]byte("u:1:2"), []byte(`{"type":"from_the_future"}`), "x", []byte(nil), uint16(3), uint32(0), uint8(0), int64(0))
-	g := newRig(f)
+func TestForeignRecordStopsNobody(t *testing.T) {
+	besideOthers(t)
+	const valid = `{"type":"new_message","message":{"from":1,"to":2,"content":"x","message_type":1,"timestamp":1},"timestamp":1}`
+	g := newRig(t)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	records := foreignRecords(valid)
+	for i := range 60 {
+		f := records[i%len(records)]
+		if i >= len(records) {
+			f = f.mutated(r)
+		}
+		g.takes(t, f.record(events.Partition("u:1:2", 4)), codecs()[f.codec], valid)
+	}
+}
+
+// takes requires that all handlers take the record, or put it into the poison queue, and then a good one.
+func (g *rig) takes(t *testing.T, r *kgo.Record, codec kgo.CompressionCodec, valid string) {
+	t.Helper()
 	good := message.NewMessage("", []byte(valid))
 	good.Metadata.Set(pubsub.KeyHeader, "u:1:2")
-	partition := events.Partition("u:1:2", 4)
-	f.Fuzz(func(t *testing.T, key, value []byte, header string, headerValue []byte, headers uint16, size uint32, codec uint8, timestamp int64) {
-		if size %= 4_000_000; len(value) > 0 && int(size) > len(value) {
-			value = bytes.Repeat(value, int(size)/len(value))
+	taken := produceForeign(t, g.brokers, codec, r)
+	require.NoError(t, g.bus.Publisher().Publish(events.TopicMessages, good))
+	g.settle(t)
+	at, err := g.bus.Position(good)
+	require.NoError(t, err)
+	require.Empty(t, g.poisonedAt(t, at), "the record behind is handled")
+	if !taken {
+		return
+	}
+	replay := ""
+	for _, h := range r.Headers { // of several with the name the last counts
+		if h.Key == pubsub.ReplayHandlerHeader {
+			replay = string(h.Value)
 		}
-		r := &kgo.Record{Topic: events.TopicMessages, Partition: partition, Key: key, Value: value, Timestamp: time.UnixMilli(timestamp)}
-		for i := range headers % 1000 {
-			name := header
-			if i > 0 {
-				name = fmt.Sprint(header, i)
-			}
-			r.Headers = append(r.Headers, kgo.RecordHeader{Key: name, Value: headerValue})
+	}
+	at = events.Position{Partition: r.Partition, Seq: events.Seq(0, r.Offset)}
+	event, err := events.Decode(events.TopicMessages, at, r.Value)
+	misplaced := event.Type.Known() && events.Partition(event.ConversationKey(), 4) != r.Partition
+	if (err != nil || misplaced) && replay == "" {
+		reasons := g.poisonedAt(t, at)
+		require.Len(t, reasons, len(g.groups))
+		for handler, reason := range reasons {
+			require.NotEmpty(t, reason, handler)
 		}
-		taken := produceForeign(t, g.brokers, codecs()[int(codec)%len(codecs())], r)
-		require.NoError(t, g.bus.Publisher().Publish(events.TopicMessages, good))
-		g.settle(t)
-		at, err := g.bus.Position(good)
-		require.NoError(t, err)
-		require.Empty(t, g.poisonedAt(t, at), "the record behind is handled")
-		if !taken {
-			return
-		}
-		replay := ""
-		for _, h := range r.Headers { // of several with the name the last counts
-			if h.Key == pubsub.ReplayHandlerHeader {
-				replay = string(h.Value)
-			}
-		}
-		at = events.Position{Partition: partition, Seq: events.Seq(0, r.Offset)}
-		event, err := events.Decode(events.TopicMessages, at, value)
-		misplaced := event.Type.Known() && events.Partition(event.ConversationKey(), 4) != partition
-		if (err != nil || misplaced) && replay == "" {
-			reasons := g.poisonedAt(t, at)
-			require.Len(t, reasons, len(g.groups))
-			for handler, reason := range reasons {
-				require.NotEmpty(t, reason, handler)
-			}
-		}
-	})
+	}
 }
 
 // Content beyond the protocol's limit breaks no stream between nodes, no page of history and no resume.
