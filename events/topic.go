@@ -10,9 +10,13 @@ const (
 	TopicSystem   = "system-events"
 )
 
-// DefaultPartitions is the default number of partitions of message-events. The number of a topic must never change, because
-// conversations would move to other partitions.
-const DefaultPartitions = 64
+// DefaultPartitions is the default number of partitions of a topic, and EmbeddedPartitions that on an embedded broker, which
+// serves one machine: every fetch names all partitions, so that with 64 of them a message takes twice as long. The number of a
+// topic must never change, because conversations would move to other partitions.
+const (
+	DefaultPartitions  = 64
+	EmbeddedPartitions = 8
+)
 
 // PoisonTopic returns the name of the poison queue: the topic that keeps the records of the topic which cannot be handled.
 func PoisonTopic(topic string) string { return topic + ".poison" }

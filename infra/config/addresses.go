@@ -2,12 +2,12 @@ package config
 
 import (
 	"net"
-	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"millrace/infra/security"
 )
 
 // checkAddresses checks where the role listens, whom it dials and whose pages may connect.
@@ -37,7 +37,7 @@ func (c *Config) checkAddresses(fault func(flag, format string, args ...any), fl
 		fault("message-addrs", "must name a message node")
 	}
 	for _, origin := range c.AllowedOrigins {
-		if origin != "*" && !isOrigin(origin) {
+		if _, ok := security.ParseOrigin(origin); !ok && origin != "*" {
 			fault("allowed-origins", "%q is neither * nor an origin such as https://example.com", origin)
 		}
 	}
@@ -46,11 +46,4 @@ func (c *Config) checkAddresses(fault func(flag, format string, args ...any), fl
 func isPort(port string, least uint64) bool {
 	n, err := strconv.ParseUint(port, 10, 16)
 	return err == nil && n >= least
-}
-
-// isOrigin reports whether a page's origin may be written so (RFC 6454, 6.2); a slash at its end does no harm.
-func isOrigin(s string) bool {
-	u, err := url.Parse(s)
-	return err == nil && slices.Contains([]string{"http", "https"}, strings.ToLower(u.Scheme)) && u.Hostname() != "" && u.User == nil &&
-		strings.Trim(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == "" && (u.Port() == "" || isPort(u.Port(), 1))
 }

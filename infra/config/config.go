@@ -5,8 +5,10 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -86,7 +88,12 @@ const (
 	// maxPartitions is far above what a cluster of brokers likes to hold of one topic. Clients' cursors and all processes'
 	// tables have an entry for each partition.
 	maxPartitions = 10_000
+	// maxRate is more than a gateway can take: whoever writes more has mistyped it.
+	maxRate = 1_000_000
 )
+
+// instanceID is what Kafka's clients take for the instance id of a group's member, "..." and the like aside.
+var instanceID = regexp.MustCompile(`^\.*[A-Za-z0-9_-][A-Za-z0-9._-]*$`)
 
 // Bind adds the role's flags.
 func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
@@ -114,7 +121,7 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 		flags.StringVar(&c.RedisPassword, "redis-password", "", "password of Redis")
 		bindTLS(flags, "redis", serverTLS("Redis, by a rediss:// URL"), &c.RedisTLS)
 		flags.StringVar(&c.InstanceID, "instance-id", map[bool]string{true: "dev"}[role == Dev], "static consumer group membership: a name of this process that no other has and that stays after a restart")
-		flags.Int32Var(&c.TopicPartitions, "topic-partitions", events.DefaultPartitions, "partitions of the topics, fixed for their life")
+		flags.Int32Var(&c.TopicPartitions, "topic-partitions", 0, fmt.Sprintf("partitions of the topics, fixed for their life; 0: as many as they have, new ones %d, on an embedded broker %d", events.DefaultPartitions, events.EmbeddedPartitions))
 		flags.Int16Var(&c.TopicReplication, "topic-replication", 0, "replicas of topics that are created; 0: the brokers' default")
 		flags.IntVar(&c.TopicMinISR, "topic-min-isr", 0, "replicas that must have a record before it is accepted, of topics that are created; 0: the brokers' default")
 		flags.StringSliceVar(&c.Handlers, "handlers", defaultHandlers(role), "handlers to run, with commas between")
@@ -195,6 +202,12 @@ func (c *Config) check(fault func(flag, format string, args ...any), flags *pfla
 	if (c.Role == Dev || c.Role == Worker) && len(c.Handlers) == 0 {
 		fault("handlers", "must name a handler")
 	}
+	if name, twice := repeated(c.Handlers); twice {
+		fault("handlers", "names %s twice", name)
+	}
+	if c.InstanceID != "" && (len(c.InstanceID) > 249 || !instanceID.MatchString(c.InstanceID)) {
+		fault("instance-id", "%q is not of letters, digits, dots, underscores and hyphens, at most 249, and not of dots alone", c.InstanceID)
+	}
 	if flags.Lookup("kafka-brokers") != nil && c.Role != Dev && len(c.KafkaBrokers) == 0 {
 		fault("kafka-brokers", "must be set: this role has no embedded broker (`millrace broker` runs one, on 127.0.0.1:9092 by default)")
 	}
@@ -216,8 +229,8 @@ func (c *Config) check(fault func(flag, format string, args ...any), flags *pfla
 	c.checkRedis(fault)
 	c.checkServiceTLS(fault)
 	checkServerTLS(fault, "connect", c.ConnectTLS)
-	if flags.Lookup("send-rate") != nil && c.SendRate < 1 {
-		fault("send-rate", "%d is not at least 1", c.SendRate)
+	if flags.Lookup("send-rate") != nil && (c.SendRate < 1 || c.SendRate > maxRate) {
+		fault("send-rate", "%d is not between 1 and %d", c.SendRate, maxRate)
 	}
 	if flags.Lookup("user-connections") != nil && c.UserConnections < 1 {
 		fault("user-connections", "%d is not at least 1", c.UserConnections)
@@ -230,9 +243,19 @@ func (c *Config) check(fault func(flag, format string, args ...any), flags *pfla
 	}
 }
 
+// repeated returns a name that is in the list more than once.
+func repeated(names []string) (name string, twice bool) {
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			return name, true
+		}
+	}
+	return "", false
+}
+
 func (c *Config) checkTopics(fault func(flag, format string, args ...any)) {
-	if c.TopicPartitions < 1 || c.TopicPartitions > maxPartitions {
-		fault("topic-partitions", "%d is not between 1 and %d", c.TopicPartitions, maxPartitions)
+	if c.TopicPartitions < 0 || c.TopicPartitions > maxPartitions {
+		fault("topic-partitions", "%d is not between 0 and %d", c.TopicPartitions, maxPartitions)
 	}
 	if c.TopicReplication < 0 {
 		fault("topic-replication", "%d is negative", c.TopicReplication)

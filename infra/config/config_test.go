@@ -98,9 +98,14 @@ func TestRoleIsRefusedWithoutWhatItNeeds(t *testing.T) {
 		"no rate":                            {Dev, []string{"--send-rate=0"}, "MILLRACE_SEND_RATE"},
 		"no connections of a user":           {Dev, []string{"--user-connections=0"}, "MILLRACE_USER_CONNECTIONS"},
 		"less than no connections":           {Dev, []string{"--max-connections=-1"}, "MILLRACE_MAX_CONNECTIONS"},
-		"no partition":                       {Dev, []string{"--topic-partitions=0"}, "MILLRACE_TOPIC_PARTITIONS"},
+		"fewer than no partitions":           {Dev, []string{"--topic-partitions=-1"}, "MILLRACE_TOPIC_PARTITIONS"},
 		"two million partitions":             {Dev, []string{"--topic-partitions=2000000"}, "MILLRACE_TOPIC_PARTITIONS"},
 		"dev without handlers":               {Dev, []string{"--handlers="}, "MILLRACE_HANDLERS"},
+		"a handler twice":                    {Dev, []string{"--handlers=storage,push,storage"}, "MILLRACE_HANDLERS"},
+		"an instance with a space":           {Dev, []string{"--instance-id=a b"}, "MILLRACE_INSTANCE_ID"},
+		"an instance of dots":                {Dev, []string{"--instance-id=.."}, "MILLRACE_INSTANCE_ID"},
+		"an instance that is too long":       {Dev, []string{"--instance-id=" + strings.Repeat("a", 250)}, "MILLRACE_INSTANCE_ID"},
+		"a rate beyond any machine":          {Dev, []string{"--send-rate=2000000000"}, "MILLRACE_SEND_RATE"},
 		"worker without handlers":            {Worker, []string{"--kafka-brokers=a:1"}, "MILLRACE_HANDLERS"},
 		"no data directory":                  {Dev, []string{"--data-dir="}, "MILLRACE_DATA_DIR"},
 		"a gateway without message nodes":    {Connect, []string{"--jwt-secret=" + secret, "--message-addrs="}, "MILLRACE_MESSAGE_ADDRS"},
@@ -110,6 +115,7 @@ func TestRoleIsRefusedWithoutWhatItNeeds(t *testing.T) {
 		"a gateway that listens nowhere":     {Dev, []string{"--connect-addr="}, "MILLRACE_CONNECT_ADDR"},
 		"a named port to listen on":          {Dev, []string{"--admin-addr=127.0.0.1:http"}, "MILLRACE_ADMIN_ADDR"},
 		"an origin of colons":                {Dev, []string{"--allowed-origins=:::"}, "MILLRACE_ALLOWED_ORIGINS"},
+		"an origin on no port":               {Dev, []string{"--allowed-origins=https://host:0"}, "MILLRACE_ALLOWED_ORIGINS"},
 		"an origin that is a page":           {Dev, []string{"--allowed-origins=https://host/page"}, "MILLRACE_ALLOWED_ORIGINS"},
 		"an origin without scheme":           {Dev, []string{"--allowed-origins=example.com"}, "MILLRACE_ALLOWED_ORIGINS"},
 		"negative replication":               {Dev, []string{"--topic-replication=-1"}, "MILLRACE_TOPIC_REPLICATION"},
@@ -146,7 +152,7 @@ func TestLoopbackMayServeWithoutToken(t *testing.T) {
 }
 
 func TestOriginsAreTakenAsBrowsersWriteThem(t *testing.T) {
-	_, err := load(t, Dev, "--allowed-origins=*,http://localhost:3000,https://EXAMPLE.com/,https://[::1]:8443")
+	_, err := load(t, Dev, "--allowed-origins=*,http://localhost:3000,https://EXAMPLE.com/,https://[::1]:8443,capacitor://localhost")
 	require.NoError(t, err)
 }
 

@@ -3,6 +3,7 @@ package proof
 import (
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -37,6 +38,16 @@ func fill(t *testing.T, dir string) (empty func()) {
 	return func() { require.NoError(t, os.Remove(path)) }
 }
 
+// toldByAlert requires that the message nodes stay ready while the metric that an alert watches grows.
+func (c *cluster) toldByAlert(t *testing.T, before float64, metric func() float64) {
+	t.Helper()
+	EventuallyTrue(t, "the metric of the alert grows", func() bool { return metric() > before })
+	for _, name := range []string{"message-1", "message-2"} {
+		code, why := Asks(t, c.named(name).ready)
+		require.Equal(t, http.StatusOK, code, why)
+	}
+}
+
 // First the disk of the broker is full, also while the broker is killed, and then the disk of the store. What was accepted is
 // kept, what cannot be accepted is refused, and everything goes on when there is room again.
 func TestHarmFullDisks(t *testing.T) {
@@ -61,10 +72,14 @@ func TestHarmFullDisks(t *testing.T) {
 	refused := func() float64 {
 		return total("millrace_sends_total", `result="unavailable"`, "connect-1", "connect-2")
 	}
+	unpublished := func() float64 {
+		return total("millrace_publish_records_total", `result="error"`, "message-1", "message-2")
+	}
 	for _, killed := range []bool{false, true} {
-		before := refused()
+		before, untold := refused(), unpublished()
 		empty := fill(t, logDir)
 		EventuallyTrue(t, "sends are refused while the broker's disk is full", func() bool { return refused() >= before+20 })
+		c.toldByAlert(t, untold, unpublished)
 		if killed {
 			c.named("broker").kill()
 		}
@@ -81,6 +96,9 @@ func TestHarmFullDisks(t *testing.T) {
 	before := failed()
 	empty := fill(t, storeDir)
 	EventuallyTrue(t, "the store fails while its disk is full", func() bool { return failed() >= before+20 })
+	c.toldByAlert(t, 1, func() float64 {
+		return c.named("message-1").metric(t, "millrace_consumer_lag_seconds", `group="storage-consumer-group"`)
+	})
 	watch := crowd.watches.start()
 	crowd.GoesOn("while the store's disk is full")
 	EventuallyTrue(t, "everybody is shown messages meanwhile", func() bool {
