@@ -21,6 +21,8 @@ import (
 	"github.com/gofrs/flock"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"millrace/infra/pubsub"
 )
 
 // Config says where the broker listens and keeps its data.
@@ -76,7 +78,7 @@ func Start(c Config) (*Broker, error) {
 			return (&net.ListenConfig{}).Listen(context.Background(), network, c.Addr)
 		}),
 		kfake.DataDir(c.DataDir),
-		kfake.ClusterID("millrace-"+rand.Text()), // for a new directory; an old one keeps its own
+		kfake.ClusterID(pubsub.EmbeddedCluster+rand.Text()), // for a new directory; an old one keeps its own
 		kfake.BrokerConfigs(settings()),
 		kfake.WithLogger(logger{c.Log}),
 	)

@@ -20,6 +20,9 @@ const KeyHeader = "millrace_key"
 // it, because the record repeats one that lies elsewhere in the log.
 const ReplayHandlerHeader = "millrace_replay_handler"
 
+// EmbeddedCluster is how the id of a cluster begins that an embedded broker has made.
+const EmbeddedCluster = "millrace-"
+
 // Bus is a message log: publishing, consuming in groups and reading.
 type Bus interface {
 	// Publisher returns the publisher to all topics. A Publish of several messages keeps their order within each partition:

@@ -22,7 +22,7 @@ func overKafka(t *testing.T) *kafka.Bus {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.Close()) })
 	config := kafka.Config{Brokers: []string{b.Addr()}, Partitions: 4}
-	err = kafka.EnsureTopics(t.Context(), config, log)
+	_, err = kafka.EnsureTopics(t.Context(), config, log)
 	require.NoError(t, err)
 	bus, err := kafka.NewBus(t.Context(), config, log)
 	require.NoError(t, err)

@@ -282,7 +282,7 @@ func TestEndToEndRecordLooksToOtherConsumersAsByContract(t *testing.T) {
 
 	record := consume(t, d.brokers, events.TopicMessages, 1)[0]
 	require.Equal(t, "u:1001:1002", string(record.Key))
-	require.Equal(t, events.Partition("u:1001:1002", events.DefaultPartitions), record.Partition)
+	require.Equal(t, events.Partition("u:1001:1002", proof.Partitions(t, d.brokers)), record.Partition)
 	var members, message map[string]json.RawMessage
 	require.NoError(t, json.Unmarshal(record.Value, &members))
 	require.ElementsMatch(t, []string{"type", "message", "timestamp"}, keys(members))

@@ -87,7 +87,8 @@ func TestHarmStoreSlowDownAndRefusingARecord(t *testing.T) {
 	const attempts = 5 // per record, before it is given back to come again
 	var store ill
 	d := startDevWith(t, t.TempDir(), fx.Decorate(func(w storage.Store) storage.Store { return &illStore{w, &store} }))
-	a, b, c := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil), proof.Join(t, d.url(), proof.Carol, nil)
+	apart := proof.Apart(t, d.brokers)
+	a, b, c := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil), proof.Join(t, d.url(), apart, nil)
 	sent := 0
 	chat := func() (p pace) {
 		for range each {
@@ -151,10 +152,10 @@ func TestHarmStoreSlowDownAndRefusingARecord(t *testing.T) {
 	x, y := chat().median()
 	t.Logf("refusing a record: answered in %s (%.1f), shown in %s (%.1f)", x, float64(x)/float64(answered), y, float64(y)/float64(shown))
 	for _, content := range proof.Numbered(0, 20) {
-		a.Sends(t, client.ToUser(proof.Carol), content)
+		a.Sends(t, client.ToUser(apart), content)
 	}
 	require.Equal(t, proof.Numbered(0, 20), c.Reads(t, 20))
-	require.Equal(t, proof.Numbered(0, 20), contents(eventually(t, c, events.Direct(proof.Alice, proof.Carol), 20)), "other conversations are stored")
+	require.Equal(t, proof.Numbered(0, 20), contents(eventually(t, c, events.Direct(proof.Alice, apart), 20)), "other partitions are stored")
 	require.Less(t, stored(b, events.Direct(proof.Alice, proof.Bob)), sent)
 	store.set(0, "", false)
 	drained("refusing a record")

@@ -15,7 +15,7 @@ import (
 
 // logFile is the embedded broker's file of the conversation's partition.
 func logFile(dataDir, conversation string) string {
-	p := events.Partition(conversation, events.DefaultPartitions)
+	p := events.Partition(conversation, events.EmbeddedPartitions)
 	return filepath.Join(dataDir, "kafka", "partitions", fmt.Sprintf("%s-%d", events.TopicMessages, p), "0.dat")
 }
 

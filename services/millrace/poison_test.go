@@ -139,7 +139,8 @@ func TestEndToEndMisplacedRecordIsSentHome(t *testing.T) {
 	require.NoError(t, err)
 	defer producer.Close()
 	conversation := events.Direct(proof.Alice, proof.Bob)
-	wrong := (events.Partition(conversation, events.DefaultPartitions) + 1) % events.DefaultPartitions
+	partitions := proof.Partitions(t, d.brokers)
+	wrong := (events.Partition(conversation, partitions) + 1) % partitions
 	value := []byte(`{"type":"new_message","message":{"from":1001,"to":1002,"content":"lost","message_type":1},"timestamp":1642678800}`)
 	require.NoError(t, producer.ProduceSync(t.Context(), &kgo.Record{
 		Topic: events.TopicMessages, Partition: wrong, Key: []byte(conversation), Value: value,

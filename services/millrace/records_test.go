@@ -69,7 +69,7 @@ func newRig(t *testing.T) *rig {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.Close()) })
 	config := kafka.Config{Brokers: []string{b.Addr()}, Partitions: 4}
-	err = kafka.EnsureTopics(t.Context(), config, log)
+	_, err = kafka.EnsureTopics(t.Context(), config, log)
 	require.NoError(t, err)
 	bus, err := kafka.NewBus(t.Context(), config, log)
 	require.NoError(t, err)
@@ -249,7 +249,7 @@ func TestEndToEndForeignRecordOfAnySizeStopsNobody(t *testing.T) {
 		return fmt.Appendf(nil, `{"type":"new_message","message":{"from":1001,"to":1002,"content":%q,"message_type":1,"timestamp":1},"timestamp":1}`, content)
 	}
 	huge := strings.Repeat("x", 3_000_000)
-	partition := events.Partition(first.Conversation, events.DefaultPartitions)
+	partition := events.Partition(first.Conversation, proof.Partitions(t, d.brokers))
 	flood := make([]kgo.RecordHeader, 900)
 	for i := range flood {
 		flood[i] = kgo.RecordHeader{Key: fmt.Sprint("header-", i), Value: []byte(huge[:1000])}

@@ -31,9 +31,10 @@ func TestEndToEndStuckMessageHoldsUpNobodyAndIsStoredInItsPlaceOnceItCanBe(t *te
 	a.Sends(t, client.ToUser(proof.Bob), "two")
 	require.Equal(t, []string{"one", trap, "two"}, b.Reads(t, 3), "storage's trouble is not push's")
 	brokers := "--kafka-brokers=" + strings.Join(d.brokers, ",")
-	// It is parked because others are stored, here in another conversation.
+	// It is parked because others are stored, here in another partition.
+	apart := proof.Apart(t, d.brokers)
 	require.Eventually(t, func() bool {
-		a.Sends(t, client.ToUser(proof.Carol), "elsewhere")
+		a.Sends(t, client.ToUser(apart), "elsewhere")
 		return len(listPoison(t, d.brokers, "--replayed")) >= 2
 	}, proof.Patience, 50*time.Millisecond, "parked, tried again and parked anew")
 	require.Equal(t, []string{"one", "two"}, contents(eventually(t, b, stuck.Conversation, 2)))

@@ -50,7 +50,11 @@ func bus() fx.Option {
 			if err != nil {
 				return nil, err
 			}
-			if err := waits.until(ctx, "Kafka", at(addrs), func() error { return kafka.EnsureTopics(ctx, c, log) }); err != nil {
+			err = waits.until(ctx, "Kafka", at(addrs), func() (err error) {
+				c.Partitions, err = kafka.EnsureTopics(ctx, c, log)
+				return err
+			})
+			if err != nil {
 				return nil, err
 			}
 			c.Epochs, c.Groups, c.Incident = epochs, handlers.Groups(), telemetry.Incidents(metrics)

@@ -7,7 +7,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"millrace/events"
 	"millrace/infra/pubsub"
 )
 
@@ -34,8 +33,9 @@ type Config struct {
 	// Incident is called when the bus finds that the log has lost something. It may be nil.
 	Incident func(pubsub.Incident)
 
-	// Partitions is the number of partitions of topics that [EnsureTopics] creates, except poison queues; default
-	// [events.DefaultPartitions].
+	// Partitions is the number of partitions that every topic has which [EnsureTopics] creates, except poison queues. Zero
+	// stands for that of the topics that exist already, which in a new cluster is [events.EmbeddedPartitions] if an embedded
+	// broker has made the cluster, and else [events.DefaultPartitions].
 	Partitions int32
 	// Replication is the replication factor of topics that are created; default the brokers' own.
 	Replication int16
@@ -55,9 +55,6 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	if c.ClientID == "" {
 		c.ClientID = "millrace"
-	}
-	if c.Partitions == 0 {
-		c.Partitions = events.DefaultPartitions
 	}
 	if c.Replication == 0 {
 		c.Replication = -1

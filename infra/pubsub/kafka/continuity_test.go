@@ -65,7 +65,8 @@ func watched(t *testing.T, dir string, store EpochStore) (*Bus, *broker.Broker) 
 	b, err := broker.Start(broker.Config{Addr: "127.0.0.1:0", DataDir: dir, Log: logTo(t)})
 	require.NoError(t, err)
 	c := Config{Brokers: []string{b.Addr()}, Partitions: 1, Epochs: store}
-	require.NoError(t, EnsureTopics(t.Context(), c, logTo(t)))
+	_, err = EnsureTopics(t.Context(), c, logTo(t))
+	require.NoError(t, err)
 	return open(t, c), b
 }
 

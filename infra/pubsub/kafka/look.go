@@ -156,8 +156,8 @@ func (c *continuity) topicIDs(ctx context.Context) (map[string]string, error) {
 				missing = append(missing, name)
 			case detail.Err != nil:
 				return nil, fmt.Errorf("look up topic %s: %w", name, detail.Err)
-			case !isPoison(name) && len(detail.Partitions) != int(c.bus.config.Partitions):
-				return nil, &unfitError{fmt.Errorf("topic %s has %d partitions, configured are %d", name, len(detail.Partitions), c.bus.config.Partitions)}
+			case c.bus.config.Partitions != 0 && !isPoison(name) && len(detail.Partitions) != int(c.bus.config.Partitions):
+				return nil, &unfitError{fmt.Errorf("topic %s has %d partitions, which were %d", name, len(detail.Partitions), c.bus.config.Partitions)}
 			default:
 				ids[name] = detail.ID.String()
 			}
@@ -170,7 +170,7 @@ func (c *continuity) topicIDs(ctx context.Context) (map[string]string, error) {
 		c.fault = fault
 		c.mu.Unlock()
 		c.log.ErrorContext(ctx, "topics were deleted: they are made anew", slog.Any("topics", missing))
-		if err := EnsureTopics(ctx, c.bus.config, c.log); err != nil {
+		if _, err := EnsureTopics(ctx, c.bus.config, c.log); err != nil {
 			return nil, &unfitError{fmt.Errorf("%w: %w", fault, err)}
 		}
 		select {

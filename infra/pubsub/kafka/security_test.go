@@ -63,7 +63,7 @@ func TestTLSAndSASLForBothClients(t *testing.T) {
 				Brokers: []string{test.addr}, Partitions: 1, TLS: config,
 				SASL: SASL{Mechanism: test.mechanism, User: "millrace", Password: "right-password"},
 			}
-			err = EnsureTopics(ctx, c, logTo(t))
+			_, err = EnsureTopics(ctx, c, logTo(t))
 			require.NoError(t, err)
 			bus, err := NewBus(ctx, c, logTo(t))
 			require.NoError(t, err)
@@ -123,7 +123,7 @@ func TestRefusedAccessIsAnErrorAtOnce(t *testing.T) {
 			defer cancel()
 			config, err := test.files.Load()
 			require.NoError(t, err)
-			err = EnsureTopics(ctx, Config{Brokers: []string{test.addr}, TLS: config, SASL: test.sasl}, logTo(t))
+			_, err = EnsureTopics(ctx, Config{Brokers: []string{test.addr}, TLS: config, SASL: test.sasl}, logTo(t))
 			require.ErrorContains(t, err, test.want)
 			require.NoError(t, ctx.Err())
 			require.NotContains(t, err.Error(), "-password")

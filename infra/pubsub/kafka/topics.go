@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"millrace/events"
+	"millrace/infra/pubsub"
 )
 
 // topicPoll is the pause between attempts.
@@ -21,16 +22,17 @@ const topicPoll = 100 * time.Millisecond
 // EnsureTopics creates the topics that do not exist yet and waits until every partition can be used. Several processes may
 // call it at once. While brokers cannot be reached it tries again until the context ends. It fails at once if they refuse the
 // credentials or their certificate is not to be trusted. It also fails if a topic has another number of partitions than
-// configured, because keys would move to other partitions. It logs a replication other than configured.
-func EnsureTopics(ctx context.Context, c Config, log *slog.Logger) error {
+// configured, or than another topic, because keys would move to other partitions. It logs a replication other than
+// configured. It returns how many partitions a topic has.
+func EnsureTopics(ctx context.Context, c Config, log *slog.Logger) (partitions int32, err error) {
 	c = c.withDefaults()
 	client, err := newClient(c)
 	if err != nil {
-		return fmt.Errorf("kafka client: %w", err)
+		return 0, fmt.Errorf("kafka client: %w", err)
 	}
 	defer client.Close()
 	if err := checkAccess(ctx, c, client); err != nil {
-		return fmt.Errorf("connect to Kafka at %v: %w", c.Brokers, err)
+		return 0, fmt.Errorf("connect to Kafka at %v: %w", c.Brokers, err)
 	}
 	admin := kadm.NewClient(client)
 	var regular, poison []string
@@ -41,23 +43,64 @@ func EnsureTopics(ctx context.Context, c Config, log *slog.Logger) error {
 			regular = append(regular, topic)
 		}
 	}
-	if err := create(ctx, admin, c, c.Partitions, regularSettings(c), regular); err != nil {
-		return err
+	if partitions = c.Partitions; partitions == 0 {
+		if partitions, err = customary(ctx, admin, regular); err != nil {
+			return 0, err
+		}
+	}
+	if err := create(ctx, admin, c, partitions, regularSettings(c), regular); err != nil {
+		return 0, err
 	}
 	if err := create(ctx, admin, c, 1, poisonSettings(), poison); err != nil {
-		return err
+		return 0, err
 	}
 	topics, err := awaitTopics(ctx, admin, events.Topics()...)
 	if err != nil {
-		return err
+		return 0, err
+	}
+	if c.Partitions == 0 { // another process may have been configured otherwise and faster
+		partitions = int32(len(topics[events.TopicMessages].Partitions))
 	}
 	for name, topic := range topics {
-		if has := len(topic.Partitions); !isPoison(name) && has != int(c.Partitions) {
-			return fmt.Errorf("topic %s has %d partitions, configured are %d: the number is fixed for the life of a topic",
-				name, has, c.Partitions)
+		if has := len(topic.Partitions); !isPoison(name) && has != int(partitions) {
+			return 0, fmt.Errorf("topic %s has %d partitions, %s: the number is fixed for the life of a topic", name, has, expected(c, partitions))
 		}
 	}
-	return warnOfReplication(ctx, admin, c, topics, log)
+	return partitions, warnOfReplication(ctx, admin, c, topics, log)
+}
+
+// expected says which number of partitions a topic should have, and why.
+func expected(c Config, partitions int32) string {
+	if c.Partitions == 0 {
+		return fmt.Sprintf("%s has %d", events.TopicMessages, partitions)
+	}
+	return fmt.Sprintf("configured are %d", c.Partitions)
+}
+
+// customary returns how many partitions the topics have that exist, or will have in a new cluster.
+func customary(ctx context.Context, admin *kadm.Client, topics []string) (partitions int32, err error) {
+	err = persist(ctx, func() error {
+		meta, err := admin.Metadata(ctx, topics...)
+		if err != nil {
+			return err
+		}
+		for _, name := range topics {
+			if topic := meta.Topics[name]; topic.Err == nil && len(topic.Partitions) > 0 {
+				partitions = int32(len(topic.Partitions))
+				return nil
+			} else if topic.Err != nil && !errors.Is(topic.Err, kerr.UnknownTopicOrPartition) {
+				return fmt.Errorf("topic %s: %w", name, topic.Err)
+			}
+		}
+		if partitions = events.DefaultPartitions; strings.HasPrefix(meta.Cluster, pubsub.EmbeddedCluster) {
+			partitions = events.EmbeddedPartitions
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("look up topics: %w", err)
+	}
+	return partitions, nil
 }
 
 // regularSettings returns the settings of topics that are not poison queues. The brokers decompress what a producer has

@@ -29,7 +29,10 @@ func TestSeveralStartersCreateTheTopicsOnce(t *testing.T) {
 	at := brokers(t)
 	var starting errgroup.Group
 	for range 4 {
-		starting.Go(func() error { return EnsureTopics(t.Context(), Config{Brokers: at, Partitions: 8}, logTo(t)) })
+		starting.Go(func() error {
+			_, err := EnsureTopics(t.Context(), Config{Brokers: at, Partitions: 8}, logTo(t))
+			return err
+		})
 	}
 	require.NoError(t, starting.Wait())
 
@@ -54,8 +57,44 @@ func TestSeveralStartersCreateTheTopicsOnce(t *testing.T) {
 	require.Equal(t, "604800000", retention(events.TopicMessages))
 	require.Equal(t, "-1", retention(events.PoisonTopic(events.TopicMessages)))
 
-	err = EnsureTopics(t.Context(), Config{Brokers: at, Partitions: 16}, logTo(t))
+	_, err = EnsureTopics(t.Context(), Config{Brokers: at, Partitions: 16}, logTo(t))
 	require.ErrorContains(t, err, "has 8 partitions, configured are 16")
+}
+
+// A cluster of an embedded broker begins with few partitions. Topics that are there already keep theirs, so do those that are
+// missing beside them.
+func TestTopicsHaveAsManyPartitionsAsThereAre(t *testing.T) {
+	b := embedded(t, t.TempDir())
+	defer func() { require.NoError(t, b.Close()) }()
+	at := []string{b.Addr()}
+	ensured := func(configured int32) (int32, error) {
+		return EnsureTopics(t.Context(), Config{Brokers: at, Partitions: configured}, logTo(t))
+	}
+	n, err := ensured(0)
+	require.NoError(t, err)
+	require.EqualValues(t, events.EmbeddedPartitions, n)
+
+	a := admin(t, at)
+	recreate := func(partitions int32, topics ...string) {
+		_, err := a.DeleteTopics(t.Context(), topics...)
+		require.NoError(t, err)
+		_, err = a.CreateTopics(t.Context(), partitions, -1, nil, topics...)
+		require.NoError(t, err)
+	}
+	recreate(3, events.TopicMessages, events.TopicUsers)
+	_, err = a.DeleteTopics(t.Context(), events.TopicGroups, events.TopicSystem)
+	require.NoError(t, err)
+	n, err = ensured(0)
+	require.NoError(t, err)
+	require.EqualValues(t, 3, n)
+	bus, err := NewBus(t.Context(), Config{Brokers: at}, logTo(t))
+	require.NoError(t, err)
+	require.EqualValues(t, 3, bus.Log(events.TopicSystem).Partitions())
+	require.NoError(t, bus.Close())
+
+	recreate(4, events.TopicGroups)
+	_, err = ensured(0)
+	require.ErrorContains(t, err, "topic group-events has 4 partitions, message-events has 3")
 }
 
 func TestOtherReplicationThanConfiguredIsLogged(t *testing.T) {
@@ -64,7 +103,7 @@ func TestOtherReplicationThanConfiguredIsLogged(t *testing.T) {
 	logged := func(replication int16, minISR int) string {
 		var text bytes.Buffer
 		c := Config{Brokers: []string{b.Addr()}, Partitions: 2, Replication: replication, MinISR: minISR}
-		err := EnsureTopics(t.Context(), c, slog.New(slog.NewTextHandler(&text, nil)))
+		_, err := EnsureTopics(t.Context(), c, slog.New(slog.NewTextHandler(&text, nil)))
 		require.NoError(t, err)
 		return text.String()
 	}
@@ -77,7 +116,8 @@ func TestOtherReplicationThanConfiguredIsLogged(t *testing.T) {
 func TestTopicIDOutlivesTheBrokerButNotTheTopic(t *testing.T) {
 	dir := t.TempDir()
 	ensure := func(b *broker.Broker) string {
-		require.NoError(t, EnsureTopics(t.Context(), Config{Brokers: []string{b.Addr()}, Partitions: 2}, logTo(t)))
+		_, err := EnsureTopics(t.Context(), Config{Brokers: []string{b.Addr()}, Partitions: 2}, logTo(t))
+		require.NoError(t, err)
 		topics, err := admin(t, []string{b.Addr()}).ListTopics(t.Context(), events.TopicMessages)
 		require.NoError(t, err)
 		return topics[events.TopicMessages].ID.String()
@@ -107,7 +147,7 @@ func TestTopicsWaitForABrokerThatIsNotThereYet(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	err := EnsureTopics(expired(ctx), Config{Brokers: []string{address}}, logTo(t))
+	_, err := EnsureTopics(expired(ctx), Config{Brokers: []string{address}}, logTo(t))
 	require.Error(t, err, "the wait ends with the context")
 
 	brief, end := context.WithTimeout(ctx, 300*time.Millisecond)
@@ -118,7 +158,8 @@ func TestTopicsWaitForABrokerThatIsNotThereYet(t *testing.T) {
 
 	var starting errgroup.Group
 	starting.Go(func() error {
-		return EnsureTopics(ctx, Config{Brokers: []string{address}, Partitions: 2}, logTo(t))
+		_, err := EnsureTopics(ctx, Config{Brokers: []string{address}, Partitions: 2}, logTo(t))
+		return err
 	})
 	starting.Go(func() error {
 		bus, err := NewBus(ctx, Config{Brokers: []string{address}}, logTo(t))
@@ -145,7 +186,7 @@ func TestTopicsHoldWhatIsConsumedToTheBrokersLimit(t *testing.T) {
 	b := embedded(t, t.TempDir())
 	defer func() { require.NoError(t, b.Close()) }()
 	at := []string{b.Addr()}
-	err := EnsureTopics(t.Context(), Config{Brokers: at, Partitions: 8}, logTo(t))
+	_, err := EnsureTopics(t.Context(), Config{Brokers: at, Partitions: 8}, logTo(t))
 	require.NoError(t, err)
 	configs, err := admin(t, at).DescribeTopicConfigs(t.Context(), events.TopicMessages, events.PoisonTopic(events.TopicMessages))
 	require.NoError(t, err)

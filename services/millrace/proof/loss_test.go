@@ -36,7 +36,7 @@ func loseTopic(t *testing.T, c *cluster, anew bool) {
 	require.Equal(t, Numbered(0, 5), a.Stored(t, conversation, 5))
 	away := b.Cursor()
 
-	admin := adminOf(t, c.log)
+	admin, partitions := adminOf(t, c.log), Partitions(t, c.log)
 	for lost := range 2 {
 		_, err := admin.DeleteTopic(t.Context(), events.TopicMessages)
 		require.NoError(t, err)
@@ -44,7 +44,7 @@ func loseTopic(t *testing.T, c *cluster, anew bool) {
 			if !anew || lost == 1 {
 				return true
 			}
-			_, err := admin.CreateTopic(t.Context(), events.DefaultPartitions, -1, nil, events.TopicMessages)
+			_, err := admin.CreateTopic(t.Context(), partitions, -1, nil, events.TopicMessages)
 			return err == nil || errors.Is(err, kerr.TopicAlreadyExists)
 		}, Patience, time.Millisecond)
 		first := 5 + 10*lost

@@ -16,7 +16,6 @@ import (
 type Probe struct {
 	*talker
 	Conversation string
-	partition    int32
 	pushes       chan client.Push
 	sends        int
 }
@@ -26,7 +25,6 @@ func (c *Crowd) Probe(ctx context.Context, id int64, url string) *Probe {
 	c.t.Helper()
 	p := &Probe{talker: &talker{ID: id, url: url, journal: c.Journal}, pushes: make(chan client.Push, 1000)}
 	p.Conversation = events.Direct(id, id)
-	p.partition = events.Partition(p.Conversation, events.DefaultPartitions)
 	p.heard = func(push client.Push) { p.pushes <- push }
 	c.Journal.Members(p.Conversation, id)
 	require.NoError(c.t, p.connect(ctx))
