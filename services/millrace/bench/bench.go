@@ -36,6 +36,7 @@ type benchOptions struct {
 	duration    time.Duration
 	count       int
 	manyPairs   int
+	members     int
 	serialCount int
 	against     string
 	rounds      int
@@ -47,6 +48,7 @@ const (
 	modeSerial = "serial"
 	modeLoad   = "load"
 	modeMany   = "many"
+	modeFanout = "fanout"
 	modeBoth   = "both"
 	modeAll    = "all"
 	// untimedSerial messages warm up the connection before latencies count.
@@ -62,11 +64,12 @@ func NewCommand() *cobra.Command {
 		Use:   "bench",
 		Short: "Measure a running server, and check that it loses nothing",
 		Long: `Measure a running server through real WebSockets, and check that nothing is lost, doubled or out of order: every message
-accepted must be pushed to both users once and be in the history once, in one order. Anything else is printed and exits 1.
+accepted must be pushed to all its users once and be in the history once, in one order. Anything else is printed and exits 1.
 
   serial  one pair, one message in flight: the next one is sent when the last one was accepted and has arrived
   load    pairs that each have a number of messages in flight (sent and not yet accepted)
   many    far more pairs, each with one message in flight
+  fanout  a group in which all members are connected and one of them sends; the latency of deliveries is that to one member
 
 accepted/s and delivered/s run from the first send to the last answer or push. stored/s runs until the last message can be read
 from history, which is asked every 20 ms once all are accepted; afterwards the whole history is read back and compared.
@@ -106,14 +109,15 @@ medians over the rounds, and the median of the rounds' ratios of --url to --agai
 	f.StringVar(&o.url, "url", "ws://127.0.0.1:8080/ws", "where the gateway is: ws:// or wss://")
 	o.files.BindClient(f)
 	f.StringVar(&o.secret, "token-secret", os.Getenv("MILLRACE_JWT_SECRET"), "secret to sign tokens with; MILLRACE_JWT_SECRET")
-	f.StringVar(&o.mode, "mode", modeBoth, "serial, load, many, both (serial and load) or all")
+	f.StringVar(&o.mode, "mode", modeBoth, "serial, load, many, fanout, both (serial and load) or all")
 	f.Int64Var(&o.firstUser, "first-user", 9_000_001, "id of the first user; the others follow")
 	f.IntVar(&o.pairs, "pairs", 50, "load: pairs of users")
-	f.IntVar(&o.window, "in-flight", 16, "load: messages of a pair in flight, at most 200")
+	f.IntVar(&o.window, "in-flight", 16, "load, fanout: messages of a sender in flight, at most 200")
 	f.IntVar(&o.size, "size", 100, "bytes of content")
-	f.DurationVar(&o.duration, "duration", 10*time.Second, "load, many: how long to send")
-	f.IntVar(&o.count, "count", 0, "load, many: messages of each pair, in place of a duration")
+	f.DurationVar(&o.duration, "duration", 10*time.Second, "load, many, fanout: how long to send")
+	f.IntVar(&o.count, "count", 0, "load, many, fanout: messages of each sender, in place of a duration")
 	f.IntVar(&o.manyPairs, "many-pairs", 2000, "many: pairs of users")
+	f.IntVar(&o.members, "members", 1000, "fanout: members of the group, all of them connected")
 	f.IntVar(&o.serialCount, "serial-count", 3000, "serial: messages")
 	f.DurationVar(&o.patience, "patience", 15*time.Second, "give up when nothing has moved for so long")
 	f.StringVar(&o.against, "against", "", "gateway of another system to compare with")
@@ -128,13 +132,16 @@ var errBroken = errors.New("the server broke its promises")
 
 func (o benchOptions) check() error {
 	var errs []error
-	if !slices.Contains([]string{modeSerial, modeLoad, modeMany, modeBoth, modeAll}, o.mode) {
-		errs = append(errs, fmt.Errorf("--mode=%s: want serial, load, many, both or all", o.mode))
+	if !slices.Contains([]string{modeSerial, modeLoad, modeMany, modeFanout, modeBoth, modeAll}, o.mode) {
+		errs = append(errs, fmt.Errorf("--mode=%s: want serial, load, many, fanout, both or all", o.mode))
 	}
 	for flag, pairs := range map[string]int{"pairs": o.pairs, "many-pairs": o.manyPairs} {
 		if pairs < 1 || pairs > 10_000 {
 			errs = append(errs, fmt.Errorf("--%s=%d: want 1 to 10000", flag, pairs))
 		}
+	}
+	if o.members < 3 || o.members > events.MaxGroupMembers {
+		errs = append(errs, fmt.Errorf("--members=%d: want 3 to %d", o.members, events.MaxGroupMembers))
 	}
 	if o.rounds < 1 {
 		errs = append(errs, fmt.Errorf("--rounds=%d: want at least 1", o.rounds))
@@ -148,7 +155,7 @@ func (o benchOptions) check() error {
 	if o.count < 0 || o.serialCount < 1 || o.count == 0 && o.duration <= 0 || o.patience <= 0 {
 		errs = append(errs, errors.New("--count, --serial-count, --duration, --patience: want more than 0"))
 	}
-	if last := o.firstUser + 2*int64(o.pairs+o.manyPairs) + 1; o.firstUser < 1 || last > events.MaxID {
+	if last := o.firstUser + 2*int64(o.pairs+o.manyPairs) + int64(o.members) + 1; o.firstUser < 1 || last > events.MaxID {
 		errs = append(errs, fmt.Errorf("--first-user=%d: ids are from 1 to %d", o.firstUser, int64(events.MaxID)))
 	}
 	return errors.Join(errs...)
@@ -160,7 +167,7 @@ func (o benchOptions) modes() []string {
 	case modeBoth:
 		return []string{modeSerial, modeLoad}
 	case modeAll:
-		return []string{modeSerial, modeLoad, modeMany}
+		return []string{modeSerial, modeLoad, modeMany, modeFanout}
 	}
 	return []string{o.mode}
 }
@@ -189,7 +196,11 @@ func (o benchOptions) run(ctx context.Context, progress io.Writer) (benchReport,
 	many := &benchRun{
 		name: modeMany, first: load.first + 2*int64(o.pairs), pairs: o.manyPairs, window: 1, count: o.count, duration: o.duration,
 	}
-	for _, r := range []*benchRun{load, many} {
+	fanout := &benchRun{
+		name: modeFanout, first: many.first + 2*int64(o.manyPairs), pairs: 1, members: o.members, window: o.window,
+		count: o.count, duration: o.duration,
+	}
+	for _, r := range []*benchRun{load, many, fanout} {
 		if r.count > 0 {
 			r.duration = 0
 		} else {
@@ -197,7 +208,7 @@ func (o benchOptions) run(ctx context.Context, progress io.Writer) (benchReport,
 		}
 	}
 	report := benchReport{URL: o.url, Run: id}
-	for _, r := range []*benchRun{serial, load, many} {
+	for _, r := range []*benchRun{serial, load, many, fanout} {
 		if !slices.Contains(o.modes(), r.name) {
 			continue
 		}

@@ -49,6 +49,46 @@ func TestBenchCountsWhatASoundServerDid(t *testing.T) {
 	}
 }
 
+// makesGroups is the answer of a fake to the request for a group.
+func makesGroups(string, json.RawMessage) string { return `"group":{"group_id":7}` }
+
+func TestFanoutCountsWhatEveryMemberGot(t *testing.T) {
+	f := clienttest.New(t)
+	f.Answer = makesGroups
+	report, err := bench(t, f, "--mode=fanout", "--members=20", "--count=100")
+	require.NoError(t, err)
+	require.Len(t, report.Results, 1)
+	require.EqualValues(t, 100, report.Results[0].Accepted)
+	require.EqualValues(t, 19*100, report.Results[0].Delivered)
+	require.Equal(t, 100, report.Results[0].Stored)
+	for conversation, stored := range f.Stored {
+		require.Equal(t, "g:7", conversation)
+		require.Len(t, stored, 100)
+	}
+}
+
+func TestFanoutFailsWhenOneMemberMissesAMessage(t *testing.T) {
+	f := clienttest.New(t)
+	f.Answer = makesGroups
+	const last = 9_000_001 + 2 + 2*4 + 2*2000 + 4 // of the five members, whose ids are behind those of the other modes' users
+	f.Deliver = func(user int64, m client.Message) []client.Message {
+		if user == last && isMessage(m.Content, 50) {
+			return nil
+		}
+		return []client.Message{m}
+	}
+	report, err := bench(t, f, "--mode=fanout", "--members=5", "--count=100", "--patience=2s")
+	require.ErrorIs(t, err, errBroken)
+	require.Contains(t, strings.Join(report.Results[0].Violations, "\n"), "what listener 3 got lacks 1 of 100 messages, the first is 50")
+}
+
+func TestFanoutSaysWhyThereIsNoGroup(t *testing.T) {
+	f := clienttest.New(t)
+	f.Answer = func(string, json.RawMessage) string { return `"error":{"code":"rate_limited","message":"later"}` }
+	_, err := bench(t, f, "--mode=fanout", "--members=5", "--count=100")
+	require.ErrorContains(t, err, "create a group of 5: rate_limited")
+}
+
 func TestBenchStopsAfterItsDuration(t *testing.T) {
 	report, err := bench(t, clienttest.New(t), "--mode=load", "--count=0", "--duration=200ms")
 	require.NoError(t, err)
@@ -225,7 +265,7 @@ func TestBenchFailsBeforeItRunsWithoutAServer(t *testing.T) {
 
 func TestBenchRefusesOptionsThatMakeNoSense(t *testing.T) {
 	for _, arg := range []string{
-		"--mode=fast", "--pairs=0", "--many-pairs=0", "--rounds=0", "--in-flight=201", "--size=10", "--count=-1", "--serial-count=0", "--patience=0s", "--first-user=0",
+		"--mode=fast", "--pairs=0", "--many-pairs=0", "--members=2", "--rounds=0", "--in-flight=201", "--size=10", "--count=-1", "--serial-count=0", "--patience=0s", "--first-user=0",
 	} {
 		_, err := bench(t, clienttest.New(t), arg)
 		require.ErrorContains(t, err, strings.Split(arg, "=")[0])

@@ -12,12 +12,27 @@ type evidence struct {
 	refusals int // how many were refused; these were accepted only when repeated
 
 	atPeer, atSender []sighting
-	stored           []sighting // nil: the history could not be read
+	atOthers         [][]sighting // by listener
+	stored           []sighting   // nil: the history could not be read
+}
+
+// place is where messages were seen.
+type place struct {
+	name string
+	seen []sighting
+}
+
+func (e evidence) places() []place {
+	all := []place{{inHistory, e.stored}, {"what the receiver got", e.atPeer}, {"what the sender got", e.atSender}}
+	for i, seen := range e.atOthers {
+		all = append(all, place{fmt.Sprintf("what listener %d got", i+1), seen})
+	}
+	return all
 }
 
 const inHistory = "history"
 
-// violations returns what is wrong with the evidence. Every message must be accepted, pushed once to both users and be in the
+// violations returns what is wrong with the evidence. Every message must be accepted, pushed once to all its users and be in the
 // history once. Everywhere messages must be in the order of seq, each with the same seq, and in the order in which they were
 // sent unless some had to be repeated.
 func (e evidence) violations() []string {
@@ -25,10 +40,7 @@ func (e evidence) violations() []string {
 	if e.acked < e.sent {
 		found = append(found, fmt.Sprintf("%d of %d messages were never answered", e.sent-e.acked, e.sent))
 	}
-	for _, place := range []struct {
-		name string
-		seen []sighting
-	}{{inHistory, e.stored}, {"what the receiver got", e.atPeer}, {"what the sender got", e.atSender}} {
+	for _, place := range e.places() {
 		if place.seen == nil && place.name == inHistory {
 			found = append(found, "the history could not be read")
 			continue

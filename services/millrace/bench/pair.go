@@ -20,11 +20,13 @@ const (
 	maxBenchPause = 100 * time.Millisecond
 )
 
-// benchPair is a user that sends and one that receives. Each has a goroutine of its own, which owns what it records. Other
+// benchPair is a user that sends and one that receives, with others if they are members of a group. Each has a goroutine of its own, which owns what it records. Other
 // goroutines may read the counters.
 type benchPair struct {
 	wire     *wire
 	from, to *benchPeer
+	others   []*listener
+	group    int64 // what is sent goes to this group; 0: to the receiver
 	start    time.Time
 	window   int32 // how many messages may be in flight
 	count    int32 // messages to send
@@ -76,6 +78,13 @@ func (p *benchPair) run() {
 			p.receiveErr = fmt.Errorf("user %d: %w", p.to.user, err)
 		}
 	})
+	for _, l := range p.others {
+		p.loops.Go(func() {
+			if err := l.run(p.wire, p.start, &p.delivered); !p.ending.Load() {
+				l.err = fmt.Errorf("user %d: %w", l.peer.user, err)
+			}
+		})
+	}
 	p.loops.Go(func() {
 		if err := p.sendAll(); !p.ending.Load() {
 			p.sendErr = fmt.Errorf("user %d: %w", p.from.user, err)
@@ -83,12 +92,15 @@ func (p *benchPair) run() {
 	})
 }
 
-// end cuts both connections and waits for their goroutines.
+// end cuts the connections and waits for their goroutines.
 func (p *benchPair) end() {
 	p.ending.Store(true)
 	close(p.ended)
 	p.from.leave()
 	p.to.leave()
+	for _, l := range p.others {
+		l.peer.leave()
+	}
 	p.loops.Wait()
 }
 
@@ -251,6 +263,9 @@ func (p *benchPair) onOther(text []byte) error {
 // ask asks for a page of the pair's history. It may be called once sent is closed, by one goroutine at a time.
 func (p *benchPair) ask(ctx context.Context, h client.History) (client.Page, error) {
 	h.Conversation = events.Direct(p.from.user, p.to.user)
+	if p.group != 0 {
+		h.Conversation = events.Group(p.group)
+	}
 	p.asked++
 	id := historyFrame + p.asked
 	text, err := client.Encode(id, h)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"millrace/services/client"
 )
 
 const (
@@ -25,6 +27,7 @@ type benchRun struct {
 	name     string
 	first    int64 // the id of the first user
 	pairs    int
+	members  int // of the group that the only pair's sender sends to; 0: each pair's sender sends to its receiver
 	window   int
 	count    int           // messages of each pair
 	duration time.Duration // 0: the run ends with the count
@@ -88,7 +91,7 @@ func (r *benchRun) connect(ctx context.Context) error {
 	dials.SetLimit(maxDials)
 	for i := range r.all {
 		p := &benchPair{
-			wire:   newWire(r.id, i, r.first+2*int64(i)+1, r.options.size),
+			wire:   newWire(r.id, i, client.ToUser(r.first+2*int64(i)+1), r.options.size),
 			window: int32(r.window), count: int32(r.count), untimed: int32(r.untimed),
 			stop: &r.stop, patience: r.options.patience,
 		}
@@ -105,6 +108,9 @@ func (r *benchRun) connect(ctx context.Context) error {
 		}
 	}
 	err := dials.Wait()
+	if err == nil && r.members > 0 {
+		err = r.gather(ctx, r.all[0])
+	}
 	if err == nil {
 		return nil
 	}
@@ -112,6 +118,11 @@ func (r *benchRun) connect(ctx context.Context) error {
 		for _, peer := range []*benchPeer{p.from, p.to} {
 			if peer != nil {
 				peer.cut()
+			}
+		}
+		for _, l := range p.others {
+			if l != nil {
+				l.peer.cut()
 			}
 		}
 	}
@@ -160,11 +171,14 @@ func (r *benchRun) watch(ctx context.Context, giveUp context.CancelCauseFunc) {
 	}
 }
 
-// awaitDelivered waits until both users of each pair got everything, and a little longer for messages that should not come.
+// receivers is how many users each message is delivered to, its sender aside.
+func (r *benchRun) receivers() int64 { return int64(max(r.members, 2) - 1) }
+
+// awaitDelivered waits until all who are to get them got all messages, and a little longer for messages that should not come.
 func (r *benchRun) awaitDelivered(ctx context.Context) {
 	for ctx.Err() == nil {
 		acked := r.sum(ackedOf)
-		if r.sum(deliveredOf) >= acked && r.sum(echoedOf) >= acked {
+		if r.sum(deliveredOf) >= acked*r.receivers() && r.sum(echoedOf) >= acked {
 			break
 		}
 		_ = pause(ctx, storedPoll)

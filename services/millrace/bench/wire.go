@@ -10,11 +10,12 @@ import (
 	"millrace/services/client"
 )
 
-// The ids of requests: connect, then the sends by their index, and far above them the pages of history.
+// The ids of requests: connect, then the sends by their index, and far above them the pages of history and the group.
 const (
 	connectFrame = 1
 	firstSend    = 2
 	historyFrame = 1 << 40
+	groupFrame   = 1 << 41
 )
 
 // sighting is a message of the run as it was seen in a push or in history.
@@ -38,11 +39,15 @@ type wire struct {
 
 const minBenchSize = 64 // room for what the content says
 
-func newWire(run string, pair int, to int64, size int) *wire {
+func newWire(run string, pair int, to client.Target, size int) *wire {
+	target := fmt.Sprintf(`"to":%d`, to.To)
+	if to.GroupID != 0 {
+		target = fmt.Sprintf(`"group_id":%d`, to.GroupID)
+	}
 	return &wire{
 		pair: pair, size: size,
 		send:    []byte(`{"id":`),
-		middle:  fmt.Appendf(nil, `,"send":{"to":%d,"client_msg_id":"%s-%d-`, to, run, pair),
+		middle:  fmt.Appendf(nil, `,"send":{%s,"client_msg_id":"%s-%d-`, target, run, pair),
 		content: fmt.Appendf(nil, `","content":"%s %d `, run, pair),
 		run:     fmt.Appendf(nil, `"content":"%s `, run),
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 func TestBenchFramesAreSends(t *testing.T) {
-	w := newWire("run1", 3, 1002, 100)
+	w := newWire("run1", 3, client.ToUser(1002), 100)
 	var frame struct {
 		ID   int64       `json:"id"`
 		Send client.Send `json:"send"`
@@ -27,7 +27,7 @@ func TestBenchFramesAreSends(t *testing.T) {
 }
 
 func TestBenchKnowsAnswersFromOtherFrames(t *testing.T) {
-	w := newWire("run1", 3, 1002, 100)
+	w := newWire("run1", 3, client.ToUser(1002), 100)
 	index, ok := w.answered([]byte(`{"id":43,"sent":{"message_id":"m"}}`))
 	require.True(t, ok)
 	require.EqualValues(t, 41, index)
@@ -39,7 +39,7 @@ func TestBenchKnowsAnswersFromOtherFrames(t *testing.T) {
 
 // In whatever order the server writes the members of a push, the fast way to read it returns what the slow one returns.
 func FuzzBenchReadsPushes(f *testing.F) {
-	w := newWire("run1", 3, 1002, minBenchSize)
+	w := newWire("run1", 3, client.ToUser(1002), minBenchSize)
 	content := "run1 3 41 123456789 ......"
 	p := client.Push{Push: events.Push{
 		Type: events.NewMessage, Pos: "1:349", Conversation: "u:1:2", Seq: 349, Message: &events.PushMessage{MessageID: "m", Content: content},
