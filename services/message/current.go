@@ -62,8 +62,24 @@ type messageNow struct {
 }
 
 // messageNow returns the message as the log has it now, or [store.ErrNotFound], and whether the event with that id has
-// already changed it.
+// already changed it. Behind the beginning of an open transaction the log does not show what was accepted, so while one is open
+// in the partition nobody knows that there is no such message. If one was open and has ended meanwhile, the second look shows it.
 func (s *Service) messageNow(ctx context.Context, conversation, id, eventID string) (messageNow, error) {
+	m, err := s.lookUp(ctx, conversation, id, eventID)
+	if !errors.Is(err, store.ErrNotFound) {
+		return m, err
+	}
+	bounds, err := s.bounds.get(ctx)
+	if err != nil {
+		return m, err
+	}
+	if b := bounds[events.Partition(conversation, s.partitions)]; b.Stable < b.Written {
+		return m, fmt.Errorf("message %s, behind a transaction: %w", id, errNotStored)
+	}
+	return s.lookUp(ctx, conversation, id, eventID)
+}
+
+func (s *Service) lookUp(ctx context.Context, conversation, id, eventID string) (messageNow, error) {
 	var m messageNow
 	var found bool
 	through, err := s.current(ctx, conversation, func(ctx context.Context) (err error) {

@@ -13,7 +13,7 @@ import (
 	"millrace/services/millrace/proof"
 )
 
-// wire is a connection on which the test writes frames without waiting for answers.
+// wire is a connection of Alice's on which the test writes frames without waiting for answers.
 type wire struct {
 	t       *testing.T
 	conn    *websocket.Conn
@@ -21,13 +21,13 @@ type wire struct {
 	lastID  int64
 }
 
-func dialWire(t *testing.T, url string, user int64) *wire {
+func dialWire(t *testing.T, url string) *wire {
 	t.Helper()
 	conn, response, err := websocket.DefaultDialer.DialContext(t.Context(), url, nil)
 	require.NoError(t, err)
 	require.NoError(t, response.Body.Close())
 	t.Cleanup(func() { _ = conn.Close() })
-	token, err := proof.Token(user)(t.Context())
+	token, err := proof.Token(proof.Alice)(t.Context())
 	require.NoError(t, err)
 	w := &wire{t: t, conn: conn, answers: map[int64]client.Frame{}}
 	require.NotNil(t, w.answer(w.write(fmt.Sprintf(`"connect":{"token":%q}`, token))).Connected)
@@ -77,7 +77,7 @@ func TestPipelinedChangesTakeEffectInTheOrderInWhichTheyWereSent(t *testing.T) {
 	besideOthers(t)
 	d := startDev(t, t.TempDir())
 	bob := proof.Join(t, d.url(), proof.Bob, nil)
-	w := dialWire(t, d.url(), proof.Alice)
+	w := dialWire(t, d.url())
 	sent := *w.answer(w.write(fmt.Sprintf(`"send":{"to":%d,"content":"0"}`, proof.Bob))).Sent
 
 	var ids []int64
@@ -113,7 +113,7 @@ func TestAnEditAfterARecallIsNotFoundAndNotShown(t *testing.T) {
 	besideOthers(t)
 	d := startDev(t, t.TempDir())
 	bob := proof.Join(t, d.url(), proof.Bob, nil)
-	one, other := dialWire(t, d.url(), proof.Alice), dialWire(t, d.url(), proof.Alice)
+	one, other := dialWire(t, d.url()), dialWire(t, d.url())
 	for i := range 20 {
 		sent := *one.answer(one.write(fmt.Sprintf(`"send":{"to":%d,"content":"hello"}`, proof.Bob))).Sent
 		recalling := one.write(recall(sent))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -62,6 +63,28 @@ func TestEndToEndOnlyWhatAForeignTransactionCommitsIsSaidAndItsMarkerHoldsUpNobo
 	require.NoError(t, err)
 	require.Len(t, conversations.Conversations, 1)
 	t.Log("conversations took", time.Since(begin))
+}
+
+// What was accepted behind an open transaction cannot be read yet, so nobody may say that there is no such message.
+func TestEndToEndAMessageBehindAnOpenTransactionIsUnavailableAndNotUnknown(t *testing.T) {
+	besideOthers(t)
+	d := startDev(t, t.TempDir())
+	producer, err := kgo.NewClient(kgo.SeedBrokers(d.brokers...), kgo.TransactionalID("left-open"))
+	require.NoError(t, err)
+	defer producer.Close()
+	require.NoError(t, producer.BeginTransaction())
+	require.NoError(t, producer.ProduceSync(t.Context(), &kgo.Record{
+		Topic: events.TopicMessages, Key: []byte("u:1001:1002"), Value: []byte("undecodable"),
+	}).FirstErr())
+	w := dialWire(t, d.url())
+	sent := *w.answer(w.write(fmt.Sprintf(`"send":{"to":%d,"content":"behind"}`, proof.Bob))).Sent
+	for _, change := range []string{edit(sent, "edited"), recall(sent)} {
+		refused := w.answer(w.write(change)).Error
+		require.NotNil(t, refused)
+		require.Equal(t, client.Unavailable, refused.Code)
+	}
+	require.NoError(t, producer.EndTransaction(t.Context(), kgo.TryAbort))
+	require.Eventually(t, func() bool { return w.answer(w.write(recall(sent))).Error == nil }, proof.Patience, 10*time.Millisecond)
 }
 
 // hasNoLag waits until every handler has reached the end of the log.
