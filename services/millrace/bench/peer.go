@@ -30,6 +30,10 @@ func (c *cork) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// SetWriteDeadline does nothing. Gorilla sets one for each frame, a second for the answer to a ping, and this frame is written
+// when its owner reads again, which may be later.
+func (c *cork) SetWriteDeadline(time.Time) error { return nil }
+
 func (c *cork) Read(b []byte) (int, error) {
 	if err := c.flush(); err != nil {
 		return 0, err
@@ -134,6 +138,7 @@ func (p *benchPeer) next() ([]byte, error) {
 
 // leave sends a close frame, if the connection still takes it, and ends the connection.
 func (p *benchPeer) leave() {
+	_ = p.cork.Conn.SetWriteDeadline(time.Now().Add(time.Second))
 	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
 	if p.ws.WriteControl(websocket.CloseMessage, bye, time.Now().Add(time.Second)) == nil {
 		_ = p.cork.flush()
