@@ -139,15 +139,17 @@ type foreign struct {
 	timestamp   int64
 }
 
-func foreignRecords(valid string) []foreign {
-	huge := strings.Replace(valid, `"x"`, `"`+strings.Repeat("x", 4000)+`"`, 1)
+const validRecord = `{"type":"new_message","message":{"from":1,"to":2,"content":"x","message_type":1,"timestamp":1},"timestamp":1}`
+
+func foreignRecords() []foreign {
+	huge := strings.Replace(validRecord, `"x"`, `"`+strings.Repeat("x", 4000)+`"`, 1)
 	return []foreign{
-		{key: []byte("u:1:2"), value: []byte(valid), header: "type", headerValue: []byte("new_message"), headers: 1},
+		{key: []byte("u:1:2"), value: []byte(validRecord), header: "type", headerValue: []byte("new_message"), headers: 1},
 		{key: []byte("u:1:2"), value: []byte(huge), size: 1_000_000, timestamp: -1},
 		{value: []byte(huge), size: 3_000_000, header: "a", headerValue: []byte("b"), codec: 4, timestamp: 1},
 		{key: []byte{0xff}, header: "millrace_key", headerValue: []byte{0xfe}, headers: 2, codec: 1, timestamp: 1 << 62},
 		{key: []byte("k"), value: []byte("x"), header: "poison_replayed", headerValue: []byte("0:0"), headers: 1, codec: 2},
-		{key: []byte("k"), value: []byte(valid), header: "millrace_replay_handler", headerValue: []byte("storage"), headers: 1},
+		{key: []byte("k"), value: []byte(validRecord), header: "millrace_replay_handler", headerValue: []byte("storage"), headers: 1},
 		{key: []byte("k"), value: []byte("x"), header: "_watermill_message_uuid", headerValue: bytes.Repeat([]byte("u"), 1000), headers: 300, codec: 3},
 		{key: []byte("k"), value: []byte("x"), size: 900_000, header: "correlation_id", headerValue: bytes.Repeat([]byte("c"), 1000), headers: 900},
 		{key: []byte("u:1:2"), value: []byte(`{"type":"from_the_future"}`), header: "x", headers: 3},
@@ -190,27 +192,27 @@ func (f foreign) record(partition int32) *kgo.Record {
 // for each handler, with the reason.
 func TestForeignRecordStopsNobody(t *testing.T) {
 	besideOthers(t)
-	const valid = `{"type":"new_message","message":{"from":1,"to":2,"content":"x","message_type":1,"timestamp":1},"timestamp":1}`
 	g := newRig(t)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	records := foreignRecords(valid)
+	records := foreignRecords()
 	for i := range 60 {
 		f := records[i%len(records)]
 		if i >= len(records) {
 			f = f.mutated(r)
 		}
-		g.takes(t, f.record(events.Partition("u:1:2", 4)), codecs()[f.codec], valid)
+		g.takes(t, f)
 	}
 }
 
 // takes requires that all handlers take the record, or put it into the poison queue, and then a good one.
-func (g *rig) takes(t *testing.T, r *kgo.Record, codec kgo.CompressionCodec, valid string) {
+func (g *rig) takes(t *testing.T, f foreign) {
 	t.Helper()
-	good := message.NewMessage("", []byte(valid))
+	good := message.NewMessage("", []byte(validRecord))
 	good.Metadata.Set(pubsub.KeyHeader, "u:1:2")
-	taken := produceForeign(t, g.brokers, codec, r)
+	r := f.record(events.Partition("u:1:2", 4))
+	taken := produceForeign(t, g.brokers, codecs()[f.codec], r)
 	require.NoError(t, g.bus.Publisher().Publish(events.TopicMessages, good))
 	g.settle(t)
 	at, err := g.bus.Position(good)

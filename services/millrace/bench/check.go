@@ -32,9 +32,9 @@ func (e evidence) places() []place {
 
 const inHistory = "history"
 
-// violations returns what is wrong with the evidence. Every message must be accepted, pushed once to all its users and be in the
-// history once. Everywhere messages must be in the order of seq, each with the same seq, and in the order in which they were
-// sent unless some had to be repeated.
+// violations returns what is wrong with the evidence. Every message must be accepted, pushed once to all its users and be in
+// the history once. Everywhere messages must be in the order of seq, each with the same seq, and in the order in which they
+// were sent unless some had to be repeated.
 func (e evidence) violations() []string {
 	var found []string
 	if e.acked < e.sent {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
-	"millrace/events"
 	"millrace/services/client"
 )
 
@@ -20,13 +19,14 @@ const (
 	maxBenchPause = 100 * time.Millisecond
 )
 
-// benchPair is a user that sends and one that receives, with others if they are members of a group. Each has a goroutine of its own, which owns what it records. Other
-// goroutines may read the counters.
+// benchPair is a user that sends and one that receives, with others if they are members of a group. Each has a goroutine of its
+// own, which owns what it records. Other goroutines may read the counters.
 type benchPair struct {
+	conversation string
+
 	wire     *wire
 	from, to *benchPeer
 	others   []*listener
-	group    int64 // what is sent goes to this group; 0: to the receiver
 	start    time.Time
 	window   int32 // how many messages may be in flight
 	count    int32 // messages to send
@@ -74,13 +74,13 @@ func (p *benchPair) run() {
 	p.ack, p.delivery = newLatencies(), newLatencies()
 	p.sent, p.ended, p.answers = make(chan struct{}), make(chan struct{}), make(chan client.Frame)
 	p.loops.Go(func() {
-		if err := p.receive(); !p.ending.Load() {
+		if err := p.receive(p.to, p.onDelivery); !p.ending.Load() {
 			p.receiveErr = fmt.Errorf("user %d: %w", p.to.user, err)
 		}
 	})
 	for _, l := range p.others {
 		p.loops.Go(func() {
-			if err := l.run(p.wire, p.start, &p.delivered); !p.ending.Load() {
+			if err := l.run(p); !p.ending.Load() {
 				l.err = fmt.Errorf("user %d: %w", l.peer.user, err)
 			}
 		})
@@ -96,39 +96,51 @@ func (p *benchPair) run() {
 func (p *benchPair) end() {
 	p.ending.Store(true)
 	close(p.ended)
-	p.from.leave()
-	p.to.leave()
-	for _, l := range p.others {
-		l.peer.leave()
+	for _, peer := range p.peers() {
+		peer.leave()
 	}
 	p.loops.Wait()
 }
 
-func (p *benchPair) receive() error {
+// peers returns the connections of all users. While they are being opened, those that are not open yet are nil.
+func (p *benchPair) peers() []*benchPeer {
+	all := []*benchPeer{p.from, p.to}
+	for _, l := range p.others {
+		all = append(all, l.peer)
+	}
+	return all
+}
+
+// receive reads until the connection ends. It counts every message that is pushed and calls got with when it was sent and
+// when it came, in nanoseconds and time since the start.
+func (p *benchPair) receive(peer *benchPeer, got func(s sighting, sent int64, now time.Duration)) error {
 	for {
-		text, err := p.to.next()
+		text, err := peer.next()
 		if err != nil {
 			return err
 		}
-		s, at, ok, err := p.wire.pushed(text)
+		s, sent, ok, err := p.wire.pushed(text)
 		if err != nil {
 			return err
 		}
-		if !ok {
-			continue
+		if ok {
+			got(s, sent, time.Since(p.start))
+			p.delivered.Add(1)
 		}
-		now := time.Since(p.start)
-		p.atPeer = append(p.atPeer, s)
-		if s.index >= p.untimed {
-			_ = p.delivery.RecordValue((int64(now) - at) / 1000) // it fails above a minute, when the run has given up
-		}
-		p.lastDelivery = now
-		p.delivered.Add(1)
-		if p.lockstep != nil {
-			select {
-			case p.lockstep <- struct{}{}:
-			default: // a second delivery of the same message, which the check reports
-			}
+	}
+}
+
+// onDelivery notes what the receiver got.
+func (p *benchPair) onDelivery(s sighting, sent int64, now time.Duration) {
+	p.atPeer = append(p.atPeer, s)
+	if s.index >= p.untimed {
+		_ = p.delivery.RecordValue((int64(now) - sent) / 1000) // it fails above a minute, when the run has given up
+	}
+	p.lastDelivery = now
+	if p.lockstep != nil {
+		select {
+		case p.lockstep <- struct{}{}:
+		default: // a second delivery of the same message, which the check reports
 		}
 	}
 }
@@ -262,10 +274,7 @@ func (p *benchPair) onOther(text []byte) error {
 
 // ask asks for a page of the pair's history. It may be called once sent is closed, by one goroutine at a time.
 func (p *benchPair) ask(ctx context.Context, h client.History) (client.Page, error) {
-	h.Conversation = events.Direct(p.from.user, p.to.user)
-	if p.group != 0 {
-		h.Conversation = events.Group(p.group)
-	}
+	h.Conversation = p.conversation
 	p.asked++
 	id := historyFrame + p.asked
 	text, err := client.Encode(id, h)

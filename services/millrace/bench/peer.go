@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -93,28 +94,53 @@ func dialBenchPeer(
 }
 
 func (p *benchPeer) connect(token string) error {
-	text, err := client.Encode(connectFrame, client.Connect{Token: token})
-	if err != nil {
-		return err
-	}
-	if err := p.write(text); err != nil {
-		return err
-	}
-	if text, err = p.next(); err != nil {
-		return err
-	}
-	f, err := client.Decode(text)
+	f, err := p.ask(connectFrame, client.Connect{Token: token})
 	switch {
 	case err != nil:
 		return err
-	case f.Error != nil:
-		return f.Error
 	case f.Connected == nil:
-		return fmt.Errorf("unexpected answer %.200q", text)
+		return fmt.Errorf("unexpected answer %.200q", f.Raw)
 	case f.Connected.User != p.user:
 		return fmt.Errorf("the token is of user %d", f.Connected.User)
 	}
 	return nil
+}
+
+// createGroup makes a group and returns its id.
+func (p *benchPeer) createGroup(create client.GroupCreate) (int64, error) {
+	f, err := p.ask(groupFrame, create)
+	switch {
+	case err != nil:
+		return 0, err
+	case f.Group == nil:
+		return 0, fmt.Errorf("unexpected answer %.200q", f.Raw)
+	}
+	return f.Group.GroupID, nil
+}
+
+// ask sends a request and returns its answer. It passes over pushes, and nothing else may be awaited on the connection.
+func (p *benchPeer) ask(id int64, request client.Request) (client.Frame, error) {
+	text, err := client.Encode(id, request)
+	if err != nil {
+		return client.Frame{}, err
+	}
+	if err := p.write(text); err != nil {
+		return client.Frame{}, err
+	}
+	for {
+		if text, err = p.next(); err != nil {
+			return client.Frame{}, err
+		}
+		f, err := client.Decode(slices.Clone(text))
+		switch {
+		case err != nil:
+			return f, err
+		case f.Error != nil:
+			return f, f.Error
+		case f.ID == id:
+			return f, nil
+		}
+	}
 }
 
 // write puts a frame into the buffer, which the next flush or read sends.

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"millrace/events"
 	"millrace/services/client"
 )
 
@@ -90,8 +91,10 @@ func (r *benchRun) connect(ctx context.Context) error {
 	var dials errgroup.Group
 	dials.SetLimit(maxDials)
 	for i := range r.all {
+		from := r.first + 2*int64(i)
+		to := from + 1
 		p := &benchPair{
-			wire:   newWire(r.id, i, client.ToUser(r.first+2*int64(i)+1), r.options.size),
+			conversation: events.Direct(from, to), wire: newWire(r.id, i, client.ToUser(to), r.options.size),
 			window: int32(r.window), count: int32(r.count), untimed: int32(r.untimed),
 			stop: &r.stop, patience: r.options.patience,
 		}
@@ -99,10 +102,9 @@ func (r *benchRun) connect(ctx context.Context) error {
 			p.lockstep = make(chan struct{}, 1)
 		}
 		r.all[i] = p
-		for j, peer := range []**benchPeer{&p.from, &p.to} {
+		for user, peer := range map[int64]**benchPeer{from: &p.from, to: &p.to} {
 			dials.Go(func() (err error) {
-				user := r.first + 2*int64(i) + int64(j)
-				*peer, err = dialBenchPeer(ctx, r.options.url, r.options.secure, user, r.options.tokens().Of(user))
+				*peer, err = r.dial(ctx, user)
 				return err
 			})
 		}
@@ -115,18 +117,17 @@ func (r *benchRun) connect(ctx context.Context) error {
 		return nil
 	}
 	for _, p := range r.all {
-		for _, peer := range []*benchPeer{p.from, p.to} {
+		for _, peer := range p.peers() {
 			if peer != nil {
 				peer.cut()
 			}
 		}
-		for _, l := range p.others {
-			if l != nil {
-				l.peer.cut()
-			}
-		}
 	}
 	return err
+}
+
+func (r *benchRun) dial(ctx context.Context, user int64) (*benchPeer, error) {
+	return dialBenchPeer(ctx, r.options.url, r.options.secure, user, r.options.tokens().Of(user))
 }
 
 func (r *benchRun) sum(of func(*benchPair) *atomic.Int64) (n int64) {

@@ -70,43 +70,38 @@ func (c *cluster) killBetweenStoreAndCommit(ctx context.Context, crowd *Crowd, p
 	db, err := sqlite.Open(ctx, filepath.Join(c.dataDir, "millrace.db"))
 	require.NoError(c.t, err)
 	defer func() { require.NoError(c.t, db.Close()) }()
-	partition := c.partitionOf(p)
-	c.killAt(ctx, crowd, p, "storage-consumer-group", []string{"storage-1", "storage-2"}, func(seq int64) {
+	c.killAt(ctx, crowd, p, "storage-consumer-group", []string{"storage-1", "storage-2"}, func(at events.Position) {
 		require.Eventually(c.t, func() bool {
 			stored, err := db.Stored(ctx)
-			return err == nil && stored[partition] >= seq
+			return err == nil && stored[at.Partition] >= at.Seq
 		}, Healing, time.Millisecond)
 	})
 }
 
 func (c *cluster) killBetweenDeliverAndAck(ctx context.Context, crowd *Crowd, p *Probe) {
 	c.t.Helper()
-	c.killAt(ctx, crowd, p, "push-consumer-group", []string{"message-1", "message-2"}, func(int64) {})
-}
-
-func (c *cluster) partitionOf(p *Probe) int32 {
-	return events.Partition(p.Conversation, Partitions(c.t, c.log))
+	c.killAt(ctx, crowd, p, "push-consumer-group", []string{"message-1", "message-2"}, func(events.Position) {})
 }
 
 // killAt makes the probe send until the processes are caught after the step and before the group has acknowledged it.
-func (c *cluster) killAt(ctx context.Context, crowd *Crowd, p *Probe, group string, processes []string, step func(seq int64)) {
+func (c *cluster) killAt(ctx context.Context, crowd *Crowd, p *Probe, group string, processes []string, step func(events.Position)) {
 	c.t.Helper()
-	partition := c.partitionOf(p)
 	for tries := 1; ; tries++ {
 		require.Less(c.t, tries, 100, "never caught before it acknowledged")
 		require.NoError(c.t, p.next(ctx))
-		seq := p.sees(c.t).Seq
-		step(seq)
+		at, err := events.ParsePosition(p.sees(c.t).Pos)
+		require.NoError(c.t, err)
+		step(at)
 		for _, name := range processes {
 			c.named(name).signal(c.t, syscall.SIGSTOP)
 		}
-		if at := c.committed(ctx, group, partition); at < seq {
-			c.t.Logf("%s is at %d, the step at %d, try %d", group, at, seq, tries)
+		if committed := c.committed(ctx, group, at.Partition); committed < at.Seq {
+			c.t.Logf("%s is at %d, the step at %d, try %d", group, committed, at.Seq, tries)
 			for _, name := range processes {
 				c.named(name).kill()
 			}
 			c.bringBack(crowd, processes...)
-			EventuallyTrue(c.t, "the step has been taken again", func() bool { return c.committed(ctx, group, partition) >= seq })
+			EventuallyTrue(c.t, "the step has been taken again", func() bool { return c.committed(ctx, group, at.Partition) >= at.Seq })
 			return
 		}
 		for _, name := range processes {

@@ -6,9 +6,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"millrace/events"
 	"millrace/services/client"
@@ -61,12 +59,4 @@ func loseTopic(t *testing.T, c *cluster, anew bool) {
 	require.Equal(t, Numbered(5, 25), again.Reads(t, 20))
 	require.Zero(t, Poisoned(t, c.log))
 	c.stopAll()
-}
-
-func adminOf(t *testing.T, brokers []string) *kadm.Client {
-	t.Helper()
-	kafka, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.MetadataMinAge(10*time.Millisecond))
-	require.NoError(t, err)
-	t.Cleanup(kafka.Close)
-	return kadm.NewClient(kafka)
 }

@@ -2,6 +2,7 @@ package proof
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -13,10 +14,7 @@ import (
 // Partitions asks the brokers how many partitions the topic of messages has.
 func Partitions(t *testing.T, brokers []string) int32 {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
-	require.NoError(t, err)
-	defer client.Close()
-	topics, err := kadm.NewClient(client).ListTopics(t.Context(), events.TopicMessages)
+	topics, err := adminOf(t, brokers).ListTopics(t.Context(), events.TopicMessages)
 	require.NoError(t, err)
 	require.NoError(t, topics.Error())
 	return int32(len(topics[events.TopicMessages].Partitions))
@@ -32,4 +30,12 @@ func Apart(t *testing.T, brokers []string) int64 {
 		user++
 	}
 	return user
+}
+
+func adminOf(t *testing.T, brokers []string) *kadm.Client {
+	t.Helper()
+	kafka, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.MetadataMinAge(10*time.Millisecond))
+	require.NoError(t, err)
+	t.Cleanup(kafka.Close)
+	return kadm.NewClient(kafka)
 }
