@@ -36,7 +36,7 @@ func NewBus(ctx context.Context, c Config, log *slog.Logger) (*Bus, error) {
 	if len(c.Brokers) == 0 {
 		return nil, errors.New("no Kafka brokers are configured")
 	}
-	client, err := newClient(c, producerOptions(c)...)
+	client, err := newClient(c)
 	if err != nil {
 		return nil, fmt.Errorf("kafka client: %w", err)
 	}
@@ -48,8 +48,14 @@ func NewBus(ctx context.Context, c Config, log *slog.Logger) (*Bus, error) {
 	}
 	b := &Bus{config: c, log: log, client: client, admin: admin, topics: topics}
 	b.continuity = newContinuity(b)
-	b.publisher = newPublisher(c, client, topics, b.continuity)
+	producer, err := newClient(c, append(producerOptions(c), kgo.WithHooks(b.continuity))...)
+	if err != nil {
+		client.Close()
+		return nil, fmt.Errorf("kafka client: %w", err)
+	}
+	b.publisher = newPublisher(c, producer, topics, b.continuity)
 	if err := b.continuity.start(ctx); err != nil {
+		producer.Close()
 		client.Close()
 		return nil, fmt.Errorf("compare the log with what is known of it: %w", err)
 	}
@@ -79,11 +85,12 @@ func (b *Bus) Position(msg *message.Message) (events.Position, error) {
 
 // Close waits for what is being published, at most for the publish timeout, and disconnects.
 func (b *Bus) Close() error {
-	b.continuity.close()
 	err := b.publisher.Close()
-	giveUp := time.AfterFunc(b.config.PublishTimeout, b.client.Close)
+	giveUp := time.AfterFunc(b.config.PublishTimeout, b.publisher.client.Close)
 	b.publisher.busy.Wait()
 	giveUp.Stop()
+	b.publisher.client.Close()
+	b.continuity.close()
 	b.client.Close()
 	return err
 }

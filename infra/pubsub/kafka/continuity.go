@@ -43,8 +43,9 @@ type continuity struct {
 	log   *slog.Logger
 	fixed *events.Epochs // the epochs of all topics if there is no store
 
-	one  chan struct{} // held by the look under way
-	wake chan struct{} // holds one token when a look is due at once
+	one  chan struct{}   // held by the look under way
+	wake chan struct{}   // holds one token when a look is due at once
+	life context.Context // ends with close
 	stop context.CancelFunc
 	done chan struct{}
 
@@ -59,6 +60,10 @@ type continuity struct {
 	lowest   map[place]int64     // offsets of published records that lie before the earlier end of the log
 	stored   map[int32]int64     // as of the last look
 	setbacks int                 // how often the store had less than before
+
+	// published has the offsets after the last records that this process has published by the present epochs, of topics whose
+	// ends are watched.
+	published map[place]int64
 }
 
 // line is what is known of a topic.
@@ -78,22 +83,21 @@ func newContinuity(b *Bus) *continuity {
 		bus: b, store: b.config.Epochs, log: b.log, fixed: &events.Epochs{First: b.config.Epoch},
 		one: make(chan struct{}, 1), wake: make(chan struct{}, 1), done: make(chan struct{}),
 		lines: make(map[string]*line), renewed: make(map[string]struct{}), looked: make(chan struct{}),
-		lowest: make(map[place]int64), consumed: map[string]struct{}{events.TopicMessages: {}},
+		published: make(map[place]int64), lowest: make(map[place]int64), consumed: map[string]struct{}{events.TopicMessages: {}},
 	}
 }
 
 // start looks for the first time, and then at intervals until close.
 func (c *continuity) start(ctx context.Context) error {
+	c.life, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if c.store == nil {
 		close(c.done)
-		c.stop = func() {}
 		return persist(ctx, func() error { return c.learn(ctx) })
 	}
 	if err := persist(ctx, func() error { return c.begin(ctx) }); err != nil {
 		return err
 	}
-	ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
-	go c.run(ctx)
+	go c.run(c.life)
 	return nil
 }
 
@@ -174,14 +178,14 @@ func (c *continuity) run(ctx context.Context) {
 func (c *continuity) open() {
 	c.mu.Lock()
 	var topics []string
-	if c.fault == nil && !time.Now().Before(c.opens) {
+	if c.settled() == nil {
 		topics = slices.Collect(maps.Keys(c.renewed))
 	}
 	c.mu.Unlock()
 	if len(topics) == 0 {
 		return
 	}
-	c.bus.client.PurgeTopicsFromClient(topics...)
+	c.bus.publisher.client.PurgeTopicsFromClient(topics...)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, topic := range topics {
@@ -203,10 +207,18 @@ func (c *continuity) epochs(topic string) *events.Epochs {
 func (c *continuity) writable() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.settled(); err != nil || len(c.renewed) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w: waiting until the producer knows the new topics", pubsub.ErrUnsettled)
+}
+
+// settled returns why the epochs cannot be relied on for now, or nil. The caller holds the mutex.
+func (c *continuity) settled() error {
 	switch {
 	case c.fault != nil:
 		return fmt.Errorf("%w: %w", pubsub.ErrUnsettled, c.fault)
-	case time.Now().Before(c.opens) || len(c.renewed) > 0:
+	case time.Now().Before(c.opens):
 		return fmt.Errorf("%w: waiting until all processes go by the new epochs", pubsub.ErrUnsettled)
 	}
 	return nil
@@ -244,17 +256,24 @@ func (c *continuity) floor(at place) int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if l := c.lines[at.topic]; l != nil {
-		return l.next[at.partition]
+		return max(l.next[at.partition], c.published[at])
 	}
 	return 0
 }
 
-// suspect notes that a record got an offset at which, or after which, the log had or has a record already.
-func (c *continuity) suspect(at place, offset int64) error {
+// got notes which offsets a batch that this process has published got: the first, and the one after the last. floor is what it
+// was before. The error says that the log had, or has, another record at the first offset or after it.
+func (c *continuity) got(at place, floor, first, next int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if lowest, ok := c.lowest[at]; !ok || offset < lowest {
-		c.lowest[at] = offset
+	if first >= floor {
+		if l := c.lines[at.topic]; l != nil && l.next != nil {
+			c.published[at] = max(c.published[at], next)
+		}
+		return nil
+	}
+	if lowest, ok := c.lowest[at]; !ok || first < lowest {
+		c.lowest[at] = first
 	}
 	c.fault = fmt.Errorf("%s partition %d is shorter than it was", at.topic, at.partition)
 	select {

@@ -167,6 +167,41 @@ func TestTopicMadeAnewBeginsInALaterEpochForAllThatRun(t *testing.T) {
 	require.NoError(t, bus.Ready())
 }
 
+// The broker comes back with fewer records before anybody has looked again, and everybody goes on publishing meanwhile. Who
+// publishes first knows of the lost records because it has published them, or because they are stored. No record may get a
+// position that another one had.
+func TestPublishingWaitsForALookWhenABrokerComesBack(t *testing.T) {
+	t.Parallel()
+	for name, known := range map[string]bool{"published them": true, "finds them in the store": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, store := t.TempDir(), &epochStore{}
+			bus, b := watched(t, dir, store)
+			next := open(t, Config{Brokers: []string{b.Addr()}, Partitions: 1, Epochs: store})
+			all := consumes(t, bus, "all", pubsub.SubscriberConfig{Bundle: 128})
+			publishes(t, next, "a")
+			file := filepath.Join(dir, "partitions", "message-events-0", "0.dat")
+			info, err := os.Stat(file)
+			require.NoError(t, err)
+			publishes(t, bus, "b", "c", "d")
+			all.await(t, "a", "b", "c", "d")
+			if known {
+				next = bus
+			} else {
+				store.set(func() { store.stored = map[int32]int64{0: 4} })
+			}
+			require.NoError(t, b.Close())
+			require.NoError(t, os.Truncate(file, info.Size()))
+			b, err = broker.Start(broker.Config{Addr: b.Addr(), DataDir: dir, Log: logTo(t)})
+			require.NoError(t, err)
+			defer func() { require.NoError(t, b.Close()) }()
+			publishes(t, next, "e", "f", "g")
+			at := all.await(t, "a", "b", "c", "d", "e", "f", "g")
+			require.Equal(t, []int64{1, 2, 3, 4, events.Seq(1, 1)}, at[:5])
+		})
+	}
+}
+
 // The broker comes back with fewer records while everything that uses it goes on running.
 func TestPartitionThatLosesItsEndWhileRunningGoesOnInALaterEpoch(t *testing.T) {
 	t.Parallel()

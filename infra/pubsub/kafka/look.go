@@ -48,6 +48,20 @@ func (c *continuity) look(ctx context.Context, known ...knowledge) error {
 	}
 }
 
+// known returns a copy of what is known of the topics. It takes into account what this process has published since the last
+// look. The caller holds the mutex.
+func (c *continuity) known() map[string]*line {
+	known := make(map[string]*line, len(c.lines))
+	for topic, l := range c.lines {
+		known[topic] = &line{l.epochs, maps.Clone(l.next)}
+	}
+	for at, next := range c.published {
+		ends := known[at.topic].next
+		ends[at.partition] = max(ends[at.partition], next)
+	}
+	return known
+}
+
 // unfitError says that the log does not fit what is known, and that this could not be settled.
 type unfitError struct{ error }
 
@@ -60,7 +74,7 @@ func (c *continuity) lookOnce(ctx context.Context, known []knowledge) (settled b
 		return false, err
 	}
 	c.mu.Lock()
-	lines, lowest, consumed := maps.Clone(c.lines), maps.Clone(c.lowest), maps.Clone(c.consumed)
+	lines, lowest, consumed := c.known(), maps.Clone(c.lowest), maps.Clone(c.consumed)
 	c.mu.Unlock()
 	// The stored positions are read before the ends of the log, because they only grow.
 	stored, storeErr := c.store.Stored(ctx)
@@ -223,6 +237,7 @@ func (c *continuity) adopt(ctx context.Context, found map[string]*line, consider
 			if opens.After(c.opens) {
 				c.opens = opens
 			}
+			maps.DeleteFunc(c.published, func(at place, _ int64) bool { return at.topic == topic })
 		}
 		if before != nil && before.epochs.TopicID != l.epochs.TopicID {
 			c.renewed[topic] = struct{}{}

@@ -63,7 +63,7 @@ func (q *partitionQueue) run() {
 		at := place{records[0].Topic, records[0].Partition}
 		floor := q.publisher.continuity.floor(at)
 		results := q.publisher.client.ProduceSync(calls[len(calls)-1].ctx, records...)
-		q.settle(calls, q.doubt(at, floor, results))
+		q.settle(calls, q.check(at, floor, results))
 	}
 }
 
@@ -101,11 +101,19 @@ func (q *partitionQueue) next() (calls []*call, records []*kgo.Record) {
 	return calls, records
 }
 
-// doubt turns the results into errors if they show that the partition has lost its end, because then nobody knows yet which
+// check notes the offsets of the results. It turns the results into errors if they show that the partition has lost its end, because then nobody knows yet which
 // positions the records have.
-func (q *partitionQueue) doubt(at place, floor int64, results kgo.ProduceResults) kgo.ProduceResults {
-	if first := results[0]; first.Err == nil && first.Record.Offset >= 0 && first.Record.Offset < floor {
-		err := q.publisher.continuity.suspect(at, first.Record.Offset)
+func (q *partitionQueue) check(at place, floor int64, results kgo.ProduceResults) kgo.ProduceResults {
+	first, next := results[0], int64(0)
+	if first.Err != nil || first.Record.Offset < 0 {
+		return results
+	}
+	for _, r := range results {
+		if r.Err == nil {
+			next = r.Record.Offset + 1
+		}
+	}
+	if err := q.publisher.continuity.got(at, floor, first.Record.Offset, next); err != nil {
 		for i := range results {
 			results[i].Err = err
 		}
