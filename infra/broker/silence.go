@@ -13,30 +13,43 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// sweepEvery is how often the broker looks for members that have died without kfake noticing.
-const sweepEvery = time.Second
+const (
+	// sweepEvery is how often the broker looks for members that have died without kfake noticing.
+	sweepEvery = time.Second
+	// joinPatience is how much longer than the group's rebalance timeout clients wait for the answer to a JoinGroup request
+	// before they send it again. It is the patience of Apache Kafka's own client; Sarama, as it is configured here, has 4 s.
+	joinPatience = 5 * time.Second
+)
 
 // silence removes members of consumer groups that have sent nothing for their session timeout. kfake does so too, except if a
 // member's connection breaks while it waits for the group to form. Nothing in kfake watches such a member, and nobody would
-// ever read its partitions again.
+// ever read its partitions again. A group that forms may wait for such a member for ever, because kfake's time for forming
+// begins anew whenever another member gives up waiting and joins again.
 type silence struct {
-	mu       sync.Mutex
-	heard    map[member]time.Time
-	timeouts map[string]time.Duration // the longest session timeout of each group
+	mu      sync.Mutex
+	heard   map[member]time.Time
+	limits  map[string]limits
+	forming map[string]time.Time // when the group was last seen forming
 }
 
 type member struct{ group, id string }
 
+// limits are the longest timeouts of a group's members.
+type limits struct{ session, rebalance time.Duration }
+
 // listen notes when members send something.
 func (s *silence) listen(cluster *kfake.Cluster) {
-	s.heard, s.timeouts = make(map[member]time.Time), make(map[string]time.Duration)
+	s.heard, s.limits, s.forming = make(map[member]time.Time), make(map[string]limits), make(map[string]time.Time)
 	note := func(request kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		switch r := request.(type) {
 		case *kmsg.JoinGroupRequest:
-			s.timeouts[r.Group] = max(s.timeouts[r.Group], time.Duration(r.SessionTimeoutMillis)*time.Millisecond)
+			s.limits[r.Group] = limits{
+				session:   max(s.limits[r.Group].session, time.Duration(r.SessionTimeoutMillis)*time.Millisecond),
+				rebalance: max(s.limits[r.Group].rebalance, time.Duration(r.RebalanceTimeoutMillis)*time.Millisecond),
+			}
 			s.heard[member{r.Group, r.MemberID}] = time.Now()
 		case *kmsg.SyncGroupRequest:
 			s.heard[member{r.Group, r.MemberID}] = time.Now()
@@ -89,21 +102,30 @@ func (s *silence) sweepOnce(ctx context.Context, client *kgo.Client, log *slog.L
 	return nil
 }
 
-// silent returns the members that have been silent for too long, and forgets those that have left. It leaves a group that is
-// forming alone, because its members wait in silence.
+// silent returns the members that have been silent for too long, and forgets those that have left. Members of a group that is
+// forming wait in silence, but only until they send their request again.
 func (s *silence) silent(groups kadm.DescribedGroups) (dead []member) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	heard := make(map[member]time.Time)
+	now := time.Now()
 	for _, g := range groups {
+		limit := s.limits[g.Group].session
+		if g.State != "Stable" {
+			s.forming[g.Group] = now
+			limit = s.limits[g.Group].rebalance + joinPatience
+		}
 		for _, m := range g.Members {
 			who := member{g.Group, m.MemberID}
 			last, ok := s.heard[who]
-			if !ok || g.State != "Stable" {
-				last = time.Now()
+			if !ok {
+				last = now
 			}
 			heard[who] = last
-			if time.Since(last) > s.timeouts[g.Group]+sweepEvery {
+			if formed := s.forming[g.Group]; g.State == "Stable" && formed.After(last) {
+				last = formed
+			}
+			if now.Sub(last) > limit+sweepEvery {
 				dead = append(dead, who)
 			}
 		}

@@ -50,6 +50,49 @@ func (m *groupMember) beat() error {
 	return kerr.ErrorForCode(answer.ErrorCode)
 }
 
+// A group forms although a member has died and the others join again and again, sooner than the time for forming is over.
+func TestGroupFormsWithoutADeadMemberWhenOthersJoinAgain(t *testing.T) {
+	t.Parallel() // it waits for a rebalance timeout
+	b := start(t, "127.0.0.1:0", t.TempDir())
+	newMember := func() *groupMember {
+		m := &groupMember{t: t, client: connect(t, b.Addr())}
+		require.ErrorIs(t, m.join(t.Context()), kerr.MemberIDRequired)
+		return m
+	}
+	first := newMember()
+	require.NoError(t, first.join(t.Context()))
+	first.sync()
+	dies := newMember()
+	joined := make(chan error, 1)
+	ctx, kill := context.WithCancel(t.Context())
+	go func() { joined <- dies.join(ctx) }()
+	require.Eventually(t, func() bool { return first.beat() != nil }, 20*time.Second, time.Millisecond)
+	kill()
+	dies.client.Close()
+	require.Error(t, <-joined)
+	require.NoError(t, first.join(t.Context()))
+
+	// The members' requests alternate: one every two seconds, of six for which the group waits.
+	formed := make(chan bool, 2)
+	for i, m := range []*groupMember{newMember(), first} {
+		go func() {
+			<-time.After(time.Duration(i) * 2 * time.Second)
+			for begin := time.Now(); time.Since(begin) < time.Minute; {
+				ctx, giveUp := context.WithTimeout(t.Context(), 4*time.Second)
+				err := m.join(ctx)
+				giveUp()
+				if err == nil {
+					formed <- true
+					return
+				}
+			}
+			formed <- false
+		}()
+	}
+	require.True(t, <-formed)
+	require.True(t, <-formed)
+}
+
 // A member whose connection breaks while it waits for the group to form must not keep its partitions.
 func TestMemberThatDiesWhileItsGroupFormsIsRemoved(t *testing.T) {
 	t.Parallel() // it waits for a session timeout

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"syscall"
 	"time"
 
@@ -15,11 +16,18 @@ import (
 type chaos struct {
 	cluster *cluster
 	crowd   *Crowd
+	losing  sync.Mutex // held by the loss under way
 }
 
 // inflict inflicts the fault and returns when it is over. It does not judge whether the system recovers.
 func (c *chaos) inflict(ctx context.Context, f fault) error {
+	if p := c.cluster.find(f.Target); p != nil {
+		p.harmed.Lock()
+		defer p.harmed.Unlock()
+	}
 	switch f.Harm {
+	case topicLost, logCut, storeBack:
+		return c.lose(ctx, f)
 	case killed:
 		p := c.cluster.named(f.Target)
 		p.kill()

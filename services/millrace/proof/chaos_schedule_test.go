@@ -27,6 +27,10 @@ const (
 	stalled  harm = "slow reader"   // a client that reads nothing
 	garbled  harm = "garbage"       // invalid frames and bytes, on sockets of their own
 	repeated harm = "sent twice"    // one message over both gateways at once, again and again
+
+	topicLost harm = "topic deleted"  // while nobody speaks
+	logCut    harm = "log cut"        // the ends of partitions are gone, while nobody speaks
+	storeBack harm = "store put back" // as it was before the duration
 )
 
 // fault is one step of a schedule. It begins at a time after the traffic began, has a duration, and concerns a process, a
@@ -38,10 +42,27 @@ type fault struct {
 	Target string        `json:"target"`
 	index  int           // of the proxy, of the client, or among the faults
 	bytes  int           // after so many bytes a client is cut again
+	seed   uint64        // of what is cut
 }
 
 func (f fault) String() string {
 	return fmt.Sprintf("%6.1f s  %s %s for %.1f s", f.At.Seconds(), f.Harm, f.Target, f.For.Seconds())
+}
+
+// losses draws one or two losses of a run.
+func losses(seed uint64) (faults []fault) {
+	random := rand.New(rand.NewPCG(seed, 1))
+	for i := range 1 + random.IntN(2) {
+		f := fault{
+			At:   time.Duration(3+8*i)*time.Second + time.Duration(random.Int64N(int64(5*time.Second))).Truncate(time.Millisecond),
+			Harm: []harm{topicLost, logCut, storeBack}[random.IntN(3)], seed: random.Uint64(),
+		}
+		if f.Harm == storeBack {
+			f.For = time.Second + time.Duration(random.Int64N(int64(4*time.Second))).Truncate(time.Millisecond)
+		}
+		faults = append(faults, f)
+	}
+	return faults
 }
 
 // schedule draws the faults of a run. Several may last at the same time, but each process has one at a time.

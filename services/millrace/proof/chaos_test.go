@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -44,7 +45,7 @@ type chaosOutcome struct {
 	DeliveredAfter float64 `json:"delivered_after"`
 }
 
-// Processes, networks and clients fail as the seed determines, while clients send, edit, recall, join and leave. In the end
+// Processes, networks and clients fail, the log loses records and the store is put back as the seed determines, while clients send, edit, recall, join and leave. In the end
 // nothing may be lost, doubled, out of order, or different for anybody. The same seed gives the same faults.
 func TestChaos(t *testing.T) {
 	if *chaosSeeds == 0 {
@@ -81,8 +82,9 @@ func runChaos(t *testing.T, seed uint64) {
 		run.Moved, run.Reloaded = crowd.moved, crowd.reloads()
 		run.tell(t)
 	}()
-	faults := schedule(seed, broker, len(c.proxies), len(crowd.Talkers))
-	require.NoError(t, run.suffer(ctx, t, &chaos{c, crowd}, faults))
+	faults := append(schedule(seed, broker, len(c.proxies), len(crowd.Talkers)), losses(seed)...)
+	slices.SortStableFunc(faults, func(a, b fault) int { return cmp.Compare(a.At, b.At) })
+	require.NoError(t, run.suffer(ctx, t, &chaos{cluster: c, crowd: crowd}, faults))
 	quiet()
 	crowd.End(ctx)
 	require.Greater(t, crowd.Journal.AckedCount(), 500)

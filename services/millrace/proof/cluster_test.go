@@ -116,12 +116,20 @@ func (c *cluster) add(name, ready string, args ...string) {
 }
 
 func (c *cluster) named(name string) *process {
+	p := c.find(name)
+	if p == nil {
+		c.t.Fatalf("no process %s", name)
+	}
+	return p
+}
+
+// find returns the process of the name, or nil.
+func (c *cluster) find(name string) *process {
 	for _, p := range c.processes {
 		if p.name == name {
 			return p
 		}
 	}
-	c.t.Fatalf("no process %s", name)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,6 +38,9 @@ type Crowd struct {
 	watches  watches
 	guests   []*talker // who join and leave the room and say nothing
 	moved    int       // how often
+
+	// silence is held for reading from each send until everything that it leads to is acknowledged.
+	silence sync.RWMutex
 }
 
 // StartCrowd connects eight users in turn to the gateways, puts them into a group and lets them send until Crowd.End.
@@ -45,7 +49,7 @@ func StartCrowd(ctx context.Context, t *testing.T, gateways []string) *Crowd {
 	c := &Crowd{t: t, Talkers: make([]*talker, 8), Journal: oracle.New()}
 	var users []int64
 	for i := range c.Talkers {
-		c.Talkers[i] = &talker{ID: int64(Alice + i), url: gateways[i%len(gateways)], journal: c.Journal, watches: &c.watches}
+		c.Talkers[i] = &talker{ID: int64(Alice + i), url: gateways[i%len(gateways)], journal: c.Journal, watches: &c.watches, silence: &c.silence}
 		require.NoError(t, c.Talkers[i].connect(ctx))
 		users = append(users, c.Talkers[i].ID)
 	}
@@ -107,17 +111,48 @@ func (c *Crowd) End(ctx context.Context) {
 	t.Logf("%d messages and %d changes acknowledged, stored and shown once to everybody in one order", c.Journal.AckedCount(), c.Journal.AgreedCount())
 }
 
+// hush waits until nobody speaks and everything is stored and shown to everybody. Nobody speaks until the function that it
+// returns is called.
+func (c *Crowd) hush(ctx context.Context) (speak func(), err error) {
+	c.silence.Lock()
+	var violations []oracle.Violation
+	for begin := time.Now(); time.Since(begin) < Healing && ctx.Err() == nil; Wait(ctx, sendEvery) {
+		if violations, err = c.check(ctx); err != nil || len(violations) == 0 {
+			break
+		}
+	}
+	if err == nil && len(violations) > 0 {
+		err = fmt.Errorf("before a loss %d times: %s", len(violations), violations[0])
+	}
+	if err != nil {
+		c.silence.Unlock()
+		return nil, err
+	}
+	return c.silence.Unlock, nil
+}
+
+// check reads the histories and returns what is not as it must be.
+func (c *Crowd) check(ctx context.Context) ([]oracle.Violation, error) {
+	for i, k := range c.Talkers {
+		if err := k.History(ctx, events.Direct(k.ID, c.peer(i))); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.Talkers[0].History(ctx, c.Room); err != nil {
+		return nil, err
+	}
+	return c.Journal.Check(), nil
+}
+
 // awaitWhole waits until everybody has got, and the history has, everything that they must. What is still wrong after that is
 // reported by the last check.
 func (c *Crowd) awaitWhole(ctx context.Context, what string) {
 	c.t.Helper()
 	begin := time.Now()
 	whole := assert.Eventually(c.t, func() bool {
-		for i, k := range c.Talkers {
-			require.NoError(c.t, k.History(ctx, events.Direct(k.ID, c.peer(i))))
-		}
-		require.NoError(c.t, c.Talkers[0].History(ctx, c.Room))
-		return len(c.Journal.Check()) == 0
+		violations, err := c.check(ctx)
+		require.NoError(c.t, err)
+		return len(violations) == 0
 	}, Healing, 200*time.Millisecond, what)
 	if !whole {
 		c.judge(what)
@@ -165,12 +200,15 @@ func (c *Crowd) welcomeGuests(ctx context.Context, gateways []string, until <-ch
 				return nil
 			case <-time.After(guestsMove):
 			}
+			c.silence.RLock()
 			guest := c.guests[i%len(c.guests)].ID
 			var move client.Request = client.GroupAdd{GroupID: c.group, User: guest}
 			if i/len(c.guests)%2 == 1 {
 				move = client.GroupRemove{GroupID: c.group, User: guest}
 			}
-			if err := owner.insist(ctx, move); err != nil {
+			err := owner.insist(ctx, move)
+			c.silence.RUnlock()
+			if err != nil {
 				return fmt.Errorf("%T of %d: %w", move, guest, err)
 			}
 			c.moved++
@@ -180,6 +218,8 @@ func (c *Crowd) welcomeGuests(ctx context.Context, gateways []string, until <-ch
 
 // repeatOverBoth sends each message over both gateways at once, as its user and peer of a conversation of their own.
 func (c *Crowd) repeatOverBoth(ctx context.Context, gateways []string, nth int, d time.Duration) error {
+	c.silence.RLock()
+	defer c.silence.RUnlock()
 	ctx, cancel := context.WithTimeout(ctx, d+Healing)
 	defer cancel()
 	until := time.Now().Add(d)

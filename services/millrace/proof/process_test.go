@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -27,6 +28,8 @@ type process struct {
 	exit  int    // the code with which it ends after SIGTERM
 	cmd   *exec.Cmd
 	log   string
+
+	harmed sync.Mutex // held by the chaos that concerns the process
 }
 
 func readyURL(admin string) string { return "http://" + admin + "/readyz" }

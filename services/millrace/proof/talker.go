@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,7 @@ type talker struct {
 	Client  *client.Client
 	network network                     // the network of its connections
 	watches *watches                    // waits for its next message; may be nil
+	silence *sync.RWMutex               // of the crowd, if it talks
 	heard   func(client.Push)           // called with every push, if set
 	left    atomic.Pointer[func(error)] // called with the reason when a connection ends, if set
 	diary   diary
@@ -98,6 +100,7 @@ func (k *talker) talk(ctx context.Context, targets []client.Target, until <-chan
 		case <-until:
 			return answers.Wait()
 		}
+		k.silence.RLock()
 		target := targets[i%len(targets)]
 		conversation := events.Direct(k.ID, target.To)
 		if target.GroupID != 0 {
@@ -108,6 +111,7 @@ func (k *talker) talk(ctx context.Context, targets []client.Target, until <-chan
 		k.watches.sent(id)
 		sending := k.Client.Post(ctx, client.Send{Target: target, Content: id, ClientMsgID: id})
 		answers.Go(func() error {
+			defer k.silence.RUnlock()
 			sent, err := sending.Wait()
 			if err != nil {
 				return fmt.Errorf("send %s: %w", id, err)

@@ -1,0 +1,214 @@
+package proof
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"millrace/events"
+)
+
+// What the processes log when the log and the store disagree.
+const (
+	toldAnew  = "the topic was deleted and made anew"
+	toldCut   = "the log is shorter than it was"
+	toldAgain = "the handler has less than its group has committed"
+)
+
+// lose inflicts a loss on the log or the store, and returns when somebody has told of it.
+func (c *chaos) lose(ctx context.Context, f fault) error {
+	c.losing.Lock() // a backup of before another loss would not have what only the store still had
+	defer c.losing.Unlock()
+	switch f.Harm {
+	case topicLost:
+		return c.inSilence(ctx, toldAnew, c.deleteTopic)
+	case logCut:
+		return c.inSilence(ctx, toldCut, func(ctx context.Context) error { return c.cutLog(ctx, f.seed) })
+	}
+	return c.putStoreBack(ctx, f.For)
+}
+
+// inSilence inflicts the loss while nobody speaks and everything is stored and shown, so that nothing else may be lost.
+func (c *chaos) inSilence(ctx context.Context, told string, loss func(context.Context) error) error {
+	speak, err := c.crowd.hush(ctx)
+	if err != nil {
+		return err
+	}
+	defer speak()
+	before := c.count(told)
+	if err := loss(ctx); err != nil {
+		return err
+	}
+	return c.awaitTold(ctx, told, before)
+}
+
+func (c *chaos) deleteTopic(ctx context.Context) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.cluster.log...))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	for {
+		_, err := kadm.NewClient(client).DeleteTopic(ctx, events.TopicMessages)
+		if err == nil || errors.Is(err, kerr.UnknownTopicOrPartition) || ctx.Err() != nil {
+			return err
+		}
+		Wait(ctx, sendEvery)
+	}
+}
+
+// cutLog takes bytes from the end of some partitions' files while the broker is down, as a power cut may.
+func (c *chaos) cutLog(ctx context.Context, seed uint64) error {
+	defer c.hold("broker", "kafka-1")()
+	broker := c.cluster.processes[0]
+	broker.kill()
+	files, err := c.logFiles()
+	if err != nil {
+		return err
+	}
+	random := rand.New(rand.NewPCG(seed, 2))
+	for i, file := range files {
+		if i > 0 && random.IntN(2) == 0 {
+			continue
+		}
+		info, err := os.Stat(file)
+		if err != nil {
+			return err
+		}
+		if err := os.Truncate(file, max(0, info.Size()-1-random.Int64N(8000))); err != nil {
+			return err
+		}
+	}
+	return broker.run(ctx)
+}
+
+// logFiles returns the files of those partitions of message-events that have records.
+func (c *chaos) logFiles() (files []string, err error) {
+	return files, filepath.WalkDir(c.cluster.dataDir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		of, ext := filepath.Base(filepath.Dir(path)), filepath.Ext(path)
+		if !strings.HasPrefix(of, events.TopicMessages+"-") || strings.HasSuffix(of, "-delete") || ext != ".dat" && ext != ".log" {
+			return nil
+		}
+		info, err := d.Info()
+		if err == nil && info.Size() > 0 {
+			files = append(files, path)
+		}
+		return err
+	})
+}
+
+// putStoreBack makes a backup of the store, and puts it back after the duration, while clients go on sending. The log has
+// everything, so nothing may be lost.
+func (c *chaos) putStoreBack(ctx context.Context, d time.Duration) error {
+	store := filepath.Join(c.cluster.dataDir, "millrace.db")
+	backup := store + ".backup"
+	defer func() { _ = os.Remove(backup) }()
+	if err := vacuumInto(ctx, store, backup); err != nil {
+		return err
+	}
+	Wait(ctx, d)
+	before := c.count(toldAgain)
+	stored, err := c.exchange(ctx, store, backup)
+	if err != nil || !stored {
+		return err
+	}
+	return c.awaitTold(ctx, toldAgain, before)
+}
+
+// exchange kills all processes that have the store open, puts the backup in its place, and starts them again. It reports
+// whether anything had been stored since the backup was made.
+func (c *chaos) exchange(ctx context.Context, store, backup string) (stored bool, err error) {
+	names := []string{"message-1", "message-2", "storage-1", "storage-2", "worker", newcomer}
+	defer c.hold(names...)()
+	for _, name := range names {
+		c.cluster.named(name).kill()
+	}
+	// Making one more backup brings what is only in the write-ahead log into one file, to be compared.
+	now := store + ".now"
+	defer func() { _ = os.Remove(now) }()
+	if err := vacuumInto(ctx, store, now); err != nil {
+		return false, err
+	}
+	var contents [2][]byte
+	for i, file := range []string{now, backup} {
+		if contents[i], err = os.ReadFile(file); err != nil {
+			return false, err
+		}
+	}
+	for _, file := range []string{store + "-wal", store + "-shm", store} {
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
+	if err := os.Rename(backup, store); err != nil {
+		return false, err
+	}
+	for _, name := range names[:len(names)-1] {
+		if err := c.cluster.named(name).run(ctx); err != nil {
+			return false, err
+		}
+	}
+	return !bytes.Equal(contents[0], contents[1]), nil
+}
+
+// vacuumInto makes a backup of a database that may be in use.
+func vacuumInto(ctx context.Context, store, backup string) error {
+	db, err := sql.Open("sqlite", "file:"+store+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, "VACUUM INTO ?", backup)
+	return errors.Join(err, db.Close())
+}
+
+// hold waits until no other fault concerns the processes, and keeps others away until the function that it returns is called.
+// Names that the cluster does not have are ignored.
+func (c *chaos) hold(names ...string) (release func()) {
+	var held []*process
+	for _, p := range c.cluster.processes { // always in the same order, so that two holders never wait for each other
+		for _, name := range names {
+			if p.name == name {
+				p.harmed.Lock()
+				held = append(held, p)
+			}
+		}
+	}
+	return func() {
+		for _, p := range held {
+			p.harmed.Unlock()
+		}
+	}
+}
+
+// count returns how often the processes have logged the text.
+func (c *chaos) count(text string) (n int) {
+	for _, p := range c.cluster.processes {
+		log, _ := os.ReadFile(p.log) // one that was never started has none
+		n += bytes.Count(log, []byte(text))
+	}
+	return n
+}
+
+func (c *chaos) awaitTold(ctx context.Context, text string, before int) error {
+	for begin := time.Now(); time.Since(begin) < Healing; Wait(ctx, 10*time.Millisecond) {
+		if c.count(text) > before {
+			return nil
+		}
+	}
+	return fmt.Errorf("nobody has told within %s: %s", Healing, text)
+}
