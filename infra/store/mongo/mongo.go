@@ -69,6 +69,7 @@ func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB,
 		return nil, fmt.Errorf("open MongoDB: %w", err)
 	}
 	opts.SetAppName("millrace").
+		SetLoggerOptions(options.Logger().SetSink(driverLog{})).
 		SetWriteConcern(writeconcern.Majority()).
 		SetReadConcern(readconcern.Majority()).
 		SetReadPreference(readpref.Primary()).
