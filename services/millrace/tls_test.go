@@ -114,9 +114,14 @@ func TestCertificatesOfNodesAreReplacedWhileStreamsGoOn(t *testing.T) {
 		require.Equal(t, want, answer.GetStatus())
 	}
 	goesOn(healthv1.HealthCheckResponse_SERVING)
+	// The options are made once, as those of a connection that breaks and is made again.
+	options := append(dialOptions(&config.Config{}, gateway), grpc.WithAuthority("node.example"))
 	shown := func() string {
+		conn, err := grpc.NewClient("passthrough:///"+server.Addr(), options...)
+		require.NoError(t, err)
+		defer func() { require.NoError(t, conn.Close()) }()
 		var p peer.Peer
-		_, err := dialNode(t, gateway, "node.example:9090", server).Check(t.Context(), &healthv1.HealthCheckRequest{}, grpc.Peer(&p))
+		_, err = healthv1.NewHealthClient(conn).Check(t.Context(), &healthv1.HealthCheckRequest{}, grpc.Peer(&p))
 		require.NoError(t, err)
 		info, ok := p.AuthInfo.(credentials.TLSInfo)
 		require.True(t, ok)
