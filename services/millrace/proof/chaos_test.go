@@ -22,6 +22,7 @@ var (
 	chaosSeeds = flag.Int("chaos.seeds", 0, "runs of chaos, each with the next seed")
 	chaosFirst = flag.Uint64("chaos.first", 0, "the first seed; 0: drawn")
 	chaosLog   = flag.String("chaos.log", "kfake", "broker: kfake or kafka")
+	chaosMarks = flag.String("chaos.marks", "memory", "where handlers keep their marks: memory or redis")
 	chaosJSON  = flag.String("chaos.json", "", "file that gets a line of JSON per run")
 )
 
@@ -29,6 +30,7 @@ var (
 type chaosRun struct {
 	Seed     uint64         `json:"seed"`
 	Log      string         `json:"log"`
+	Marks    string         `json:"marks"`
 	Accepted int            `json:"accepted"`
 	Changed  int            `json:"changed"`
 	Moved    int            `json:"members_moved"`
@@ -61,14 +63,17 @@ func TestChaos(t *testing.T) {
 }
 
 func runChaos(t *testing.T, seed uint64) {
-	var c *cluster
-	broker := "broker"
-	if *chaosLog == "kafka" {
-		broker = "kafka-1"
-		c = startSplitOnKafka(t)
-	} else {
-		c = startSplitCluster(t)
+	c := newSplitCluster(t)
+	var flags []string
+	if *chaosMarks == "redis" {
+		flags = append(flags, "--redis-addr="+c.startRedis().ready)
 	}
+	if *chaosLog == "kafka" {
+		c.startKafka(1, flags...)
+	} else {
+		c.startEmbedded(flags...)
+	}
+	broker := c.processes[0].name
 	ctx, cancel := context.WithTimeout(t.Context(), chaosTraffic+5*Healing)
 	defer cancel()
 	crowd := StartCrowd(ctx, t, c.gateways)
@@ -76,7 +81,7 @@ func runChaos(t *testing.T, seed uint64) {
 	defer quiet()
 	crowd.welcomeGuests(ctx, c.gateways, traffic.Done())
 
-	run := &chaosRun{Seed: seed, Log: *chaosLog}
+	run := &chaosRun{Seed: seed, Log: *chaosLog, Marks: *chaosMarks}
 	defer func() {
 		run.Accepted, run.Changed, run.Failed = crowd.Journal.AckedCount(), crowd.Journal.AgreedCount(), t.Failed()
 		run.Moved, run.Reloaded = crowd.moved, crowd.reloads()
@@ -130,8 +135,8 @@ func (r *chaosRun) tell(t *testing.T) {
 	if len(r.Faults) > 0 {
 		slowest = slices.MaxFunc(r.Faults, func(a, b chaosOutcome) int { return int(1000 * (a.AckedAfter - b.AckedAfter)) })
 	}
-	t.Logf("seed %d on %s: %d accepted, %d changed, %d members moved, %d clients reloaded, %d faults; slowest: acknowledged again %.1f s after %s",
-		r.Seed, r.Log, r.Accepted, r.Changed, r.Moved, r.Reloaded, len(r.Faults), slowest.AckedAfter, slowest.fault)
+	t.Logf("seed %d on %s, marks in %s: %d accepted, %d changed, %d members moved, %d clients reloaded, %d faults; slowest: acknowledged again %.1f s after %s",
+		r.Seed, r.Log, r.Marks, r.Accepted, r.Changed, r.Moved, r.Reloaded, len(r.Faults), slowest.AckedAfter, slowest.fault)
 	if *chaosJSON == "" {
 		return
 	}

@@ -51,10 +51,13 @@ const newcomer = "storage-3"
 // startSplitCluster starts everything on one embedded broker, with storage workers and proxies.
 func startSplitCluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{t: t, dataDir: t.TempDir(), split: true}
+	c := newSplitCluster(t)
 	c.startEmbedded()
 	return c
 }
+
+// newSplitCluster returns a cluster that is yet to be started.
+func newSplitCluster(t *testing.T) *cluster { return &cluster{t: t, dataDir: t.TempDir(), split: true} }
 
 // startOn starts the brokers, which were added before, and everything else on them. The flags are for processes that create
 // topics, and win over the usual ones.

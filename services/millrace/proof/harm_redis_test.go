@@ -10,24 +10,29 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// startRedis starts a Redis of the cluster's own.
+func (c *cluster) startRedis() *process {
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		c.t.Skip("needs redis-server: apt-get install redis-server")
+	}
+	at := FreeAddresses(c.t, 1)[0]
+	redis := &process{
+		name: "redis", path: path, ready: at, log: filepath.Join(c.dataDir, "redis.log"),
+		args: []string{"--port", port(c.t, at), "--bind", "127.0.0.1", "--save", "", "--dir", c.dataDir},
+	}
+	redis.start(c.t)
+	c.t.Cleanup(redis.kill)
+	redis.awaitReady(c.t)
+	return redis
+}
+
 // Redis is killed, comes back empty, and hangs; nobody notices.
 func TestHarmRedisThatIsGoneOrHangsLosesDoublesAndDisordersNothing(t *testing.T) {
 	NeedsHarm(t)
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Skip("needs redis-server: apt-get install redis-server")
-	}
-	free := FreeAddresses(t, 3)
 	c := &cluster{t: t, dataDir: t.TempDir()}
-	c.addEmbedded(free[0], free[2])
-	redis := &process{
-		name: "redis", path: path, ready: free[1], log: filepath.Join(c.dataDir, "redis.log"),
-		args: []string{"--port", port(t, free[1]), "--bind", "127.0.0.1", "--save", "", "--dir", c.dataDir},
-	}
-	redis.start(t)
-	redis.awaitReady(t)
-	t.Cleanup(redis.kill)
-	c.startOn(t, free[:1], "--redis-addr="+free[1])
+	redis := c.startRedis()
+	c.startEmbedded("--redis-addr=" + redis.ready)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*Healing)
 	defer cancel()
 	crowd := StartCrowd(ctx, t, c.gateways)

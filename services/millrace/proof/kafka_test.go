@@ -29,7 +29,7 @@ func startOnKafka(t *testing.T, brokers int, flags ...string) *cluster {
 // startSplitOnKafka starts a cluster with storage workers and proxies on one broker of Apache Kafka.
 func startSplitOnKafka(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{t: t, dataDir: t.TempDir(), split: true}
+	c := newSplitCluster(t)
 	c.startKafka(1)
 	return c
 }
