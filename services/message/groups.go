@@ -15,7 +15,7 @@ import (
 
 // The group verbs publish the change, wait until it is stored and return the group from the store. A repeat that finds
 // nothing to change returns at once; a repeat that runs at the same time publishes the same event id. The user's own stays
-// decide what the user may do, before anything else of the group is read, so that a user who is no member finds out nothing,
+// as of the present end of the log decide what the user may do, before anything else of the group is read, so that a user who is no member finds out nothing,
 // not even by how long the answer takes.
 
 func (s *Service) getGroup(ctx context.Context, r *millracev1.GetGroupRequest) (*millracev1.Group, error) {
@@ -32,7 +32,7 @@ func (s *Service) getGroup(ctx context.Context, r *millracev1.GetGroupRequest) (
 // joinGroup admits anybody to an open group, and to a closed one only users who have left it by themselves.
 func (s *Service) joinGroup(ctx context.Context, r *millracev1.JoinGroupRequest) (*millracev1.Group, error) {
 	user := r.GetSender().GetUser()
-	of, err := s.standing(ctx, user, r.GetGroupId())
+	of, err := s.standingNow(ctx, user, r.GetGroupId())
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (s *Service) admit(
 // leaveGroup dissolves the group when its owner leaves. It does nothing for a user who has left before.
 func (s *Service) leaveGroup(ctx context.Context, r *millracev1.LeaveGroupRequest) error {
 	user := r.GetSender().GetUser()
-	of, err := s.standing(ctx, user, r.GetGroupId())
+	of, err := s.standingNow(ctx, user, r.GetGroupId())
 	switch {
 	case err != nil:
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"millrace/events"
@@ -320,3 +322,58 @@ func changesOn(t testing.TB, n *node, topic string) []events.Event {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// The store may be behind the log, most of all when a backup of it was put back. A change that is decided by such a store would
+// be answered without effect.
+func TestGroupVerbGoesByWhatTheLogHasAlsoWhileStorageIsBehind(t *testing.T) {
+	for name, verb := range map[string]struct {
+		behind []events.Type // what storage is behind with, of user 3
+		change func(n *node, group int64) error
+		want   []int64
+	}{
+		"add who has left": {[]events.Type{events.MemberLeft}, func(n *node, group int64) error {
+			return second(n.AddMember(t.Context(), &millracev1.AddMemberRequest{Sender: by(1), GroupId: group, User: 3}))
+		}, []int64{1, 2, 3}},
+		"join after leaving": {[]events.Type{events.MemberLeft}, func(n *node, group int64) error {
+			return second(n.JoinGroup(t.Context(), &millracev1.JoinGroupRequest{Sender: by(3), GroupId: group}))
+		}, []int64{1, 2, 3}},
+		"remove who was added again": {[]events.Type{events.MemberLeft, events.MemberJoined}, func(n *node, group int64) error {
+			return second(n.RemoveMember(t.Context(), &millracev1.RemoveMemberRequest{Sender: by(1), GroupId: group, User: 3}))
+		}, []int64{1, 2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, memory.Config{})
+			group := int64(7)
+			change := func(kind events.Type, id string) events.Event {
+				return events.Event{
+					Type: kind, EventID: id, Conversation: events.Group(group), GroupID: group, User: 3, By: 3, Timestamp: 1,
+				}
+			}
+			created := change(events.GroupCreated, "created")
+			created.User, created.By, created.Members, created.Join = 1, 1, []int64{1, 2, 3}, events.JoinOpen
+			n.publish(t, created)
+			n.keepAll(t)
+			for i, kind := range verb.behind {
+				n.publish(t, change(kind, fmt.Sprint(i)))
+			}
+			done := make(chan error, 1)
+			go func() {
+				err := verb.change(n, group)
+				for status.Code(err) == codes.Unavailable { // as a client repeats it
+					err = verb.change(n, group)
+				}
+				done <- err
+			}()
+			select {
+			case err := <-done:
+				require.FailNow(t, "answered before storage had caught up", "%v", err)
+			case <-time.After(50 * time.Millisecond):
+			}
+			n.storing(t)
+			require.NoError(t, <-done)
+			members, err := n.db.Members(t.Context(), group)
+			require.NoError(t, err)
+			require.Equal(t, verb.want, members)
+		})
+	}
+}

@@ -5,12 +5,13 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"millrace/events"
 	"millrace/infra/store"
 )
 
-// checkOwner returns nil if the user is the group's owner.
+// checkOwner returns nil if the user is the group's owner, once the store has what the log has now.
 func (s *Service) checkOwner(ctx context.Context, user, group int64) error {
-	of, err := s.standing(ctx, user, group)
+	of, err := s.standingNow(ctx, user, group)
 	switch {
 	case err != nil:
 		return err
@@ -32,6 +33,19 @@ func (s *Service) standing(ctx context.Context, user, group int64) (standing, er
 		return nil, err
 	}
 	return s.store.Stays(ctx, user, group)
+}
+
+// standingNow is for what changes a group: it waits until the store has what the log has now. By the stays of an older store,
+// for example one that was put back from a backup, a change might seem to be made already, or its event would get the id of
+// an earlier one and count as its repeat.
+func (s *Service) standingNow(ctx context.Context, user, group int64) (standing, error) {
+	if err := checkUser(user); err != nil {
+		return nil, err
+	}
+	if err := s.storedNow(ctx, events.Group(group)); err != nil {
+		return nil, err
+	}
+	return s.standing(ctx, user, group)
 }
 
 func (of standing) last() store.Membership {

@@ -81,6 +81,9 @@ func (k *talker) note(p client.Push) {
 	case events.MemberLeft:
 		k.journal.Left(events.Group(p.GroupID), pos.Seq, p.User)
 	}
+	if p.User == k.ID {
+		k.diary.note("%s at %s", p.Type, p.Pos)
+	}
 }
 
 func seen(seq int64, m *events.PushMessage) oracle.Message {
