@@ -70,7 +70,8 @@ func (c *chaos) deleteTopic(ctx context.Context) error {
 
 // cutLog takes bytes from the end of some partitions' files while the broker is down, as a power cut may.
 func (c *chaos) cutLog(ctx context.Context, seed uint64) error {
-	defer c.hold("broker", "kafka-1")()
+	release := c.hold("broker", "kafka-1")
+	defer release()
 	broker := c.cluster.processes[0]
 	broker.kill()
 	files, err := c.logFiles()
@@ -128,7 +129,8 @@ func (c *chaos) putStoreBack(ctx context.Context, d time.Duration) error {
 // exchange kills all processes that have the store open, puts the backup in its place, and starts them again.
 func (c *chaos) exchange(ctx context.Context, store, backup string) error {
 	names := []string{"message-1", "message-2", "storage-1", "storage-2", "worker", newcomer}
-	defer c.hold(names...)()
+	release := c.hold(names...)
+	defer release()
 	for _, name := range names {
 		c.cluster.named(name).kill()
 	}
