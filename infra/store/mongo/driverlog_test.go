@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,33 +12,18 @@ import (
 	"millrace/infra/store/mongo/mongotest"
 )
 
-// syncBuffer is written to by the driver's goroutines.
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
 // What the driver logs when its environment variables ask for it goes into the log of the process.
 func TestDriverWritesIntoTheLogOfTheProcess(t *testing.T) {
 	server := mongotest.Start(t)
 	t.Setenv("MONGODB_LOG_ALL", "debug")
-	var log syncBuffer
+	var log bytes.Buffer
 	before := slog.Default()
 	slog.SetDefault(slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	t.Cleanup(func() { slog.SetDefault(before) })
-	require.NoError(t, opened(t, server.Database(t)).Ping(t.Context()))
+	db, err := open(t.Context(), server.Database(t))
+	require.NoError(t, err)
+	require.NoError(t, db.Ping(t.Context()))
+	require.NoError(t, db.Close()) // after that the driver writes no more
 	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
 	require.Greater(t, len(lines), 10)
 	for _, line := range lines {

@@ -1,7 +1,6 @@
 package proof
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -10,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,7 +20,7 @@ import (
 	"millrace/events"
 )
 
-// What the processes log when the log and the store disagree.
+// What the processes log when the log has lost something.
 const (
 	toldAnew = "the topic was deleted and made anew"
 	toldCut  = "the log is shorter than it was"
@@ -70,9 +70,9 @@ func (c *chaos) deleteTopic(ctx context.Context) error {
 
 // cutLog takes bytes from the end of some partitions' files while the broker is down, as a power cut may.
 func (c *chaos) cutLog(ctx context.Context, seed uint64) error {
-	release := c.hold("broker", "kafka-1")
-	defer release()
 	broker := c.cluster.processes[0]
+	release := c.hold(broker.name)
+	defer release()
 	broker.kill()
 	files, err := c.logFiles()
 	if err != nil {
@@ -128,10 +128,11 @@ func (c *chaos) putStoreBack(ctx context.Context, d time.Duration) error {
 
 // exchange kills all processes that have the store open, puts the backup in its place, and starts them again.
 func (c *chaos) exchange(ctx context.Context, store, backup string) error {
-	names := []string{"message-1", "message-2", "storage-1", "storage-2", "worker", newcomer}
-	release := c.hold(names...)
+	names := []string{"message-1", "message-2", "storage-1", "storage-2", "worker"}
+	all := append([]string{newcomer}, names...)
+	release := c.hold(all...)
 	defer release()
-	for _, name := range names {
+	for _, name := range all {
 		c.cluster.named(name).kill()
 	}
 	for _, file := range []string{store + "-wal", store + "-shm", store} {
@@ -142,7 +143,7 @@ func (c *chaos) exchange(ctx context.Context, store, backup string) error {
 	if err := os.Rename(backup, store); err != nil {
 		return err
 	}
-	for _, name := range names[:len(names)-1] {
+	for _, name := range names {
 		if err := c.cluster.named(name).run(ctx); err != nil {
 			return err
 		}
@@ -161,15 +162,12 @@ func vacuumInto(ctx context.Context, store, backup string) error {
 }
 
 // hold waits until no other fault concerns the processes, and keeps others away until the function that it returns is called.
-// Names that the cluster does not have are ignored.
 func (c *chaos) hold(names ...string) (release func()) {
 	var held []*process
 	for _, p := range c.cluster.processes { // always in the same order, so that two holders never wait for each other
-		for _, name := range names {
-			if p.name == name {
-				p.harmed.Lock()
-				held = append(held, p)
-			}
+		if slices.Contains(names, p.name) {
+			p.harmed.Lock()
+			held = append(held, p)
 		}
 	}
 	return func() {
@@ -182,8 +180,8 @@ func (c *chaos) hold(names ...string) (release func()) {
 // count returns how often the processes have logged the text.
 func (c *chaos) count(text string) (n int) {
 	for _, p := range c.cluster.processes {
-		log, _ := os.ReadFile(p.log) // one that was never started has none
-		n += bytes.Count(log, []byte(text))
+		logged, _ := p.logged(text) // one that was never started has no log
+		n += logged
 	}
 	return n
 }

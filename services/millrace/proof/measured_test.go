@@ -48,9 +48,15 @@ func (p *process) heapInUse(t *testing.T) float64 {
 // count returns how often the process has logged the text since it was first started.
 func (p *process) count(t *testing.T, text string) int {
 	t.Helper()
-	log, err := os.ReadFile(p.log)
+	n, err := p.logged(text)
 	require.NoError(t, err)
-	return bytes.Count(log, []byte(text))
+	return n
+}
+
+// logged is count for goroutines that must not end the test.
+func (p *process) logged(text string) (int, error) {
+	log, err := os.ReadFile(p.log)
+	return bytes.Count(log, []byte(text)), err
 }
 
 func (p *process) signal(t *testing.T, s syscall.Signal) {
