@@ -41,6 +41,10 @@ func (s *Service) createGroup(ctx context.Context, r *millracev1.CreateGroupRequ
 	if err := e.Validate(); err != nil {
 		return nil, err
 	}
+	// A store that was put back from a backup has lost the latest reservations. It gets them again with the groups in the log.
+	if err := s.storedNow(ctx, ""); err != nil {
+		return nil, err
+	}
 	id, err := s.store.ReserveGroup(ctx, owner, key, drawn)
 	if err != nil {
 		return nil, err

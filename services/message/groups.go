@@ -15,8 +15,8 @@ import (
 
 // The group verbs publish the change, wait until it is stored and return the group from the store. A repeat that finds
 // nothing to change returns at once; a repeat that runs at the same time publishes the same event id. The user's own stays
-// as of the present end of the log decide what the user may do, before anything else of the group is read, so that a user who is no member finds out nothing,
-// not even by how long the answer takes.
+// as of the present end of the log decide what the user may do, before anything else of the group is read, so that a user who
+// is no member finds out nothing, not even by how long the answer takes.
 
 func (s *Service) getGroup(ctx context.Context, r *millracev1.GetGroupRequest) (*millracev1.Group, error) {
 	of, err := s.standing(ctx, r.GetUser(), r.GetGroupId())
@@ -50,7 +50,7 @@ func (s *Service) addMember(ctx context.Context, r *millracev1.AddMemberRequest)
 	if err := s.checkOwner(ctx, r.GetSender().GetUser(), r.GetGroupId()); err != nil {
 		return nil, err
 	}
-	of, err := s.standing(ctx, r.GetUser(), r.GetGroupId())
+	of, err := s.stays(ctx, r.GetUser(), r.GetGroupId())
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (s *Service) removeMember(ctx context.Context, r *millracev1.RemoveMemberRe
 	if r.GetUser() == owner {
 		return nil, refuse(codes.InvalidArgument, "the owner cannot be removed: it leaves, which dissolves the group")
 	}
-	of, err := s.standing(ctx, r.GetUser(), r.GetGroupId())
+	of, err := s.stays(ctx, r.GetUser(), r.GetGroupId())
 	if err != nil {
 		return nil, err
 	}

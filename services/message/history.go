@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -27,9 +28,12 @@ func (s *Service) history(ctx context.Context, r *millracev1.HistoryRequest) (*m
 	if err != nil {
 		return nil, err
 	}
-	s.soonStored(ctx, r.GetConversation())
+	behind := s.soonStored(ctx, r.GetConversation())
 	visible, err := s.visible(ctx, r.GetUser(), r.GetConversation())
-	if err != nil {
+	switch {
+	case behind != nil && errors.Is(err, errNoGroup):
+		return nil, behind // what storage is behind with may be that the user has joined
+	case err != nil:
 		return nil, err
 	}
 	messages, more, err := s.pages(ctx, r.GetUser(), r.GetConversation(), page, visible)
@@ -57,7 +61,7 @@ func (s *Service) conversations(
 	if err != nil {
 		return nil, err
 	}
-	s.soonStored(ctx, "")
+	_ = s.soonStored(ctx, "")
 	heads, more, err := s.store.Heads(ctx, r.GetUser(), behind, limit)
 	if err != nil {
 		return nil, err

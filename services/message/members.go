@@ -41,6 +41,7 @@ const (
 // used.
 type members struct {
 	store   Store
+	stored  func(ctx context.Context, conversation string) error // waits until storage has what the log has now
 	tasks   *tasks
 	changes *follower
 	breaker breaker
@@ -51,8 +52,10 @@ type members struct {
 	trusted time.Time // rosters that were read before this may lack changes
 }
 
-func newMembers(st Store, topic pubsub.Log, t *tasks) (*members, error) {
-	m := &members{store: st, tasks: t}
+func newMembers(
+	st Store, topic pubsub.Log, t *tasks, stored func(ctx context.Context, conversation string) error,
+) (*members, error) {
+	m := &members{store: st, stored: stored, tasks: t}
 	rosters, err := lru.NewWithEvict(maxRosters, func(_ int64, r *roster) { m.users -= r.counted })
 	if err != nil {
 		return nil, err
@@ -72,16 +75,10 @@ func (m *members) check(ctx context.Context, user, group int64) error {
 	if known {
 		wait = staleWait
 	}
-	var of standing
-	err := m.breaker.call(ctx, func(ctx context.Context) (err error) {
-		ctx, cancel := context.WithTimeout(ctx, wait)
-		defer cancel()
-		of, err = m.store.Stays(ctx, user, group)
-		return err
-	})
+	of, err := m.stays(ctx, user, group, wait)
 	switch {
 	case err == nil && !of.member():
-		return errNoGroup
+		return m.refuse(ctx, user, group)
 	case err == nil:
 		m.load(group)
 		return nil
@@ -89,6 +86,35 @@ func (m *members) check(ctx context.Context, user, group int64) error {
 		return nil
 	}
 	return fmt.Errorf("membership of user %d in group %d: %w", user, group, err)
+}
+
+// refuse returns errNoGroup unless the store is older than the log, for example because it was put back from a backup, and the
+// user turns out to be a member once storage has caught up.
+func (m *members) refuse(ctx context.Context, user, group int64) error {
+	ctx, cancel := context.WithTimeout(ctx, missWait)
+	defer cancel()
+	err := m.stored(ctx, events.Group(group))
+	var of standing
+	if err == nil {
+		of, err = m.stays(ctx, user, group, missWait)
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("membership of user %d in group %d: %w", user, group, err)
+	case !of.member():
+		return errNoGroup
+	}
+	return nil
+}
+
+func (m *members) stays(ctx context.Context, user, group int64, wait time.Duration) (of standing, err error) {
+	err = m.breaker.call(ctx, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, wait)
+		defer cancel()
+		of, err = m.store.Stays(ctx, user, group)
+		return err
+	})
+	return of, err
 }
 
 // vouches reports whether a roster says that the user is a member and no change since is known. It waits only for the log,

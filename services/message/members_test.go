@@ -107,7 +107,7 @@ func withMembers(t *testing.T, test func(t *testing.T, st *oneGroup, m *members)
 		background := newTasks()
 		defer background.close()
 		st := &oneGroup{users: []int64{1, 2}}
-		m, err := newMembers(st, st, background)
+		m, err := newMembers(st, st, background, func(context.Context, string) error { return nil })
 		require.NoError(t, err)
 		test(t, st, m)
 	})

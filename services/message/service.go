@@ -85,10 +85,6 @@ func New(d Deps) (*Service, error) {
 	}
 	t := newTasks()
 	t.panics = d.Panics
-	members, err := newMembers(d.Store, d.Bus.Log(events.TopicGroups), t)
-	if err != nil {
-		return nil, err
-	}
 	originals, err := newOriginals(d.Store, t)
 	if err != nil {
 		return nil, err
@@ -102,7 +98,7 @@ func New(d Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{
+	s := &Service{
 		bus: d.Bus, store: d.Store, log: d.Log, tasks: t,
 		slots:      semaphore.NewWeighted(maxInFlight),
 		reads:      semaphore.NewWeighted(maxReads),
@@ -127,10 +123,14 @@ func New(d Deps) (*Service, error) {
 			return topic.Current(all), nil
 		}),
 		tail:      newTail(topic, partitions, judge, t),
-		members:   members,
 		originals: originals,
 		known:     known,
-	}, nil
+	}
+	s.members, err = newMembers(d.Store, d.Bus.Log(events.TopicGroups), t, s.storedNow)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Drain asks the other ends of all SendBatches streams to finish. It returns at once; what they have sent is still answered.

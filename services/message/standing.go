@@ -28,11 +28,20 @@ func (s *Service) checkOwner(ctx context.Context, user, group int64) error {
 // standing is a user's stays in a group, the first one first.
 type standing []store.Membership
 
-func (s *Service) standing(ctx context.Context, user, group int64) (standing, error) {
+func (s *Service) stays(ctx context.Context, user, group int64) (standing, error) {
 	if err := checkUser(user); err != nil {
 		return nil, err
 	}
 	return s.store.Stays(ctx, user, group)
+}
+
+// standing is for what only members may see: before it says that a user is none, it waits as standingNow does.
+func (s *Service) standing(ctx context.Context, user, group int64) (standing, error) {
+	of, err := s.stays(ctx, user, group)
+	if err != nil || of.member() {
+		return of, err
+	}
+	return s.standingNow(ctx, user, group)
 }
 
 // standingNow is for what changes a group: it waits until the store has what the log has now. By the stays of an older store,
@@ -45,7 +54,7 @@ func (s *Service) standingNow(ctx context.Context, user, group int64) (standing,
 	if err := s.storedNow(ctx, events.Group(group)); err != nil {
 		return nil, err
 	}
-	return s.standing(ctx, user, group)
+	return s.stays(ctx, user, group)
 }
 
 func (of standing) last() store.Membership {

@@ -33,11 +33,13 @@ func (s *Service) storedNow(ctx context.Context, conversation string) error {
 }
 
 // soonStored waits a moment for storage, so that a reader finds what it was told of just before. If storage is further
-// behind, or the store does not respond, the reader gets what there is.
-func (s *Service) soonStored(ctx context.Context, conversation string) {
-	if err := s.storedNow(ctx, conversation); err != nil {
+// behind, or the store does not respond, it returns an error, and the reader gets what there is.
+func (s *Service) soonStored(ctx context.Context, conversation string) error {
+	err := s.storedNow(ctx, conversation)
+	if err != nil {
 		s.log.DebugContext(ctx, "reading what storage has", "conversation", conversation, "error", err)
 	}
+	return err
 }
 
 // waitStored returns once storage is done with everything up to the positions, or with an error after the time atMost.
