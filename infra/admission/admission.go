@@ -28,6 +28,9 @@ const (
 	storeTimeout = 200 * time.Millisecond
 	storePause   = time.Second
 	logTimeout   = time.Second
+	// storedLife is how long the stored positions are used before the judge reads them again: they go back when somebody puts
+	// back an older store. While the store is down they go on being used.
+	storedLife = time.Second
 	// maxBehind is how many records the store may lack for a track to read them from the log.
 	maxBehind   = 10_000
 	cachedStays = 1 << 17
@@ -56,7 +59,8 @@ type Judge struct {
 
 	mu     sync.Mutex
 	stored map[int32]int64 // as last read; the store may have more by now
-	until  time.Time       // when the store may be asked again
+	readAt time.Time
+	until  time.Time // when the store may be asked again
 }
 
 type member struct{ group, user int64 }
@@ -94,14 +98,15 @@ func (j *Judge) ask(ctx context.Context, call func(context.Context) error) error
 }
 
 // storedThrough returns a position of the partition up to which everything is stored. It asks the store again if the position
-// that it knows lies below need.
+// that it knows lies below need or is older than storedLife.
 func (j *Judge) storedThrough(ctx context.Context, partition int32, need int64) (int64, error) {
 	j.mu.Lock()
-	at := j.stored[partition]
+	known, fresh := j.stored[partition], time.Since(j.readAt) < storedLife
 	j.mu.Unlock()
-	if at >= need {
-		return at, nil
+	if known >= need && fresh {
+		return known, nil
 	}
+	at := known
 	err := j.ask(ctx, func(ctx context.Context) error {
 		stored, err := j.store.Stored(ctx)
 		if err != nil {
@@ -111,11 +116,14 @@ func (j *Judge) storedThrough(ctx context.Context, partition int32, need int64) 
 		maps.Copy(all, stored)
 		stored = j.log.Current(all)
 		j.mu.Lock()
-		j.stored = stored
+		j.stored, j.readAt = stored, time.Now()
 		j.mu.Unlock()
 		at = stored[partition]
 		return nil
 	})
+	if err != nil && known >= need {
+		return known, nil
+	}
 	return at, err
 }
 
