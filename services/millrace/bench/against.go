@@ -75,11 +75,14 @@ func (o benchOptions) compare(ctx context.Context, out, progress io.Writer) erro
 			}
 		}
 	}
-	c := comparison{URL: o.url, Against: o.against, Rounds: o.rounds, Lines: compared(rounds)}
-	if o.json {
-		return printJSON(out, c)
+	return comparison{URL: o.url, Against: o.against, Rounds: o.rounds, Lines: compared(rounds)}.print(out, o.json)
+}
+
+func (c comparison) print(w io.Writer, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, c)
 	}
-	return c.table(out)
+	return c.table(w)
 }
 
 func compared(rounds []round) (lines []comparedLine) {

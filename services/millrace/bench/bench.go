@@ -24,24 +24,27 @@ import (
 )
 
 type benchOptions struct {
-	url         string
-	files       security.TLSFiles
-	secure      *tls.Config // for a wss:// URL
-	secret      string
-	mode        string
-	firstUser   int64
-	pairs       int
-	window      int
-	size        int
-	duration    time.Duration
-	count       int
-	manyPairs   int
-	members     int
-	serialCount int
-	against     string
-	rounds      int
-	patience    time.Duration
-	json        bool
+	url          string
+	files        security.TLSFiles
+	secure       *tls.Config // for a wss:// URL
+	secret       string
+	mode         string
+	firstUser    int64
+	pairs        int
+	window       int
+	size         int
+	duration     time.Duration
+	count        int
+	manyPairs    int
+	members      int
+	connections  int
+	admin        string
+	serialCount  int
+	against      string
+	againstAdmin string
+	rounds       int
+	patience     time.Duration
+	json         bool
 }
 
 const (
@@ -49,6 +52,7 @@ const (
 	modeLoad   = "load"
 	modeMany   = "many"
 	modeFanout = "fanout"
+	modeIdle   = "idle"
 	modeBoth   = "both"
 	modeAll    = "all"
 	// untimedSerial messages warm up the connection before latencies count.
@@ -70,6 +74,8 @@ accepted must be pushed to all its users once and be in the history once, in one
   load    pairs that each have a number of messages in flight (sent and not yet accepted)
   many    far more pairs, each with one message in flight
   fanout  a group in which all members are connected and one of them sends; the latency of deliveries is that to one member
+  idle    connections on which nothing is sent: how fast they come, and how much more memory the server has with them; the
+          server must have just started, and one round is made. It is not among both and all.
 
 accepted/s and delivered/s run from the first send to the last answer or push. stored/s runs until the last message can be read
 from history, which is asked every 20 ms once all are accepted; afterwards the whole history is read back and compared.
@@ -88,6 +94,9 @@ medians over the rounds, and the median of the rounds' ratios of --url to --agai
 			}
 			if o.secure, err = o.files.LoadClient(o.url); err != nil {
 				return err
+			}
+			if o.mode == modeIdle {
+				return o.runIdle(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
 			if o.against != "" {
 				return o.compare(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -109,7 +118,7 @@ medians over the rounds, and the median of the rounds' ratios of --url to --agai
 	f.StringVar(&o.url, "url", "ws://127.0.0.1:8080/ws", "where the gateway is: ws:// or wss://")
 	o.files.BindClient(f)
 	f.StringVar(&o.secret, "token-secret", os.Getenv("MILLRACE_JWT_SECRET"), "secret to sign tokens with; MILLRACE_JWT_SECRET")
-	f.StringVar(&o.mode, "mode", modeBoth, "serial, load, many, fanout, both (serial and load) or all")
+	f.StringVar(&o.mode, "mode", modeBoth, "serial, load, many, fanout, idle, both (serial and load) or all (but idle)")
 	f.Int64Var(&o.firstUser, "first-user", 9_000_001, "id of the first user; the others follow")
 	f.IntVar(&o.pairs, "pairs", 50, "load: pairs of users")
 	f.IntVar(&o.window, "in-flight", 16, "load, fanout: messages of a sender in flight, at most 200")
@@ -118,9 +127,12 @@ medians over the rounds, and the median of the rounds' ratios of --url to --agai
 	f.IntVar(&o.count, "count", 0, "load, many, fanout: messages of each sender, in place of a duration")
 	f.IntVar(&o.manyPairs, "many-pairs", 2000, "many: pairs of users")
 	f.IntVar(&o.members, "members", 1000, "fanout: members of the group, all of them connected")
+	f.IntVar(&o.connections, "connections", 10_000, "idle: connections")
+	f.StringVar(&o.admin, "admin", "http://127.0.0.1:9100", "idle: admin address of the system")
 	f.IntVar(&o.serialCount, "serial-count", 3000, "serial: messages")
 	f.DurationVar(&o.patience, "patience", 15*time.Second, "give up when nothing has moved for so long")
 	f.StringVar(&o.against, "against", "", "gateway of another system to compare with")
+	f.StringVar(&o.againstAdmin, "against-admin", "", "idle: admin address of the other system")
 	f.IntVar(&o.rounds, "rounds", 5, "rounds of a comparison")
 	f.BoolVar(&o.json, "json", false, "print the result as JSON")
 	f.Lookup("token-secret").DefValue = "" // help must not print the secret
@@ -132,8 +144,8 @@ var errBroken = errors.New("the server broke its promises")
 
 func (o benchOptions) check() error {
 	var errs []error
-	if !slices.Contains([]string{modeSerial, modeLoad, modeMany, modeFanout, modeBoth, modeAll}, o.mode) {
-		errs = append(errs, fmt.Errorf("--mode=%s: want serial, load, many, fanout, both or all", o.mode))
+	if !slices.Contains([]string{modeSerial, modeLoad, modeMany, modeFanout, modeIdle, modeBoth, modeAll}, o.mode) {
+		errs = append(errs, fmt.Errorf("--mode=%s: want serial, load, many, fanout, idle, both or all", o.mode))
 	}
 	for flag, pairs := range map[string]int{"pairs": o.pairs, "many-pairs": o.manyPairs} {
 		if pairs < 1 || pairs > 10_000 {
@@ -142,6 +154,12 @@ func (o benchOptions) check() error {
 	}
 	if o.members < 3 || o.members > events.MaxGroupMembers {
 		errs = append(errs, fmt.Errorf("--members=%d: want 3 to %d", o.members, events.MaxGroupMembers))
+	}
+	if o.connections < 1 || o.connections > 100_000 {
+		errs = append(errs, fmt.Errorf("--connections=%d: want 1 to 100000", o.connections))
+	}
+	if o.mode == modeIdle && o.against != "" && o.againstAdmin == "" {
+		errs = append(errs, errors.New("--against-admin: missing"))
 	}
 	if o.rounds < 1 {
 		errs = append(errs, fmt.Errorf("--rounds=%d: want at least 1", o.rounds))
