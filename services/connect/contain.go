@@ -26,6 +26,17 @@ func (s *session) contain(f func()) {
 // spawn runs contain in a goroutine that the session waits for.
 func (s *session) spawn(f func()) { s.wg.Go(func() { s.contain(f) }) }
 
+// apart is like contain, but f runs on a stack of its own: the reader would keep a stack that has become large for as long as it
+// is idle, and all readers' stacks would be half of what idle connections take.
+func (s *session) apart(f func()) {
+	done := make(chan struct{})
+	s.wg.Go(func() {
+		defer close(done)
+		s.contain(f)
+	})
+	<-done
+}
+
 // spawnWriter runs the writer of the outbox. If it panics, nothing that waits is written any more.
 func (s *session) spawnWriter(write func()) {
 	s.wg.Go(func() {

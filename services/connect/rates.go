@@ -3,6 +3,7 @@ package connect
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/time/rate"
 )
@@ -54,8 +55,9 @@ type rates struct {
 
 // userRate is what the sessions of one user share.
 type userRate struct {
-	frames *rate.Limiter // of any kind of frame
-	limits [classes]*rate.Limiter
+	frames *rate.Limiter                         // of any kind of frame
+	limits [classes]atomic.Pointer[rate.Limiter] // nil until the first request
+	sends  int                                   // per second
 
 	// The lock of rates guards these. Sessions of one device count as one, because the latest replaces the others.
 	sessions int
@@ -63,14 +65,10 @@ type userRate struct {
 }
 
 func (r *rates) newUser() *userRate {
-	per := func(second int) *rate.Limiter { return rate.NewLimiter(rate.Limit(second), second) }
-	return &userRate{
-		frames: per(floodFactor * r.sends),
-		limits: [classes]*rate.Limiter{
-			sends: per(r.sends), changes: per(changeRate), queries: per(queryRate), signals: per(signalRate),
-		},
-	}
+	return &userRate{frames: perSecond(floodFactor * r.sends), sends: r.sends}
 }
+
+func perSecond(n int) *rate.Limiter { return rate.NewLimiter(rate.Limit(n), n) }
 
 // join counts a session of the user until leave. It refuses the session if the user has as many connections as it may have.
 func (r *rates) join(user int64, device string) (*userRate, *refusal) {
@@ -119,8 +117,13 @@ func (r *rates) leave(user int64, device string) {
 
 // allow counts one request of the class, or refuses it.
 func (u *userRate) allow(c class) *refusal {
-	if u.limits[c].Allow() {
+	limit := u.limits[c].Load()
+	if limit == nil {
+		u.limits[c].CompareAndSwap(nil, perSecond([classes]int{u.sends, changeRate, queryRate, signalRate}[c]))
+		limit = u.limits[c].Load()
+	}
+	if limit.Allow() {
 		return nil
 	}
-	return refuse(codeRateLimited, fmt.Sprintf("too many %s: at most %.0f a second of one user", c, u.limits[c].Limit()))
+	return refuse(codeRateLimited, fmt.Sprintf("too many %s: at most %.0f a second of one user", c, limit.Limit()))
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -91,11 +92,15 @@ func (s *session) next() (kind int, data []byte, err error) {
 // readLimited reads all of r. It fails with errTooLarge as soon as it has read more than the limit, because the rest may
 // never come. An escape counts as one byte. gorilla's own limit is not used because it closes without a reason.
 func readLimited(r io.Reader, limit int64) ([]byte, error) {
-	var data bytes.Buffer
+	data := scratch.Get().(*bytes.Buffer) //nolint:errcheck,forcetypeassert // it holds nothing else
+	defer func() {
+		data.Reset()
+		scratch.Put(data)
+	}()
 	for size := int64(0); size <= limit; {
 		before := data.Len()
-		if _, err := io.CopyN(&data, r, limit+1-size); errors.Is(err, io.EOF) {
-			return data.Bytes(), nil
+		if _, err := io.CopyN(data, r, limit+1-size); errors.Is(err, io.EOF) {
+			return bytes.Clone(data.Bytes()), nil
 		} else if err != nil {
 			return nil, err
 		}
@@ -104,6 +109,9 @@ func readLimited(r io.Reader, limit int64) ([]byte, error) {
 	}
 	return nil, errTooLarge
 }
+
+// scratch holds buffers in which frames are collected, so that what remains of a frame is as long as the frame.
+var scratch = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // hangUp ends the connection after reading has ended. It first writes the close frame and goes on reading for a moment,
 // because closing a socket with unread input would discard what was written to it.

@@ -22,7 +22,7 @@ func (s *session) handle(data []byte) {
 	case refused != nil:
 		s.refuse(r.id, refused)
 	case r.verb == "connect":
-		s.handleConnect(r)
+		s.apart(func() { s.handleConnect(r) })
 	case r.verb == "refresh":
 		s.refresh(r)
 	case r.verb == "ping":

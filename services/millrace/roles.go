@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,10 +14,6 @@ import (
 	"millrace/infra/config"
 	"millrace/infra/telemetry"
 )
-
-// gcPercent is how much may be allocated, in percent of the live heap, before Go collects garbage. The live heap is small
-// compared with what passes through, so Go would collect all the time with its default of 100. GOGC overrides it.
-const gcPercent = 400
 
 // role is one way to run the process.
 type role struct {
@@ -95,7 +90,8 @@ func newRoleCommand(r role) *cobra.Command {
 				return err
 			}
 			if os.Getenv("GOGC") == "" {
-				debug.SetGCPercent(gcPercent)
+				stop := boundGarbage()
+				defer stop()
 			}
 			log := newLog(&cfg)
 			telemetry.CaptureLibraries(log)
