@@ -3,6 +3,7 @@ package events
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Handler is one independent consumer of a topic, with its own consumer group, progress, retries and metrics.
@@ -18,12 +19,16 @@ type Handler struct {
 	// permanent, for ever. An [InvalidError], an error marked by [Permanent] and a panic are permanent: the router moves the
 	// record to the poison queue at once. A record that goes on failing while others are handled is moved there too, and is
 	// tried again later. Handle may be called several times for one record.
+	// Other handlers of the process share what the record points to, so Handle must not change it.
 	Handle func(ctx context.Context, r Record) error
 
 	// HandleBatch may be nil. Otherwise the router calls it first where several records of a partition wait. It handles them
 	// in order and returns an error or nil for each. The router then passes those that failed to Handle one by one, or all of
 	// them if HandleBatch panicked.
 	HandleBatch func(ctx context.Context, records []Record) []error
+	// Gather is how long a record may wait so that HandleBatch gets more of them at once, which costs less; 0 is not at all. The
+	// first record after a quiet time does not wait.
+	Gather time.Duration
 
 	// NoReplay says in words for an operator why the handler cannot handle a record whose Replay is true; nobody makes
 	// replays for it then. It is empty if the handler can. A handler that can must not ignore a replay, which would count as

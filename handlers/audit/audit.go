@@ -11,6 +11,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"time"
 
 	"go.uber.org/fx"
 
@@ -50,7 +51,7 @@ func (a *Audit) Start() {
 func (a *Audit) Handler() events.Handler {
 	return events.Handler{
 		Name: "audit", Topic: events.TopicMessages, Group: "audit-consumer-group",
-		Handle: a.handle, HandleBatch: a.handleBatch, Ready: a.journal.ready, Reopen: a.journal.reopen,
+		Handle: a.handle, HandleBatch: a.handleBatch, Gather: 20 * time.Millisecond, Ready: a.journal.ready, Reopen: a.journal.reopen,
 	}
 }
 

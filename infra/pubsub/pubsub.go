@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -55,6 +56,9 @@ type SubscriberConfig struct {
 	// context of a bundle is done when the partition is being taken away; what is left of the bundle need not be handled
 	// then.
 	Bundle int
+	// Gather is how long a record may wait so that more of its partition get into the same bundle; 0 is not at all. In each
+	// interval of this length a bundle of the partition begins, at most one, and one that comes after an idle interval at once.
+	Gather time.Duration
 	// Progress returns, by partition, the position up to which the handler's work is kept in the place where the handler
 	// keeps it. Where nothing is kept the partition is absent. If the group has committed more than that, it goes back to
 	// there. Without Progress the group goes on from its committed offsets.

@@ -49,14 +49,15 @@ type consumer struct {
 	timeout    time.Duration
 	observe    func(Observation)
 	log        *slog.Logger
+	decoder    *decoder
 	partitions int32
 	batches    bool // whether the handler gets batches
 	stages     []message.HandlerMiddleware
 }
 
-func newConsumer(bus pubsub.Bus, h events.Handler, opts Options, log *slog.Logger) *consumer {
+func newConsumer(bus pubsub.Bus, h events.Handler, decoder *decoder, opts Options, log *slog.Logger) *consumer {
 	c := &consumer{
-		Handler: h, bus: bus, marks: opts.Marks(h.Name), timeout: opts.Timeout, observe: opts.Observe,
+		Handler: h, bus: bus, decoder: decoder, marks: opts.Marks(h.Name), timeout: opts.Timeout, observe: opts.Observe,
 		failures: &failures{patience: opts.StuckAfter, records: make(map[int32]*failure)},
 		log:      log.With("handler", h.Name, "topic", h.Topic),
 		// The user's own middleware must see every single record before the handler does, and may change or refuse it.
@@ -275,7 +276,7 @@ func (c *consumer) read(ctx context.Context, msg *message.Message, pos, place ev
 	if err != nil {
 		return events.Record{}, "", err
 	}
-	event, err := events.Decode(c.Topic, pos, value)
+	event, err := c.decoder.decode(c.Topic, pos, value)
 	if err != nil {
 		return events.Record{}, "", err
 	}

@@ -101,14 +101,15 @@ func New(bus pubsub.Bus, handlers []events.Handler, opts Options, log *slog.Logg
 		return nil, fmt.Errorf("new router: %w", err)
 	}
 	r := &Router{router: router, log: log, returned: make(chan struct{})}
+	shared := &decoder{}
 	names := make(map[string]bool, len(handlers))
 	for _, h := range handlers {
 		if names[h.Name] {
 			return nil, errors.Join(fmt.Errorf("two handlers are named %q", h.Name), r.closeSubscribers())
 		}
 		names[h.Name] = true
-		c := newConsumer(bus, h, opts, log)
-		subscriber, err := bus.Subscriber(h.Group, pubsub.SubscriberConfig{Bundle: bundle, Progress: h.Progress, Assigned: c.assigned, Released: h.Released})
+		c := newConsumer(bus, h, shared, opts, log)
+		subscriber, err := bus.Subscriber(h.Group, pubsub.SubscriberConfig{Bundle: bundle, Gather: h.Gather, Progress: h.Progress, Assigned: c.assigned, Released: h.Released})
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("handler %s: %w", h.Name, err), r.closeSubscribers())
 		}

@@ -139,7 +139,7 @@ func (c *assignments) consume(inner sarama.ConsumerGroupHandler, sess sarama.Con
 		c.config.Assigned(after)
 	}
 	if c.config.Bundle > 1 {
-		bundles := newBundler(from, assignment, c.config.Bundle)
+		bundles := newBundler(from, assignment, c.config)
 		c.running.Go(func() { bundles.run(assignment.over) })
 		from = bundles
 	}

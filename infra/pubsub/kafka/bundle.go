@@ -3,11 +3,13 @@ package kafka
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"millrace/events"
+	"millrace/infra/pubsub"
 )
 
 // bundler is a Sarama claim whose messages stand for up to max records each: for all that came while the message before was
@@ -16,11 +18,15 @@ type bundler struct {
 	sarama.ConsumerGroupClaim
 	assignment *assignment
 	max        int
+	gather     time.Duration
 	messages   chan *sarama.ConsumerMessage
 }
 
-func newBundler(from sarama.ConsumerGroupClaim, c *assignment, size int) *bundler {
-	return &bundler{ConsumerGroupClaim: from, assignment: c, max: size, messages: make(chan *sarama.ConsumerMessage)}
+func newBundler(from sarama.ConsumerGroupClaim, c *assignment, config pubsub.SubscriberConfig) *bundler {
+	return &bundler{
+		ConsumerGroupClaim: from, assignment: c, max: config.Bundle, gather: config.Gather,
+		messages: make(chan *sarama.ConsumerMessage),
+	}
 }
 
 // Messages implements sarama.ConsumerGroupClaim.
@@ -29,11 +35,42 @@ func (b *bundler) Messages() <-chan *sarama.ConsumerMessage { return b.messages 
 // run makes bundles until Sarama's messages end or over is closed.
 func (b *bundler) run(over <-chan struct{}) {
 	defer close(b.messages)
+	var next time.Time // when the next bundle may be taken
 	for first := range b.ConsumerGroupClaim.Messages() {
-		if !b.offer([]*sarama.ConsumerMessage{first}, over) {
+		records := b.collect([]*sarama.ConsumerMessage{first}, time.Until(next), over)
+		if !b.offer(records, over) {
 			return
 		}
+		if b.gather > 0 {
+			// All partitions go by the same clock, so that a handler gets what they have gathered at the same time.
+			next = time.Now().Truncate(b.gather).Add(b.gather)
+		}
 	}
+}
+
+// collect adds the records that come within the time.
+func (b *bundler) collect(
+	records []*sarama.ConsumerMessage, within time.Duration, over <-chan struct{},
+) []*sarama.ConsumerMessage {
+	if within <= 0 {
+		return records
+	}
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	for len(records) < b.max {
+		select {
+		case next, ok := <-b.ConsumerGroupClaim.Messages():
+			if !ok {
+				return records
+			}
+			records = append(records, next)
+		case <-timer.C:
+			return records
+		case <-over:
+			return records
+		}
+	}
+	return records
 }
 
 // offer waits until the bundle is taken, and adds the records that come meanwhile.

@@ -1,0 +1,44 @@
+package router
+
+import (
+	"hash/maphash"
+	"sync/atomic"
+
+	"millrace/events"
+)
+
+const (
+	// decoderSlots is a power of two. It is a multiple of what the handlers of one process are apart when they keep up.
+	decoderSlots = 4096
+	// maxShared bounds the bytes of a record that is kept, so that all of them together take at most 16 MiB.
+	maxShared = 4 << 10
+)
+
+var digestSeed = maphash.MakeSeed()
+
+// decoder decodes a record once for all handlers of the process, which come to it at about the same time. It keeps the latest
+// valid records, each in the slot that its position gives it.
+type decoder struct {
+	slots [decoderSlots]atomic.Pointer[decoded]
+}
+
+type decoded struct {
+	topic  string
+	at     events.Position
+	digest uint64 // of the record's value; the value itself would keep all of the fetch that it came with
+	event  events.Event
+}
+
+// decode is [events.Decode].
+func (d *decoder) decode(topic string, at events.Position, value []byte) (events.Event, error) {
+	digest := maphash.Bytes(digestSeed, value)
+	slot := &d.slots[(uint64(at.Seq)+uint64(at.Partition)*509)%decoderSlots]
+	if kept := slot.Load(); kept != nil && kept.at == at && kept.topic == topic && kept.digest == digest {
+		return kept.event, nil
+	}
+	event, err := events.Decode(topic, at, value)
+	if err == nil && len(value) <= maxShared {
+		slot.Store(&decoded{topic, at, digest, event})
+	}
+	return event, err
+}
