@@ -2,8 +2,8 @@ package router
 
 import (
 	"context"
-
-	lru "github.com/hashicorp/golang-lru/v2"
+	"hash/maphash"
+	"sync"
 
 	"millrace/events"
 )
@@ -23,32 +23,55 @@ type Mark struct {
 	At      events.Position
 }
 
+// memoryMarks keeps the marks in two maps. When the one is full it becomes the other one, whose marks are forgotten. The maps hold
+// no pointers, because the garbage collector would follow them all in every cycle.
 type memoryMarks struct {
-	lru *lru.Cache[string, events.Position]
+	seeds [2]maphash.Seed
+	full  int
+
+	mu             sync.Mutex
+	recent, before map[digest]events.Position
 }
 
-var _ Marks = memoryMarks{}
+// digest stands for an event id. Nobody knows the seeds, so nobody can make two ids with the same digest.
+type digest [2]uint64
 
-// NewMarks returns marks in memory that keep the latest ones, at most size of them.
+// NewMarks returns marks in memory, at most size of them, and always the latest half of that.
 func NewMarks(size int) Marks {
-	cache, err := lru.New[string, events.Position](size)
-	if err != nil {
-		panic(err) // a size below 1 is the caller's mistake
+	return &memoryMarks{
+		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, full: max(size/2, 1),
+		recent: make(map[digest]events.Position), before: make(map[digest]events.Position),
 	}
-	return memoryMarks{cache}
 }
 
-func (m memoryMarks) Marked(_ context.Context, eventIDs ...string) []events.Position {
+func (m *memoryMarks) digest(id string) digest {
+	return digest{maphash.String(m.seeds[0], id), maphash.String(m.seeds[1], id)}
+}
+
+func (m *memoryMarks) Marked(_ context.Context, eventIDs ...string) []events.Position {
 	at := make([]events.Position, len(eventIDs))
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for i, id := range eventIDs {
-		at[i], _ = m.lru.Get(id)
+		id := m.digest(id)
+		pos, ok := m.recent[id]
+		if !ok {
+			pos = m.before[id]
+		}
+		at[i] = pos
 	}
 	return at
 }
 
-func (m memoryMarks) Mark(_ context.Context, marks ...Mark) {
+func (m *memoryMarks) Mark(_ context.Context, marks ...Mark) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, mark := range marks {
-		m.lru.Add(mark.EventID, mark.At)
+		if len(m.recent) >= m.full {
+			m.recent, m.before = m.before, m.recent
+			clear(m.recent)
+		}
+		m.recent[m.digest(mark.EventID)] = mark.At
 	}
 }
 

@@ -20,7 +20,7 @@ func TestGarbageIsBoundedByWhatLives(t *testing.T) {
 	}
 	stop := boundGarbage()
 	defer stop()
-	large := make([]byte, 8*garbage)
+	large := make([]byte, 8*leastGarbage)
 	require.Eventually(t, func() bool { return percent() == leastPercent }, 10*time.Second, 10*time.Millisecond)
 	runtime.KeepAlive(large)
 	large = nil

@@ -128,7 +128,7 @@ func runsPush(cfg *config.Config) bool { return slices.Contains(cfg.Handlers, "p
 type marksOf func(handler string) router.Marks
 
 // ownMarks is how many marks of each handler this process keeps in memory.
-const ownMarks = 100_000
+const ownMarks = 200_000
 
 // newMarks shares the marks through Redis if that is configured.
 func newMarks(lc fx.Lifecycle, cfg *config.Config, log *slog.Logger) (marksOf, error) {
