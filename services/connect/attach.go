@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/gorilla/websocket"
+
 	"millrace/infra/panics"
 	millracev1 "millrace/proto/millrace/v1"
 	"millrace/services/connect/cluster"
@@ -57,18 +59,53 @@ func (h *hub) receive(s *stream, from millracev1.PushService_AttachClient) error
 		if err != nil {
 			return fmt.Errorf("receive: %w", err)
 		}
-		for _, span := range response.GetSpans() {
-			h.span(s, span)
-		}
-		for _, presence := range response.GetPresences() {
-			h.present(s, presence)
-		}
-		if response.GetAck() != nil {
-			h.acknowledged(s, response.GetAck())
-		}
-		for _, signal := range response.GetSignals() {
-			h.relayed(signal)
-		}
+		h.handle(s, response)
+	}
+}
+
+func (h *hub) handle(s *stream, response *millracev1.AttachResponse) {
+	h.cork()
+	defer h.uncork()
+	for _, span := range response.GetSpans() {
+		h.span(s, span)
+	}
+	for _, presence := range response.GetPresences() {
+		h.present(s, presence)
+	}
+	if response.GetAck() != nil {
+		h.acknowledged(s, response.GetAck())
+	}
+	for _, signal := range response.GetSignals() {
+		h.relayed(signal)
+	}
+}
+
+// cork makes deliveries wait until uncork, so that a session gets all deliveries of a frame with one write.
+func (h *hub) cork() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.corked++
+}
+
+func (h *hub) uncork() {
+	h.mu.Lock()
+	h.corked--
+	unwritten := h.unwritten
+	h.unwritten = nil
+	h.mu.Unlock()
+	for _, out := range unwritten {
+		out.begin()
+	}
+}
+
+// write queues a push and, unless the hub is corked, begins to write it. The lock is held.
+func (h *hub) write(out *outbox, push []byte) {
+	frame := outFrame{op: websocket.TextMessage, payload: push}
+	switch {
+	case h.corked == 0:
+		out.put(frame)
+	case out.hold(frame):
+		h.unwritten = append(h.unwritten, out)
 	}
 }
 

@@ -62,7 +62,9 @@ func (h *hub) giveContained(sub *subscriber, pos events.Position, push []byte, g
 			sub.session.closeNow(websocket.CloseInternalServerErr, internalError)
 		}
 	}()
-	sub.give(pos, push, group, h.limit)
+	if push = sub.give(pos, push, group, h.limit); push != nil {
+		h.write(sub.session.out, push)
+	}
 }
 
 // fillContained fills the gap of a partition and starts again after a panic, because nobody else would fill it.

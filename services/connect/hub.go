@@ -38,6 +38,8 @@ type hub struct {
 	streams    map[*stream]struct{}
 	partitions map[int32]*partition
 	watches    map[int64]*watch // by user
+	corked     int              // how many frames of push nodes are being handled
+	unwritten  []*outbox        // what is queued meanwhile is not being written yet
 	deliveries uint64           // the number of deliveries so far, from which each gets its number
 	sessions   []*subscriber    // all that have joined, in no particular order
 	skips      []skip           // those that some session may not have taken into account yet

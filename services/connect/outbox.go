@@ -29,7 +29,7 @@ type outbox struct {
 	conn         net.Conn
 	maxFrames    int // of each load
 	maxBytes     int
-	timeout      time.Duration // of one write
+	timeout      time.Duration // of one write, which may end up to an eighth of it earlier
 	closeTimeout time.Duration // for the client to answer the close frame
 	spawn        func(func())  // runs the writer
 	overflow     func()        // called, without the lock, when too many pushes wait
@@ -45,6 +45,7 @@ type outbox struct {
 	discard bool   // also break off what is being written
 	final   []byte // the payload of the close frame
 	waiting []chan struct{}
+	expires time.Time     // when a write that is under way or begins ends
 	done    chan struct{} // closed when nothing more will be written
 }
 
@@ -67,23 +68,43 @@ func (o *outbox) text(payload []byte) { o.put(outFrame{op: websocket.TextMessage
 
 // put queues a frame that is no answer.
 func (o *outbox) put(f outFrame) {
-	if !o.take(f) {
-		o.overflow()
+	if o.hold(f) {
+		o.begin()
 	}
 }
 
-// take queues the frame and reports true, unless too many pushes wait. A frame after the close frame is dropped.
-func (o *outbox) take(f outFrame) bool {
+// hold is like put, but leaves it to the caller to begin writing, which has to be done if hold reports true. So what is queued
+// meanwhile is written with the frame. A frame after the close frame is dropped.
+func (o *outbox) hold(f outFrame) (begin bool) {
+	queued, begin := o.take(f)
+	if !queued {
+		o.overflow()
+	}
+	return begin
+}
+
+// take queues the frame, unless too many pushes wait, and reports whether writing has to begin.
+func (o *outbox) take(f outFrame) (queued, begin bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
 	case o.closed:
+		return true, false
 	case o.pushes.frames >= o.maxFrames || o.pushes.frames > 0 && o.pushes.bytes+len(f.payload) > o.maxBytes:
-		return false
-	default:
-		o.add(f)
+		return false, false
 	}
-	return true
+	begin = len(o.queue) == 0 && !o.writing
+	o.add(f)
+	return true, begin
+}
+
+// begin makes sure that what is queued is being written.
+func (o *outbox) begin() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.queue) > 0 {
+		o.start()
+	}
 }
 
 // answer queues an answer. It never blocks; callers that can wait call answerInTurn, or wait for room before they handle a
@@ -93,6 +114,7 @@ func (o *outbox) answer(payload []byte) {
 	defer o.mu.Unlock()
 	if !o.closed {
 		o.add(outFrame{websocket.TextMessage, payload, true})
+		o.start()
 	}
 }
 
@@ -114,6 +136,7 @@ func (o *outbox) answerNow(payload []byte) bool {
 	}
 	if !o.closed {
 		o.add(outFrame{websocket.TextMessage, payload, true})
+		o.start()
 	}
 	return true
 }
@@ -122,7 +145,6 @@ func (o *outbox) answerNow(payload []byte) bool {
 func (o *outbox) add(f outFrame) {
 	o.queue = append(o.queue, f)
 	o.loadOf(f).add(f.payload)
-	o.start()
 }
 
 func (o *outbox) loadOf(f outFrame) *load {
@@ -185,7 +207,7 @@ func (o *outbox) finish(code int, reason string, discard bool) bool {
 	if discard {
 		o.queue, o.discard = nil, true
 	}
-	_ = o.conn.SetWriteDeadline(time.Now().Add(o.timeout))
+	o.expire(0)
 	_ = o.conn.SetReadDeadline(time.Now().Add(o.timeout + o.closeTimeout))
 	o.start()
 	return true
@@ -223,6 +245,7 @@ func (o *outbox) write() {
 func (o *outbox) next() []outFrame {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.expire(o.timeout * 7 / 8)
 	batch := o.queue
 	o.queue = nil
 	if len(batch) > 0 {
@@ -271,10 +294,10 @@ func (o *outbox) writeAll(batch []outFrame, buffer *[]byte) {
 
 // flush writes the chunk, which has the frames, and reports whether to go on.
 func (o *outbox) flush(chunk []byte, frames []outFrame) bool {
-	_ = o.conn.SetWriteDeadline(time.Now().Add(o.timeout)) // if the connection is broken, the write fails
 	_, err := o.conn.Write(chunk)
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.expire(o.timeout * 7 / 8)
 	for _, f := range frames {
 		l := o.loadOf(f)
 		l.frames--
@@ -294,6 +317,15 @@ func (o *outbox) flush(chunk []byte, frames []outFrame) bool {
 		_ = o.conn.Close()
 	}
 	return err == nil && !o.discard
+}
+
+// expire gives the next write, or the one that is under way, the whole timeout, unless it has at least so much left. Setting the
+// deadline costs a third of what a write does. If the connection is broken, the write fails. The lock is held.
+func (o *outbox) expire(enough time.Duration) {
+	if now := time.Now(); enough == 0 || o.expires.Sub(now) < enough {
+		o.expires = now.Add(o.timeout)
+		_ = o.conn.SetWriteDeadline(o.expires)
+	}
 }
 
 // appendFrame appends an unfragmented, unmasked frame (RFC 6455, 5.2).

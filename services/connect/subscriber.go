@@ -77,25 +77,25 @@ type buffered struct {
 	stay  stay  // the session's stay in that group at that time
 }
 
-// give delivers a push to the session.
-func (s *subscriber) give(pos events.Position, push []byte, group int64, limit bounds) {
+// give returns the push as it is to be written to the session, or nil if it has the push, or gets it later.
+func (s *subscriber) give(pos events.Position, push []byte, group int64, limit bounds) []byte {
 	through, some := s.deliveredThrough[pos.Partition]
 	switch {
 	case some && pos.Seq <= through:
-		return
+		return nil
 	case some:
 		delete(s.deliveredThrough, pos.Partition)
 	}
 	if s.buffering {
 		if len(s.buffer) >= limit.frames || s.bufferBytes+len(push) > limit.bytes && len(s.buffer) > 0 {
 			s.skipBuffered(pos)
-			return
+			return nil
 		}
 		s.buffer = append(s.buffer, buffered{pos, push, group, s.groups[group]})
 		s.bufferBytes += len(push)
-		return
+		return nil
 	}
-	s.session.out.text(s.dress(pos, push))
+	return s.dress(pos, push)
 }
 
 // skipBuffered drops the buffer and the delivery at the position. The feed asks for them once the client has what it missed.
