@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
+	"millrace/events"
 	"millrace/infra/panics"
 	millracev1 "millrace/proto/millrace/v1"
 )
@@ -24,8 +25,9 @@ const (
 
 type batchStream = grpc.BidiStreamingServer[millracev1.SendBatchesRequest, millracev1.SendBatchesResponse]
 
-// SendBatches runs every batch in a goroutine of its own, so that a batch which waits for the store holds up no other.
-// Results that are ready at the same time go into one frame.
+// SendBatches runs every batch in a goroutine of its own, so that a batch which waits for the store holds up no other. Batches
+// that wait for nothing but their partition share a goroutine and a call to publish with those of the same partition. Results
+// that are ready at the same time go into one frame.
 func (s *Service) SendBatches(stream batchStream) error {
 	unanswered := make(chan struct{}, maxUnanswered)
 	results := make(chan *millracev1.SendBatchResult, maxUnanswered) // it is never full, because each result has its place in unanswered
@@ -48,26 +50,75 @@ func (s *Service) SendBatches(stream batchStream) error {
 		if err != nil {
 			return err
 		}
-		for _, batch := range request.GetBatches() {
+		for range request.GetBatches() {
 			unanswered <- struct{}{}
+		}
+		for _, together := range s.grouped(request.GetBatches()) {
 			batches.Go(func() {
-				results <- &millracev1.SendBatchResult{
-					Id: batch.GetId(), Results: s.runContained(stream.Context(), batch),
+				for i, r := range s.runContained(stream.Context(), together) {
+					results <- &millracev1.SendBatchResult{Id: together[i].GetId(), Results: r}
 				}
 			})
 		}
 	}
 }
 
-// runContained runs the batch. If that panics, the outcome of its changes is unknown.
-func (s *Service) runContained(ctx context.Context, batch *millracev1.SendBatch) (results []*millracev1.SendResult) {
-	err := s.tasks.panics.Do(panics.Call, func() { results = s.run(ctx, batch) })
+// grouped returns the batches in groups that run one after the other.
+func (s *Service) grouped(batches []*millracev1.SendBatch) [][]*millracev1.SendBatch {
+	groups := make([][]*millracev1.SendBatch, 0, len(batches))
+	place := make(map[int32]int) // of the group of a partition
+	for _, b := range batches {
+		if !onlyDirect(b) {
+			groups = append(groups, []*millracev1.SendBatch{b})
+			continue
+		}
+		m := b.GetMessages()[0]
+		partition := events.Partition(events.Direct(m.GetSender().GetUser(), m.GetTo()), s.partitions)
+		at, ok := place[partition]
+		if !ok {
+			at = len(groups)
+			place[partition] = at
+			groups = append(groups, nil)
+		}
+		groups[at] = append(groups[at], b)
+	}
+	return groups
+}
+
+// onlyDirect reports whether the batch consists of messages to one user, about which the store is not asked.
+func onlyDirect(b *millracev1.SendBatch) bool {
+	for _, m := range b.GetMessages() {
+		if m.GetGroupId() != 0 {
+			return false
+		}
+	}
+	return len(b.GetMessages()) > 0 && len(b.GetChanges()) == 0
+}
+
+// runContained runs the batches of a group. If that panics, the outcome of their changes is unknown.
+func (s *Service) runContained(ctx context.Context, group []*millracev1.SendBatch) (results [][]*millracev1.SendResult) {
+	err := s.tasks.panics.Do(panics.Call, func() {
+		if len(group) == 1 {
+			results = [][]*millracev1.SendResult{s.run(ctx, group[0])}
+			return
+		}
+		runs := make([]*sending, len(group))
+		for i, batch := range group {
+			runs[i] = s.prepare(ctx, batch.GetMessages())
+		}
+		s.publishSends(ctx, runs...)
+		for _, p := range runs {
+			results = append(results, p.results)
+		}
+	})
 	if err == nil {
 		return results
 	}
-	results = nil
-	for range len(batch.GetMessages()) + len(batch.GetChanges()) {
-		results = append(results, &millracev1.SendResult{Code: int32(codes.Internal), Error: "internal error"})
+	results = make([][]*millracev1.SendResult, len(group))
+	for i, batch := range group {
+		for range len(batch.GetMessages()) + len(batch.GetChanges()) {
+			results[i] = append(results[i], &millracev1.SendResult{Code: int32(codes.Internal), Error: "internal error"})
+		}
 	}
 	return results
 }

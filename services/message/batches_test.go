@@ -94,6 +94,48 @@ func TestBatchIsPublishedInOrder(t *testing.T) {
 	require.ErrorIs(t, err, io.EOF)
 }
 
+// What one frame has for a partition goes into the log with one call, and only the batches of a partition that fails are refused.
+func TestDirectBatchesOfAPartitionArePublishedTogether(t *testing.T) {
+	n := newNode(t, memory.Config{Fail: func(_ string, msg *message.Message) error {
+		if strings.Contains(string(msg.Payload), `"content":"bad"`) {
+			return errors.New("broker gone")
+		}
+		return nil
+	}})
+	partition := func(to int64) int32 { return events.Partition(events.Direct(1, to), n.service.partitions) }
+	together, apart := []int64{2}, int64(0)
+	for to := int64(3); len(together) < 4 || apart == 0; to++ {
+		switch {
+		case partition(to) == partition(2) && len(together) < 4:
+			together = append(together, to)
+		case partition(to) != partition(2):
+			apart = to
+		}
+	}
+	frame := &millracev1.SendBatchesRequest{}
+	for i, batch := range []struct {
+		to       int64
+		contents []string
+	}{
+		{together[0], []string{"a", "", "b"}}, {together[1], []string{"c"}}, {apart, []string{"d"}},
+		{together[2], []string{"e", "bad", "f"}}, {together[3], []string{"g"}},
+	} {
+		messages := direct(batch.contents...)
+		for _, m := range messages {
+			m.To = batch.to
+		}
+		frame.Batches = append(frame.Batches, &millracev1.SendBatch{Id: uint64(i), Messages: messages})
+	}
+	require.Len(t, n.service.grouped(frame.GetBatches()), 2)
+	stream := openBatches(t, n)
+	require.NoError(t, stream.Send(frame))
+	require.Equal(t, map[uint64][]codes.Code{
+		0: {codes.OK, codes.InvalidArgument, codes.OK}, 1: {codes.OK}, 2: {codes.OK},
+		3: {codes.OK, codes.Unavailable, codes.Unavailable}, 4: {codes.Unavailable},
+	}, collect(t, stream, 5))
+	require.NoError(t, stream.CloseSend())
+}
+
 func TestBatchBehindAFailedPublishIsRefused(t *testing.T) {
 	n := newNode(t, memory.Config{Fail: func(_ string, msg *message.Message) error {
 		if strings.Contains(string(msg.Payload), `"content":"bad"`) {

@@ -53,9 +53,10 @@ func TestBatchThatPanicsIsAnsweredAsInternal(t *testing.T) {
 	batch.Messages[0] = &millracev1.SendWSMessageRequest{
 		Sender: &millracev1.Sender{User: 1}, GroupId: 7, Content: "x", MessageType: 1, ClientMsgId: "a",
 	}
-	results := n.service.runContained(t.Context(), batch)
-	require.Len(t, results, 3)
-	for _, r := range results {
+	results := n.service.runContained(t.Context(), []*millracev1.SendBatch{batch})
+	require.Len(t, results, 1)
+	require.Len(t, results[0], 3)
+	for _, r := range results[0] {
 		require.Equal(t, codes.Internal, codes.Code(r.GetCode()))
 	}
 }

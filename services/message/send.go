@@ -30,15 +30,31 @@ func (s *Service) SendWSMessage(
 // that is refused for its own fault holds up none after it. After a failure to publish, all later ones are refused, because
 // they would overtake what the caller is going to repeat.
 func (s *Service) send(ctx context.Context, requests []*millracev1.SendWSMessageRequest) []*millracev1.SendResult {
-	results := make([]*millracev1.SendResult, len(requests))
-	batch := make([]*message.Message, 0, len(requests))
-	places := make([]int, 0, len(requests))
+	prepared := s.prepare(ctx, requests)
+	s.publishSends(ctx, prepared)
+	return prepared.results
+}
+
+// sending is a run of sends on its way to the log.
+type sending struct {
+	requests []*millracev1.SendWSMessageRequest
+	results  []*millracev1.SendResult // of those that are not refused, as if they were accepted
+	records  []*message.Message       // of these
+	places   []int                    // which results the records have
+}
+
+// prepare checks the sends.
+func (s *Service) prepare(ctx context.Context, requests []*millracev1.SendWSMessageRequest) *sending {
+	p := &sending{
+		requests: requests, results: make([]*millracev1.SendResult, len(requests)),
+		records: make([]*message.Message, 0, len(requests)), places: make([]int, 0, len(requests)),
+	}
 	var first *events.Message
 	var verdict error
 	for i, request := range requests {
 		m, record, err := compose(request)
 		if err != nil {
-			results[i] = failed(err)
+			p.results[i] = failed(err)
 			continue
 		}
 		if first == nil {
@@ -46,45 +62,59 @@ func (s *Service) send(ctx context.Context, requests []*millracev1.SendWSMessage
 		}
 		switch {
 		case m.From != first.From || m.Conversation != first.Conversation:
-			results[i] = failed(refuse(codes.InvalidArgument, "a batch is of one sender and one conversation"))
+			p.results[i] = failed(refuse(codes.InvalidArgument, "a batch is of one sender and one conversation"))
 		case verdict != nil:
-			results[i] = failed(verdict)
+			p.results[i] = failed(verdict)
 		default:
-			results[i] = &millracev1.SendResult{Sent: &millracev1.SendWSMessageResponse{
+			p.results[i] = &millracev1.SendResult{Sent: &millracev1.SendWSMessageResponse{
 				MessageId: m.MessageID, Conversation: m.Conversation, Timestamp: m.Timestamp,
 			}}
-			batch, places = append(batch, record), append(places, i)
+			p.records, p.places = append(p.records, record), append(p.places, i)
 		}
 	}
-	if len(batch) == 0 {
-		return results
-	}
-	s.originals.look(keysOf(results, places))
-	accepted, err := s.publish(batch...)
-	if err != nil {
-		unsent := requests[places[min(accepted, len(places)-1)]]
-		s.log.WarnContext(ctx, "publishing failed", "conversation", first.Conversation, "user", first.From,
-			"messages", len(batch), "accepted", accepted,
-			events.CorrelationHeader, unsent.GetCorrelationId(), "error", err)
-		for _, i := range places[accepted:] {
-			results[i] = failed(err)
-		}
-	}
-	for _, i := range places[:accepted] {
-		sent := results[i].GetSent()
-		sent.Timestamp = s.originals.sentAt(sent.GetMessageId(), sent.GetTimestamp())
-	}
-	return results
+	return p
 }
 
-// keysOf returns the keys of the messages with the results at these places.
-func keysOf(results []*millracev1.SendResult, places []int) []store.MessageKey {
-	keys := make([]store.MessageKey, len(places))
-	for i, at := range places {
-		sent := results[at].GetSent()
-		keys[i] = store.MessageKey{Conversation: sent.GetConversation(), MessageID: sent.GetMessageId()}
+// publishSends publishes the runs with one call. They should all be in one partition, so that none waits for the partition of
+// another.
+func (s *Service) publishSends(ctx context.Context, runs ...*sending) {
+	var records []*message.Message
+	var keys []store.MessageKey
+	for _, p := range runs {
+		records = append(records, p.records...)
+		for _, at := range p.places {
+			sent := p.results[at].GetSent()
+			keys = append(keys, store.MessageKey{Conversation: sent.GetConversation(), MessageID: sent.GetMessageId()})
+		}
 	}
-	return keys
+	if len(records) == 0 {
+		return
+	}
+	s.originals.look(keys)
+	accepted, err := s.publish(records...)
+	for _, p := range runs {
+		n := min(accepted, len(p.records))
+		accepted -= n
+		s.conclude(ctx, p, n, err)
+	}
+}
+
+// conclude completes the results of a run of which so many records, counted from the first, were accepted.
+func (s *Service) conclude(ctx context.Context, p *sending, accepted int, err error) {
+	for _, at := range p.places[:accepted] {
+		sent := p.results[at].GetSent()
+		sent.Timestamp = s.originals.sentAt(sent.GetMessageId(), sent.GetTimestamp())
+	}
+	unsent := p.places[accepted:]
+	if len(unsent) == 0 {
+		return
+	}
+	request, sent := p.requests[unsent[0]], p.results[unsent[0]].GetSent()
+	s.log.WarnContext(ctx, "publishing failed", "conversation", sent.GetConversation(), "user", request.GetSender().GetUser(),
+		"messages", len(p.records), "accepted", accepted, events.CorrelationHeader, request.GetCorrelationId(), "error", err)
+	for _, at := range unsent {
+		p.results[at] = failed(err)
+	}
 }
 
 // compose returns the message and its record. It draws an id if the sender has set none.

@@ -77,8 +77,8 @@ func (b *Bus) Position(msg *message.Message) (events.Position, error) {
 	if pos, ok := msg.Context().Value(recordKey{}).(*events.Position); ok {
 		return *pos, nil
 	}
-	if pos, ok := msg.Context().Value(publishedKey{}).(events.Position); ok {
-		return pos, nil
+	if pos, ok := msg.Context().Value(publishedKey{}).(*events.Position); ok {
+		return *pos, nil
 	}
 	return events.Position{}, errors.New("message was neither received from Kafka nor accepted by it")
 }
@@ -97,3 +97,18 @@ func (b *Bus) Close() error {
 
 // publishedKey is the context key of a published message's position.
 type publishedKey struct{}
+
+// publishedContext is the context of a message that was published.
+type publishedContext struct {
+	context.Context //nolint:containedctx // it is one
+
+	at events.Position
+}
+
+// Value implements context.Context.
+func (c *publishedContext) Value(key any) any {
+	if key == (publishedKey{}) {
+		return &c.at
+	}
+	return c.Context.Value(key)
+}

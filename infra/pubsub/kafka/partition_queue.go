@@ -123,17 +123,19 @@ func (q *partitionQueue) check(at place, floor int64, results kgo.ProduceResults
 
 // settle notes in the calls what became of the batch. A call with records left goes on with the next batch.
 func (q *partitionQueue) settle(calls []*call, results kgo.ProduceResults) {
-	accepted := make(map[*kgo.Record]bool, len(results))
-	for _, r := range results {
-		if r.Err == nil {
-			accepted[r.Record] = true
+	err := results.FirstErr()
+	var accepted map[*kgo.Record]bool // nil: all of them
+	if err != nil {
+		accepted = make(map[*kgo.Record]bool, len(results))
+		for _, r := range results {
+			accepted[r.Record] = r.Err == nil
 		}
 	}
 	q.publisher.topics.published(results)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, c := range calls {
-		for c.accepted < c.taken && accepted[c.records[c.accepted]] {
+		for c.accepted < c.taken && (accepted == nil || accepted[c.records[c.accepted]]) {
 			c.accepted++
 		}
 		switch {
@@ -141,7 +143,7 @@ func (q *partitionQueue) settle(calls []*call, results kgo.ProduceResults) {
 			c.finish(nil)
 		case c.accepted < c.taken:
 			q.calls = slices.DeleteFunc(q.calls, func(queued *call) bool { return queued == c })
-			c.finish(results.FirstErr())
+			c.finish(err)
 		}
 	}
 }

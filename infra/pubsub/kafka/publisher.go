@@ -159,24 +159,25 @@ func (p *publisher) queue(at place) *partitionQueue {
 func outcome(
 	ctx context.Context, calls []*call, msgs []*message.Message, records []*kgo.Record, epochs *events.Epochs,
 ) error {
-	accepted := make(map[*kgo.Record]bool, len(records))
+	left := make(map[place]int, len(calls)) // how many more records of the partition were accepted
 	var failed error
 	for _, c := range calls {
 		n, err := c.wait(ctx)
-		for _, r := range c.records[:n] {
-			accepted[r] = true
-		}
+		left[place{c.records[0].Topic, c.records[0].Partition}] = n
 		if failed == nil {
 			failed = err
 		}
 	}
 	prefix := 0
+	contexts := make([]publishedContext, len(records))
 	for i, r := range records {
-		if !accepted[r] {
+		at := place{r.Topic, r.Partition}
+		if left[at] == 0 {
 			continue
 		}
-		pos := epochs.Position(r.Partition, r.Offset)
-		msgs[i].SetContext(context.WithValue(msgs[i].Context(), publishedKey{}, pos))
+		left[at]--
+		contexts[i] = publishedContext{msgs[i].Context(), epochs.Position(r.Partition, r.Offset)}
+		msgs[i].SetContext(&contexts[i])
 		if prefix == i {
 			prefix++
 		}
