@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"sync"
 
 	jsonv2 "github.com/go-json-experiment/json"
 )
@@ -22,14 +23,21 @@ func Encode(e *Event) ([]byte, error) {
 
 // marshal is json.Marshal without the escapes for HTML, which only make text longer and harder to read.
 func marshal(v any) ([]byte, error) {
-	var buffer bytes.Buffer
-	encoder := json.NewEncoder(&buffer)
+	buffer := encoded.Get().(*bytes.Buffer) //nolint:errcheck,forcetypeassert // it holds nothing else
+	defer func() {
+		buffer.Reset()
+		encoded.Put(buffer)
+	}()
+	encoder := json.NewEncoder(buffer)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(v); err != nil {
 		return nil, fmt.Errorf("encode %T: %w", v, err)
 	}
-	return bytes.TrimSuffix(buffer.Bytes(), []byte("\n")), nil
+	return bytes.Clone(bytes.TrimSuffix(buffer.Bytes(), []byte("\n"))), nil
 }
+
+// encoded holds buffers, so that encoding allocates no more than its result.
+var encoded = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // Decode reads a record's value, derives what its producer left out (conversation, message id and event id) and checks every
 // rule that can be checked with the record alone (validate.go). It returns an event of an unknown type without an error, so

@@ -2,6 +2,7 @@ package push
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc/codes"
@@ -14,6 +15,8 @@ import (
 const (
 	// spanBytes is about the size of a span without its deliveries.
 	spanBytes = 32
+	// lookBack is among how many spans one of the same partition is looked for.
+	lookBack = 16
 	// framePresences is how many users a frame tells of at most, which takes about 50 KB.
 	framePresences = 4096
 )
@@ -47,7 +50,27 @@ func newQueue(opts Options) *queue {
 }
 
 func (q *queue) span(s *millracev1.Span, size int) {
-	q.put(size+spanBytes, 1, func(r *millracev1.AttachResponse) { r.Spans = append(r.Spans, s) })
+	q.put(size+spanBytes, 1, func(r *millracev1.AttachResponse) {
+		if !extend(r.GetSpans(), s) {
+			r.Spans = append(r.Spans, s)
+		}
+	})
+}
+
+// extend makes the last span of the same partition longer if the new one goes on where it ends, and reports whether it does.
+func extend(spans []*millracev1.Span, s *millracev1.Span) bool {
+	for _, last := range slices.Backward(spans[max(0, len(spans)-lookBack):]) {
+		if last.GetPartition() != s.GetPartition() {
+			continue
+		}
+		if last.GetThrough() != s.GetAfter() || last.GetInterest() != s.GetInterest() {
+			return false
+		}
+		last.Through = s.GetThrough()
+		last.Deliveries = append(last.Deliveries, s.GetDeliveries()...)
+		return true
+	}
+	return false
 }
 
 // ack adds an acknowledgement as the last item of its frame. A gateway reads the spans of a frame, and all presence up to

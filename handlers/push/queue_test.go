@@ -13,7 +13,7 @@ import (
 func TestWhatWaitsGoesIntoOneFrameUpToItsBounds(t *testing.T) {
 	q := newQueue(Options{FrameBytes: 3 * spanBytes}.withDefaults())
 	for i := range 7 {
-		q.span(&millracev1.Span{Through: int64(i)}, 0)
+		q.span(&millracev1.Span{Partition: int32(i), Through: int64(i)}, 0)
 	}
 	q.span(&millracev1.Span{Through: 7}, 100*spanBytes) // larger than a frame
 	q.span(&millracev1.Span{Through: 8}, 0)
@@ -28,6 +28,31 @@ func TestWhatWaitsGoesIntoOneFrameUpToItsBounds(t *testing.T) {
 	require.Equal(t, [][]int64{{0, 1, 2}, {3, 4, 5}, {6}, {7}, {8}}, got)
 	require.Zero(t, q.items)
 	require.Zero(t, q.bytes)
+}
+
+func TestSpanThatGoesOnWhereAnotherEndsMakesThatLonger(t *testing.T) {
+	q := newQueue(Options{}.withDefaults())
+	add := func(partition int32, after, through int64, interest uint64) {
+		q.span(&millracev1.Span{
+			Partition: partition, After: after, Through: through, Interest: interest,
+			Deliveries: []*millracev1.Delivery{{Seq: through}},
+		}, 0)
+	}
+	add(1, 0, 1, 7)
+	add(2, 0, 5, 7)
+	add(1, 1, 3, 7)
+	add(2, 6, 7, 7) // leaves a gap
+	add(1, 3, 4, 8) // answers another interest
+	add(1, 4, 6, 8)
+	var got [][]int64
+	for _, s := range q.take().response.GetSpans() {
+		is := []int64{int64(s.GetPartition()), s.GetAfter(), s.GetThrough(), int64(s.GetInterest())}
+		for _, d := range s.GetDeliveries() {
+			is = append(is, d.GetSeq())
+		}
+		got = append(got, is)
+	}
+	require.Equal(t, [][]int64{{1, 0, 3, 7, 1, 3}, {2, 0, 5, 7, 5}, {2, 6, 7, 7, 7}, {1, 3, 6, 8, 4, 6}}, got)
 }
 
 func TestAcknowledgementEndsItsFrame(t *testing.T) {

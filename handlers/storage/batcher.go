@@ -144,7 +144,11 @@ func (b *batcher) take() (jobs []*job, stopped bool) {
 }
 
 func (b *batcher) saveJobs(jobs []*job) {
-	var batch []events.Record
+	n := 0
+	for _, j := range jobs {
+		n += len(j.records)
+	}
+	batch := make([]events.Record, 0, n)
 	for _, j := range jobs {
 		batch = append(batch, j.records...)
 	}
