@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -70,6 +71,59 @@ func TestBundleIsWhatHasComeWhileTheOneBeforeWasHandled(t *testing.T) {
 		acknowledge(bus, msg)
 	}
 	require.Equal(t, payloads(numbered(1, 26)), payloads(all))
+}
+
+// fedClaim is a claim whose records come from the test.
+type fedClaim struct {
+	sarama.ConsumerGroupClaim
+	records chan *sarama.ConsumerMessage
+}
+
+func (c fedClaim) Messages() <-chan *sarama.ConsumerMessage { return c.records }
+
+func TestBundleGathersWhatComesWithinTheInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // whose time begins at a whole second
+		const gather = 20 * time.Millisecond
+		claim := fedClaim{records: make(chan *sarama.ConsumerMessage)}
+		a := newAssignment(nil, nil, nil)
+		b := newBundler(claim, a, pubsub.SubscriberConfig{Bundle: 4, Gather: gather})
+		go b.run(a.over)
+		begin := time.Now()
+		type taken struct {
+			records int
+			at      time.Duration
+		}
+		var got []taken
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for range b.Messages() {
+				got = append(got, taken{len(a.bundles[0]), time.Since(begin)})
+				a.bundles = a.bundles[1:]
+			}
+		}()
+		feed := func(n int) {
+			for range n {
+				claim.records <- &sarama.ConsumerMessage{}
+			}
+			synctest.Wait()
+		}
+		feed(1) // comes at once
+		time.Sleep(5 * time.Millisecond)
+		feed(2) // wait for the interval to end
+		time.Sleep(5 * time.Millisecond)
+		feed(1)
+		time.Sleep(30 * time.Millisecond) // the bundle at 20 ms is taken
+		time.Sleep(10 * time.Millisecond)
+		feed(1) // comes at once at 50 ms, because no bundle began since 40 ms
+		feed(4) // are as many as a bundle may have
+		feed(1)
+		close(claim.records)
+		<-done
+		require.Equal(t, []taken{
+			{1, 0}, {3, gather}, {1, 50 * time.Millisecond}, {4, 50 * time.Millisecond}, {1, 50 * time.Millisecond},
+		}, got)
+	})
 }
 
 func TestMessageIsMadeAsWatermillsDefaultDoes(t *testing.T) {

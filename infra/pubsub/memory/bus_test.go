@@ -3,6 +3,8 @@ package memory_test
 import (
 	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
@@ -56,4 +58,41 @@ func TestReadOfTrimmedRecordsReturnsErrTrimmed(t *testing.T) {
 	log := bus.Log("topic")
 	require.ErrorIs(t, log.Read(t.Context(), []events.Range{{After: 1, Through: 3}}, visit), pubsub.ErrTrimmed)
 	require.NoError(t, log.Read(t.Context(), []events.Range{{After: 2, Through: 3}}, visit))
+}
+
+func TestBundleGathersWhatComesWithinTheInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // whose time begins at a whole second
+		const gather = 20 * time.Millisecond
+		bus := memory.NewBus(memory.Config{Partitions: 1})
+		sub, err := bus.Subscriber("group", pubsub.SubscriberConfig{Bundle: 10, Gather: gather})
+		require.NoError(t, err)
+		in, err := sub.Subscribe(t.Context(), "topic")
+		require.NoError(t, err)
+		begin := time.Now()
+		publish := func() { require.NoError(t, bus.Publisher().Publish("topic", message.NewMessage("", nil))) }
+		take := func() (records int, at time.Duration) {
+			msg := <-in
+			at = time.Since(begin)
+			for _, r := range bus.Records(msg) {
+				r.Ack()
+				records++
+			}
+			msg.Ack()
+			return records, at
+		}
+		publish()
+		records, at := take()
+		require.Equal(t, 1, records)
+		require.Zero(t, at, "the first one comes at once")
+		time.Sleep(gather / 4)
+		for range 3 {
+			publish()
+			time.Sleep(time.Millisecond)
+		}
+		records, at = take()
+		require.Equal(t, 3, records)
+		require.Equal(t, gather, at)
+		require.NoError(t, sub.Close())
+		require.NoError(t, bus.Close())
+	})
 }
