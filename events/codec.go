@@ -37,7 +37,7 @@ func marshal(v any) ([]byte, error) {
 }
 
 // encoded holds buffers, so that encoding allocates no more than its result.
-var encoded = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+var encoded = sync.Pool{New: func() any { return new(bytes.Buffer) }} //nolint:gochecknoglobals // it holds nothing that lasts
 
 // Decode reads a record's value, derives what its producer left out (conversation, message id and event id) and checks every
 // rule that can be checked with the record alone (validate.go). It returns an event of an unknown type without an error, so

@@ -35,7 +35,7 @@ func BenchmarkStages(b *testing.B) {
 	}}.withDefaults()
 	c := newConsumer(bus, events.Handler{
 		Name: "bench", Topic: events.TopicMessages, Handle: func(context.Context, events.Record) error { return nil },
-	}, &decoder{}, opts, slog.New(slog.DiscardHandler))
+	}, newDecoder(), opts, slog.New(slog.DiscardHandler))
 	c.partitions = 64
 	consume := message.HandlerFunc(func(msg *message.Message) ([]*message.Message, error) { return nil, c.handle(msg) })
 	for _, stage := range slices.Backward(c.stages) { // as Watermill does

@@ -14,11 +14,10 @@ const (
 	maxShared = 4 << 10
 )
 
-var digestSeed = maphash.MakeSeed()
-
 // decoder decodes a record once for all handlers of the process, which come to it at about the same time. It keeps the latest
 // valid records, each in the slot that its position gives it.
 type decoder struct {
+	seed  maphash.Seed
 	slots [decoderSlots]atomic.Pointer[decoded]
 }
 
@@ -29,9 +28,11 @@ type decoded struct {
 	event  events.Event
 }
 
+func newDecoder() *decoder { return &decoder{seed: maphash.MakeSeed()} }
+
 // decode is [events.Decode].
 func (d *decoder) decode(topic string, at events.Position, value []byte) (events.Event, error) {
-	digest := maphash.Bytes(digestSeed, value)
+	digest := maphash.Bytes(d.seed, value)
 	slot := &d.slots[(uint64(at.Seq)+uint64(at.Partition)*509)%decoderSlots]
 	if kept := slot.Load(); kept != nil && kept.at == at && kept.topic == topic && kept.digest == digest {
 		return kept.event, nil

@@ -19,7 +19,7 @@ func valueOf(t *testing.T, content string) []byte {
 }
 
 func TestRecordIsDecodedOnceForAllHandlers(t *testing.T) {
-	d := &decoder{}
+	d := newDecoder()
 	at := events.Position{Partition: 3, Seq: 7}
 	first, err := d.decode(events.TopicMessages, at, valueOf(t, "hello"))
 	require.NoError(t, err)
@@ -49,7 +49,7 @@ func TestRecordIsDecodedOnceForAllHandlers(t *testing.T) {
 }
 
 func TestLargeAndInvalidRecordsAreNotKept(t *testing.T) {
-	d := &decoder{}
+	d := newDecoder()
 	at := events.Position{Seq: 1}
 	_, err := d.decode(events.TopicMessages, at, valueOf(t, strings.Repeat("x", maxShared)))
 	require.NoError(t, err)

@@ -101,7 +101,7 @@ func New(bus pubsub.Bus, handlers []events.Handler, opts Options, log *slog.Logg
 		return nil, fmt.Errorf("new router: %w", err)
 	}
 	r := &Router{router: router, log: log, returned: make(chan struct{})}
-	shared := &decoder{}
+	shared := newDecoder()
 	names := make(map[string]bool, len(handlers))
 	for _, h := range handlers {
 		if names[h.Name] {

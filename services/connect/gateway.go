@@ -9,6 +9,7 @@
 package connect
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -57,7 +58,8 @@ type Gateway struct {
 	pulse    *pulse
 	rates    *rates
 	metrics  *metrics
-	buffers  sync.Pool
+	buffers  sync.Pool // of the writers
+	scratch  sync.Pool // of the readers
 	syncs    *semaphore.Weighted
 	retries  *semaphore.Weighted
 
@@ -80,6 +82,7 @@ func New(cfg Config, verifier Verifier, messages, pushes *cluster.Lister, log *s
 		pulse:    &pulse{every: cfg.Ping},
 		rates:    &rates{sends: cfg.SendRate, connections: cfg.UserConnections, users: map[int64]*userRate{}},
 		buffers:  sync.Pool{New: func() any { return new([]byte) }},
+		scratch:  sync.Pool{New: func() any { return new(bytes.Buffer) }},
 		syncs:    semaphore.NewWeighted(parallelSyncs),
 		retries:  semaphore.NewWeighted(parallelRetries),
 		sessions: map[*session]struct{}{},

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -85,18 +84,18 @@ func (s *session) next() (kind int, data []byte, err error) {
 	if s.closing.Load() {
 		return kind, nil, nil
 	}
-	data, err = readLimited(r, s.gw.cfg.MaxFrame)
+	buffer := s.gw.scratch.Get().(*bytes.Buffer) //nolint:errcheck,forcetypeassert // it holds nothing else
+	defer s.gw.scratch.Put(buffer)
+	buffer.Reset()
+	data, err = readLimited(r, s.gw.cfg.MaxFrame, buffer)
 	return kind, data, err
 }
 
 // readLimited reads all of r. It fails with errTooLarge as soon as it has read more than the limit, because the rest may
 // never come. An escape counts as one byte. gorilla's own limit is not used because it closes without a reason.
-func readLimited(r io.Reader, limit int64) ([]byte, error) {
-	data := scratch.Get().(*bytes.Buffer) //nolint:errcheck,forcetypeassert // it holds nothing else
-	defer func() {
-		data.Reset()
-		scratch.Put(data)
-	}()
+//
+// It collects the frame in the buffer, so that what remains of the frame is as long as the frame.
+func readLimited(r io.Reader, limit int64, data *bytes.Buffer) ([]byte, error) {
 	for size := int64(0); size <= limit; {
 		before := data.Len()
 		if _, err := io.CopyN(data, r, limit+1-size); errors.Is(err, io.EOF) {
@@ -109,9 +108,6 @@ func readLimited(r io.Reader, limit int64) ([]byte, error) {
 	}
 	return nil, errTooLarge
 }
-
-// scratch holds buffers in which frames are collected, so that what remains of a frame is as long as the frame.
-var scratch = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // hangUp ends the connection after reading has ended. It first writes the close frame and goes on reading for a moment,
 // because closing a socket with unread input would discard what was written to it.

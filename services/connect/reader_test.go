@@ -1,6 +1,7 @@
 package connect
 
 import (
+	"bytes"
 	"io"
 	"strings"
 	"testing"
@@ -35,7 +36,7 @@ func TestFrameIsTooLargeOnceMoreThanTheLimitHasCome(t *testing.T) {
 				if !test.passes { // the rest must not be waited for
 					in = io.MultiReader(in, iotest.ErrReader(io.ErrNoProgress))
 				}
-				data, err := readLimited(in, limit)
+				data, err := readLimited(in, limit, &bytes.Buffer{})
 				if !test.passes {
 					require.ErrorIs(t, err, errTooLarge)
 					continue

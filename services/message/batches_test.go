@@ -117,8 +117,11 @@ func TestDirectBatchesOfAPartitionArePublishedTogether(t *testing.T) {
 		to       int64
 		contents []string
 	}{
-		{together[0], []string{"a", "", "b"}}, {together[1], []string{"c"}}, {apart, []string{"d"}},
-		{together[2], []string{"e", "bad", "f"}}, {together[3], []string{"g"}},
+		{together[0], []string{"a", "", "b"}},
+		{together[1], []string{"c"}},
+		{apart, []string{"d"}},
+		{together[2], []string{"e", "bad", "f"}},
+		{together[3], []string{"g"}},
 	} {
 		messages := direct(batch.contents...)
 		for _, m := range messages {
