@@ -23,7 +23,7 @@ func against(t *testing.T, this, other *clienttest.Fake, args ...string) (out, p
 	cmd.SilenceUsage, cmd.SilenceErrors = true, true
 	cmd.SetArgs(append([]string{
 		"--url=" + this.WebSocket(), "--against=" + other.WebSocket(), "--token-secret=", "--mode=all", "--rounds=2",
-		"--pairs=2", "--in-flight=4", "--many-pairs=8", "--members=5", "--count=20", "--serial-count=20",
+		"--pairs=2", "--in-flight=4", "--many-pairs=8", "--members=5", "--count=20", "--serial-count=20", "--clients=4", "--missed=20",
 	}, args...))
 	err = cmd.ExecuteContext(t.Context())
 	return stdout.String(), stderr.String(), err
@@ -34,7 +34,7 @@ func TestBenchAgainstAnotherSystemComparesEveryModeByEveryMeasure(t *testing.T) 
 	require.NoError(t, err)
 	var c comparison
 	require.NoError(t, json.Unmarshal([]byte(out), &c))
-	require.Len(t, c.Lines, 4*len(measures()))
+	require.Len(t, c.Lines, 5*len(measures()))
 	for _, l := range c.Lines {
 		require.Positive(t, l.This, l)
 		require.Positive(t, l.Against, l)

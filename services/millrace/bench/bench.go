@@ -37,6 +37,8 @@ type benchOptions struct {
 	count        int
 	manyPairs    int
 	members      int
+	clients      int
+	missed       int
 	connections  int
 	admin        string
 	serialCount  int
@@ -52,6 +54,7 @@ const (
 	modeLoad   = "load"
 	modeMany   = "many"
 	modeFanout = "fanout"
+	modeResume = "resume"
 	modeIdle   = "idle"
 	modeBoth   = "both"
 	modeAll    = "all"
@@ -74,6 +77,8 @@ accepted must be pushed to all its users once and be in the history once, in one
   load    pairs that each have a number of messages in flight (sent and not yet accepted)
   many    far more pairs, each with one message in flight
   fanout  a group in which all members are connected and one of them sends; the latency of deliveries is that to one member
+  resume  clients that were away while messages were sent to them, and come back with their cursors all at once; delivered/s
+          and the latency of deliveries count from then
   idle    connections on which nothing is sent: how fast they come, and how much more memory the server has with them; the
           server must have just started, and one round is made. It is not among both and all.
 
@@ -118,7 +123,7 @@ medians over the rounds, and the median of the rounds' ratios of --url to --agai
 	f.StringVar(&o.url, "url", "ws://127.0.0.1:8080/ws", "where the gateway is: ws:// or wss://")
 	o.files.BindClient(f)
 	f.StringVar(&o.secret, "token-secret", os.Getenv("MILLRACE_JWT_SECRET"), "secret to sign tokens with; MILLRACE_JWT_SECRET")
-	f.StringVar(&o.mode, "mode", modeBoth, "serial, load, many, fanout, idle, both (serial and load) or all (but idle)")
+	f.StringVar(&o.mode, "mode", modeBoth, "serial, load, many, fanout, resume, idle, both (serial and load) or all (but idle)")
 	f.Int64Var(&o.firstUser, "first-user", 9_000_001, "id of the first user; the others follow")
 	f.IntVar(&o.pairs, "pairs", 50, "load: pairs of users")
 	f.IntVar(&o.window, "in-flight", 16, "load, fanout: messages of a sender in flight, at most 200")
@@ -127,6 +132,8 @@ medians over the rounds, and the median of the rounds' ratios of --url to --agai
 	f.IntVar(&o.count, "count", 0, "load, many, fanout: messages of each sender, in place of a duration")
 	f.IntVar(&o.manyPairs, "many-pairs", 2000, "many: pairs of users")
 	f.IntVar(&o.members, "members", 1000, "fanout: members of the group, all of them connected")
+	f.IntVar(&o.clients, "clients", 1000, "resume: clients that were away")
+	f.IntVar(&o.missed, "missed", 100, "resume: messages that each has missed, at most 1000")
 	f.IntVar(&o.connections, "connections", 10_000, "idle: connections")
 	f.StringVar(&o.admin, "admin", "http://127.0.0.1:9100", "idle: admin address of the system")
 	f.IntVar(&o.serialCount, "serial-count", 3000, "serial: messages")
@@ -144,10 +151,13 @@ var errBroken = errors.New("the server broke its promises")
 
 func (o benchOptions) check() error {
 	var errs []error
-	if !slices.Contains([]string{modeSerial, modeLoad, modeMany, modeFanout, modeIdle, modeBoth, modeAll}, o.mode) {
-		errs = append(errs, fmt.Errorf("--mode=%s: want serial, load, many, fanout, idle, both or all", o.mode))
+	if !slices.Contains([]string{modeSerial, modeLoad, modeMany, modeFanout, modeResume, modeIdle, modeBoth, modeAll}, o.mode) {
+		errs = append(errs, fmt.Errorf("--mode=%s: want serial, load, many, fanout, resume, idle, both or all", o.mode))
 	}
-	for flag, pairs := range map[string]int{"pairs": o.pairs, "many-pairs": o.manyPairs} {
+	if o.missed < 1 || o.missed > 1000 {
+		errs = append(errs, fmt.Errorf("--missed=%d: want 1 to 1000, which a client gets without history", o.missed))
+	}
+	for flag, pairs := range map[string]int{"pairs": o.pairs, "many-pairs": o.manyPairs, "clients": o.clients} {
 		if pairs < 1 || pairs > 10_000 {
 			errs = append(errs, fmt.Errorf("--%s=%d: want 1 to 10000", flag, pairs))
 		}
@@ -173,7 +183,7 @@ func (o benchOptions) check() error {
 	if o.count < 0 || o.serialCount < 1 || o.count == 0 && o.duration <= 0 || o.patience <= 0 {
 		errs = append(errs, errors.New("--count, --serial-count, --duration, --patience: want more than 0"))
 	}
-	if last := o.firstUser + 2*int64(o.pairs+o.manyPairs) + int64(o.members) + 1; o.firstUser < 1 || last > events.MaxID {
+	if last := o.firstUser + 2*int64(o.pairs+o.manyPairs+o.clients) + int64(o.members) + 1; o.firstUser < 1 || last > events.MaxID {
 		errs = append(errs, fmt.Errorf("--first-user=%d: ids are from 1 to %d", o.firstUser, int64(events.MaxID)))
 	}
 	return errors.Join(errs...)
@@ -185,7 +195,7 @@ func (o benchOptions) modes() []string {
 	case modeBoth:
 		return []string{modeSerial, modeLoad}
 	case modeAll:
-		return []string{modeSerial, modeLoad, modeMany, modeFanout}
+		return []string{modeSerial, modeLoad, modeMany, modeFanout, modeResume}
 	}
 	return []string{o.mode}
 }
@@ -218,6 +228,9 @@ func (o benchOptions) run(ctx context.Context, progress io.Writer) (benchReport,
 		name: modeFanout, first: many.first + 2*int64(o.manyPairs), pairs: 1, members: o.members, window: o.window,
 		count: o.count, duration: o.duration,
 	}
+	resume := &benchRun{
+		name: modeResume, first: fanout.first + int64(o.members), pairs: o.clients, window: o.window, count: o.missed, away: true,
+	}
 	for _, r := range []*benchRun{load, many, fanout} {
 		if r.count > 0 {
 			r.duration = 0
@@ -226,7 +239,7 @@ func (o benchOptions) run(ctx context.Context, progress io.Writer) (benchReport,
 		}
 	}
 	report := benchReport{URL: o.url, Run: id}
-	for _, r := range []*benchRun{serial, load, many, fanout} {
+	for _, r := range []*benchRun{serial, load, many, fanout, resume} {
 		if !slices.Contains(o.modes(), r.name) {
 			continue
 		}

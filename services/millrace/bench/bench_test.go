@@ -23,7 +23,7 @@ func bench(t *testing.T, f *clienttest.Fake, args ...string) (benchReport, error
 	cmd.SetErr(&status)
 	cmd.SilenceUsage, cmd.SilenceErrors = true, true
 	cmd.SetArgs(append([]string{
-		"--url=" + f.WebSocket(), "--token-secret=", "--pairs=4", "--in-flight=8", "--count=300", "--serial-count=60", "--json",
+		"--url=" + f.WebSocket(), "--token-secret=", "--pairs=4", "--in-flight=8", "--count=300", "--serial-count=60", "--clients=4", "--missed=50", "--json",
 	}, args...))
 	err := cmd.ExecuteContext(t.Context())
 	var report benchReport
@@ -292,4 +292,15 @@ func TestBenchSignsItsTokensWithTheSecretThatIsSet(t *testing.T) {
 	id, err := auth.NewSecretVerifier(secret).Verify(t.Context(), signed)
 	require.NoError(t, err)
 	require.EqualValues(t, 7, id.User)
+}
+
+func TestResumeMeasuresWhatComesAfterTheReturn(t *testing.T) {
+	report, err := bench(t, clienttest.New(t), "--mode=resume", "--clients=5", "--missed=40")
+	require.NoError(t, err)
+	require.Len(t, report.Results, 1)
+	r := report.Results[0]
+	require.EqualValues(t, 5*40, r.Accepted)
+	require.EqualValues(t, 5*40, r.Delivered)
+	require.Equal(t, 5*40, r.Stored)
+	require.Positive(t, r.DeliveredRate)
 }

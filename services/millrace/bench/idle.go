@@ -51,7 +51,7 @@ func (o benchOptions) idle(ctx context.Context, admin string, progress io.Writer
 	dials.SetLimit(maxDials)
 	for i := range peers {
 		dials.Go(func() (err error) {
-			if peers[i], err = run.dial(ctx, o.firstUser+int64(i)); err != nil {
+			if peers[i], err = run.dial(ctx, o.firstUser+int64(i), nil); err != nil {
 				return err
 			}
 			if (i+1)%1000 == 0 {

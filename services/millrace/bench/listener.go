@@ -38,7 +38,7 @@ func (r *benchRun) gather(ctx context.Context, p *benchPair) error {
 		members = append(members, user)
 		p.others[i] = &listener{}
 		dials.Go(func() (err error) {
-			p.others[i].peer, err = r.dial(ctx, user)
+			p.others[i].peer, err = r.dial(ctx, user, nil)
 			return err
 		})
 	}

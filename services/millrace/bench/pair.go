@@ -26,6 +26,7 @@ type benchPair struct {
 
 	wire     *wire
 	from, to *benchPeer
+	again    atomic.Pointer[benchPeer] // the receiver that has come back
 	others   []*listener
 	start    time.Time
 	window   int32 // how many messages may be in flight
@@ -62,6 +63,7 @@ type benchPair struct {
 
 	// The receiving goroutine uses these.
 	delivery     *hdrhistogram.Histogram
+	back         time.Duration // when the receiver came back; 0: it was not away
 	lastDelivery time.Duration
 	atPeer       []sighting
 	receiveErr   error
@@ -73,11 +75,6 @@ func newLatencies() *hdrhistogram.Histogram { return hdrhistogram.New(1, 60_000_
 func (p *benchPair) run() {
 	p.ack, p.delivery = newLatencies(), newLatencies()
 	p.sent, p.ended, p.answers = make(chan struct{}), make(chan struct{}), make(chan client.Frame)
-	p.loops.Go(func() {
-		if err := p.receive(p.to, p.onDelivery); !p.ending.Load() {
-			p.receiveErr = fmt.Errorf("user %d: %w", p.to.user, err)
-		}
-	})
 	for _, l := range p.others {
 		p.loops.Go(func() {
 			if err := l.run(p); !p.ending.Load() {
@@ -88,6 +85,15 @@ func (p *benchPair) run() {
 	p.loops.Go(func() {
 		if err := p.sendAll(); !p.ending.Load() {
 			p.sendErr = fmt.Errorf("user %d: %w", p.from.user, err)
+		}
+	})
+}
+
+// listen starts receiving.
+func (p *benchPair) listen(to *benchPeer) {
+	p.loops.Go(func() {
+		if err := p.receive(to, p.onDelivery); !p.ending.Load() {
+			p.receiveErr = fmt.Errorf("user %d: %w", p.to.user, err)
 		}
 	})
 }
@@ -105,6 +111,9 @@ func (p *benchPair) end() {
 // peers returns the connections of all users. While they are being opened, those that are not open yet are nil.
 func (p *benchPair) peers() []*benchPeer {
 	all := []*benchPeer{p.from, p.to}
+	if again := p.again.Load(); again != nil {
+		all = append(all, again)
+	}
 	for _, l := range p.others {
 		all = append(all, l.peer)
 	}
@@ -133,6 +142,9 @@ func (p *benchPair) receive(peer *benchPeer, got func(s sighting, sent int64, no
 // onDelivery notes what the receiver got.
 func (p *benchPair) onDelivery(s sighting, sent int64, now time.Duration) {
 	p.atPeer = append(p.atPeer, s)
+	if p.back > 0 {
+		sent = int64(p.back)
+	}
 	if s.index >= p.untimed {
 		_ = p.delivery.RecordValue((int64(now) - sent) / 1000) // it fails above a minute, when the run has given up
 	}

@@ -59,10 +59,12 @@ type benchPeer struct {
 	ws   *websocket.Conn
 	cork *cork
 	buf  bytes.Buffer
+	// cursor is the one that connecting has given.
+	cursor client.Cursor
 }
 
 func dialBenchPeer(
-	ctx context.Context, url string, secure *tls.Config, user int64, token func(context.Context) (string, error),
+	ctx context.Context, url string, secure *tls.Config, user int64, token func(context.Context) (string, error), cursor client.Cursor,
 ) (*benchPeer, error) {
 	secret, err := token(ctx)
 	if err != nil {
@@ -86,15 +88,15 @@ func dialBenchPeer(
 	}
 	stop := context.AfterFunc(ctx, p.cut)
 	defer stop()
-	if err := p.connect(secret); err != nil {
+	if err := p.connect(secret, cursor); err != nil {
 		p.cut()
 		return nil, fmt.Errorf("connect user %d: %w", user, err)
 	}
 	return p, nil
 }
 
-func (p *benchPeer) connect(token string) error {
-	f, err := p.ask(connectFrame, client.Connect{Token: token})
+func (p *benchPeer) connect(token string, cursor client.Cursor) error {
+	f, err := p.ask(connectFrame, client.Connect{Token: token, Cursor: cursor})
 	switch {
 	case err != nil:
 		return err
@@ -103,6 +105,7 @@ func (p *benchPeer) connect(token string) error {
 	case f.Connected.User != p.user:
 		return fmt.Errorf("the token is of user %d", f.Connected.User)
 	}
+	p.cursor = f.Connected.Cursor
 	return nil
 }
 

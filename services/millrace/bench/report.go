@@ -40,7 +40,7 @@ type benchResult struct {
 	StoredRate float64 `json:"stored_per_second"`
 
 	Ack      benchLatency `json:"ack"`      // from the send to its answer
-	Delivery benchLatency `json:"delivery"` // from the send to the push to one receiver of each message
+	Delivery benchLatency `json:"delivery"` // from the send, or from when the receivers came back, to the push to one receiver of each message
 
 	Violations []string `json:"violations"`
 }
@@ -64,11 +64,12 @@ func latencyOf(h *hdrhistogram.Histogram) benchLatency {
 func (r *benchRun) result(lastStored time.Duration, history [][]sighting) benchResult {
 	result := benchResult{Mode: r.name, Pairs: r.pairs, Window: r.window, Size: r.options.size, Violations: []string{}}
 	ack, delivery := newLatencies(), newLatencies()
-	var lastAck, lastDelivery time.Duration
+	var lastAck, lastDelivery, back time.Duration
 	for i, p := range r.all {
 		ack.Merge(p.ack)
 		delivery.Merge(p.delivery)
 		lastAck, lastDelivery = max(lastAck, p.lastAck), max(lastDelivery, p.lastDelivery)
+		back = p.back
 		result.Accepted += p.acked.Load()
 		result.Delivered += p.delivered.Load()
 		result.Refused += p.refusals
@@ -89,7 +90,7 @@ func (r *benchRun) result(lastStored time.Duration, history [][]sighting) benchR
 	}
 	result.Ack, result.Delivery = latencyOf(ack), latencyOf(delivery)
 	result.AcceptedRate = rate(result.Accepted, lastAck)
-	result.DeliveredRate = rate(result.Delivered, lastDelivery)
+	result.DeliveredRate = rate(result.Delivered, lastDelivery-back)
 	result.StoredRate = rate(int64(result.Stored), lastStored)
 	result.Seconds = max(lastAck, lastDelivery, lastStored).Seconds()
 	return result

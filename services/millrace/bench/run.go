@@ -34,6 +34,7 @@ type benchRun struct {
 	duration time.Duration // 0: the run ends with the count
 	untimed  int
 	lockstep bool
+	away     bool // the receivers are away while the senders send
 	progress io.Writer
 
 	all      []*benchPair
@@ -58,10 +59,16 @@ func (r *benchRun) run(ctx context.Context) (benchResult, error) {
 	stop := context.AfterFunc(ctx, func() { ended.Do(end) })
 	defer stop()
 
+	if r.away {
+		r.goAway()
+	}
 	r.start = time.Now()
 	for _, p := range r.all {
 		p.start = r.start
 		p.run()
+		if !r.away {
+			p.listen(p.to)
+		}
 	}
 	if r.duration > 0 {
 		timer := time.AfterFunc(r.duration, func() { r.stop.Store(true) })
@@ -72,6 +79,10 @@ func (r *benchRun) run(ctx context.Context) (benchResult, error) {
 	var watch sync.WaitGroup
 	watch.Go(func() { r.watch(watching, cancel) })
 	stored, storeErr := r.awaitStored(watching)
+	var backErr error
+	if r.away && storeErr == nil {
+		backErr = r.comeBack(watching)
+	}
 	r.awaitDelivered(watching)
 	cancel(nil)
 	watch.Wait()
@@ -82,7 +93,7 @@ func (r *benchRun) run(ctx context.Context) (benchResult, error) {
 	}
 	ended.Do(end)
 	result := r.result(stored, history)
-	result.violate(storeErr, historyErr)
+	result.violate(storeErr, backErr, historyErr)
 	return result, nil
 }
 
@@ -104,7 +115,7 @@ func (r *benchRun) connect(ctx context.Context) error {
 		r.all[i] = p
 		for user, peer := range map[int64]**benchPeer{from: &p.from, to: &p.to} {
 			dials.Go(func() (err error) {
-				*peer, err = r.dial(ctx, user)
+				*peer, err = r.dial(ctx, user, nil)
 				return err
 			})
 		}
@@ -126,8 +137,8 @@ func (r *benchRun) connect(ctx context.Context) error {
 	return err
 }
 
-func (r *benchRun) dial(ctx context.Context, user int64) (*benchPeer, error) {
-	return dialBenchPeer(ctx, r.options.url, r.options.secure, user, r.options.tokens().Of(user))
+func (r *benchRun) dial(ctx context.Context, user int64, cursor client.Cursor) (*benchPeer, error) {
+	return dialBenchPeer(ctx, r.options.url, r.options.secure, user, r.options.tokens().Of(user), cursor)
 }
 
 func (r *benchRun) sum(of func(*benchPair) *atomic.Int64) (n int64) {
