@@ -41,7 +41,7 @@ type dev struct {
 }
 
 // startDev runs everything on the data directory until the test ends or stop is called.
-func startDev(t *testing.T, dataDir string) *dev {
+func startDev(t testing.TB, dataDir string) *dev {
 	t.Helper()
 	return startDevWith(t, dataDir)
 }
@@ -59,14 +59,14 @@ func besideOthers(t *testing.T) {
 }
 
 // startDevWith is like startDev, with parts replaced.
-func startDevWith(t *testing.T, dataDir string, replaced ...fx.Option) *dev {
+func startDevWith(t testing.TB, dataDir string, replaced ...fx.Option) *dev {
 	t.Helper()
 	return startDevAs(t, dataDir, nil, replaced...)
 }
 
 // startDevAs is like startDevWith, with more flags. With a new data directory the log is empty, also on brokers that all
 // tests share.
-func startDevAs(t *testing.T, dataDir string, flags []string, replaced ...fx.Option) *dev {
+func startDevAs(t testing.TB, dataDir string, flags []string, replaced ...fx.Option) *dev {
 	t.Helper()
 	cfg := parse(t, config.Dev, append([]string{
 		"--data-dir=" + dataDir, "--jwt-secret=" + proof.Secret, "--admin-addr=", "--log-level=error", "--embedded-kafka-addr=127.0.0.1:0",
@@ -88,7 +88,7 @@ func startDevAs(t *testing.T, dataDir string, flags []string, replaced ...fx.Opt
 }
 
 // deleteTopics waits until the brokers have deleted all our topics.
-func deleteTopics(t *testing.T, brokers []string) {
+func deleteTopics(t testing.TB, brokers []string) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.MetadataMinAge(10*time.Millisecond))
 	require.NoError(t, err)
@@ -104,7 +104,7 @@ func deleteTopics(t *testing.T, brokers []string) {
 	}, proof.Patience, 10*time.Millisecond)
 }
 
-func parse(t *testing.T, role config.Role, args ...string) *config.Config {
+func parse(t testing.TB, role config.Role, args ...string) *config.Config {
 	t.Helper()
 	cfg := &config.Config{}
 	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
@@ -114,7 +114,7 @@ func parse(t *testing.T, role config.Role, args ...string) *config.Config {
 	return cfg
 }
 
-func roleNamed(t *testing.T, name config.Role) role {
+func roleNamed(t testing.TB, name config.Role) role {
 	t.Helper()
 	for _, r := range roles() {
 		if r.name == name {

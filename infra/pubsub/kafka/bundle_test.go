@@ -98,8 +98,10 @@ func TestBundleGathersWhatComesWithinTheInterval(t *testing.T) {
 		go func() {
 			defer close(done)
 			for range b.Messages() {
+				a.mu.Lock()
 				got = append(got, taken{len(a.bundles[0]), time.Since(begin)})
 				a.bundles = a.bundles[1:]
+				a.mu.Unlock()
 			}
 		}()
 		feed := func(n int) {

@@ -53,13 +53,13 @@ func (u *User) Group(ctx context.Context, r client.Request) (group client.Group,
 }
 
 // Join connects a user, from the cursor if there is one.
-func Join(t *testing.T, url string, id int64, cursor client.Cursor) *User {
+func Join(t testing.TB, url string, id int64, cursor client.Cursor) *User {
 	t.Helper()
 	return joinBy(t, client.Config{URL: url, Cursor: cursor}, id)
 }
 
 // joinBy is like [Join], with more settings of the connection.
-func joinBy(t *testing.T, cfg client.Config, id int64) *User {
+func joinBy(t testing.TB, cfg client.Config, id int64) *User {
 	t.Helper()
 	u := &User{id: id, seen: make(chan client.Push, 100_000)}
 	cfg.Token = Token(id)
@@ -78,7 +78,7 @@ func joinBy(t *testing.T, cfg client.Config, id int64) *User {
 func (u *User) Seen() <-chan client.Push { return u.seen }
 
 // Sends returns when the message was accepted.
-func (u *User) Sends(t *testing.T, to client.Target, content string) client.Sent {
+func (u *User) Sends(t testing.TB, to client.Target, content string) client.Sent {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
@@ -88,7 +88,7 @@ func (u *User) Sends(t *testing.T, to client.Target, content string) client.Sent
 }
 
 // Sees waits for the next push of the type, skipping those of other types.
-func (u *User) Sees(t *testing.T, kind string) client.Push {
+func (u *User) Sees(t testing.TB, kind string) client.Push {
 	t.Helper()
 	timeout := time.After(Patience)
 	for {
@@ -104,7 +104,7 @@ func (u *User) Sees(t *testing.T, kind string) client.Push {
 }
 
 // Reads waits for the next messages and returns their contents.
-func (u *User) Reads(t *testing.T, n int) []string {
+func (u *User) Reads(t testing.TB, n int) []string {
 	t.Helper()
 	contents := make([]string, 0, n)
 	for range n {

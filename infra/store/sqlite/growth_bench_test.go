@@ -1,0 +1,70 @@
+package sqlite
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/events"
+	"millrace/infra/store"
+)
+
+// most is a parameter because filling a store with ten million messages takes minutes and 2.5 GB.
+var most = flag.Int64("growth.messages", 1_000_000, "BenchmarkHistoryAsItGrows: messages in the largest store")
+
+// BenchmarkHistoryAsItGrows compares how long a page of 50 messages takes, from a random place of a random conversation, when
+// ten thousand messages are stored and when many more are. The stores take turns, so that what slows the machine down meets all.
+func BenchmarkHistoryAsItGrows(b *testing.B) {
+	for _, conversations := range []int64{50, 100_000} {
+		b.Run(fmt.Sprintf("conversations=%d", conversations), func(b *testing.B) {
+			type size struct {
+				messages, conversations int64
+				db                      *DB
+				took                    []time.Duration
+			}
+			var sizes []*size
+			for n := int64(10_000); n <= *most; n *= 10 {
+				s := &size{messages: n, conversations: min(conversations, n/100)}
+				s.db = filled(b, s.conversations, n)
+				sizes = append(sizes, s)
+			}
+			b.ResetTimer()
+			for b.Loop() {
+				for _, s := range sizes {
+					s.took = append(s.took, readPage(b, s.db, s.conversations, s.messages))
+				}
+			}
+			smallest := quantiles(sizes[0].took)
+			for _, s := range sizes {
+				now := quantiles(s.took)
+				b.ReportMetric(float64(now[0].Microseconds()), fmt.Sprintf("p50-µs/%d", s.messages))
+				b.ReportMetric(float64(now[1].Microseconds()), fmt.Sprintf("p99-µs/%d", s.messages))
+				b.ReportMetric(float64(now[1])/float64(smallest[1]), fmt.Sprintf("p99-ratio/%d", s.messages))
+			}
+		})
+	}
+}
+
+// quantiles returns the median and the 99th percentile.
+func quantiles(took []time.Duration) [2]time.Duration {
+	slices.Sort(took)
+	return [2]time.Duration{took[len(took)/2], took[len(took)*99/100]}
+}
+
+// readPage reads a page of a store that was made by filled, where the messages of a conversation have consecutive seqs.
+func readPage(b *testing.B, db *DB, conversations, messages int64) time.Duration {
+	each := messages / conversations
+	number := rand.Int64N(conversations)
+	before := number*each + 51 + rand.Int64N(each-50)
+	begin := time.Now()
+	found, _, err := db.History(b.Context(), events.Direct(1, 2+number), store.Page{Newest: true, Before: before, Limit: 50})
+	took := time.Since(begin)
+	require.NoError(b, err)
+	require.Len(b, found, 50)
+	return took
+}
