@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -88,7 +89,7 @@ func (p *publisher) Publish(topic string, msgs ...*message.Message) error {
 	if err != nil {
 		return &pubsub.PublishError{Err: err}
 	}
-	return outcome(ctx, calls, msgs, records, p.continuity.epochs(topic))
+	return outcome(ctx, calls, msgs, p.continuity.epochs(topic))
 }
 
 // record returns the message as watermill-kafka's marshaler writes it, with the key of [pubsub.KeyHeader].
@@ -130,7 +131,7 @@ func (p *publisher) enqueue(ctx context.Context, records []*kgo.Record) ([]*call
 	}
 	var calls []*call
 	byPlace := make(map[place]*call, 1)
-	for _, r := range records {
+	for i, r := range records {
 		at := place{r.Topic, r.Partition}
 		c, ok := byPlace[at]
 		if !ok {
@@ -138,7 +139,7 @@ func (p *publisher) enqueue(ctx context.Context, records []*kgo.Record) ([]*call
 			byPlace[at] = c
 			calls = append(calls, c)
 		}
-		c.records = append(c.records, r)
+		c.records, c.places = append(c.records, r), append(c.places, i)
 	}
 	for _, c := range calls {
 		c.queue.put(c)
@@ -156,34 +157,26 @@ func (p *publisher) queue(at place) *partitionQueue {
 }
 
 // outcome waits for the calls. If they fail, its error says how many messages, counted from the first, were accepted.
-func outcome(
-	ctx context.Context, calls []*call, msgs []*message.Message, records []*kgo.Record, epochs *events.Epochs,
-) error {
-	left := make(map[place]int, len(calls)) // how many more records of the partition were accepted
+func outcome(ctx context.Context, calls []*call, msgs []*message.Message, epochs *events.Epochs) error {
+	contexts := make([]publishedContext, len(msgs)) // without a context inside: not accepted
 	var failed error
 	for _, c := range calls {
 		n, err := c.wait(ctx)
-		left[place{c.records[0].Topic, c.records[0].Partition}] = n
+		for i, r := range c.records[:n] { // those after them may still be in use
+			at := c.places[i]
+			contexts[at] = publishedContext{msgs[at].Context(), epochs.Position(r.Partition, r.Offset)}
+			msgs[at].SetContext(&contexts[at])
+		}
 		if failed == nil {
 			failed = err
 		}
 	}
-	prefix := 0
-	contexts := make([]publishedContext, len(records))
-	for i, r := range records {
-		at := place{r.Topic, r.Partition}
-		if left[at] == 0 {
-			continue
-		}
-		left[at]--
-		contexts[i] = publishedContext{msgs[i].Context(), epochs.Position(r.Partition, r.Offset)}
-		msgs[i].SetContext(&contexts[i])
-		if prefix == i {
-			prefix++
-		}
-	}
 	if failed == nil {
 		return nil
+	}
+	prefix := slices.IndexFunc(contexts, func(c publishedContext) bool { return c.Context == nil })
+	if prefix < 0 {
+		prefix = len(msgs)
 	}
 	return &pubsub.PublishError{Accepted: prefix, Err: failed}
 }
