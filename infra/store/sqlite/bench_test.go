@@ -132,3 +132,36 @@ func filled(b *testing.B, conversations, messages int64) *DB {
 	}
 	return db
 }
+
+// BenchmarkSentAt looks for a hundred messages that are not stored, as most that are sent, among a hundred thousand.
+func BenchmarkSentAt(b *testing.B) {
+	db := open(b, filepath.Join(b.TempDir(), "store.db"))
+	seqs := make(map[int32]int64)
+	number := 0
+	next := func(n int) []events.Record {
+		batch := make([]events.Record, n)
+		for i := range batch {
+			batch[i] = record(seqs, int64(number%50), number, "hello")
+			number++
+		}
+		return batch
+	}
+	for range 100 {
+		for _, err := range db.SaveBatch(b.Context(), next(1000)) {
+			require.NoError(b, err)
+		}
+	}
+	keys := make([]store.MessageKey, 100)
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		for i, r := range next(len(keys)) {
+			keys[i] = store.MessageKey{Conversation: r.Message.Conversation, MessageID: r.Message.MessageID}
+		}
+		b.StartTimer()
+		found, err := db.SentAt(b.Context(), keys)
+		require.NoError(b, err)
+		require.Empty(b, found)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(keys)), "ns/message")
+}
