@@ -229,7 +229,7 @@ func (o benchOptions) run(ctx context.Context, progress io.Writer) (benchReport,
 		count: o.count, duration: o.duration,
 	}
 	resume := &benchRun{
-		name: modeResume, first: fanout.first + int64(o.members), pairs: o.clients, window: o.window, count: o.missed, away: true,
+		name: modeResume, first: fanout.first + int64(o.members), pairs: o.clients, window: 1, count: o.missed, away: true,
 	}
 	for _, r := range []*benchRun{load, many, fanout} {
 		if r.count > 0 {
