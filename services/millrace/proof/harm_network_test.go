@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/events"
 )
 
 // One gateway and one push node can no longer reach each other while their connection stays open. Another gateway hangs,
@@ -74,10 +76,17 @@ func TestHarmConnectionThatIsDeadButOpen(t *testing.T) {
 func TestHarmPushNodeThatNobodyKnewDies(t *testing.T) {
 	NeedsHarm(t)
 	t.Parallel()
-	c := startCluster(t)
+	c := &cluster{t: t, dataDir: t.TempDir()}
+	// Each of three push nodes gets one partition, and the crowd's conversations lie in all three.
+	c.startEmbedded("--topic-partitions=3")
 	ctx, cancel := context.WithTimeout(t.Context(), 6*Healing)
 	defer cancel()
 	crowd := StartCrowd(ctx, t, c.gateways)
+	used := map[int32]bool{}
+	for i, k := range crowd.Talkers {
+		used[events.Partition(events.Direct(k.ID, crowd.peer(i)), 3)] = true
+	}
+	require.Len(t, used, 3)
 	crowd.GoesOn("before")
 	stranger := c.another("message-3", "message-1", "--message-addr="+FreeAddresses(t, 1)[0], "--handlers=push")
 	EventuallyTrue(t, "the stranger has handled records", func() bool {
