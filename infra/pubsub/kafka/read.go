@@ -89,7 +89,11 @@ func (r *reader) plan(ranges []events.Range) error {
 			continue
 		}
 		epoch, begin := r.epochs.At(asked.Partition, events.Offset(asked.Through))
-		if epoch != events.EpochOf(asked.Through) || asked.After < events.Seq(epoch, begin-1) {
+		before := events.Seq(epoch, begin-1)
+		if events.EpochOf(asked.After) == epoch {
+			asked.After = max(asked.After, before) // no record ever had a position of the epoch up to there
+		}
+		if epoch != events.EpochOf(asked.Through) || asked.After < before {
 			return fmt.Errorf("partition %d after %d: %w", asked.Partition, asked.After, pubsub.ErrTrimmed)
 		}
 		if _, ok := r.cursors[asked.Partition]; ok {

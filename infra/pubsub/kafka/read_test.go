@@ -144,3 +144,43 @@ func TestReadEndsWhenItsContextDoes(t *testing.T) {
 	err := bus.Log(topic).Read(ctx, []events.Range{{Through: 1}}, func(pubsub.RawRecord) error { return nil })
 	require.ErrorIs(t, err, context.Canceled)
 }
+
+// An epoch that begins in the middle of a partition, because the partition has lost its end, has no positions before its first
+// record. Whoever looks back to the beginning of the epoch misses nothing.
+func TestRangeFromTheBeginningOfAnEpochIsNotTrimmed(t *testing.T) {
+	epochs := &events.Epochs{Cuts: []events.Cut{{Epoch: 1, Offset: 48}}}
+	plan := func(asked events.Range) (cursor, error) {
+		r := reader{epochs: epochs, cursors: map[int32]*cursor{}}
+		if err := r.plan([]events.Range{asked}); err != nil {
+			return cursor{}, err
+		}
+		return *r.cursors[0], nil
+	}
+	through := events.Seq(1, 300)
+	for name, test := range map[string]struct {
+		after int64
+		next  int64 // 0: trimmed
+	}{
+		"the beginning of the epoch":  {events.EpochStart(through), 48},
+		"before its first record":     {events.Seq(1, 40), 48},
+		"its first record":            {events.Seq(1, 48), 49},
+		"what the loss may have cost": {events.Seq(0, 47), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := plan(events.Range{After: test.after, Through: through})
+			if test.next == 0 {
+				require.ErrorIs(t, err, pubsub.ErrTrimmed)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, cursor{test.next, 300}, got)
+		})
+	}
+	looks := 0
+	require.NoError(t, pubsub.LookBack(events.Position{Seq: through}, func(r events.Range) error {
+		looks++
+		_, err := plan(r)
+		return err
+	}))
+	require.Equal(t, 1, looks, "all of the epoch is within the 1,000 records")
+}
