@@ -19,6 +19,8 @@ const (
 	// maxUnanswered bounds the batches of one stream whose results are not written yet. At the bound the stream is not read
 	// any further, so that a gateway which does not read its results holds up only itself.
 	maxUnanswered = 1024
+	// maxTogether bounds the batches that share a call to publish.
+	maxTogether = maxUnanswered / 4
 	// maxFrameResults keeps a frame of results well below gRPC's 4 MiB.
 	maxFrameResults = 4096
 )
@@ -50,10 +52,10 @@ func (s *Service) SendBatches(stream batchStream) error {
 		if err != nil {
 			return err
 		}
-		for range request.GetBatches() {
-			unanswered <- struct{}{}
-		}
 		for _, together := range s.grouped(request.GetBatches()) {
+			for range together { // those of the groups before are being answered meanwhile
+				unanswered <- struct{}{}
+			}
 			batches.Go(func() {
 				for i, r := range s.runContained(stream.Context(), together) {
 					results <- &millracev1.SendBatchResult{Id: together[i].GetId(), Results: r}
@@ -63,10 +65,10 @@ func (s *Service) SendBatches(stream batchStream) error {
 	}
 }
 
-// grouped returns the batches in groups that run one after the other.
+// grouped returns the batches in groups of at most maxTogether. The batches of a group run together.
 func (s *Service) grouped(batches []*millracev1.SendBatch) [][]*millracev1.SendBatch {
 	groups := make([][]*millracev1.SendBatch, 0, len(batches))
-	place := make(map[int32]int) // of the group of a partition
+	latest := make(map[int32]int) // by partition, which group its next batch belongs to
 	for _, b := range batches {
 		if !onlyDirect(b) {
 			groups = append(groups, []*millracev1.SendBatch{b})
@@ -74,10 +76,10 @@ func (s *Service) grouped(batches []*millracev1.SendBatch) [][]*millracev1.SendB
 		}
 		m := b.GetMessages()[0]
 		partition := events.Partition(events.Direct(m.GetSender().GetUser(), m.GetTo()), s.partitions)
-		at, ok := place[partition]
-		if !ok {
+		at, ok := latest[partition]
+		if !ok || len(groups[at]) == maxTogether {
 			at = len(groups)
-			place[partition] = at
+			latest[partition] = at
 			groups = append(groups, nil)
 		}
 		groups[at] = append(groups[at], b)

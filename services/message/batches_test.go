@@ -139,6 +139,22 @@ func TestDirectBatchesOfAPartitionArePublishedTogether(t *testing.T) {
 	require.NoError(t, stream.CloseSend())
 }
 
+// A frame may have more batches than may be unanswered, as when many senders begin at once.
+func TestFrameOfMoreBatchesThanMayBeUnansweredIsAnswered(t *testing.T) {
+	n := newNode(t, memory.Config{Partitions: 1})
+	const batches = 3*maxUnanswered + 1
+	frame := &millracev1.SendBatchesRequest{}
+	for i := range batches {
+		messages := direct("x")
+		messages[0].To = int64(2 + i)
+		frame.Batches = append(frame.Batches, &millracev1.SendBatch{Id: uint64(i), Messages: messages})
+	}
+	stream := openBatches(t, n)
+	require.NoError(t, stream.Send(frame))
+	require.Len(t, collect(t, stream, batches), batches)
+	require.NoError(t, stream.CloseSend())
+}
+
 func TestBatchBehindAFailedPublishIsRefused(t *testing.T) {
 	n := newNode(t, memory.Config{Fail: func(_ string, msg *message.Message) error {
 		if strings.Contains(string(msg.Payload), `"content":"bad"`) {
