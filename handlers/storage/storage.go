@@ -37,8 +37,6 @@ var Module = fx.Module("storage", fx.Provide(
 // ErrStopped is returned for a record that comes after Stop. It is transient: the record comes again.
 var ErrStopped = errors.New("storage: stopped")
 
-const gather = 20 * time.Millisecond
-
 // Group is the handler's consumer group.
 const Group = "storage-consumer-group"
 
@@ -57,7 +55,7 @@ func New(store Store, log *slog.Logger) *Storage {
 func (s *Storage) Handler() events.Handler {
 	return events.Handler{
 		Name: "storage", Topic: events.TopicMessages, Group: Group,
-		Handle: s.batcher.save, HandleBatch: s.batcher.saveAll, Gather: gather, Settled: s.batcher.settled, Progress: s.store.Stored,
+		Handle: s.batcher.save, HandleBatch: s.batcher.saveAll, Gather: 20 * time.Millisecond, Settled: s.batcher.settled, Progress: s.store.Stored,
 	}
 }
 

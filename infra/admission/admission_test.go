@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -102,25 +103,27 @@ func TestAuthorizedMemberIsLookedUpOnce(t *testing.T) {
 }
 
 func TestStoreThatWasPutBackIsNoticed(t *testing.T) {
-	w := newWorld(t, 1)
-	w.publish(t, membership(events.GroupCreated, 1, 1))
-	w.publish(t, membership(events.MemberJoined, 1, 3))
-	for i := range 3 {
-		w.publish(t, said(3, 0, fmt.Sprint(i)))
-	}
-	w.truth.SaveBatch(t.Context(), w.log[:2])
-	w.lagging.SaveBatch(t.Context(), w.log[:1])
-	replaced := &countingStore{Store: w.truth}
-	judge, err := admission.New(replaced, w.bus.Log(events.TopicMessages))
-	require.NoError(t, err)
-	track := judge.Follow(events.Position{Seq: 2})
-	require.True(t, track.Admits(t.Context(), &w.log[2]))
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.publish(t, membership(events.GroupCreated, 1, 1))
+		w.publish(t, membership(events.MemberJoined, 1, 3))
+		for i := range 3 {
+			w.publish(t, said(3, 0, fmt.Sprint(i)))
+		}
+		w.truth.SaveBatch(t.Context(), w.log[:2])
+		w.lagging.SaveBatch(t.Context(), w.log[:1])
+		replaced := &countingStore{Store: w.truth}
+		judge, err := admission.New(replaced, w.bus.Log(events.TopicMessages))
+		require.NoError(t, err)
+		track := judge.Follow(events.Position{Seq: 2})
+		require.True(t, track.Admits(t.Context(), &w.log[2]))
 
-	replaced.Store = w.lagging
-	time.Sleep(2 * time.Second) // the judge goes by the positions of the first store for half of that
-	require.True(t, track.Admits(t.Context(), &w.log[3]), "what the second store lacks is in the log")
-	replaced.Store = downStore{}
-	require.True(t, track.Admits(t.Context(), &w.log[4]))
+		replaced.Store = w.lagging
+		time.Sleep(2 * time.Second) // the judge goes by the positions of the first store for half of that
+		require.True(t, track.Admits(t.Context(), &w.log[3]), "what the second store lacks is in the log")
+		replaced.Store = downStore{}
+		require.True(t, track.Admits(t.Context(), &w.log[4]))
+	})
 }
 
 const group = 7

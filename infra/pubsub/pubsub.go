@@ -69,6 +69,15 @@ type SubscriberConfig struct {
 	Released func(partition int32)
 }
 
+// NextBundle returns when the next bundle of a partition may begin if one begins now. All partitions go by the same clock, so
+// that a handler gets what they have gathered at the same time.
+func (c SubscriberConfig) NextBundle() time.Time {
+	if c.Gather == 0 {
+		return time.Time{}
+	}
+	return time.Now().Truncate(c.Gather).Add(c.Gather)
+}
+
 // Log reads a topic's records, and how far they go, without being a consumer.
 type Log interface {
 	// Partitions returns how many partitions the topic has.

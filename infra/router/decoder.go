@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// decoderSlots is a power of two. It is a multiple of what the handlers of one process are apart when they keep up.
+	// decoderSlots is a multiple of what the handlers of one process are apart when they keep up.
 	decoderSlots = 4096
 	// maxShared bounds the bytes of a record that is kept, so that all of them together take at most 16 MiB.
 	maxShared = 4 << 10

@@ -12,19 +12,18 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// bundler is a Sarama claim whose messages stand for up to max records each: for all that came while the message before was
+// bundler is a Sarama claim whose messages stand for up to config.Bundle records each: for all that came while the message before was
 // being handled. A bundle has the place of its last record, so acknowledging it acknowledges all of them.
 type bundler struct {
 	sarama.ConsumerGroupClaim
 	assignment *assignment
-	max        int
-	gather     time.Duration
+	config     pubsub.SubscriberConfig
 	messages   chan *sarama.ConsumerMessage
 }
 
 func newBundler(from sarama.ConsumerGroupClaim, c *assignment, config pubsub.SubscriberConfig) *bundler {
 	return &bundler{
-		ConsumerGroupClaim: from, assignment: c, max: config.Bundle, gather: config.Gather,
+		ConsumerGroupClaim: from, assignment: c, config: config,
 		messages: make(chan *sarama.ConsumerMessage),
 	}
 }
@@ -41,10 +40,7 @@ func (b *bundler) run(over <-chan struct{}) {
 		if !b.offer(records, over) {
 			return
 		}
-		if b.gather > 0 {
-			// All partitions go by the same clock, so that a handler gets what they have gathered at the same time.
-			next = time.Now().Truncate(b.gather).Add(b.gather)
-		}
+		next = b.config.NextBundle()
 	}
 }
 
@@ -57,7 +53,7 @@ func (b *bundler) collect(
 	}
 	timer := time.NewTimer(within)
 	defer timer.Stop()
-	for len(records) < b.max {
+	for len(records) < b.config.Bundle {
 		select {
 		case next, ok := <-b.ConsumerGroupClaim.Messages():
 			if !ok {
@@ -77,7 +73,7 @@ func (b *bundler) collect(
 func (b *bundler) offer(records []*sarama.ConsumerMessage, over <-chan struct{}) bool {
 	more := b.ConsumerGroupClaim.Messages()
 	for {
-		if len(records) == b.max {
+		if len(records) == b.config.Bundle {
 			more = nil
 		}
 		last := records[len(records)-1]
@@ -121,9 +117,9 @@ func (b *bundle) hand(ctx context.Context) []*message.Message {
 	defer b.mu.Unlock()
 	if b.records == nil {
 		b.records = make([]*message.Message, len(b.raw))
-		contexts := make([]recordContext, len(b.raw))
+		contexts := make([]positionContext, len(b.raw))
 		for i, r := range b.raw {
-			contexts[i] = recordContext{ctx, b.epochs.Position(r.Partition, r.Offset)}
+			contexts[i] = positionContext{ctx, recordKey{}, b.epochs.Position(r.Partition, r.Offset)}
 			b.records[i] = messageOf(r)
 			b.records[i].SetContext(&contexts[i])
 		}
@@ -145,16 +141,18 @@ func (b *bundle) acknowledged() int {
 	return len(b.records)
 }
 
-// recordContext is the context of one of a bundle's records.
-type recordContext struct {
+// positionContext holds the position of a message under a key: recordKey in a bundle, publishedKey once it is published. Those of
+// many messages are allocated at once.
+type positionContext struct {
 	context.Context //nolint:containedctx // it is one
 
-	at events.Position
+	key any
+	at  events.Position
 }
 
 // Value implements context.Context.
-func (c *recordContext) Value(key any) any {
-	if key == (recordKey{}) {
+func (c *positionContext) Value(key any) any {
+	if key == c.key {
 		return &c.at
 	}
 	return c.Context.Value(key)

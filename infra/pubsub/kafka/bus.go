@@ -97,18 +97,3 @@ func (b *Bus) Close() error {
 
 // publishedKey is the context key of a published message's position.
 type publishedKey struct{}
-
-// publishedContext is the context of a message that was published.
-type publishedContext struct {
-	context.Context //nolint:containedctx // it is one
-
-	at events.Position
-}
-
-// Value implements context.Context.
-func (c *publishedContext) Value(key any) any {
-	if key == (publishedKey{}) {
-		return &c.at
-	}
-	return c.Context.Value(key)
-}

@@ -29,7 +29,7 @@ type call struct {
 	ctx     context.Context
 	queue   *partitionQueue
 	records []*kgo.Record
-	places  []int         // which message of the Publish each record is
+	indexes []int         // which message of the Publish each record is
 	done    chan struct{} // closed when the outcome is known
 
 	taken    int // how many records were passed to the client

@@ -165,9 +165,7 @@ func (r *reader) pump(ctx context.Context, channel message.Publisher) {
 				return
 			}
 		}
-		if r.config.Gather > 0 {
-			next = time.Now().Truncate(r.config.Gather).Add(r.config.Gather)
-		}
+		next = r.config.NextBundle()
 		r.sent(nil)
 		if err := channel.Publish(r.topic, r.message(ctx, records, first)); err != nil {
 			<-ctx.Done() // nothing else closes the channel
