@@ -1,10 +1,10 @@
 package bench
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -58,7 +58,7 @@ type benchPeer struct {
 	user int64
 	ws   *websocket.Conn
 	cork *cork
-	in   frameReader
+	buf  bytes.Buffer
 	// cursor is the one that connecting has given.
 	cursor client.Cursor
 }
@@ -73,7 +73,7 @@ func dialBenchPeer(
 	p := &benchPeer{user: user}
 	var tcp net.Dialer
 	d := websocket.Dialer{
-		HandshakeTimeout: 10 * time.Second, Subprotocols: []string{client.Subprotocol}, ReadBufferSize: 256, TLSClientConfig: secure,
+		HandshakeTimeout: 10 * time.Second, Subprotocols: []string{client.Subprotocol}, ReadBufferSize: 16 << 10, TLSClientConfig: secure,
 		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := tcp.DialContext(ctx, network, addr)
 			if err != nil {
@@ -86,7 +86,6 @@ func dialBenchPeer(
 	if p.ws, _, err = d.DialContext(ctx, url, nil); err != nil {
 		return nil, fmt.Errorf("open %s: %w", url, err)
 	}
-	p.in = frameReader{in: bufio.NewReaderSize(p.ws.NetConn(), readSize)} // a server sends nothing before it is asked
 	stop := context.AfterFunc(ctx, p.cut)
 	defer stop()
 	if err := p.connect(secret, cursor); err != nil {
@@ -152,23 +151,18 @@ func (p *benchPeer) write(text []byte) error { return p.ws.WriteMessage(websocke
 
 // next returns the next frame. It is valid until the next call.
 func (p *benchPeer) next() ([]byte, error) {
-	for {
-		op, payload, err := p.in.next()
-		switch {
-		case err != nil:
-			return nil, err
-		case op == websocket.TextMessage:
-			return payload, nil
-		case op == websocket.PingMessage:
-			if err := p.ws.WriteControl(websocket.PongMessage, payload, time.Now().Add(time.Second)); err != nil {
-				return nil, err
-			}
-		case op == websocket.CloseMessage && len(payload) >= 2:
-			return nil, &websocket.CloseError{Code: int(binary.BigEndian.Uint16(payload)), Text: string(payload[2:])}
-		case op != websocket.PongMessage:
-			return nil, fmt.Errorf("a frame with the opcode %d", op)
-		}
+	kind, r, err := p.ws.NextReader()
+	if err != nil {
+		return nil, err
 	}
+	if kind != websocket.TextMessage {
+		return nil, errors.New("binary message")
+	}
+	p.buf.Reset()
+	if _, err := p.buf.ReadFrom(r); err != nil {
+		return nil, err
+	}
+	return p.buf.Bytes(), nil
 }
 
 // leave sends a close frame, if the connection still takes it, and ends the connection.
