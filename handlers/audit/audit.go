@@ -24,8 +24,13 @@ var Module = fx.Module("audit", fx.Provide(
 	fx.Annotate((*Audit).Handler, fx.ResultTags(`group:"handlers"`)),
 ))
 
-// Config says where the log file is.
-type Config struct{ Path string }
+// Config says where the log is.
+type Config struct {
+	Path string
+	// MaxSize is how many bytes the file has when it is rotated: it is renamed to its name with the number of its last line
+	// behind it. 0 means never.
+	MaxSize int64
+}
 
 // Audit appends to the log. It writes no record twice. A replay from the poison queue is a record that nobody has handled
 // yet: Audit writes it after later ones and marks the line as replayed.
@@ -37,7 +42,7 @@ type Audit struct {
 // New returns the handler. While its log cannot be used (a line in it is corrupt, the disk is full, or another process has
 // it) every record fails and comes again. This holds up only this handler, and only until somebody mends the cause.
 func New(c Config, log *slog.Logger) *Audit {
-	return &Audit{newJournal(c.Path), log.With("handler", "audit")}
+	return &Audit{newJournal(c), log.With("handler", "audit")}
 }
 
 // Start opens the log, or logs why it cannot be used.

@@ -2,8 +2,6 @@ package audit
 
 import (
 	"bufio"
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,8 +16,9 @@ import (
 
 // journal is the log file. Batches of several partitions are appended concurrently and share the syncs.
 type journal struct {
-	path string
-	lock *flock.Flock
+	path    string
+	maxSize int64
+	lock    *flock.Flock
 
 	// Whoever takes both mutexes takes syncing before mu. The file is replaced under both.
 	syncing sync.Mutex
@@ -32,40 +31,12 @@ type journal struct {
 	seen    os.FileInfo // the file that had the problem; nil if its state could not be read
 	size    int64       // of the complete lines in the file
 	written int64       // bytes ever written, to all files so far
+	chain   chain       // of the last line, which may be in the file before
 	known   known
 }
 
-// known holds what the log contains, including the files before the current one: by partition the position of the last line
-// in order, and the positions of the replayed lines.
-type known struct {
-	highest  map[int32]int64
-	replayed map[events.Position]bool
-}
-
-func (k *known) has(e *entry) bool {
-	if e.Replayed {
-		return k.replayed[e.position()]
-	}
-	return e.Seq <= k.highest[e.Partition]
-}
-
-func (k *known) add(e *entry) {
-	if e.Replayed {
-		k.replayed[e.position()] = true
-	} else {
-		k.highest[e.Partition] = max(k.highest[e.Partition], e.Seq)
-	}
-}
-
-func (e *entry) position() events.Position {
-	return events.Position{Partition: e.Partition, Seq: e.Seq}
-}
-
-func newJournal(path string) *journal {
-	return &journal{
-		path: path, lock: flock.New(path + ".lock"),
-		known: known{highest: make(map[int32]int64), replayed: make(map[events.Position]bool)},
-	}
+func newJournal(c Config) *journal {
+	return &journal{path: c.Path, maxSize: c.MaxSize, lock: flock.New(c.Path + ".lock"), known: newKnown()}
 }
 
 // append writes, with one write, the entries that the log does not contain yet. It returns how many bytes must be on the disk
@@ -79,8 +50,14 @@ func (j *journal) append(entries []entry) (written int64, err error) {
 	if j.file == nil {
 		return 0, j.problem
 	}
-	var lines bytes.Buffer
+	var lines []byte
 	var added []*entry
+	end := j.chain
+	if j.size == 0 && end.hash != "" {
+		if lines, end, err = end.link(lines, j.known.continuation(end)); err != nil {
+			return 0, fmt.Errorf("audit: %w", err)
+		}
+	}
 	batch := make(map[events.Position]bool, len(entries))
 	for i := range entries {
 		e := &entries[i]
@@ -88,23 +65,22 @@ func (j *journal) append(entries []entry) (written int64, err error) {
 			continue
 		}
 		batch[e.position()] = true
-		line, err := json.Marshal(e)
-		if err != nil {
+		if lines, end, err = end.link(lines, e); err != nil {
 			return 0, fmt.Errorf("audit: %w", err)
 		}
-		lines.Write(append(line, '\n'))
 		added = append(added, e)
 	}
 	if len(added) == 0 {
 		return j.written, nil
 	}
 	// Write at the end of the complete lines, over whatever a failed write has left there.
-	n, err := j.file.WriteAt(lines.Bytes(), j.size)
+	n, err := j.file.WriteAt(lines, j.size)
 	if err != nil {
-		return 0, err // the error names the operation and the file
+		return 0, errors.Join(err, j.file.Truncate(j.size)) // the errors name the operation and the file
 	}
 	j.size += int64(n)
 	j.written += int64(n)
+	j.chain = end
 	for _, e := range added {
 		j.known.add(e)
 	}
@@ -128,11 +104,11 @@ func (j *journal) sync(written int64) error {
 	return nil
 }
 
-// current makes sure that the open file is the one at the path and is as long as this process left it. So it notices when
-// logrotate has moved or truncated the file, and when somebody has mended a file that had a problem.
+// current makes sure that the open file is the one at the path, is as long as this process left it, and has room. So it
+// notices when logrotate has moved or truncated the file, and when somebody has mended a file that had a problem.
 func (j *journal) current() error {
 	j.mu.Lock()
-	fine := j.looksFine()
+	fine := j.looksFine() && !j.full()
 	j.mu.Unlock()
 	if fine {
 		return nil
@@ -141,8 +117,13 @@ func (j *journal) current() error {
 	defer j.syncing.Unlock()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.looksFine() { // somebody else has replaced it meanwhile
-		return nil
+	if j.looksFine() {
+		if !j.full() { // somebody else has replaced it meanwhile
+			return nil
+		}
+		if err := j.rotate(); err != nil {
+			return err
+		}
 	}
 	return j.replace()
 }
@@ -186,7 +167,8 @@ func (j *journal) replace() error {
 	return j.problem
 }
 
-// open takes the lock, once for all files at the path, and reads the file in order to continue after its last line.
+// open takes the lock, once for all files at the path, and reads the file in order to continue after its last line. It cuts
+// off an incomplete last line, which a crash has left.
 func (j *journal) open() error {
 	if j.closed {
 		return fmt.Errorf("audit: %s: %w", j.path, os.ErrClosed)
@@ -202,6 +184,12 @@ func (j *journal) open() error {
 		return fmt.Errorf("audit: %w", err)
 	}
 	size, err := j.read(file)
+	if err == nil {
+		err = file.Truncate(size)
+	}
+	if err == nil && size == 0 && j.chain.hash == "" {
+		err = j.readBefore()
+	}
 	if err != nil {
 		j.seen, _ = file.Stat()
 		return errors.Join(fmt.Errorf("audit: %s: %w", j.path, err), file.Close())
@@ -210,20 +198,31 @@ func (j *journal) open() error {
 	return nil
 }
 
-// read reads the file's lines and returns the length of the complete ones. It cuts off an incomplete last line, which a crash
-// has left. Any other malformed line is an error, because nobody knows which record it hides.
-func (j *journal) read(file *os.File) (size int64, err error) {
+// read reads the file's lines and returns the length of the complete ones. A malformed line among them is an error, because
+// nobody knows which record it hides.
+func (j *journal) read(file io.Reader) (size int64, err error) {
+	var end chain
 	for lines := bufio.NewReader(file); ; {
-		line, err := lines.ReadBytes('\n')
+		data, err := lines.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
-			return size, file.Truncate(size)
+			// A file that ends before what this process has written last has lost its end. The number of the next line shows that.
+			if size > 0 && end.number >= j.chain.number {
+				j.chain = end
+			}
+			return size, nil
 		}
-		var e entry
-		if err = errors.Join(err, json.Unmarshal(line, &e)); err != nil {
+		var l line
+		if err == nil {
+			l, err = parseLine(data)
+		}
+		if err == nil {
+			err = j.known.addLine(&l)
+		}
+		if err != nil {
 			return 0, fmt.Errorf("line at byte %d: %w", size, err)
 		}
-		j.known.add(&e)
-		size += int64(len(line))
+		end = end.follow(&l)
+		size += int64(len(data))
 	}
 }
 

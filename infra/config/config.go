@@ -73,8 +73,9 @@ type Config struct {
 	ServiceTLS      bool
 	ServiceTLSFiles security.TLSFiles
 
-	Handlers  []string
-	AuditFile string
+	Handlers     []string
+	AuditFile    string
+	AuditMaxSize int // in MiB
 
 	AdminAddr string
 	LogLevel  slog.Level
@@ -90,6 +91,8 @@ const (
 	maxPartitions = 10_000
 	// maxRate is more than a gateway can take: whoever writes more has mistyped it.
 	maxRate = 1_000_000
+	// maxAuditSize is a TiB.
+	maxAuditSize = 1 << 20
 )
 
 // instanceID is what Kafka's clients take for the instance id of a group's member, "..." and the like aside.
@@ -125,7 +128,8 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 		flags.Int16Var(&c.TopicReplication, "topic-replication", 0, "replicas of topics that are created; 0: the brokers' default")
 		flags.IntVar(&c.TopicMinISR, "topic-min-isr", 0, "replicas that must have a record before it is accepted, of topics that are created; 0: the brokers' default")
 		flags.StringSliceVar(&c.Handlers, "handlers", defaultHandlers(role), "handlers to run, with commas between")
-		flags.StringVar(&c.AuditFile, "audit-file", "", "where the audit handler appends; empty: audit.log in the data directory")
+		c.bindAuditFile(flags)
+		flags.IntVar(&c.AuditMaxSize, "audit-max-size", 256, "MiB at which the audit handler begins a new file; 0: never")
 	}
 	if is(Dev, Message, Worker) {
 		flags.StringVar(&c.MessageAddr, "message-addr", "127.0.0.1:9090", "where the gRPC services listen; any other host than loopback needs a service token")
@@ -172,6 +176,17 @@ func (c *Config) BindPoison(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&c.KafkaBrokers, "kafka-brokers", []string{"127.0.0.1:9092"}, "Kafka brokers, host:port with commas between")
 	c.bindKafkaSecurity(flags)
 	lenient(flags)
+}
+
+// BindAudit adds what the command `audit` needs: where the log is.
+func (c *Config) BindAudit(flags *pflag.FlagSet) {
+	flags.StringVar(&c.DataDir, "data-dir", "./data", "data directory")
+	c.bindAuditFile(flags)
+	lenient(flags)
+}
+
+func (c *Config) bindAuditFile(flags *pflag.FlagSet) {
+	flags.StringVar(&c.AuditFile, "audit-file", "", "where the audit handler appends; empty: audit.log in the data directory")
 }
 
 // Load sets from the environment what no flag has set, and checks everything. Its error has a line for each fault.
@@ -237,6 +252,9 @@ func (c *Config) check(fault func(flag, format string, args ...any), flags *pfla
 	}
 	if c.MaxConnections < 0 {
 		fault("max-connections", "%d is negative", c.MaxConnections)
+	}
+	if c.AuditMaxSize < 0 || c.AuditMaxSize > maxAuditSize {
+		fault("audit-max-size", "%d is not between 0 and %d", c.AuditMaxSize, maxAuditSize)
 	}
 	if flags.Lookup("topic-partitions") != nil {
 		c.checkTopics(fault)

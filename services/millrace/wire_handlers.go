@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -40,10 +39,7 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 	options := []fx.Option{
 		selected,
 		fx.Provide(func(cfg *config.Config) audit.Config {
-			if cfg.AuditFile == "" {
-				return audit.Config{Path: filepath.Join(cfg.DataDir, "audit.log")}
-			}
-			return audit.Config{Path: cfg.AuditFile}
+			return audit.Config{Path: auditFile(cfg), MaxSize: int64(cfg.AuditMaxSize) << 20}
 		}),
 		fx.Provide(
 			newMarks, fx.Annotate(newRouterOptions, fx.ParamTags(`group:"handlers"`, ``, `group:"middleware"`)),

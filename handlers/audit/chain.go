@@ -1,0 +1,81 @@
+package audit
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"strconv"
+)
+
+// chain is the end of the chain of lines: the number and the hash of the last one. A line ends in its number and its hash,
+// which is the SHA-256 in hex of the hash before and of the line up to its own hash. So a line cannot be changed, taken out,
+// put in or moved without changing all hashes after it. A log from before there were hashes counts as if its lines had them:
+// the first line with a hash depends on all of them. Such a chain has a hash, and no number yet.
+type chain struct {
+	number int64
+	hash   string
+}
+
+// The text before and after a hash.
+const (
+	hashBegin = `,"hash":"`
+	hashEnd   = `"}`
+)
+
+// link appends the value as the next line, and returns the chain with that line.
+func (c chain) link(lines []byte, value any) ([]byte, chain, error) {
+	line, err := json.Marshal(value)
+	if err != nil {
+		return nil, c, err
+	}
+	c.number++
+	line = append(line[:len(line)-1], `,"n":`...)
+	line = strconv.AppendInt(line, c.number, 10)
+	c.hash = c.hashOf(line)
+	lines = append(lines, line...)
+	lines = append(lines, hashBegin+c.hash+hashEnd+"\n"...)
+	return lines, c, nil
+}
+
+// hashOf returns the hash of a line that follows, of which body is what comes before the hash.
+func (c chain) hashOf(body []byte) string {
+	hash := sha256.New()
+	hash.Write([]byte(c.hash)) // a hash returns no errors
+	hash.Write(body)
+	return hex.EncodeToString(hash.Sum(nil))
+}
+
+// follow returns the chain with the line, whether or not its hash is right.
+func (c chain) follow(l *line) chain {
+	if l.Hash == "" {
+		return chain{hash: c.hashOf(l.body)}
+	}
+	return chain{l.Number, l.Hash}
+}
+
+// line is a line as it is read.
+type line struct {
+	entry
+	continuation
+	Number int64  `json:"n"`
+	Hash   string `json:"hash"` // empty in a log from before there were hashes
+
+	body []byte // what the hash is of
+}
+
+// parseLine reads a line, which need not end in a newline.
+func parseLine(data []byte) (line, error) {
+	var l line
+	data = bytes.TrimSuffix(data, []byte("\n"))
+	if err := json.Unmarshal(data, &l); err != nil {
+		return line{}, err
+	}
+	l.body = data
+	if body, ok := bytes.CutSuffix(data, []byte(hashBegin+l.Hash+hashEnd)); ok {
+		l.body = body
+	} else {
+		l.Hash = "" // whatever it is, it is no hash of ours
+	}
+	return l, nil
+}
