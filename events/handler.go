@@ -26,8 +26,8 @@ type Handler struct {
 	// in order and returns an error or nil for each. The router then passes those that failed to Handle one by one, or all of
 	// them if HandleBatch panicked.
 	HandleBatch func(ctx context.Context, records []Record) []error
-	// Gather is how long a record may wait so that HandleBatch gets more of them at once, which costs less; 0 is not at all. The
-	// first record after a quiet time does not wait.
+	// Gather is about how long a record may wait so that HandleBatch gets more of them at once, which costs less, and so that the
+	// brokers are asked less often; 0 is not at all.
 	Gather time.Duration
 
 	// NoReplay says in words for an operator why the handler cannot handle a record whose Replay is true; nobody makes

@@ -56,8 +56,7 @@ type SubscriberConfig struct {
 	// context of a bundle is done when the partition is being taken away; what is left of the bundle need not be handled
 	// then.
 	Bundle int
-	// Gather is how long a record may wait so that more of its partition get into the same bundle; 0 is not at all. In each
-	// interval of this length a bundle of the partition begins, at most one, and one that comes after an idle interval at once.
+	// Gather is about how long a record may wait so that more of its partition get into the same bundle; 0 is not at all.
 	Gather time.Duration
 	// Progress returns, by partition, the position up to which the handler's work is kept in the place where the handler
 	// keeps it. Where nothing is kept the partition is absent. If the group has committed more than that, it goes back to
@@ -67,15 +66,6 @@ type SubscriberConfig struct {
 	Assigned func(after events.Position)
 	// Released is called after the last message of the partition was acknowledged or given up.
 	Released func(partition int32)
-}
-
-// NextBundle returns when the next bundle of a partition may begin if one begins now. All partitions go by the same clock, so
-// that a handler gets what they have gathered at the same time.
-func (c SubscriberConfig) NextBundle() time.Time {
-	if c.Gather == 0 {
-		return time.Time{}
-	}
-	return time.Now().Truncate(c.Gather).Add(c.Gather)
 }
 
 // Log reads a topic's records, and how far they go, without being a consumer.

@@ -34,15 +34,16 @@ func (b *bundler) Messages() <-chan *sarama.ConsumerMessage { return b.messages 
 // run makes bundles until Sarama's messages end or over is closed.
 func (b *bundler) run(over <-chan struct{}) {
 	defer close(b.messages)
-	var next time.Time // when the next bundle may be taken
 	for first := range b.ConsumerGroupClaim.Messages() {
-		records := b.collect([]*sarama.ConsumerMessage{first}, time.Until(next), over)
+		records := b.collect([]*sarama.ConsumerMessage{first}, b.config.Gather/fetchSpread, over)
 		if !b.offer(records, over) {
 			return
 		}
-		next = b.config.NextBundle()
 	}
 }
+
+// fetchSpread is the part of the time to gather in which the records of one fetch come. Sarama passes them on one by one.
+const fetchSpread = 10
 
 // collect adds the records that come within the time.
 func (b *bundler) collect(

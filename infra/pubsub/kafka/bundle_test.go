@@ -81,8 +81,8 @@ type fedClaim struct {
 
 func (c fedClaim) Messages() <-chan *sarama.ConsumerMessage { return c.records }
 
-func TestBundleGathersWhatComesWithinTheInterval(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // whose time begins at a whole second
+func TestBundleWaitsForTheRestOfItsFetch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		const gather = 20 * time.Millisecond
 		claim := fedClaim{records: make(chan *sarama.ConsumerMessage)}
 		a := newAssignment(nil, nil, nil)
@@ -104,28 +104,23 @@ func TestBundleGathersWhatComesWithinTheInterval(t *testing.T) {
 				a.mu.Unlock()
 			}
 		}()
-		feed := func(n int) {
-			for range n {
-				claim.records <- &sarama.ConsumerMessage{}
-			}
-			synctest.Wait()
+		for range 9 { // four are as many as a bundle may have
+			claim.records <- &sarama.ConsumerMessage{}
 		}
-		feed(1) // comes at once
-		time.Sleep(5 * time.Millisecond)
-		feed(2) // wait for the interval to end
-		time.Sleep(5 * time.Millisecond)
-		feed(1)
-		time.Sleep(30 * time.Millisecond) // the bundle at 20 ms is taken
-		time.Sleep(10 * time.Millisecond)
-		feed(1) // comes at once at 50 ms, because no bundle began since 40 ms
-		feed(4) // are as many as a bundle may have
-		feed(1)
+		time.Sleep(gather)
+		claim.records <- &sarama.ConsumerMessage{}
 		close(claim.records)
 		<-done
-		require.Equal(t, []taken{
-			{1, 0}, {3, gather}, {1, 50 * time.Millisecond}, {4, 50 * time.Millisecond}, {1, 50 * time.Millisecond},
-		}, got)
+		require.Equal(t, []taken{{4, 0}, {4, 0}, {1, gather / fetchSpread}, {1, gather}}, got)
 	})
+}
+
+func TestGroupThatGathersLetsTheBrokersWait(t *testing.T) {
+	gathering := consumerConfig(Config{}.withDefaults(), 20*time.Millisecond)
+	require.Equal(t, 20*time.Millisecond, gathering.Consumer.MaxWaitTime)
+	require.EqualValues(t, fetchEnough, gathering.Consumer.Fetch.Min)
+	require.EqualValues(t, 1, consumerConfig(Config{}.withDefaults(), 0).Consumer.Fetch.Min, "a record comes at once")
+	require.NoError(t, gathering.Validate())
 }
 
 func TestMessageIsMadeAsWatermillsDefaultDoes(t *testing.T) {

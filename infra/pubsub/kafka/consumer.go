@@ -11,8 +11,13 @@ import (
 	"millrace/infra/pubsub"
 )
 
-// consumerConfig returns Sarama's configuration. Its version is that of the protocol, which Kafka 3 and 4 speak.
-func consumerConfig(c Config) *sarama.Config {
+// fetchEnough is how many bytes a broker returns at once to a group that gathers records.
+const fetchEnough = 256 << 10
+
+// consumerConfig returns Sarama's configuration. Its version is that of the protocol, which Kafka 3 and 4 speak. The brokers keep
+// records for as long as gather says, unless enough of them wait: every fetch names all partitions, so one for each record
+// costs the brokers as much as the record itself.
+func consumerConfig(c Config, gather time.Duration) *sarama.Config {
 	s := sarama.NewConfig()
 	s.Version = sarama.V3_0_0_0
 	s.ClientID = c.ClientID
@@ -26,6 +31,9 @@ func consumerConfig(c Config) *sarama.Config {
 	s.Consumer.Offsets.Initial = sarama.OffsetOldest
 	s.Consumer.Offsets.AutoCommit.Interval = 200 * time.Millisecond
 	s.Consumer.MaxWaitTime = 100 * time.Millisecond // a commit waits on the same connection until the poll before it returns
+	if gather > 0 {
+		s.Consumer.MaxWaitTime, s.Consumer.Fetch.Min = gather, fetchEnough
+	}
 	s.Consumer.Group.InstanceId = c.InstanceID
 	s.Consumer.Group.Session.Timeout = 6 * time.Second
 	s.Consumer.Group.Rebalance.Timeout = 6 * time.Second

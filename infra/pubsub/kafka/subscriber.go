@@ -63,7 +63,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 	inner, err := kafka.NewSubscriber(kafka.SubscriberConfig{
 		Brokers:               s.bus.config.Brokers,
 		Unmarshaler:           unmarshaler{},
-		OverwriteSaramaConfig: consumerConfig(s.bus.config),
+		OverwriteSaramaConfig: consumerConfig(s.bus.config, s.config.Gather),
 		ConsumerGroup:         s.group,
 		NackResendSleep:       100 * time.Millisecond,
 		ReconnectRetrySleep:   reconnectPause,

@@ -8,7 +8,7 @@ import (
 )
 
 func TestSaramaMeasuresNothingThatNobodyReads(t *testing.T) {
-	registry := consumerConfig(Config{}.withDefaults()).MetricRegistry
+	registry := consumerConfig(Config{}.withDefaults(), 0).MetricRegistry
 	metrics.GetOrRegisterMeter("meter", registry).Mark(1)
 	metrics.GetOrRegisterCounter("counter", registry).Inc(1)
 	histogram, ok := registry.GetOrRegister("histogram", func() metrics.Histogram {

@@ -58,7 +58,7 @@ func TestWatermillsHandlerDoesWhatAssignmentsAndBundlesDependOn(t *testing.T) {
 	topic := newTopic(t, at, 1)
 	tap := tapped{newAssignments(nil, "group", pubsub.SubscriberConfig{}, logTo(t)), make(chan sarama.ConsumerGroupHandler, 1)}
 	subscriber, err := kafka.NewSubscriber(kafka.SubscriberConfig{
-		Brokers: at, Unmarshaler: unmarshaler{}, OverwriteSaramaConfig: consumerConfig(Config{}.withDefaults()),
+		Brokers: at, Unmarshaler: unmarshaler{}, OverwriteSaramaConfig: consumerConfig(Config{}.withDefaults(), 0),
 		ConsumerGroup: "group", NackResendSleep: time.Millisecond, Tracer: tap,
 	}, watermill.NopLogger{})
 	require.NoError(t, err)

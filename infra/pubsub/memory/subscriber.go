@@ -146,7 +146,6 @@ func (r *reader) resume(ctx context.Context) bool {
 // pump sends one message after the other and commits each when it is acknowledged. Of a bundle that was refused it commits
 // the records that were acknowledged.
 func (r *reader) pump(ctx context.Context, channel message.Publisher) {
-	var next time.Time // when the next bundle may begin
 	for {
 		records, first, more := r.partition.from(r.progress.get(), max(r.config.Bundle, 1))
 		if len(records) == 0 {
@@ -157,15 +156,14 @@ func (r *reader) pump(ctx context.Context, channel message.Publisher) {
 				return
 			}
 		}
-		if wait := time.Until(next); wait > 0 && len(records) < r.config.Bundle {
+		if r.config.Gather > 0 && len(records) < r.config.Bundle {
 			select {
-			case <-time.After(wait):
-				continue
+			case <-time.After(r.config.Gather):
 			case <-ctx.Done():
 				return
 			}
+			records, first, _ = r.partition.from(first, r.config.Bundle)
 		}
-		next = r.config.NextBundle()
 		r.sent(nil)
 		if err := channel.Publish(r.topic, r.message(ctx, records, first)); err != nil {
 			<-ctx.Done() // nothing else closes the channel
