@@ -17,29 +17,79 @@ import (
 )
 
 // handler repeats what the events.Handler of the module says, for programs that do not run it: its name, its topic and why it
-// takes no replays.
+// takes no replays. noVersion says why there cannot be a second version of it beside the first; it is empty if there can.
 type handler struct {
-	name     string
-	topic    string
-	noReplay string
-	module   fx.Option
+	name      string
+	topic     string
+	noReplay  string
+	noVersion string
+	module    fx.Option
 }
 
 func all() []handler {
 	return []handler{
 		{name: "audit", topic: events.TopicMessages, module: audit.Module},
-		{name: "push", topic: events.TopicMessages, noReplay: push.NoReplay, module: push.Module},
-		{name: "storage", topic: events.TopicMessages, module: storage.Module},
+		{name: "push", topic: events.TopicMessages, noReplay: push.NoReplay, noVersion: "gateways would get every message twice", module: push.Module},
+		{name: "storage", topic: events.TopicMessages, noVersion: "it would store into the same place", module: storage.Module},
 	}
 }
+
+// Group returns the consumer group of a handler.
+func Group(name string) string { return name + groupSuffix }
+
+const groupSuffix = "-consumer-group"
 
 // Groups returns the consumer groups of all handlers by topic, whether or not the handlers run in this process.
 func Groups() map[string][]string {
 	groups := map[string][]string{}
 	for _, h := range all() {
-		groups[h.topic] = append(groups[h.topic], h.name+"-consumer-group")
+		groups[h.topic] = append(groups[h.topic], Group(h.name))
 	}
 	return groups
+}
+
+// Version returns the name of a version of a handler. The first one has the handler's own. Each has a consumer group of its
+// own, and with it progress, marks and poisoned records of its own.
+func Version(name string, version int) string {
+	if version < 2 {
+		return name
+	}
+	return fmt.Sprintf("%s-v%d", name, version)
+}
+
+// Of returns the name under which the group's handler runs, such as audit or audit-v2, and its topic. A handler that runs
+// under several names appends to its own. It reports false if the group is no handler's.
+func Of(group string) (name, topic string, ok bool) {
+	name, ok = strings.CutSuffix(group, groupSuffix)
+	if h := named(name); ok && h != nil {
+		return name, h.topic, true
+	}
+	return "", "", false
+}
+
+// named returns the handler that runs under the name, or nil.
+func named(name string) *handler {
+	for _, h := range all() {
+		if name == h.name || strings.HasPrefix(name, h.name+"-") {
+			return &h
+		}
+	}
+	return nil
+}
+
+// CheckRetire returns why the consumer group of the handler must stay, or nil.
+func CheckRetire(name string) error {
+	switch h := named(name); {
+	case h == nil:
+		return unknown(name)
+	case h.noVersion != "":
+		return fmt.Errorf("%s cannot be retired: no other version of it can take over", name)
+	}
+	return nil
+}
+
+func unknown(name string) error {
+	return fmt.Errorf("unknown handler %q: known are %s", name, strings.Join(Names(), ", "))
 }
 
 // Names returns the names of all handlers.
@@ -62,20 +112,25 @@ func NoReplay() map[string]string {
 	return reasons
 }
 
-// Check returns an error that tells which of the names are no handler's.
-func Check(names ...string) error {
-	var unknown []error
+// Check returns an error that tells which of the names are no handler's, and which handlers cannot have that version.
+func Check(version int, names ...string) error {
+	var faults []error
 	for _, name := range names {
-		if !slices.Contains(Names(), name) {
-			unknown = append(unknown, fmt.Errorf("unknown handler %q: known are %s", name, strings.Join(Names(), ", ")))
+		i := slices.Index(Names(), name)
+		switch {
+		case i < 0:
+			faults = append(faults, unknown(name))
+		case version > 1 && all()[i].noVersion != "":
+			faults = append(faults, fmt.Errorf("there is one version of %s alone: with another one beside it %s", name, all()[i].noVersion))
 		}
 	}
-	return errors.Join(unknown...)
+	return errors.Join(faults...)
 }
 
-// Module provides the named handlers and makes no others. An unknown name is an error.
-func Module(names ...string) (fx.Option, error) {
-	if err := Check(names...); err != nil {
+// Module provides that version of the named handlers and makes no others. It fails where [Check] does. Where a handler keeps
+// something it must keep that under its [Version], which its configuration says.
+func Module(version int, names ...string) (fx.Option, error) {
+	if err := Check(version, names...); err != nil {
 		return nil, err
 	}
 	var modules []fx.Option
@@ -84,5 +139,15 @@ func Module(names ...string) (fx.Option, error) {
 			modules = append(modules, h.module)
 		}
 	}
-	return fx.Module("handlers", modules...), nil
+	if version > 1 {
+		modules = append(modules, fx.Decorate(fx.Annotate(func(handlers []events.Handler) []events.Handler {
+			handlers = slices.Clone(handlers)
+			for i := range handlers {
+				handlers[i].Name = Version(handlers[i].Name, version)
+				handlers[i].Group = Group(handlers[i].Name)
+			}
+			return handlers
+		}, fx.ParamTags(`group:"handlers"`), fx.ResultTags(`group:"handlers"`))))
+	}
+	return fx.Options(modules...), nil
 }

@@ -39,7 +39,7 @@ func TestOnlyTheHandlersNamedAreMade(t *testing.T) {
 		"none": {}, "one": {"storage"}, "two, one of them twice": {"push", "storage", "push"}, "all": handlers.Names(),
 	} {
 		t.Run(name, func(t *testing.T) {
-			module, err := handlers.Module(names...)
+			module, err := handlers.Module(1, names...)
 			require.NoError(t, err)
 			path := filepath.Join(t.TempDir(), "audit.log")
 			var g group
@@ -63,7 +63,34 @@ func TestOnlyTheHandlersNamedAreMade(t *testing.T) {
 	}
 }
 
+func TestVersionHasANameAndAGroupOfItsOwn(t *testing.T) {
+	module, err := handlers.Module(2, "audit")
+	require.NoError(t, err)
+	var g group
+	fxtest.New(t, module, fx.NopLogger, fx.Populate(&g),
+		fx.Supply(slog.New(slog.DiscardHandler), audit.Config{Path: filepath.Join(t.TempDir(), "audit.log")})).RequireStart().RequireStop()
+	require.Len(t, g.Handlers, 1)
+	require.Equal(t, "audit-v2", g.Handlers[0].Name)
+	require.Equal(t, "audit-v2-consumer-group", g.Handlers[0].Group)
+	_, err = handlers.Module(2, "audit", "push", "storage")
+	require.ErrorContains(t, err, "there is one version of push alone: with another one beside it gateways would get every message twice")
+	require.ErrorContains(t, err, "there is one version of storage alone")
+	require.NotContains(t, err.Error(), "audit")
+}
+
+func TestGroupTellsItsHandler(t *testing.T) {
+	for group, want := range map[string]string{
+		"audit-consumer-group": "audit", "audit-v2-consumer-group": "audit-v2", "push-consumer-group": "push",
+		"audition-consumer-group": "", "audit": "", "-consumer-group": "", "other": "",
+	} {
+		name, topic, ok := handlers.Of(group)
+		require.Equal(t, want, name, group)
+		require.Equal(t, want != "", ok)
+		require.Equal(t, ok, topic == events.TopicMessages)
+	}
+}
+
 func TestUnknownNameIsAnErrorThatTellsTheKnown(t *testing.T) {
-	_, err := handlers.Module("storage", "telepathy")
+	_, err := handlers.Module(1, "storage", "telepathy")
 	require.EqualError(t, err, `unknown handler "telepathy": known are audit, push, storage`)
 }

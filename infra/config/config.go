@@ -73,7 +73,10 @@ type Config struct {
 	ServiceTLS      bool
 	ServiceTLSFiles security.TLSFiles
 
-	Handlers     []string
+	Handlers []string
+	// Version is that of the handlers, and From where it begins if it is new; empty: at the oldest record.
+	Version      int
+	From         string
 	AuditFile    string
 	AuditMaxSize int // in MiB
 
@@ -90,7 +93,8 @@ const (
 	// tables have an entry for each partition.
 	maxPartitions = 10_000
 	// maxRate is more than a gateway can take: whoever writes more has mistyped it.
-	maxRate = 1_000_000
+	maxRate    = 1_000_000
+	maxVersion = 9999
 	// maxAuditSize is a TiB.
 	maxAuditSize = 1 << 20
 )
@@ -130,6 +134,10 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 		flags.StringSliceVar(&c.Handlers, "handlers", defaultHandlers(role), "handlers to run, with commas between")
 		c.bindAuditFile(flags)
 		flags.IntVar(&c.AuditMaxSize, "audit-max-size", 256, "MiB at which the audit handler begins a new file; 0: never")
+	}
+	if is(Worker) {
+		flags.IntVar(&c.Version, "version", 1, "version of the handlers: from 2 on with consumer groups and files of their own, beside the first")
+		flags.StringVar(&c.From, "from", "", "where handlers begin whose group is new: earliest, a time such as 2026-01-01T00:00Z or 24h (ago), or PARTITION:OFFSET with commas; empty: at the oldest record")
 	}
 	if is(Dev, Message, Worker) {
 		flags.StringVar(&c.MessageAddr, "message-addr", "127.0.0.1:9090", "where the gRPC services listen; any other host than loopback needs a service token")
@@ -171,8 +179,8 @@ func (c *Config) BindToken(flags *pflag.FlagSet) {
 	lenient(flags)
 }
 
-// BindPoison adds what the command `poison` needs: the brokers and how to reach them.
-func (c *Config) BindPoison(flags *pflag.FlagSet) {
+// BindLog adds what the commands `poison` and `handlers` need: the brokers and how to reach them.
+func (c *Config) BindLog(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&c.KafkaBrokers, "kafka-brokers", []string{"127.0.0.1:9092"}, "Kafka brokers, host:port with commas between")
 	c.bindKafkaSecurity(flags)
 	lenient(flags)
@@ -252,6 +260,9 @@ func (c *Config) check(fault func(flag, format string, args ...any), flags *pfla
 	}
 	if c.MaxConnections < 0 {
 		fault("max-connections", "%d is negative", c.MaxConnections)
+	}
+	if flags.Lookup("version") != nil && (c.Version < 1 || c.Version > maxVersion) {
+		fault("version", "%d is not between 1 and %d", c.Version, maxVersion)
 	}
 	if c.AuditMaxSize < 0 || c.AuditMaxSize > maxAuditSize {
 		fault("audit-max-size", "%d is not between 0 and %d", c.AuditMaxSize, maxAuditSize)

@@ -43,6 +43,8 @@ type Bus interface {
 	Position(msg *message.Message) (events.Position, error)
 	// Log returns a reader of the topic.
 	Log(topic string) Log
+	// Groups returns the consumer groups as an operator sees them.
+	Groups() Groups
 	// Ready returns why nothing can be published for now, or nil if nothing is known against it.
 	Ready() error
 	// Close stops publishing and reading. Whoever asked for subscribers closes them before.
@@ -90,6 +92,27 @@ type Log interface {
 	// on with the other ranges; any other error of visit ends Read and is returned.
 	Read(ctx context.Context, ranges []events.Range, visit func(RawRecord) error) error
 }
+
+// Groups are the consumer groups of the log.
+type Groups interface {
+	// List returns every group that has members or has acknowledged something, with the number of its members.
+	List(ctx context.Context) (map[string]int, error)
+	// Begin makes a new group begin elsewhere than at the oldest record, and reports whether it did. It changes nothing if the
+	// group has acknowledged something in the topic before.
+	Begin(ctx context.Context, group, topic string, at Start) (bool, error)
+	// Delete forgets what the group has acknowledged. It returns ErrInUse while the group has members.
+	Delete(ctx context.Context, group string) error
+}
+
+// Start says where a group begins: in every partition at the first record that got into the log at the time or later, or, if
+// there are offsets, at these, and in other partitions at the oldest record. The zero value means the oldest records.
+type Start struct {
+	Time    time.Time
+	Offsets map[int32]int64
+}
+
+// ErrInUse is returned by [Groups].Delete for a group that has members.
+var ErrInUse = errors.New("the group has members")
 
 // Bounds say how far the offsets of a partition go.
 type Bounds struct {

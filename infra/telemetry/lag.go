@@ -16,6 +16,8 @@ import (
 const (
 	lagInterval = time.Second
 	lagTimeout  = 3 * time.Second
+	// othersInterval is how often a process asks for groups that it does not run itself.
+	othersInterval = 10 * time.Second
 	// maxEnds bounds the memory for a lag that lasts. Beyond it every other measurement is dropped, so the older a lag is,
 	// the less precise is its age.
 	maxEnds = 1024
@@ -26,8 +28,10 @@ const (
 type Lag struct {
 	log    pubsub.Log
 	groups []string
-	others []string // they have series only while they have committed something
-	ends   []ends   // ascending in time; only the first is older than what the group furthest behind has yet to commit
+	others func(context.Context) ([]string, error)
+	found  []string  // what others has returned last; they have series only while they have committed something
+	asked  time.Time // when that was
+	ends   []ends    // ascending in time; only the first is older than what the group furthest behind has yet to commit
 	errors prometheus.Counter
 	record *prometheus.GaugeVec
 	age    *prometheus.GaugeVec
@@ -41,9 +45,12 @@ type ends struct {
 	seq map[int32]int64
 }
 
-// NewLag returns the measurement for groups that read the topic, and for others that may: these have series only while the
-// broker knows of something that they have committed. All processes that measure a group see the same: take the maximum.
-func NewLag(reg prometheus.Registerer, topic string, log pubsub.Log, groups, others []string, logger *slog.Logger) *Lag {
+// NewLag returns the measurement for groups that read the topic, and for the others that a function finds, which may be nil:
+// these have series only while the broker knows of something that they have committed. All processes that measure a group
+// see the same: take the maximum.
+func NewLag(
+	reg prometheus.Registerer, topic string, log pubsub.Log, groups []string, others func(context.Context) ([]string, error), logger *slog.Logger,
+) *Lag {
 	labels := prometheus.Labels{"topic": topic}
 	l := &Lag{
 		log: log, groups: groups, others: others, open: newOpenTransactions(reg, topic, log), logger: logger,
@@ -91,14 +98,16 @@ func (l *Lag) measure(ctx context.Context, now time.Time) error {
 	}
 	l.ends = append(l.ends, ends{now, end})
 	oldest := len(l.ends) - 1
-	for _, group := range slices.Concat(l.groups, l.others) {
+	if err := l.findOthers(ctx, now); err != nil {
+		return err
+	}
+	for _, group := range slices.Concat(l.groups, l.found) {
 		committed, err := l.log.Committed(ctx, group)
 		if err != nil {
 			return err
 		}
 		if !slices.Contains(l.groups, group) && !hasCommitted(committed) {
-			l.record.DeletePartialMatch(prometheus.Labels{"group": group})
-			l.age.DeleteLabelValues(group)
+			l.forget(group)
 			continue
 		}
 		for partition, seq := range end {
@@ -122,6 +131,28 @@ func (l *Lag) measure(ctx context.Context, now time.Time) error {
 		l.ends = kept
 	}
 	return nil
+}
+
+func (l *Lag) findOthers(ctx context.Context, now time.Time) error {
+	if l.others == nil || now.Sub(l.asked) < othersInterval {
+		return nil
+	}
+	found, err := l.others(ctx)
+	if err != nil {
+		return err
+	}
+	for _, group := range l.found {
+		if !slices.Contains(found, group) {
+			l.forget(group)
+		}
+	}
+	l.found, l.asked = found, now
+	return nil
+}
+
+func (l *Lag) forget(group string) {
+	l.record.DeletePartialMatch(prometheus.Labels{"group": group})
+	l.age.DeleteLabelValues(group)
 }
 
 // left returns at most how many records of the partition are still to be committed.

@@ -66,13 +66,26 @@ func TestLagIsToldInRecordsAndInTheAgeOfTheOldest(t *testing.T) {
 func TestLagOfAGroupThatNobodyHereRunsIsToldWhileTheBrokerKnowsTheGroup(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	log := &fakeLog{end: 10, written: 10}
-	lag := NewLag(reg, "topic", log, nil, []string{"group"}, slog.New(slog.DiscardHandler))
+	var found []string
+	lag := NewLag(reg, "topic", log, nil, func(context.Context) ([]string, error) { return found, nil }, slog.New(slog.DiscardHandler))
+	begin := time.Now()
 	for _, step := range []struct {
+		after     time.Duration
+		found     []string
 		committed int64
 		series    int
-	}{{0, 0}, {4, 1}, {10, 1}, {0, 0}} {
-		log.committed = step.committed
-		require.NoError(t, lag.measure(t.Context(), time.Now()))
+	}{
+		{0, nil, 4, 0},
+		{time.Second, []string{"group"}, 4, 0}, // it asks every 10 s
+		{10 * time.Second, []string{"group"}, 0, 0},
+		{11 * time.Second, []string{"group"}, 4, 1},
+		{12 * time.Second, []string{"group"}, 10, 1},
+		{13 * time.Second, []string{"group"}, 0, 0},
+		{14 * time.Second, []string{"group"}, 4, 1},
+		{20 * time.Second, nil, 4, 0},
+	} {
+		found, log.committed = step.found, step.committed
+		require.NoError(t, lag.measure(t.Context(), begin.Add(step.after)))
 		require.Equal(t, step.series, testutil.CollectAndCount(lag.record), "%v", step)
 		require.Equal(t, step.series, testutil.CollectAndCount(lag.age), "%v", step)
 	}

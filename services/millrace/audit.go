@@ -3,19 +3,23 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"millrace/handlers"
 	"millrace/handlers/audit"
 	"millrace/infra/config"
 )
 
-// auditFile returns where the audit handler appends.
+// auditFile returns where the audit handler appends. Another version of it has another file beside that of the first.
 func auditFile(cfg *config.Config) string {
-	if cfg.AuditFile == "" {
-		return filepath.Join(cfg.DataDir, "audit.log")
+	path := cfg.AuditFile
+	if path == "" {
+		path = filepath.Join(cfg.DataDir, "audit.log")
 	}
-	return cfg.AuditFile
+	extension := filepath.Ext(path)
+	return handlers.Version(strings.TrimSuffix(path, extension), cfg.Version) + extension
 }
 
 func newAuditCommand() *cobra.Command {

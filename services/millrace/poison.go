@@ -15,6 +15,7 @@ import (
 	"millrace/handlers"
 	"millrace/infra/config"
 	"millrace/infra/poison"
+	"millrace/infra/pubsub"
 	"millrace/infra/pubsub/kafka"
 )
 
@@ -57,7 +58,7 @@ recalls of a message that came while it was in the queue are replayed after it.`
 }
 
 func (o *poisonOptions) bindQueue(cmd *cobra.Command) {
-	o.cfg.BindPoison(cmd.Flags())
+	o.cfg.BindLog(cmd.Flags())
 	cmd.Flags().StringVar(&o.topic, "topic", events.TopicMessages, "topic whose poison queue is meant")
 }
 
@@ -98,26 +99,31 @@ func (o *poisonOptions) read(cmd *cobra.Command) (queue *poison.Queue, entries [
 	if err := o.check(cmd); err != nil {
 		return nil, nil, nil, err
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), startTimeout)
-	defer cancel()
-	c, err := kafkaConfig(&o.cfg, o.cfg.KafkaBrokers, "poison")
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	c.Groups = handlers.Groups()
-	connecting, stop := context.WithTimeout(ctx, connectTimeout)
-	defer stop()
-	bus, err := kafka.NewBus(connecting, c, slog.New(slog.DiscardHandler))
+	bus, err := openBus(cmd, &o.cfg)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	closeBus = func() { _ = bus.Close() } // everything published is acknowledged by then
+	ctx, cancel := context.WithTimeout(cmd.Context(), startTimeout)
+	defer cancel()
 	queue = poison.New(bus, o.topic)
 	if entries, err = queue.Entries(ctx); err != nil {
 		closeBus()
 		return nil, nil, nil, err
 	}
 	return queue, entries, closeBus, nil
+}
+
+// openBus connects a command to the log.
+func openBus(cmd *cobra.Command, cfg *config.Config) (pubsub.Bus, error) {
+	c, err := kafkaConfig(cfg, cfg.KafkaBrokers, cmd.Name())
+	if err != nil {
+		return nil, err
+	}
+	c.Groups = handlers.Groups()
+	ctx, cancel := context.WithTimeout(cmd.Context(), connectTimeout)
+	defer cancel()
+	return kafka.NewBus(ctx, c, slog.New(slog.DiscardHandler))
 }
 
 func (o *poisonOptions) check(cmd *cobra.Command) error {
@@ -142,11 +148,12 @@ func parseTime(flag, value string) (time.Time, error) {
 	if ago, err := time.ParseDuration(value); err == nil && ago >= 0 {
 		return time.Now().Add(-ago), nil
 	}
-	at, err := time.Parse(time.RFC3339, value)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("--%s=%s: want a duration such as 1h, or a time such as 2006-01-02T15:04:05Z", flag, value)
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04Z07:00"} {
+		if at, err := time.Parse(layout, value); err == nil {
+			return at, nil
+		}
 	}
-	return at, nil
+	return time.Time{}, fmt.Errorf("--%s=%s: want a duration such as 1h, or a time such as 2006-01-02T15:04Z", flag, value)
 }
 
 // missing returns the ids that no entry has.

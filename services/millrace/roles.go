@@ -66,11 +66,20 @@ push handlers. Any number of nodes share the work.`,
 		{
 			name: config.Worker, short: "Run handlers alone",
 			long: `Run the handlers named, each in its own consumer group: ` + strings.Join(handlers.Names(), ", ") + `. One that runs push
-serves gateways too, on the message address: add it to their MILLRACE_PUSH_ADDRS.`,
-			example: "  millrace worker --handlers=audit --kafka-brokers=127.0.0.1:9092",
+serves gateways too, on the message address: add it to their MILLRACE_PUSH_ADDRS.
+
+With --version=2 they run as a second version beside the first: the consumer group is named audit-v2-consumer-group, a file
+audit-v2.log. A group that is new begins where --from says. When the new version is found good, stop the old one and retire
+it: millrace handlers retire audit.`,
+			example: `  millrace worker --handlers=audit --kafka-brokers=127.0.0.1:9092
+  millrace worker --handlers=audit --version=2 --from=2026-01-01T00:00Z`,
 			options: workerOptions,
 			hello: func(w io.Writer, cfg *config.Config, _ *addresses) {
-				fmt.Fprintf(w, "handlers %s\n", strings.Join(cfg.Handlers, ", "))
+				var names []string
+				for _, name := range cfg.Handlers {
+					names = append(names, handlers.Version(name, cfg.Version))
+				}
+				fmt.Fprintf(w, "handlers %s\n", strings.Join(names, ", "))
 			},
 		},
 	}
@@ -82,7 +91,11 @@ func newRoleCommand(r role) *cobra.Command {
 		Use: string(r.name), Short: r.short, Long: r.long, Example: r.example, GroupID: groupServers,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := errors.Join(cfg.Load(cmd.Flags()), handlers.Check(cfg.Handlers...)); err != nil {
+			err := errors.Join(cfg.Load(cmd.Flags()), handlers.Check(cfg.Version, cfg.Handlers...))
+			if _, startErr := parseStart(cfg.From); startErr != nil {
+				err = errors.Join(err, startErr)
+			}
+			if err != nil {
 				return usageError{fmt.Errorf("cannot start with this configuration:\n%w", err)}
 			}
 			options, err := r.appOptions(&cfg)

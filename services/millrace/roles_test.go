@@ -44,6 +44,10 @@ func TestWrongConfigurationIsToldAtOnceBeforeAnythingStarts(t *testing.T) {
 	}
 	_, err = run(t, "worker", "--kafka-brokers=127.0.0.1:1", "--handlers=audit,analytics")
 	require.ErrorContains(t, err, `unknown handler "analytics"`)
+	_, err = run(t, "worker", "--kafka-brokers=127.0.0.1:1", "--handlers=push", "--version=2", "--from=now", "--audit-max-size=-1")
+	for _, want := range []string{"one version of push alone", "--from=now", "MILLRACE_AUDIT_MAX_SIZE"} {
+		require.ErrorContains(t, err, want)
+	}
 	_, err = run(t, "worker", "--kafka-brokers=127.0.0.1:1")
 	require.ErrorContains(t, err, "MILLRACE_HANDLERS")
 }

@@ -32,7 +32,7 @@ import (
 
 // runHandlers runs the handlers named in the configuration.
 func runHandlers(cfg *config.Config) (fx.Option, error) {
-	selected, err := handlers.Module(cfg.Handlers...)
+	selected, err := handlers.Module(cfg.Version, cfg.Handlers...)
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +171,14 @@ func newRetrier(followers []*poison.Follower, handlers []events.Handler, opts ro
 	return poison.NewRetrier(followers, handlers, opts.StuckAfter, log)
 }
 
-func newRouter(bus pubsub.Bus, retrier *poison.Retrier, opts router.Options, log *slog.Logger) (*router.Router, error) {
+func newRouter(
+	ctx context.Context, cfg *config.Config, bus pubsub.Bus, retrier *poison.Retrier, opts router.Options, log *slog.Logger,
+) (*router.Router, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := begin(ctx, cfg, bus.Groups(), retrier.Handlers(), log); err != nil {
+		return nil, err
+	}
 	return router.New(bus, retrier.Handlers(), opts, log)
 }
 
@@ -181,19 +188,34 @@ func newLags(
 	cfg *config.Config, bus pubsub.Bus, store storage.Store, running []events.Handler, metrics prometheus.Registerer, log *slog.Logger,
 ) []*telemetry.Lag {
 	var lags []*telemetry.Lag
-	for topic, known := range handlers.Groups() {
-		var groups, others []string
-		for _, group := range known {
-			switch {
-			case slices.ContainsFunc(running, func(h events.Handler) bool { return h.Group == group }):
-				groups = append(groups, group)
-			case cfg.Role != config.Worker:
-				others = append(others, group)
+	for topic := range handlers.Groups() {
+		var groups []string
+		for _, h := range running {
+			if h.Topic == topic {
+				groups = append(groups, h.Group)
 			}
+		}
+		var others func(context.Context) ([]string, error)
+		if cfg.Role != config.Worker {
+			others = func(ctx context.Context) ([]string, error) { return groupsOf(ctx, bus.Groups(), topic, groups) }
 		}
 		lags = append(lags, telemetry.NewLag(metrics, topic, storedLog{bus.Log(topic), store}, groups, others, log))
 	}
 	return lags
+}
+
+// groupsOf returns the consumer groups that the log knows of handlers which read the topic, without those passed.
+func groupsOf(ctx context.Context, groups pubsub.Groups, topic string, without []string) ([]string, error) {
+	all, err := groups.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for group := range all {
+		if _, reads, ok := handlers.Of(group); !ok || reads != topic || slices.Contains(without, group) {
+			delete(all, group)
+		}
+	}
+	return slices.Sorted(maps.Keys(all)), nil
 }
 
 // storedLog counts as committed by the storage handler no more than the store has. So a restored backup shows as lag until

@@ -1,7 +1,9 @@
 package memory
 
 import (
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 )
@@ -11,6 +13,7 @@ type partition struct {
 	mu      sync.Mutex
 	first   int64 // offset of records[0]
 	records []*message.Message
+	times   []time.Time   // when each of them was appended
 	grown   chan struct{} // closed by the next append
 }
 
@@ -20,6 +23,7 @@ func (p *partition) append(msg *message.Message) (offset int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.records = append(p.records, msg)
+	p.times = append(p.times, time.Now())
 	close(p.grown)
 	p.grown = make(chan struct{})
 	return p.first + int64(len(p.records)) - 1
@@ -53,11 +57,19 @@ func (p *partition) bounds() (first, next int64) {
 	return p.first, p.first + int64(len(p.records))
 }
 
+// since returns the offset of the first record that was appended at the time or later, or of the next record to come.
+func (p *partition) since(at time.Time) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i, _ := slices.BinarySearchFunc(p.times, at, time.Time.Compare)
+	return p.first + int64(i)
+}
+
 func (p *partition) trim(first int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if n := min(first-p.first, int64(len(p.records))); n > 0 {
-		p.records = p.records[n:]
+		p.records, p.times = p.records[n:], p.times[n:]
 		p.first += n
 	}
 }

@@ -39,6 +39,8 @@ func Run(t *testing.T, open func(*testing.T) Factory) {
 		"read skips the rest of a range":                          readSkipsTheRest,
 		"a group goes on where it acknowledged":                   groupGoesOn,
 		"a group goes back to what its handler has kept":          groupGoesBack,
+		"a new group begins where it is told, once":               groupBeginsWhereTold,
+		"a group without members can be deleted":                  groupIsDeleted,
 		"a message not acknowledged before the end comes again":   unacknowledgedComesAgain,
 		"assignments come before messages and releases after":     assignmentsFrameMessages,
 		"a rebalance does not wait for a message that is refused": rebalanceWhileRefusing,

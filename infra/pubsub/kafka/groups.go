@@ -1,0 +1,104 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"millrace/infra/pubsub"
+)
+
+// groups are the consumer groups of the cluster.
+type groups struct{ bus *Bus }
+
+// Groups returns the consumer groups of the cluster, also those of other programs.
+func (b *Bus) Groups() pubsub.Groups { return groups{b} }
+
+// List asks all brokers.
+func (g groups) List(ctx context.Context) (map[string]int, error) {
+	described, err := g.bus.admin.DescribeGroups(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list consumer groups: %w", err)
+	}
+	members := make(map[string]int, len(described))
+	for name, group := range described {
+		if group.Err != nil {
+			return nil, fmt.Errorf("describe consumer group %s: %w", name, group.Err)
+		}
+		members[name] = len(group.Members)
+	}
+	return members, nil
+}
+
+// Begin commits for the group. Brokers refuse that if another process has joined the group meanwhile, which begins by itself.
+func (g groups) Begin(ctx context.Context, group, topic string, at pubsub.Start) (bool, error) {
+	commits, err := g.bus.commits(ctx, topic, group)
+	if err != nil || len(commits) > 0 {
+		return false, err
+	}
+	next, err := g.start(ctx, topic, at)
+	if err != nil {
+		return false, err
+	}
+	var offsets kadm.Offsets
+	for p, offset := range next {
+		offsets.AddOffset(topic, p, offset, -1)
+	}
+	if err := g.bus.admin.CommitAllOffsets(ctx, group, offsets); err != nil {
+		return false, fmt.Errorf("begin of group %s: %w", group, err)
+	}
+	return true, nil
+}
+
+// start returns the offset at which each partition begins.
+func (g groups) start(ctx context.Context, topic string, at pubsub.Start) (map[int32]int64, error) {
+	first, err := g.bus.listOffsets(ctx, topic, earliest, readUncommitted)
+	if err != nil {
+		return nil, err
+	}
+	end, err := g.bus.listOffsets(ctx, topic, latest, readUncommitted)
+	if err != nil {
+		return nil, err
+	}
+	next := first
+	if !at.Time.IsZero() {
+		if next, err = g.bus.listOffsets(ctx, topic, at.Time.UnixMilli(), readUncommitted); err != nil {
+			return nil, err
+		}
+	}
+	for p, offset := range next {
+		if offset < 0 { // no record is as new as that
+			next[p] = end[p]
+		}
+	}
+	for p, offset := range at.Offsets {
+		switch last, ok := end[p]; {
+		case !ok:
+			return nil, fmt.Errorf("topic %s has no partition %d", topic, p)
+		case offset > last: // a commit beyond the end would look as if the log had lost its end
+			return nil, fmt.Errorf("partition %d of %s ends before offset %d: its next record gets %d", p, topic, offset, last)
+		}
+		next[p] = max(first[p], offset)
+	}
+	return next, nil
+}
+
+// Delete asks the group's coordinator.
+func (g groups) Delete(ctx context.Context, group string) error {
+	response, err := g.bus.admin.DeleteGroup(ctx, group)
+	if err == nil {
+		err = response.Err
+	}
+	switch {
+	case errors.Is(err, kerr.NonEmptyGroup):
+		return pubsub.ErrInUse
+	case errors.Is(err, kerr.GroupIDNotFound):
+		return nil
+	case err != nil:
+		return fmt.Errorf("delete consumer group %s: %w", group, err)
+	}
+	return nil
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"millrace/events"
+	"millrace/handlers"
+	"millrace/infra/config"
+	"millrace/infra/poison"
+	"millrace/infra/pubsub"
+)
+
+// watchInterval is the pause between the tables of --watch.
+const watchInterval = 2 * time.Second
+
+func newHandlersCommand() *cobra.Command {
+	var (
+		cfg           config.Config
+		asJSON, watch bool
+	)
+	cmd := &cobra.Command{
+		Use:   "handlers",
+		Short: "List the handlers with their lag, their state and what they have poisoned; retire one",
+		Long: `List all handlers, and further versions of them that the log knows of: which topic each reads and in which consumer group,
+how many records it has yet to handle, whether processes run it (running, with how many), or did (stopped), or never have,
+and how many of its records wait in the poison queue.`,
+		Example: `  millrace handlers --watch
+  millrace handlers retire audit --version=2`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return wantsSubcommand(cmd, args)
+			}
+			if err := cfg.Load(cmd.Flags()); err != nil {
+				return usageError{err}
+			}
+			bus, err := openBus(cmd, &cfg)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = bus.Close() }() // nothing was published
+			list := handlerList{bus: bus, poisoned: make(map[string]poisoned)}
+			for {
+				rows, err := list.rows(cmd.Context())
+				if cmd.Context().Err() != nil {
+					return nil
+				}
+				if err == nil && asJSON {
+					err = printRowsJSON(cmd.OutOrStdout(), rows)
+				} else if err == nil {
+					err = printRows(cmd.OutOrStdout(), rows)
+				}
+				if err != nil || !watch {
+					return err
+				}
+				select {
+				case <-time.After(watchInterval):
+					if !asJSON {
+						fmt.Fprintln(cmd.OutOrStdout())
+					}
+				case <-cmd.Context().Done():
+					return nil
+				}
+			}
+		},
+	}
+	cfg.BindLog(cmd.Flags())
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object a line")
+	cmd.Flags().BoolVar(&watch, "watch", false, "print again every 2 s until interrupted")
+	cmd.AddCommand(newHandlersRetireCommand())
+	return cmd
+}
+
+// handlerRow is what the list says about a handler.
+type handlerRow struct {
+	Handler  string `json:"handler"`
+	Group    string `json:"group"`
+	Topic    string `json:"topic"`
+	State    string `json:"state"`
+	Members  int    `json:"members"`
+	Lag      *int64 `json:"lag,omitempty"` // in records; nil if it never ran
+	Poisoned int    `json:"poisoned"`
+}
+
+// The states of a handler.
+const (
+	running  = "running"
+	stopped  = "stopped"
+	neverRan = "never ran"
+)
+
+type handlerList struct {
+	bus      pubsub.Bus
+	poisoned map[string]poisoned // by topic
+}
+
+// poisoned is how many entries of each handler the poison queue has up to its end.
+type poisoned struct {
+	end       map[int32]int64
+	byHandler map[string]int
+}
+
+func (l *handlerList) rows(ctx context.Context) ([]handlerRow, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	members, err := l.bus.Groups().List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	groups := slices.Concat(slices.Collect(maps.Keys(members)), slices.Concat(slices.Collect(maps.Values(handlers.Groups()))...))
+	slices.Sort(groups)
+	var rows []handlerRow
+	for _, group := range slices.Compact(groups) {
+		name, topic, ok := handlers.Of(group)
+		if !ok {
+			continue
+		}
+		row := handlerRow{Handler: name, Group: group, Topic: topic, State: neverRan, Members: members[group]}
+		if n, known := members[group]; known {
+			if row.State = stopped; n > 0 {
+				row.State = running
+			}
+			lag, err := lagOf(ctx, l.bus.Log(topic), group)
+			if err != nil {
+				return nil, err
+			}
+			row.Lag = &lag
+		}
+		if row.Poisoned, err = l.poisonedBy(ctx, topic, name); err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+// lagOf returns how many records of the topic the group has yet to commit.
+func lagOf(ctx context.Context, log pubsub.Log, group string) (lag int64, err error) {
+	committed, err := log.Committed(ctx, group) // before the end, because it only grows
+	if err != nil {
+		return 0, err
+	}
+	end, err := log.End(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for p, through := range end {
+		lag += events.Range{Partition: p, After: committed[p], Through: through}.Len()
+	}
+	return lag, nil
+}
+
+// poisonedBy returns how many entries of the handler wait in the queue, which it reads again only if it has grown.
+func (l *handlerList) poisonedBy(ctx context.Context, topic, handler string) (int, error) {
+	end, err := l.bus.Log(events.PoisonTopic(topic)).End(ctx)
+	if err != nil {
+		return 0, err
+	}
+	known, ok := l.poisoned[topic]
+	if !ok || !maps.Equal(end, known.end) {
+		entries, err := poison.New(l.bus, topic).Entries(ctx)
+		if err != nil {
+			return 0, err
+		}
+		known = poisoned{end: end, byHandler: make(map[string]int)}
+		for _, e := range new(poison.Filter).Select(entries) {
+			known.byHandler[e.Handler]++
+		}
+		l.poisoned[topic] = known
+	}
+	return known.byHandler[handler], nil
+}
+
+func printRowsJSON(w io.Writer, rows []handlerRow) error {
+	encoder := json.NewEncoder(w)
+	for i := range rows {
+		if err := encoder.Encode(&rows[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func printRows(w io.Writer, rows []handlerRow) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "HANDLER\tSTATE\tMEMBERS\tLAG\tPOISONED\tTOPIC\tGROUP")
+	for _, r := range rows {
+		lag := "-"
+		if r.Lag != nil {
+			lag = strconv.FormatInt(*r.Lag, 10)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%d\t%s\t%s\n", r.Handler, r.State, r.Members, lag, r.Poisoned, r.Topic, r.Group)
+	}
+	return table.Flush()
+}
