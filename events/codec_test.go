@@ -34,6 +34,21 @@ func TestForeignClientMsgIDGivesTheIDThatASendWouldHave(t *testing.T) {
 	require.Equal(t, MessageID(1, "u:1:2", "c1"), e.Message.MessageID)
 }
 
+func TestExtraStaysAsItWasGivenAndNullIsNone(t *testing.T) {
+	for given, want := range map[string]Extra{
+		`{"n":1.50e400,"s":"\u00fc<\/>","o":{"a":[null]}}`: Extra(`{"n":1.50e400,"s":"\u00fc<\/>","o":{"a":[null]}}`),
+		`{}`: Extra(`{}`), `null`: nil,
+	} {
+		e, err := Decode(TopicMessages, Position{}, []byte(
+			`{"type":"new_message","message":{"from":1,"to":2,"content":"hi","message_type":1,"extra":`+given+`}}`))
+		require.NoError(t, err)
+		require.Equal(t, want, e.Message.Extra)
+		again, err := Encode(&e)
+		require.NoError(t, err)
+		require.Equal(t, want != nil, strings.Contains(string(again), `"extra":`+given))
+	}
+}
+
 func TestUnknownTypeIsNoError(t *testing.T) {
 	e, err := Decode(TopicMessages, Position{Seq: 1}, []byte(`{"type":"reaction_added","emoji":"x","timestamp":1}`))
 	require.NoError(t, err)
@@ -80,6 +95,14 @@ func TestRecordThatBreaksARuleIsInvalidWithTheRuleAsReason(t *testing.T) {
 		"no content":            {plain(`"message_type":1`), "no content"},
 		"empty content":         {plain(`"message_type":1,"content":""`), "no content"},
 		"too much content":      {plain(`"message_type":1,"content":"` + strings.Repeat("x", MaxContentBytes+1) + `"`), "content of 32769 bytes"},
+		"extra that is a list":  {message(`"from":1,"to":2,"extra":[1]`), "extra: want a JSON object"},
+		"extra with name twice": {message(`"from":1,"to":2,"extra":{"a":1,"a":2}`), "duplicate"},
+		"too much extra":        {message(`"from":1,"to":2,"extra":{"a":"` + strings.Repeat("x", MaxExtraBytes) + `"}`), "extra of 4104 bytes, more than 4096"},
+		"long reply_to":         {message(`"from":1,"to":2,"reply_to":"` + strings.Repeat("x", 65) + `"`), "reply_to of 65 bytes"},
+		"mention of nobody":     {message(`"from":1,"to":2,"mentions":[3,0]`), "mention of user 0"},
+		"too many mentions":     {message(`"from":1,"to":2,"mentions":[` + strings.Repeat("1,", MaxMentions) + `1]`), "51 mentions, more than 50"},
+		"edit with no object":   {change("message_edited", `"seq":1,"content":"x","extra":1`), "extra: want a JSON object"},
+		"recall with extra":     {change("message_recalled", `"seq":1,"extra":{}`), "content in a recall"},
 		"sent in milliseconds": {
 			message(`"from":1,"to":2,"timestamp":1642678800000`),
 			"timestamp 1642678800000 lies after the year 9999: want Unix seconds, these look like milliseconds",

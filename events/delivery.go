@@ -12,6 +12,7 @@ type Push struct {
 
 	MessageID string `json:"message_id,omitempty"`
 	Content   string `json:"content,omitempty"`
+	Extra     Extra  `json:"extra,omitempty"`
 	GroupID   int64  `json:"group_id,omitempty"`
 	User      int64  `json:"user,omitempty"`
 	By        int64  `json:"by,omitempty"`
@@ -19,15 +20,18 @@ type Push struct {
 
 // PushMessage is a message inside a push or a page of history.
 type PushMessage struct {
-	MessageID   string `json:"message_id"`
-	ClientMsgID string `json:"client_msg_id,omitempty"`
-	From        int64  `json:"from"`
-	To          int64  `json:"to,omitempty"`
-	GroupID     int64  `json:"group_id,omitempty"`
-	Content     string `json:"content"`
-	MessageType int32  `json:"message_type"`
-	Timestamp   int64  `json:"timestamp"`
-	Recalled    bool   `json:"recalled,omitempty"`
+	MessageID   string  `json:"message_id"`
+	ClientMsgID string  `json:"client_msg_id,omitempty"`
+	From        int64   `json:"from"`
+	To          int64   `json:"to,omitempty"`
+	GroupID     int64   `json:"group_id,omitempty"`
+	Content     string  `json:"content"`
+	MessageType int32   `json:"message_type"`
+	Timestamp   int64   `json:"timestamp"`
+	Extra       Extra   `json:"extra,omitempty"`
+	ReplyTo     string  `json:"reply_to,omitempty"`
+	Mentions    []int64 `json:"mentions,omitempty"`
+	Recalled    bool    `json:"recalled,omitempty"`
 }
 
 // DeliveryOf returns what the members of the record's conversation receive of it, or nil if its type is unknown. It returns
@@ -48,11 +52,13 @@ func DeliveryOf(r *Record) (*millracev1.Delivery, error) {
 		push.Conversation, push.Seq = m.Conversation, r.Seq
 		push.Message = &PushMessage{
 			MessageID: m.MessageID, ClientMsgID: m.ClientMsgID, From: m.From, To: m.To, GroupID: m.GroupID,
-			Content: m.Content, MessageType: m.MessageType, Timestamp: m.Timestamp, Recalled: m.Recalled,
+			Content: m.Content, MessageType: m.MessageType, Timestamp: m.Timestamp,
+			Extra: m.Extra, ReplyTo: m.ReplyTo, Mentions: m.Mentions, Recalled: m.Recalled,
 		}
 	case MessageEdited, MessageRecalled:
 		d.About = r.MessageSeq
 		push.Conversation, push.MessageID, push.Seq, push.Content = r.Conversation, r.MessageID, r.MessageSeq, r.Content
+		push.Extra = r.Extra
 	case MessageRead:
 		// A read mark cannot be resumed, so it has no position. It ends at its own record: nobody can have read what came
 		// later.

@@ -24,6 +24,8 @@ const (
 const (
 	MaxID             = 1<<53 - 1 // users, groups, seq and timestamps: what a JSON number holds exactly
 	MaxContentBytes   = 32 << 10
+	MaxExtraBytes     = 4 << 10
+	MaxMentions       = 50
 	MaxClientMsgBytes = 64
 	MaxGroupMembers   = 10_000
 	MaxGroupNameBytes = 256
@@ -42,7 +44,7 @@ const JoinOpen = "open"
 // Event is one record of message-events. Which fields are set depends on the type:
 //
 //	new_message                   Message
-//	message_edited                Conversation, MessageID, MessageSeq, By, Content
+//	message_edited                Conversation, MessageID, MessageSeq, By, Content, Extra
 //	message_recalled              Conversation, MessageID, MessageSeq, By
 //	message_read                  Conversation, User, MessageSeq
 //	group_created                 Conversation, GroupID, User (the owner), By, Name, Members, Join, ClientMsgID
@@ -59,6 +61,7 @@ type Event struct {
 	MessageID    string  `json:"message_id,omitempty"`
 	MessageSeq   int64   `json:"seq,omitempty"` // the seq of the message that the event is about
 	Content      string  `json:"content,omitempty"`
+	Extra        Extra   `json:"extra,omitempty"` // what the message has after an edit; none: the edit has removed it
 	GroupID      int64   `json:"group_id,omitempty"`
 	User         int64   `json:"user,omitempty"`
 	By           int64   `json:"by,omitempty"`
@@ -82,6 +85,10 @@ type Message struct {
 	Content      string `json:"content"`
 	MessageType  int32  `json:"message_type"`
 	Timestamp    int64  `json:"timestamp"` // Unix seconds
+
+	Extra    Extra   `json:"extra,omitempty"`
+	ReplyTo  string  `json:"reply_to,omitempty"` // the id of the message that this one answers
+	Mentions []int64 `json:"mentions,omitempty"` // users
 	// Authorized is set by a producer that has checked by itself that the sender is a member of the group, as message nodes
 	// do. Their check uses a membership that they read a moment earlier, so the sender may have left just before the
 	// message's position. With Authorized the sender must have been a member at some time; without it, the sender must be one

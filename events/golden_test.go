@@ -26,11 +26,18 @@ func samples() map[string]Event {
 		MessageID: "X5hbZ0vFqmX6nRzUuJmN0g", ClientMsgID: "9f", Conversation: Direct(alice, bob), From: alice, To: bob,
 		Content: "hello", MessageType: 1, Timestamp: when,
 	}
+	answer := direct
+	answer.Extra, answer.ReplyTo, answer.Mentions = Extra(`{"color":"<ünïcode>","size":1.50}`), "b2Jq3rNnQ5uZc0m1x9aYwA", []int64{bob, 1003}
 	toGroup := direct
 	toGroup.Conversation, toGroup.To, toGroup.GroupID, toGroup.Content = Group(group), 0, group, "<\"ünïcode\"> & more"
 	return map[string]Event{
-		"new_message":       {Type: NewMessage, Message: &direct, Timestamp: when},
-		"new_message_group": {Type: NewMessage, Message: &toGroup, Timestamp: when},
+		"new_message":        {Type: NewMessage, Message: &direct, Timestamp: when},
+		"new_message_group":  {Type: NewMessage, Message: &toGroup, Timestamp: when},
+		"new_message_answer": {Type: NewMessage, Message: &answer, Timestamp: when},
+		"message_edited_extra": {
+			Type: MessageEdited, EventID: "e9", Conversation: direct.Conversation, MessageID: direct.MessageID, MessageSeq: 349,
+			By: alice, Content: "hello again", Extra: Extra(`{"color":"red"}`), Timestamp: when,
+		},
 		"message_edited": {
 			Type: MessageEdited, EventID: "e1", Conversation: direct.Conversation, MessageID: direct.MessageID, MessageSeq: 349,
 			By: alice, Content: "hello again", Timestamp: when,
@@ -102,5 +109,5 @@ func golden(t *testing.T, file string, got []byte) []byte {
 	var compact bytes.Buffer
 	require.NoError(t, json.Compact(&compact, want))
 	require.Equal(t, compact.String(), string(got))
-	return want
+	return compact.Bytes()
 }

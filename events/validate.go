@@ -70,6 +70,12 @@ func (m *Message) validate() error {
 	if err := ValidateContent(m.Content); err != nil {
 		return err
 	}
+	if err := m.Extra.validate(); err != nil {
+		return err
+	}
+	if err := m.validateReferences(); err != nil {
+		return err
+	}
 	return validateTimestamp(m.Timestamp)
 }
 
@@ -96,12 +102,15 @@ func (e *Event) validateChange() error {
 		return invalid("seq %d", e.MessageSeq)
 	case !validID(e.By):
 		return invalid("by %d", e.By)
-	case e.Type == MessageRecalled && e.Content != "":
+	case e.Type == MessageRecalled && (e.Content != "" || e.Extra != nil):
 		return invalid("content in a recall")
-	case e.Type == MessageEdited:
-		return ValidateContent(e.Content)
+	case e.Type == MessageRecalled:
+		return nil
 	}
-	return nil
+	if err := ValidateContent(e.Content); err != nil {
+		return err
+	}
+	return e.Extra.validate()
 }
 
 func (e *Event) validateRead() error {

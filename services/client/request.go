@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+
+	"millrace/events"
 )
 
 // Request is the request of a verb: one of the types below.
@@ -33,12 +35,16 @@ type (
 	Refresh struct {
 		Token string `json:"token"`
 	}
-	// Send sends a message. A repeat with the same ClientMsgID creates no second message.
+	// Send sends a message. A repeat with the same ClientMsgID creates no second message. ReplyTo is the id of a message of
+	// the conversation, Mentions are users.
 	Send struct {
 		Target
-		Content     string `json:"content"`
-		MessageType int32  `json:"message_type,omitempty"`
-		ClientMsgID string `json:"client_msg_id,omitempty"`
+		Content     string       `json:"content"`
+		MessageType int32        `json:"message_type,omitempty"`
+		ClientMsgID string       `json:"client_msg_id,omitempty"`
+		Extra       events.Extra `json:"extra,omitempty"`
+		ReplyTo     string       `json:"reply_to,omitempty"`
+		Mentions    []int64      `json:"mentions,omitempty"`
 	}
 	// History asks for a page: the messages before a seq (not 0), after one (0: from the start), or the newest with neither.
 	History struct {
@@ -62,12 +68,14 @@ type (
 		Conversation string `json:"conversation"`
 		MessageID    string `json:"message_id"`
 	}
-	// Edit replaces the content of the user's own message. A repeat with the same ClientMsgID does not undo a later edit.
+	// Edit replaces the content of the user's own message, and its extra if it has one. A repeat with the same ClientMsgID does
+	// not undo a later edit.
 	Edit struct {
-		Conversation string `json:"conversation"`
-		MessageID    string `json:"message_id"`
-		Content      string `json:"content"`
-		ClientMsgID  string `json:"client_msg_id,omitempty"`
+		Conversation string       `json:"conversation"`
+		MessageID    string       `json:"message_id"`
+		Content      string       `json:"content"`
+		Extra        events.Extra `json:"extra,omitempty"`
+		ClientMsgID  string       `json:"client_msg_id,omitempty"`
 	}
 	// Typing says that the user is writing.
 	Typing struct{ Target }

@@ -15,7 +15,7 @@ type outgoing struct {
 	verb   string
 	at     time.Time
 	change *millracev1.Change
-	size   int   // of the content, in bytes
+	size   int   // of content and extra, in bytes
 	weight int64 // what it takes of the connection's window
 	stored bool  // the answer comes only once the change is stored
 	named  bool  // the client has set a client_msg_id
@@ -102,9 +102,9 @@ func (s *session) compose(r request) (conversation string, m *outgoing, refused 
 }
 
 // weigh counts a change with content by its KiB.
-func (m *outgoing) weigh(s *session, content string) {
-	m.size = len(content)
-	m.weight = min(1+int64(len(content)>>10), int64(s.gw.cfg.Unanswered))
+func (m *outgoing) weigh(s *session, content string, extra events.Extra) {
+	m.size = len(content) + len(extra)
+	m.weight = min(1+int64(m.size>>10), int64(s.gw.cfg.Unanswered))
 }
 
 func (s *session) composeSend(r request, m *outgoing) (string, *refusal) {
@@ -120,10 +120,11 @@ func (s *session) composeSend(r request, m *outgoing) (string, *refusal) {
 		return "", refused
 	}
 	m.named = b.ClientMsgID != ""
-	m.weigh(s, b.Content)
+	m.weigh(s, b.Content, b.Extra)
 	m.change.Kind = &millracev1.Change_Send{Send: &millracev1.SendWSMessageRequest{
 		Sender: s.sender, To: b.To, GroupId: b.GroupID, Content: b.Content, MessageType: b.MessageType,
 		ClientMsgId: orDrawn(b.ClientMsgID), CorrelationId: m.change.GetCorrelationId(),
+		Extra: b.Extra, ReplyTo: b.ReplyTo, Mentions: b.Mentions,
 	}}
 	return conversation, nil
 }
@@ -136,7 +137,7 @@ func (s *session) composeChange(r request, m *outgoing) (string, *refusal) {
 	if _, err := events.ParseConversation(b.Conversation); err != nil {
 		return "", refuse(codeInvalid, `conversation: want "u:<low>:<high>" or "g:<group>"`)
 	}
-	if refused := checkContent(b.Content); refused != nil {
+	if refused := checkContent(b.Content, b.Extra); refused != nil {
 		return "", refused
 	}
 	if refused := checkClientMsgID(b.ClientMsgID); refused != nil {
@@ -146,9 +147,10 @@ func (s *session) composeChange(r request, m *outgoing) (string, *refusal) {
 	m.named = b.ClientMsgID != "" && r.verb == "edit"
 	switch r.verb {
 	case "edit":
-		m.weigh(s, b.Content)
+		m.weigh(s, b.Content, b.Extra)
 		m.change.Kind = &millracev1.Change_Edit{Edit: &millracev1.EditMessageRequest{
-			User: user, Conversation: b.Conversation, MessageId: b.MessageID, Content: b.Content, ClientMsgId: orDrawn(b.ClientMsgID),
+			User: user, Conversation: b.Conversation, MessageId: b.MessageID, Content: b.Content, Extra: b.Extra,
+			ClientMsgId: orDrawn(b.ClientMsgID),
 		}}
 	case "recall":
 		m.change.Kind = &millracev1.Change_Recall{Recall: &millracev1.RecallMessageRequest{

@@ -156,11 +156,14 @@ type (
 		Token string `json:"token"`
 	}
 	sendBody struct {
-		To          int64  `json:"to"`
-		GroupID     int64  `json:"group_id"`
-		Content     string `json:"content"`
-		MessageType int32  `json:"message_type"`
-		ClientMsgID string `json:"client_msg_id"`
+		To          int64        `json:"to"`
+		GroupID     int64        `json:"group_id"`
+		Content     string       `json:"content"`
+		MessageType int32        `json:"message_type"`
+		ClientMsgID string       `json:"client_msg_id"`
+		Extra       events.Extra `json:"extra"`
+		ReplyTo     string       `json:"reply_to"`
+		Mentions    []int64      `json:"mentions"`
 	}
 	historyBody struct {
 		Conversation string `json:"conversation"`
@@ -173,11 +176,12 @@ type (
 		Next  string `json:"next"`
 	}
 	messageBody struct {
-		Conversation string `json:"conversation"`
-		MessageID    string `json:"message_id"`
-		Seq          int64  `json:"seq"`
-		Content      string `json:"content"`
-		ClientMsgID  string `json:"client_msg_id"`
+		Conversation string       `json:"conversation"`
+		MessageID    string       `json:"message_id"`
+		Seq          int64        `json:"seq"`
+		Content      string       `json:"content"`
+		Extra        events.Extra `json:"extra"`
+		ClientMsgID  string       `json:"client_msg_id"`
 	}
 	presenceBody struct {
 		Users []int64 `json:"users"`
@@ -211,7 +215,7 @@ func target(user, to, group int64) (string, *refusal) {
 
 // check returns an error if the send must be refused without asking the message service.
 func (b *sendBody) check() *refusal {
-	if refused := checkContent(b.Content); refused != nil {
+	if refused := checkContent(b.Content, b.Extra); refused != nil {
 		return refused
 	}
 	if b.MessageType < 0 {
@@ -220,9 +224,12 @@ func (b *sendBody) check() *refusal {
 	return checkClientMsgID(b.ClientMsgID)
 }
 
-func checkContent(content string) *refusal {
-	if len(content) > events.MaxContentBytes {
+func checkContent(content string, extra events.Extra) *refusal {
+	switch {
+	case len(content) > events.MaxContentBytes:
 		return refuse(codeTooLarge, "content: at most 32 KiB")
+	case len(extra) > events.MaxExtraBytes:
+		return refuse(codeTooLarge, "extra: at most 4 KiB")
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ func TestInvalidUnicodeIsRefusedInIdsAndReplacedInText(t *testing.T) {
 		into  any
 		names []string
 	}{
-		"send":    {&sendBody{}, []string{"client_msg_id"}},
+		"send":    {&sendBody{}, []string{"client_msg_id", "reply_to", "extra"}},
 		"connect": {&connectBody{}, []string{"token", "device"}},
 		"refresh": {&refreshBody{}, []string{"token"}},
 		"history": {&historyBody{}, []string{"conversation"}},

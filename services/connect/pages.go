@@ -12,16 +12,19 @@ import (
 const maxPageBytes = 512 << 10
 
 type storedMessage struct {
-	Seq         int64  `json:"seq"`
-	MessageID   string `json:"message_id"`
-	ClientMsgID string `json:"client_msg_id,omitempty"`
-	From        int64  `json:"from"`
-	To          int64  `json:"to,omitempty"`
-	GroupID     int64  `json:"group_id,omitempty"`
-	Content     string `json:"content"`
-	MessageType int32  `json:"message_type"`
-	Timestamp   int64  `json:"timestamp"`
-	EditedAt    int64  `json:"edited_at,omitempty"`
+	Seq         int64        `json:"seq"`
+	MessageID   string       `json:"message_id"`
+	ClientMsgID string       `json:"client_msg_id,omitempty"`
+	From        int64        `json:"from"`
+	To          int64        `json:"to,omitempty"`
+	GroupID     int64        `json:"group_id,omitempty"`
+	Content     string       `json:"content"`
+	MessageType int32        `json:"message_type"`
+	Timestamp   int64        `json:"timestamp"`
+	Extra       events.Extra `json:"extra,omitempty"`
+	ReplyTo     string       `json:"reply_to,omitempty"`
+	Mentions    []int64      `json:"mentions,omitempty"`
+	EditedAt    int64        `json:"edited_at,omitempty"`
 }
 
 type recalledMessage struct {
@@ -130,7 +133,7 @@ func messageOf(m *millracev1.StoredMessage) any {
 	return storedMessage{
 		Seq: m.GetSeq(), MessageID: m.GetMessageId(), ClientMsgID: m.GetClientMsgId(), From: m.GetFrom(), To: m.GetTo(),
 		GroupID: m.GetGroupId(), Content: m.GetContent(), MessageType: m.GetMessageType(), Timestamp: m.GetTimestamp(),
-		EditedAt: m.GetEditedAt(),
+		Extra: m.GetExtra(), ReplyTo: m.GetReplyTo(), Mentions: m.GetMentions(), EditedAt: m.GetEditedAt(),
 	}
 }
 

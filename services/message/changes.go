@@ -44,7 +44,7 @@ func (s *Service) markRead(ctx context.Context, r *millracev1.MarkReadRequest) e
 // which the log gave to the edit. If an edit and a recall come to two nodes at the same time, the order in the log decides:
 // an edit after the recall has no effect, and its author gets an error.
 func (s *Service) editMessage(ctx context.Context, r *millracev1.EditMessageRequest) error {
-	if err := checkContent(r.GetContent()); err != nil {
+	if err := checkContent(r.GetContent(), r.GetExtra()); err != nil {
 		return err
 	}
 	if err := checkClientMsgID(r.GetClientMsgId()); err != nil {
@@ -69,11 +69,15 @@ func (s *Service) editMessage(ctx context.Context, r *millracev1.EditMessageRequ
 	case m.Recalled:
 		return errRecalled(m.MessageID)
 	}
+	extra := events.Extra(r.GetExtra())
+	if len(extra) == 0 {
+		extra = m.Extra
+	}
 	pos, err := s.publishEvent(ctx, &events.Event{
 		Type: events.MessageEdited, EventID: id,
 		// MessageSeq is the position of the message.
 		Conversation: m.Conversation, MessageID: m.MessageID, MessageSeq: m.Seq, By: r.GetUser(),
-		Content: r.GetContent(), Timestamp: time.Now().Unix(),
+		Content: r.GetContent(), Extra: extra, Timestamp: time.Now().Unix(),
 	}, nil)
 	if err != nil {
 		return err

@@ -60,6 +60,11 @@ func TestChangesAreRefused(t *testing.T) {
 			User: user, Conversation: conversation, MessageId: id, Content: content,
 		}))
 	}
+	editExtra := func(extra string) error {
+		r := editOf(id, "x")
+		r.Extra = []byte(extra)
+		return second(n.EditMessage(ctx, r))
+	}
 	recall := func(user int64, conversation, id string) error {
 		return second(n.RecallMessage(ctx, &millracev1.RecallMessageRequest{User: user, Conversation: conversation, MessageId: id}))
 	}
@@ -77,6 +82,8 @@ func TestChangesAreRefused(t *testing.T) {
 		"edit of nothing":         {edit(1, c, "nothing", "x"), codes.NotFound},
 		"edit to nothing":         {edit(1, c, id, ""), codes.InvalidArgument},
 		"edit to too much":        {edit(1, c, id, strings.Repeat("x", 40<<10)), codes.OutOfRange},
+		"edit to bad extra":       {editExtra(`[]`), codes.InvalidArgument},
+		"edit to much extra":      {editExtra(string(extraOf(5 << 10))), codes.OutOfRange},
 		"edit without place":      {edit(1, "", id, "x"), codes.InvalidArgument},
 		"recall of another's":     {recall(2, c, id), codes.PermissionDenied},
 		"recall of nothing":       {recall(1, c, "nothing"), codes.NotFound},
@@ -105,6 +112,35 @@ func (n *node) said(t *testing.T, contents ...string) []string {
 		ids = append(ids, sent.GetMessageId())
 	}
 	return ids
+}
+
+func TestEditReplacesExtraOrKeepsItWhetherOrNotTheMessageIsStored(t *testing.T) {
+	for _, stored := range []bool{false, true} {
+		n := newNode(t, memory.Config{})
+		keep := func() {
+			if stored {
+				n.keepAll(t)
+			}
+		}
+		send := direct("first")[0]
+		send.Extra, send.ReplyTo, send.Mentions = []byte(`{"n":1}`), "another", []int64{2}
+		sent, err := n.SendWSMessage(t.Context(), send)
+		require.NoError(t, err)
+		keep()
+		for _, step := range []struct{ extra, want string }{{"", `{"n":1}`}, {`{"n":2}`, `{"n":2}`}, {"", `{"n":2}`}, {`{}`, `{}`}} {
+			edit := editOf(sent.GetMessageId(), "changed")
+			edit.Extra = []byte(step.extra)
+			require.NoError(t, second(n.EditMessage(t.Context(), edit)))
+			keep()
+			log := n.logOf(t, "u:1:2")
+			require.Equal(t, step.want, string(log[len(log)-1].Extra))
+		}
+		got := n.newest(t)
+		require.Equal(t, "changed", got.GetContent())
+		require.Equal(t, `{}`, string(got.GetExtra()))
+		require.Equal(t, "another", got.GetReplyTo())
+		require.Equal(t, []int64{2}, got.GetMentions())
+	}
 }
 
 func editOf(id, content string) *millracev1.EditMessageRequest {

@@ -96,6 +96,7 @@ func (s *Service) lookUp(ctx context.Context, conversation, id, eventID string) 
 		case !found || r.MessageID != id || r.By != m.From:
 		case r.Type == events.MessageEdited && !m.Recalled:
 			m.repeated = m.repeated || r.EventID == eventID
+			m.Extra = r.Extra
 		case r.Type == events.MessageRecalled:
 			m.Recalled = true
 		}

@@ -219,5 +219,6 @@ func wireMessage(m *store.StoredMessage) *millracev1.StoredMessage {
 	return &millracev1.StoredMessage{
 		Seq: m.Seq, MessageId: m.MessageID, ClientMsgId: m.ClientMsgID, From: m.From, To: m.To, GroupId: m.GroupID,
 		Content: m.Content, MessageType: m.MessageType, Timestamp: m.Timestamp, EditedAt: m.EditedAt,
+		Extra: m.Extra, ReplyTo: m.ReplyTo, Mentions: m.Mentions,
 	}
 }

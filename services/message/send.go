@@ -119,14 +119,14 @@ func (s *Service) conclude(ctx context.Context, p *sending, accepted int, err er
 
 // compose returns the message and its record. It draws an id if the sender has set none.
 func compose(r *millracev1.SendWSMessageRequest) (*events.Message, *message.Message, error) {
-	if err := checkContent(r.GetContent()); err != nil {
+	if err := checkContent(r.GetContent(), r.GetExtra()); err != nil {
 		return nil, nil, err
 	}
 	now := time.Now().Unix()
 	m := &events.Message{
 		ClientMsgID: r.GetClientMsgId(), From: r.GetSender().GetUser(), To: r.GetTo(), GroupID: r.GetGroupId(),
 		Content: r.GetContent(), MessageType: r.GetMessageType(), Timestamp: now,
-		Authorized: r.GetGroupId() != 0,
+		Extra: r.GetExtra(), ReplyTo: r.GetReplyTo(), Mentions: r.GetMentions(), Authorized: r.GetGroupId() != 0,
 	}
 	if m.MessageType == 0 {
 		m.MessageType = 1
@@ -147,11 +147,14 @@ func compose(r *millracev1.SendWSMessageRequest) (*events.Message, *message.Mess
 	return m, record, err
 }
 
-// checkContent returns the error of [events.ValidateContent], and for content that is too long one with a code of its own.
-func checkContent(content string) error {
+// checkContent returns the error of [events.ValidateContent], and for content or extra that is too long one with a code of its
+// own.
+func checkContent(content string, extra []byte) error {
 	switch {
 	case len(content) > events.MaxContentBytes:
 		return refuse(codes.OutOfRange, "content of %d bytes, more than %d", len(content), events.MaxContentBytes)
+	case len(extra) > events.MaxExtraBytes:
+		return refuse(codes.OutOfRange, "extra of %d bytes, more than %d", len(extra), events.MaxExtraBytes)
 	case !utf8.ValidString(content):
 		return refuse(codes.InvalidArgument, "content is not UTF-8")
 	}

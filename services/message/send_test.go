@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -47,6 +48,15 @@ func TestSendIsRefusedWithTheCodeOfItsFault(t *testing.T) {
 		"negative type":   {func(r *millracev1.SendWSMessageRequest) { r.MessageType = -1 }, codes.InvalidArgument},
 		"type not in use": {func(r *millracev1.SendWSMessageRequest) { r.MessageType = 7 }, codes.InvalidArgument},
 		"too long an id":  {func(r *millracev1.SendWSMessageRequest) { r.ClientMsgId = strings.Repeat("x", 65) }, codes.InvalidArgument},
+		"most extra":      {func(r *millracev1.SendWSMessageRequest) { r.Extra = extraOf(4 << 10) }, codes.OK},
+		"too much extra":  {func(r *millracev1.SendWSMessageRequest) { r.Extra = extraOf(4<<10 + 1) }, codes.OutOfRange},
+		"extra no object": {func(r *millracev1.SendWSMessageRequest) { r.Extra = []byte(`[1]`) }, codes.InvalidArgument},
+		"extra no JSON":   {func(r *millracev1.SendWSMessageRequest) { r.Extra = []byte(`{"a":`) }, codes.InvalidArgument},
+		"reply to one":    {func(r *millracev1.SendWSMessageRequest) { r.ReplyTo = "unknown" }, codes.OK},
+		"long reply_to":   {func(r *millracev1.SendWSMessageRequest) { r.ReplyTo = strings.Repeat("x", 65) }, codes.InvalidArgument},
+		"most mentions":   {func(r *millracev1.SendWSMessageRequest) { r.Mentions = slices.Repeat([]int64{9}, 50) }, codes.OK},
+		"many mentions":   {func(r *millracev1.SendWSMessageRequest) { r.Mentions = slices.Repeat([]int64{9}, 51) }, codes.InvalidArgument},
+		"mentions nobody": {func(r *millracev1.SendWSMessageRequest) { r.Mentions = []int64{0} }, codes.InvalidArgument},
 		"no member":       {func(r *millracev1.SendWSMessageRequest) { r.Sender.User, r.To, r.GroupId = 3, 0, group }, codes.NotFound},
 		"unknown group":   {func(r *millracev1.SendWSMessageRequest) { r.To, r.GroupId = 0, 77 }, codes.NotFound},
 		"dissolved group": {func(r *millracev1.SendWSMessageRequest) { r.To, r.GroupId = 0, dissolved }, codes.NotFound},
@@ -64,6 +74,11 @@ func TestSendIsRefusedWithTheCodeOfItsFault(t *testing.T) {
 			}
 		})
 	}
+}
+
+// extraOf returns an object of so many bytes.
+func extraOf(size int) []byte {
+	return []byte(`{"a":"` + strings.Repeat("x", size-len(`{"a":""}`)) + `"}`)
 }
 
 func TestRefusedMessageTypeIsNamedAsItWasGiven(t *testing.T) {

@@ -85,6 +85,12 @@ func (m *message) stored() store.StoredMessage {
 		},
 		Seq: m.Seq, EditedAt: m.EditedAt,
 	}
+	if !m.Recalled {
+		s.ReplyTo, s.Mentions = m.ReplyTo, m.Mentions
+	}
+	if m.Extra != "" {
+		s.Extra = events.Extra(m.Extra)
+	}
 	// Only canonical names are stored.
 	if c, err := events.ParseConversation(m.Conversation); err == nil && c.GroupID == 0 {
 		s.To = c.Low + c.High - m.From

@@ -60,6 +60,7 @@ func newMessage(r *events.Record) message {
 	return message{
 		ID: m.MessageID, Conversation: m.Conversation, Seq: r.Seq, ClientID: m.ClientMsgID,
 		From: m.From, Type: m.MessageType, Timestamp: m.Timestamp, Content: m.Content,
+		Extra: string(m.Extra), ReplyTo: m.ReplyTo, Mentions: m.Mentions,
 	}
 }
 
@@ -120,8 +121,9 @@ func (b *batch) move(ctx context.Context, r *events.Record) error {
 	there := doc(field("_id", m.ID), field("conversation", m.Conversation), field("seq", doc(field("$gt", m.Seq))))
 	unchanged := append(there[:len(there):len(there)],
 		field("recalled", doc(field("$ne", true))), field("change_seq", doc(field("$exists", false))))
-	place := doc(field("seq", m.Seq), field("client_id", m.ClientID), field("from", m.From), field("type", m.Type), field("at", m.Timestamp))
-	whole := append(place[:len(place):len(place)], field("content", m.Content))
+	place := doc(field("seq", m.Seq), field("client_id", m.ClientID), field("from", m.From), field("type", m.Type), field("at", m.Timestamp),
+		field("reply_to", m.ReplyTo), field("mentions", m.Mentions))
+	whole := append(place[:len(place):len(place)], field("content", m.Content), field("extra", m.Extra))
 	for _, u := range []struct{ filter, fields bson.D }{{unchanged, whole}, {there, place}} {
 		_, err := b.messages.UpdateOne(ctx, u.filter, set(u.fields...))
 		if driver.IsDuplicateKeyError(err) {
@@ -185,9 +187,9 @@ func (b *batch) saveChanges(ctx context.Context) error {
 			newest := append(there, field("recalled", doc(field("$ne", true))),
 				field("change_seq", doc(field("$not", doc(field("$gte", r.Seq))))))
 			models = append(models, update(newest,
-				set(field("content", r.Content), field("edited_at", r.Timestamp), field("change_seq", r.Seq))))
+				set(field("content", r.Content), field("extra", string(r.Extra)), field("edited_at", r.Timestamp), field("change_seq", r.Seq))))
 		} else {
-			models = append(models, update(there, set(field("content", ""), field("recalled", true))))
+			models = append(models, update(there, set(field("content", ""), field("extra", ""), field("recalled", true))))
 		}
 	}
 	if err := b.keepVersions(ctx, &before); err != nil {
@@ -202,8 +204,8 @@ func (b *batch) saveChanges(ctx context.Context) error {
 	return b.keepChanges(ctx, effective)
 }
 
-// keepChanges keeps the events for users who are away. Only the message itself has an edit's content, so that a recall
-// removes it.
+// keepChanges keeps the events for users who are away. Only the message itself has what an edit has put into it, so that
+// a recall removes it.
 func (b *batch) keepChanges(ctx context.Context, records []int) error {
 	if len(records) == 0 {
 		return nil
@@ -212,7 +214,7 @@ func (b *batch) keepChanges(ctx context.Context, records []int) error {
 	for at, i := range records {
 		r := &b.records[i]
 		e := r.Event
-		e.Content = ""
+		e.Content, e.Extra = "", nil
 		data, err := json.Marshal(&e)
 		if err != nil {
 			return fmt.Errorf("encode change: %w", err)

@@ -234,7 +234,8 @@ func (db *DB) told(ctx context.Context, user int64, w window, changes []change, 
 		if r.Type == events.MessageEdited && m.Recalled {
 			continue
 		}
-		r.Content, r.MessageSeq = m.Content, m.Seq
+		about := m.stored()
+		r.Content, r.Extra, r.MessageSeq = about.Content, about.Extra, about.Seq
 		records = append(records, r)
 	}
 	return records, nil

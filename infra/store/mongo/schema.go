@@ -24,6 +24,11 @@ type message struct {
 	Recalled     bool   `bson:"recalled,omitempty"`
 	EditedAt     int64  `bson:"edited_at,omitempty"`
 	ChangeSeq    int64  `bson:"change_seq,omitempty"` // of the latest edit
+
+	Extra string `bson:"extra,omitempty"` // a JSON object
+	// A message that was recalled keeps these for the sake of its versions.
+	ReplyTo  string  `bson:"reply_to,omitempty"`
+	Mentions []int64 `bson:"mentions,omitempty"`
 }
 
 // change is a document of changes: an event of a conversation that is neither a message nor a read mark.
@@ -46,6 +51,7 @@ type version struct {
 	Until        int64  `bson:"until"` // the position of the edit or recall that ended it
 	EditedAt     int64  `bson:"edited_at"`
 	Content      string `bson:"content"`
+	Extra        string `bson:"extra,omitempty"`
 }
 
 // conversation is a document of conversations, including those of groups.

@@ -25,7 +25,7 @@ type wipe struct{ conversation, message string }
 func (v *versions) change(m *message, r *events.Record, takenAway bool) {
 	before := version{
 		ID: m.ID + " " + strconv.FormatInt(r.Seq, 10), Conversation: m.Conversation, MessageID: m.ID,
-		Since: m.ChangeSeq, Until: r.Seq, EditedAt: m.EditedAt, Content: m.Content,
+		Since: m.ChangeSeq, Until: r.Seq, EditedAt: m.EditedAt, Content: m.Content, Extra: m.Extra,
 	}
 	newer := m.ChangeSeq < r.Seq
 	switch {
@@ -36,9 +36,9 @@ func (v *versions) change(m *message, r *events.Record, takenAway bool) {
 	}
 	switch {
 	case r.Type == events.MessageRecalled:
-		m.Content, m.Recalled = "", true
+		m.Content, m.Extra, m.Recalled = "", "", true
 	case newer:
-		m.Content, m.EditedAt, m.ChangeSeq = r.Content, r.Timestamp, r.Seq
+		m.Content, m.Extra, m.EditedAt, m.ChangeSeq = r.Content, string(r.Extra), r.Timestamp, r.Seq
 	}
 }
 
@@ -116,7 +116,7 @@ func (db *DB) asOf(ctx context.Context, conversation string, messages []message,
 	}
 	for _, v := range found {
 		m := changed[v.MessageID]
-		m.Content, m.EditedAt, m.Recalled = v.Content, v.EditedAt, false
+		m.Content, m.Extra, m.EditedAt, m.Recalled = v.Content, v.Extra, v.EditedAt, false
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -17,7 +18,8 @@ const (
 
 	// Every query for messages returns those of the user ?2 as they are now, and all others as they were at the position ?1.
 	messageColumns = `m.seq, m.id, m.client_id, m.sender, m.type, m.sent_at, iif(v.message_id IS NULL, m.recalled, 0),
-		ifnull(v.edited_at, m.edited_at), ifnull(v.content, m.content)`
+		ifnull(v.edited_at, m.edited_at), ifnull(v.content, m.content),
+		iif(v.message_id IS NULL, m.extra, v.extra), m.reply_to, m.mentions`
 	versionThen = ` LEFT JOIN versions v ON v.message_id = m.id AND v.since_seq <= ?1 AND v.until_seq > ?1 AND m.sender <> ?2 `
 
 	pageOf = `SELECT ` + messageColumns + ` FROM messages m` + versionThen + `
@@ -87,10 +89,20 @@ func (c *conn) messages(ctx context.Context, conversation, query string, args ..
 	var messages []store.StoredMessage
 	err = c.list(ctx, query, args, func(rows *sql.Rows) error {
 		m := store.StoredMessage{Message: events.Message{Conversation: conversation, GroupID: parsed.GroupID}}
+		var replyTo sql.Null[id]
+		var mentions []byte
 		err := rows.Scan(&m.Seq, (*id)(&m.MessageID), (*id)(&m.ClientMsgID), &m.From, &m.MessageType, &m.Timestamp,
-			&m.Recalled, &m.EditedAt, &m.Content)
+			&m.Recalled, &m.EditedAt, &m.Content, (*[]byte)(&m.Extra), &replyTo, &mentions)
 		if err != nil {
 			return err
+		}
+		if !m.Recalled {
+			m.ReplyTo = string(replyTo.V)
+		}
+		if !m.Recalled && mentions != nil {
+			if err := json.Unmarshal(mentions, &m.Mentions); err != nil {
+				return fmt.Errorf("mentions of the message at %d: %w", m.Seq, err)
+			}
 		}
 		if parsed.GroupID == 0 {
 			m.To = parsed.Low + parsed.High - m.From

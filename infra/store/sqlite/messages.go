@@ -15,17 +15,18 @@ const (
 	deleteMessageID = `DELETE FROM message_ids WHERE id = ?`
 	findMessageID   = `SELECT conversation_id, seq FROM message_ids WHERE id = ?`
 	insertMessage   = `INSERT INTO messages
-		(conversation_id, seq, id, client_id, sender, type, sent_at, recalled, edited_at, change_seq, content)
-		VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, ?) ON CONFLICT DO NOTHING`
+		(conversation_id, seq, id, client_id, sender, type, sent_at, recalled, edited_at, change_seq, content, extra, reply_to, mentions)
+		VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
 	// The message at the lower position wins, but keeps what was changed in the message since.
 	inheritChanges = `UPDATE messages AS m SET recalled = old.recalled, edited_at = old.edited_at, change_seq = old.change_seq,
-			content = iif(old.recalled OR old.change_seq > 0, old.content, m.content)
+			content = iif(old.recalled OR old.change_seq > 0, old.content, m.content),
+			extra = iif(old.recalled OR old.change_seq > 0, old.extra, m.extra)
 		FROM messages AS old WHERE m.conversation_id = ?1 AND m.seq = ?2 AND old.conversation_id = ?1 AND old.seq = ?3`
 	deleteMessage = `DELETE FROM messages WHERE conversation_id = ? AND seq = ?`
 	findSender    = `SELECT sender, recalled FROM messages WHERE conversation_id = ? AND seq = ?`
-	editMessage   = `UPDATE messages SET content = ?4, edited_at = ?5, change_seq = ?3
+	editMessage   = `UPDATE messages SET content = ?4, edited_at = ?5, change_seq = ?3, extra = ?6
 		WHERE conversation_id = ?1 AND seq = ?2 AND change_seq < ?3`
-	recallMessage = `UPDATE messages SET content = '', recalled = 1 WHERE conversation_id = ? AND seq = ?`
+	recallMessage = `UPDATE messages SET content = '', extra = NULL, recalled = 1 WHERE conversation_id = ? AND seq = ?`
 	insertChange  = `INSERT INTO changes (conversation_id, seq, type, message_id, event) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT DO NOTHING`
 	findChange = `SELECT seq FROM changes WHERE conversation_id = ? AND json_extract(event, '$.event_id') = ? ORDER BY seq LIMIT 1`
@@ -71,8 +72,16 @@ func (b *batch) saveMessage(ctx context.Context, r *events.Record) error {
 
 func (b *batch) insertMessage(ctx context.Context, r *events.Record, conversation int64) (int64, error) {
 	m := r.Message
+	var replyTo any
+	if m.ReplyTo != "" {
+		replyTo = idValue(m.ReplyTo)
+	}
+	var mentions []byte
+	if len(m.Mentions) > 0 {
+		mentions, _ = json.Marshal(m.Mentions) // a list of integers cannot fail
+	}
 	inserted, err := b.change(ctx, insertMessage, conversation, r.Seq, idValue(m.MessageID), idValue(m.ClientMsgID),
-		m.From, m.MessageType, m.Timestamp, m.Content)
+		m.From, m.MessageType, m.Timestamp, m.Content, orNull(m.Extra), replyTo, orNull(mentions))
 	if err != nil {
 		return 0, fmt.Errorf("insert message: %w", err)
 	}
@@ -142,7 +151,7 @@ func (b *batch) saveChange(ctx context.Context, r *events.Record) error {
 		return err
 	}
 	if edit {
-		err = b.exec(ctx, editMessage, conversation, seq, r.Seq, r.Content, r.Timestamp)
+		err = b.exec(ctx, editMessage, conversation, seq, r.Seq, r.Content, r.Timestamp, orNull(r.Extra))
 	} else {
 		err = b.exec(ctx, recallMessage, conversation, seq)
 	}
@@ -185,11 +194,11 @@ func (b *batch) findOriginal(
 	return conversation, m, recalled, nil
 }
 
-// keepChange keeps the event for users who are away. Only the message itself has an edit's content, so that a recall removes
-// it.
+// keepChange keeps the event for users who are away. Only the message itself has what an edit has put into it, so that a recall
+// removes it.
 func (b *batch) keepChange(ctx context.Context, r *events.Record, conversation int64, messageID any) error {
 	e := r.Event
-	e.Content = ""
+	e.Content, e.Extra = "", nil
 	data, err := json.Marshal(&e)
 	if err != nil {
 		return fmt.Errorf("encode change: %w", err)
@@ -212,4 +221,12 @@ func (b *batch) saveReadMark(ctx context.Context, r *events.Record) error {
 		return fmt.Errorf("advance read mark: %w", err)
 	}
 	return nil
+}
+
+// orNull returns the text to store in a column that is NULL where there is none.
+func orNull(text []byte) any {
+	if len(text) == 0 {
+		return nil
+	}
+	return string(text)
 }

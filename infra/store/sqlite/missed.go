@@ -19,7 +19,8 @@ const (
 		WHERE m.conversation_id = ?3 AND m.seq > ?4 AND m.seq <= ?5 ORDER BY m.seq LIMIT ?6`
 	// An edit comes with the message as it was in the end, or not at all if the message was recalled. Changes of messages
 	// from before the stay are left out.
-	changesWithin = `SELECT ch.seq, ch.event, ifnull(m.seq, 0), ifnull(v.content, ifnull(m.content, ''))
+	changesWithin = `SELECT ch.seq, ch.event, ifnull(m.seq, 0), ifnull(v.content, ifnull(m.content, '')),
+			iif(v.message_id IS NULL, m.extra, v.extra)
 		FROM changes ch
 		LEFT JOIN message_ids i ON i.id = ch.message_id
 		LEFT JOIN messages m ON m.conversation_id = i.conversation_id AND m.seq = i.seq` + versionThen + `
@@ -129,13 +130,14 @@ func (c *conn) changes(ctx context.Context, partition int32, args []any) ([]even
 		r := events.Record{Position: events.Position{Partition: partition}}
 		var event, content string
 		var messageSeq int64
-		if err := rows.Scan(&r.Seq, &event, &messageSeq, &content); err != nil {
+		var extra []byte
+		if err := rows.Scan(&r.Seq, &event, &messageSeq, &content, &extra); err != nil {
 			return err
 		}
 		if err := json.Unmarshal([]byte(event), &r.Event); err != nil {
 			return fmt.Errorf("change at %s: %w", r.Position, err)
 		}
-		r.Content, r.MessageSeq = content, messageSeq
+		r.Content, r.Extra, r.MessageSeq = content, extra, messageSeq
 		records = append(records, r)
 		return nil
 	})

@@ -17,7 +17,7 @@ import (
 // the version before to the next. A file keeps its version as its user_version. A step that was released must never be
 // changed.
 func migrations() []string {
-	return []string{firstSchema, groupsByClientMsgID, changesByEventID, messageVersions, epochsOfTopics}
+	return []string{firstSchema, groupsByClientMsgID, changesByEventID, messageVersions, epochsOfTopics, extraOfMessages}
 }
 
 // Columns of the type ANY hold ids in the form of [idValue].
@@ -131,6 +131,14 @@ const epochsOfTopics = `
 ALTER TABLE topics ADD COLUMN cuts TEXT NOT NULL DEFAULT 'null'; -- as JSON
 ALTER TABLE topics ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE topics ADD COLUMN changed INTEGER NOT NULL DEFAULT 0; -- Unix milliseconds
+`
+
+const extraOfMessages = `
+-- What only some messages have. A message that was recalled keeps reply_to and mentions for the sake of its versions.
+ALTER TABLE messages ADD COLUMN extra TEXT;    -- a JSON object
+ALTER TABLE messages ADD COLUMN reply_to ANY;  -- the id of a message
+ALTER TABLE messages ADD COLUMN mentions TEXT; -- users, as JSON
+ALTER TABLE versions ADD COLUMN extra TEXT;
 `
 
 // writerDSN lets the write-ahead log grow to 40 MB before SQLite copies it into the file. So SQLite writes a page once for

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	insertVersion = `INSERT INTO versions (message_id, since_seq, until_seq, edited_at, content)
-		SELECT id, change_seq, ?3, edited_at, content FROM messages
+	insertVersion = `INSERT INTO versions (message_id, since_seq, until_seq, edited_at, content, extra)
+		SELECT id, change_seq, ?3, edited_at, content, extra FROM messages
 		WHERE conversation_id = ?1 AND seq = ?2 AND change_seq < ?3 AND NOT recalled
 		ON CONFLICT DO NOTHING`
 	deleteVersions = `DELETE FROM versions WHERE message_id = ?1 AND NOT EXISTS (SELECT 1 FROM stays

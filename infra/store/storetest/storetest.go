@@ -74,6 +74,7 @@ func Run(t *testing.T, open func(*testing.T) Store) {
 		{"history", historyTests()},
 		{"changes", changeTests()},
 		{"versions", versionTests()},
+		{"extra", extraTests()},
 		{"groups", groupTests()},
 		{"rules", ruleTests()},
 		{"heads", headTests()},

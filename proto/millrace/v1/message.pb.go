@@ -97,6 +97,12 @@ type SendWSMessageRequest struct {
 	ClientMsgId string `protobuf:"bytes,6,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
 	// Correlates this send's log lines and record headers; may be empty.
 	CorrelationId string `protobuf:"bytes,7,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
+	// A JSON object of at most 4 KiB (more is OUT_OF_RANGE), or empty.
+	Extra []byte `protobuf:"bytes,8,opt,name=extra,proto3" json:"extra,omitempty"`
+	// The message_id of a message of the conversation, or empty. Whether there is such a message is not checked.
+	ReplyTo string `protobuf:"bytes,9,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"`
+	// At most 50 users.
+	Mentions      []int64 `protobuf:"varint,10,rep,packed,name=mentions,proto3" json:"mentions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -178,6 +184,27 @@ func (x *SendWSMessageRequest) GetCorrelationId() string {
 		return x.CorrelationId
 	}
 	return ""
+}
+
+func (x *SendWSMessageRequest) GetExtra() []byte {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
+}
+
+func (x *SendWSMessageRequest) GetReplyTo() string {
+	if x != nil {
+		return x.ReplyTo
+	}
+	return ""
+}
+
+func (x *SendWSMessageRequest) GetMentions() []int64 {
+	if x != nil {
+		return x.Mentions
+	}
+	return nil
 }
 
 type SendWSMessageResponse struct {
@@ -747,7 +774,11 @@ type StoredMessage struct {
 	// The message was recalled: only seq and message_id are set.
 	Recalled bool `protobuf:"varint,10,opt,name=recalled,proto3" json:"recalled,omitempty"`
 	// Unix seconds of the latest edit; 0: never edited.
-	EditedAt      int64 `protobuf:"varint,11,opt,name=edited_at,json=editedAt,proto3" json:"edited_at,omitempty"`
+	EditedAt int64 `protobuf:"varint,11,opt,name=edited_at,json=editedAt,proto3" json:"edited_at,omitempty"`
+	// As in SendWSMessageRequest.
+	Extra         []byte  `protobuf:"bytes,12,opt,name=extra,proto3" json:"extra,omitempty"`
+	ReplyTo       string  `protobuf:"bytes,13,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"`
+	Mentions      []int64 `protobuf:"varint,14,rep,packed,name=mentions,proto3" json:"mentions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -857,6 +888,27 @@ func (x *StoredMessage) GetEditedAt() int64 {
 		return x.EditedAt
 	}
 	return 0
+}
+
+func (x *StoredMessage) GetExtra() []byte {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
+}
+
+func (x *StoredMessage) GetReplyTo() string {
+	if x != nil {
+		return x.ReplyTo
+	}
+	return ""
+}
+
+func (x *StoredMessage) GetMentions() []int64 {
+	if x != nil {
+		return x.Mentions
+	}
+	return nil
 }
 
 type HistoryRequest struct {
@@ -1288,7 +1340,9 @@ type EditMessageRequest struct {
 	// As in SendWSMessageRequest.
 	Content string `protobuf:"bytes,4,opt,name=content,proto3" json:"content,omitempty"`
 	// 1–64 bytes that tell a repeat of this edit from another edit. The server draws them if they are empty.
-	ClientMsgId   string `protobuf:"bytes,5,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
+	ClientMsgId string `protobuf:"bytes,5,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
+	// As in SendWSMessageRequest. If it is empty, the message keeps what it has.
+	Extra         []byte `protobuf:"bytes,6,opt,name=extra,proto3" json:"extra,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1356,6 +1410,13 @@ func (x *EditMessageRequest) GetClientMsgId() string {
 		return x.ClientMsgId
 	}
 	return ""
+}
+
+func (x *EditMessageRequest) GetExtra() []byte {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
 }
 
 type EditMessageResponse struct {
@@ -2923,7 +2984,7 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x06Sender\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x1b\n" +
 	"\tuser_type\x18\x02 \x01(\tR\buserType\x12\x16\n" +
-	"\x06region\x18\x03 \x01(\tR\x06region\"\xf6\x01\n" +
+	"\x06region\x18\x03 \x01(\tR\x06region\"\xc3\x02\n" +
 	"\x14SendWSMessageRequest\x12+\n" +
 	"\x06sender\x18\x01 \x01(\v2\x13.millrace.v1.SenderR\x06sender\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x03R\x02to\x12\x19\n" +
@@ -2931,7 +2992,11 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\acontent\x18\x04 \x01(\tR\acontent\x12!\n" +
 	"\fmessage_type\x18\x05 \x01(\x05R\vmessageType\x12\"\n" +
 	"\rclient_msg_id\x18\x06 \x01(\tR\vclientMsgId\x12%\n" +
-	"\x0ecorrelation_id\x18\a \x01(\tR\rcorrelationId\"x\n" +
+	"\x0ecorrelation_id\x18\a \x01(\tR\rcorrelationId\x12\x14\n" +
+	"\x05extra\x18\b \x01(\fR\x05extra\x12\x19\n" +
+	"\breply_to\x18\t \x01(\tR\areplyTo\x12\x1a\n" +
+	"\bmentions\x18\n" +
+	" \x03(\x03R\bmentions\"x\n" +
 	"\x15SendWSMessageResponse\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12\"\n" +
@@ -2969,7 +3034,7 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x126\n" +
 	"\x04sent\x18\x03 \x01(\v2\".millrace.v1.SendWSMessageResponseR\x04sent\x12(\n" +
-	"\x05group\x18\x04 \x01(\v2\x12.millrace.v1.GroupR\x05group\"\xb7\x02\n" +
+	"\x05group\x18\x04 \x01(\v2\x12.millrace.v1.GroupR\x05group\"\x84\x03\n" +
 	"\rStoredMessage\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12\x1d\n" +
 	"\n" +
@@ -2983,7 +3048,10 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\ttimestamp\x18\t \x01(\x03R\ttimestamp\x12\x1a\n" +
 	"\brecalled\x18\n" +
 	" \x01(\bR\brecalled\x12\x1b\n" +
-	"\tedited_at\x18\v \x01(\x03R\beditedAt\"\xc1\x01\n" +
+	"\tedited_at\x18\v \x01(\x03R\beditedAt\x12\x14\n" +
+	"\x05extra\x18\f \x01(\fR\x05extra\x12\x19\n" +
+	"\breply_to\x18\r \x01(\tR\areplyTo\x12\x1a\n" +
+	"\bmentions\x18\x0e \x03(\x03R\bmentions\"\xc1\x01\n" +
 	"\x0eHistoryRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\"\n" +
 	"\fconversation\x18\x02 \x01(\tR\fconversation\x12\"\n" +
@@ -3014,14 +3082,15 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\"\n" +
 	"\fconversation\x18\x02 \x01(\tR\fconversation\x12\x10\n" +
 	"\x03seq\x18\x03 \x01(\x03R\x03seq\"\x12\n" +
-	"\x10MarkReadResponse\"\xa9\x01\n" +
+	"\x10MarkReadResponse\"\xbf\x01\n" +
 	"\x12EditMessageRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\"\n" +
 	"\fconversation\x18\x02 \x01(\tR\fconversation\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x03 \x01(\tR\tmessageId\x12\x18\n" +
 	"\acontent\x18\x04 \x01(\tR\acontent\x12\"\n" +
-	"\rclient_msg_id\x18\x05 \x01(\tR\vclientMsgId\"\x15\n" +
+	"\rclient_msg_id\x18\x05 \x01(\tR\vclientMsgId\x12\x14\n" +
+	"\x05extra\x18\x06 \x01(\fR\x05extra\"\x15\n" +
 	"\x13EditMessageResponse\"m\n" +
 	"\x14RecallMessageRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\"\n" +

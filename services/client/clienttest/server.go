@@ -203,6 +203,7 @@ func (f *Fake) send(c *fakeConn, from int64, id string, s client.Send) {
 	m := client.Message{PushMessage: events.PushMessage{
 		MessageID: events.MessageID(from, conversation, s.ClientMsgID), ClientMsgID: s.ClientMsgID, From: from, To: s.To,
 		GroupID: s.GroupID, Content: s.Content, MessageType: 1, Timestamp: 1642678800,
+		Extra: s.Extra, ReplyTo: s.ReplyTo, Mentions: s.Mentions,
 	}}
 	stored := f.Stored[conversation]
 	if !slices.ContainsFunc(stored, func(o client.Message) bool { return o.MessageID == m.MessageID }) {

@@ -136,22 +136,26 @@ func (h *chat) handle(ctx context.Context, line string) (quit bool) {
 		h.report(err)
 		return quit
 	}
-	to := h.view.target()
-	if to == (client.Target{}) {
-		h.print.state("to whom? Use /to USER or /group join ID")
-		return false
+	h.report(h.post(ctx, client.Send{Content: line}))
+	return false
+}
+
+// post sends the message to the present conversation and does not wait for the answer.
+func (h *chat) post(ctx context.Context, m client.Send) error {
+	if m.Target = h.view.target(); m.Target == (client.Target{}) {
+		return errors.New("to whom? Use /to USER or /group join ID")
 	}
-	sending := h.client.Post(ctx, client.Send{Target: to, Content: line})
+	sending := h.client.Post(ctx, m)
 	h.posts.Go(func() error {
 		if _, err := sending.Wait(); err != nil {
 			h.failed.Add(1)
 			if ctx.Err() == nil {
-				h.print.state("not sent: %.40q: %v", line, err)
+				h.print.state("not sent: %.40q: %v", m.Content, err)
 			}
 		}
 		return nil
 	})
-	return false
+	return nil
 }
 
 // finish waits until everything typed is answered.

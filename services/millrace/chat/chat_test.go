@@ -101,6 +101,28 @@ func TestTwoTerminalsChat(t *testing.T) {
 	require.Equal(t, 1, strings.Count(b.out.String(), "hello"))
 }
 
+func TestTerminalAnswersMentionsAndSendsExtra(t *testing.T) {
+	f := clienttest.New(t)
+	a := opened(t, f, "--user=1001", "--target=1002")
+	b := opened(t, f, "--user=1002", "--target=1001")
+	b.status.shows(t, "connected as 1002")
+	for line, why := range map[string]string{
+		"/reply x": "no message to answer", "/mention me x": `"me" is no id`, "/mention 1002": "not understood",
+		"/extra {color x": `"{color" is no JSON`, "/extra {}": "not understood",
+	} {
+		b.types(line)
+		b.status.shows(t, why)
+	}
+	a.types("/mention 1002 are you there")
+	b.out.shows(t, at()+" 1001: [to you] are you there\n")
+	b.types("/reply I  am")
+	a.out.shows(t, at()+" 1002: [an answer] I  am\n")
+	a.types(`/extra {"color":"red"} good`)
+	b.out.shows(t, at()+` 1001: good {"color":"red"}`+"\n")
+	require.NoError(t, a.ends())
+	require.NoError(t, b.ends())
+}
+
 func TestTerminalShowsHistoryBeforeWhatIsNew(t *testing.T) {
 	f := clienttest.New(t)
 	for _, line := range []string{"first", "second"} {

@@ -3,6 +3,7 @@ package chat
 import (
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,7 +32,21 @@ func (p *printer) message(m events.PushMessage, elsewhere string) {
 		p.line(p.out, "%s* a message was recalled", elsewhere)
 		return
 	}
-	p.line(p.out, "%s%s %d%s: %s%s", elsewhere, at, m.From, own, kindOf(m.MessageType), m.Content)
+	references := ""
+	if m.ReplyTo != "" {
+		references = "[an answer] "
+	}
+	if slices.Contains(m.Mentions, p.me) {
+		references += "[to you] "
+	}
+	p.line(p.out, "%s%s %d%s: %s%s%s", elsewhere, at, m.From, own, references, kindOf(m.MessageType), withExtra(m.Content, m.Extra))
+}
+
+func withExtra(content string, extra events.Extra) string {
+	if len(extra) == 0 {
+		return content
+	}
+	return content + " " + string(extra)
 }
 
 // note prints a line that is not a message.

@@ -2,6 +2,7 @@ package chat
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,6 +14,9 @@ import (
 )
 
 const chatHelp = `/to USER                    chat with a user
+/reply TEXT                 answer the newest message of somebody else
+/mention USER TEXT          send a message that mentions a user
+/extra JSON TEXT            send a message with a JSON object without spaces
 /history [N]                show the N newest messages (20)
 /group create NAME USER...  create a group and chat in it
 /group open NAME USER...    create a group that anybody may join, and chat in it
@@ -53,10 +57,39 @@ func (h *chat) command(ctx context.Context, line string) (quit bool, err error) 
 			return false, err
 		}
 		return false, h.enter(ctx, client.ToUser(user))
+	case "/reply", "/mention", "/extra":
+		return false, h.postWith(ctx, words[0], strings.TrimSpace(line[len(words[0]):]))
 	case "/group":
 		return false, h.groupCommand(ctx, args)
 	}
 	return false, errUsage
+}
+
+// postWith sends what follows a command as a message that has more than content.
+func (h *chat) postWith(ctx context.Context, command, rest string) (err error) {
+	m := client.Send{Content: rest}
+	if command == "/reply" {
+		if m.ReplyTo = h.view.answerable(); m.ReplyTo == "" {
+			return errors.New("there is no message to answer here")
+		}
+	} else {
+		var first string
+		if first, m.Content, _ = strings.Cut(rest, " "); command == "/extra" {
+			m.Extra = events.Extra(first)
+			if !json.Valid(m.Extra) {
+				err = fmt.Errorf("%q is no JSON", first)
+			}
+		} else {
+			m.Mentions, err = parseIDs([]string{first})
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case m.Content == "":
+		return errUsage
+	}
+	return h.post(ctx, m)
 }
 
 func (h *chat) groupCommand(ctx context.Context, args []string) error {

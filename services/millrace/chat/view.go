@@ -22,8 +22,9 @@ type view struct {
 	to      client.Target
 	held    []client.Push
 	hold    bool
-	newest  int64 // the highest seq that was printed of the conversation
-	marked  int64 // the seq up to which the conversation was marked as read
+	newest  int64  // the highest seq that was printed of the conversation
+	latest  string // the id of the message of somebody else that was printed last of the conversation
+	marked  int64  // the seq up to which the conversation was marked as read
 	printed *simplelru.LRU[string, struct{}]
 }
 
@@ -49,7 +50,7 @@ func (v *view) is(user int64) {
 func (v *view) enter(to client.Target) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.to, v.newest, v.marked, v.hold = to, 0, 0, true
+	v.to, v.newest, v.latest, v.marked, v.hold = to, 0, "", 0, true
 }
 
 func (v *view) conversation() string {
@@ -105,7 +106,7 @@ func (v *view) pushed(p client.Push) {
 			v.show(*p.Message, p.Seq, elsewhere)
 		}
 	case events.MessageEdited:
-		v.print.note("a message was edited: %s", p.Content)
+		v.print.note("a message was edited: %s", withExtra(p.Content, p.Extra))
 	case events.MessageRecalled:
 		v.print.note("a message was recalled")
 	case events.GroupCreated:
@@ -131,8 +132,18 @@ func (v *view) show(m events.PushMessage, seq int64, elsewhere string) {
 	v.printed.Add(m.MessageID, struct{}{})
 	if elsewhere == "" {
 		v.newest = max(v.newest, seq)
+		if m.From != v.print.me && !m.Recalled {
+			v.latest = m.MessageID
+		}
 	}
 	v.print.message(m, elsewhere)
+}
+
+// answerable returns the id of the message that an answer is to, or an empty string.
+func (v *view) answerable() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.latest
 }
 
 // unmarked returns the read mark that is due, if any.

@@ -73,7 +73,9 @@ func (k *talker) note(p client.Push) {
 		k.journal.Shown(p.Conversation, k.ID, m)
 		k.watches.received(k.ID, p.Message.ClientMsgID)
 	case events.MessageEdited:
-		k.journal.Changed(p.Conversation, k.ID, pos.Seq, oracle.Change{MessageID: p.MessageID, Content: p.Content})
+		k.journal.Changed(p.Conversation, k.ID, pos.Seq, oracle.Change{
+			MessageID: p.MessageID, Content: p.Content, Extra: string(p.Extra),
+		})
 	case events.MessageRecalled:
 		k.journal.Changed(p.Conversation, k.ID, pos.Seq, oracle.Change{MessageID: p.MessageID, Recalled: true})
 	case events.MemberJoined:
@@ -88,7 +90,7 @@ func (k *talker) note(p client.Push) {
 
 func seen(seq int64, m *events.PushMessage) oracle.Message {
 	return oracle.Message{
-		ID: m.MessageID, ClientMsgID: m.ClientMsgID, From: m.From, Seq: seq, Content: m.Content, Recalled: m.Recalled,
+		ID: m.MessageID, ClientMsgID: m.ClientMsgID, From: m.From, Seq: seq, Content: m.Content, Extra: string(m.Extra), Recalled: m.Recalled,
 	}
 }
 
@@ -112,7 +114,7 @@ func (k *talker) talk(ctx context.Context, targets []client.Target, until <-chan
 		id := fmt.Sprintf("%d-%d", k.ID, i)
 		k.journal.Sent(conversation, k.ID, id)
 		k.watches.sent(id)
-		sending := k.Client.Post(ctx, client.Send{Target: target, Content: id, ClientMsgID: id})
+		sending := k.Client.Post(ctx, client.Send{Target: target, Content: id, ClientMsgID: id, Extra: extraOf(i, id)})
 		answers.Go(func() error {
 			defer k.silence.RUnlock()
 			sent, err := sending.Wait()
@@ -141,19 +143,30 @@ func (k *talker) Say(ctx context.Context, target client.Target, id string) error
 	return nil
 }
 
+// extraOf returns what every other message has besides the text.
+func extraOf(i int, text string) events.Extra {
+	if i%2 == 0 {
+		return nil
+	}
+	return events.Extra(`{"of":"` + text + `"}`)
+}
+
 // change edits some messages, some of them twice, and recalls others. It makes each change after the one before was
 // acknowledged.
 func (k *talker) change(ctx context.Context, i int, conversation, messageID string) error {
 	var changes []oracle.Change
 	for edit := range [20]int{3: 1, 5: 2, 7: 1}[i%20] {
-		changes = append(changes, oracle.Change{MessageID: messageID, Content: fmt.Sprintf("%d-%d changed %d", k.ID, i, edit)})
+		content := fmt.Sprintf("%d-%d changed %d", k.ID, i, edit)
+		changes = append(changes, oracle.Change{MessageID: messageID, Content: content, Extra: string(extraOf(i, content))})
 	}
 	if i%20 == 7 || i%20 == 12 {
 		changes = append(changes, oracle.Change{MessageID: messageID, Recalled: true})
 	}
 	for _, change := range changes {
 		k.journal.Asked(conversation, change)
-		var request client.Request = client.Edit{Conversation: conversation, MessageID: messageID, Content: change.Content}
+		var request client.Request = client.Edit{
+			Conversation: conversation, MessageID: messageID, Content: change.Content, Extra: events.Extra(change.Extra),
+		}
 		if change.Recalled {
 			request = client.Recall{Conversation: conversation, MessageID: messageID}
 		}

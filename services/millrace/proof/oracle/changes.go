@@ -6,6 +6,7 @@ import "slices"
 type Change struct {
 	MessageID string
 	Content   string
+	Extra     string
 	Recalled  bool
 	pos       int64
 }
@@ -73,9 +74,9 @@ func (c *conversation) checkChanges(stays map[int64][]stay, report report) {
 	}
 	for _, m := range c.history {
 		change, ok := last[m.ID]
-		if ok && (m.Recalled != change.Recalled || !m.Recalled && m.Content != change.Content) {
-			report(Diverged, "message %s at %d, changed last at %d to %q, is in the history as %q; changes in the order shown: %v",
-				m.ID, m.Seq, change.pos, change.Content, m.Content, c.changesOf(m.ID))
+		if ok && m.state() != change.bare() {
+			report(Diverged, "message %s at %d, changed last at %d to %q %s, is in the history as %q %s; changes in the order shown: %v",
+				m.ID, m.Seq, change.pos, change.Content, change.Extra, m.Content, m.Extra, c.changesOf(m.ID))
 		}
 	}
 	seqs := make(map[string]int64, len(c.history))
@@ -118,7 +119,7 @@ func (m Message) state() Change {
 	if m.Recalled {
 		return Change{MessageID: m.ID, Recalled: true}
 	}
-	return Change{MessageID: m.ID, Content: m.Content}
+	return Change{MessageID: m.ID, Content: m.Content, Extra: m.Extra}
 }
 
 // changesOf returns the positions of a message's changes, as the reader saw them that saw most of them.
@@ -147,7 +148,7 @@ func (c *conversation) checkUnchanged(last map[string]Change, report report) {
 		for _, m := range received {
 			_, changed := last[m.ID]
 			kept, stored := history[m.ID]
-			if stored && !changed && (m.Content != kept.Content || m.Recalled != kept.Recalled) {
+			if stored && !changed && m.state() != kept.state() {
 				report(Diverged, "message %s is another for user %d than in the history", m.ID, reader)
 			}
 		}

@@ -267,6 +267,8 @@ func TestBrokenJournalWithChangesAndGuestsIsFound(t *testing.T) {
 		"recall missed by a guest":        {Diverged, func(_ *Journal, c *conversation) { c.changed[3] = nil }},
 		"edits applied in another order":  {Diverged, func(_ *Journal, c *conversation) { c.changed[2][0], c.changed[2][1] = c.changed[2][1], c.changed[2][0] }},
 		"history keeps an older edit":     {Diverged, func(_ *Journal, c *conversation) { c.history[0].Content = "a1" }},
+		"history keeps older extra":       {Diverged, func(_ *Journal, c *conversation) { c.history[0].Extra = "{}" }},
+		"extra that nobody sent":          {Diverged, func(_ *Journal, c *conversation) { c.received[1][2].Extra, c.changed = "{}", nil }},
 		"history forgets a recall":        {Diverged, func(_ *Journal, c *conversation) { c.history[1].Recalled = false }},
 		"edit acknowledged, seen nowhere": {Lost, func(j *Journal, _ *conversation) { j.Agreed(room, Change{MessageID: "id-c", Content: "c2"}) }},
 		"edit that nobody asked for":      {Invented, func(j *Journal, _ *conversation) { j.Changed(room, 1, 50, Change{MessageID: "id-c", Content: "x"}) }},

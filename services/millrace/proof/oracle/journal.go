@@ -12,6 +12,7 @@ type Message struct {
 	From        int64
 	Seq         int64
 	Content     string
+	Extra       string
 	Recalled    bool
 	// Ahead says that it came while older ones were not available yet, so that its place among the others says nothing.
 	Ahead bool

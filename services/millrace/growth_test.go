@@ -1,0 +1,74 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+
+	"millrace/events"
+	"millrace/infra/config"
+	"millrace/services/client"
+	"millrace/services/millrace/proof"
+)
+
+// startSecondGateway runs another gateway of the system until the test ends and returns its URL.
+func startSecondGateway(t *testing.T, d *dev) string {
+	t.Helper()
+	var gateway *gatewayServer
+	t.Cleanup(startInside(t, config.Connect, fx.Populate(&gateway), "--jwt-secret="+proof.Secret,
+		"--connect-addr=127.0.0.1:0", "--message-addrs="+d.grpc.Addr()))
+	return "ws://" + gateway.Addr() + "/ws"
+}
+
+func TestEndToEndExtraReplyAndMentionsReachEverybodyAndHistory(t *testing.T) {
+	besideOthers(t)
+	d := startDev(t, t.TempDir())
+	a, b := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, startSecondGateway(t, d), proof.Bob, nil)
+	ctx, cursor := t.Context(), b.Cursor()
+
+	first := a.Sends(t, client.ToUser(proof.Bob), "hello")
+	answer := client.Send{
+		Target: client.ToUser(proof.Alice), Content: "hi", Extra: events.Extra(`{"n":1.50,"s":"ü"}`), ReplyTo: first.MessageID,
+		Mentions: []int64{proof.Alice, proof.Carol},
+	}
+	sent, err := b.Send(ctx, answer)
+	require.NoError(t, err)
+	for _, u := range []*proof.User{a, b} {
+		require.Empty(t, u.Sees(t, "new_message").Message.Extra)
+		m := u.Sees(t, "new_message").Message
+		require.Equal(t, string(answer.Extra), string(m.Extra))
+		require.Equal(t, answer.ReplyTo, m.ReplyTo)
+		require.Equal(t, answer.Mentions, m.Mentions)
+	}
+
+	edit := func(content string, extra events.Extra) {
+		require.NoError(t, b.Do(ctx, client.Edit{
+			Conversation: sent.Conversation, MessageID: sent.MessageID, Content: content, Extra: extra,
+		}))
+	}
+	edit("hi!", events.Extra(`{"n":2}`))
+	edit("hi!!", nil)
+	for _, want := range []string{"hi!", "hi!!"} {
+		edited := a.Sees(t, "message_edited")
+		require.Equal(t, want, edited.Content)
+		require.JSONEq(t, `{"n":2}`, string(edited.Extra))
+	}
+	stored := eventually(t, a, sent.Conversation, 2)[1]
+	require.JSONEq(t, `{"n":2}`, string(stored.Extra))
+	require.Equal(t, answer.ReplyTo, stored.ReplyTo)
+	require.Equal(t, answer.Mentions, stored.Mentions)
+
+	require.NoError(t, b.Close())
+	back := proof.Join(t, d.url(), proof.Bob, cursor)
+	require.Equal(t, "hello", back.Sees(t, "new_message").Message.Content)
+	require.JSONEq(t, `{"n":2}`, string(back.Sees(t, "new_message").Message.Extra))
+
+	for _, bad := range []client.Send{
+		{Extra: events.Extra(`[]`)}, {Mentions: []int64{-1}}, {ReplyTo: string(make([]byte, 65))},
+	} {
+		bad.Target, bad.Content = client.ToUser(proof.Bob), "x"
+		_, err := a.Send(ctx, bad)
+		require.ErrorIs(t, err, &client.Error{Code: client.InvalidArgument})
+	}
+}
