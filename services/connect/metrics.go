@@ -16,6 +16,7 @@ import (
 type metrics struct {
 	sends    *prometheus.CounterVec
 	answered prometheus.Histogram
+	relayed  prometheus.Counter
 	pushes   prometheus.Counter
 	closes   *prometheus.CounterVec
 	connects *prometheus.CounterVec
@@ -38,6 +39,9 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 		answered: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "millrace_send_duration_seconds", Buckets: telemetry.LatencyBuckets(),
 			Help: "Time from the arrival of a send to its answer.",
+		}),
+		relayed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "millrace_deliveries_total", Help: "Deliveries that came from push nodes and the log, one for all sessions of a channel.",
 		}),
 		pushes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "millrace_pushes_total", Help: "Deliveries to sessions as they happen, without what a session that resumes is given.",
@@ -75,7 +79,7 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 	}
 	m.closes.WithLabelValues(otherCode)
 	if reg != nil {
-		reg.MustRegister(m.sends, m.answered, m.pushes, m.closes, m.connects, m.gaps, m.limited,
+		reg.MustRegister(m.sends, m.answered, m.relayed, m.pushes, m.closes, m.connects, m.gaps, m.limited,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "millrace_connections", Help: "WebSocket connections that are open.",
 			}, func() float64 { connections, _ := g.load(); return float64(connections) }),

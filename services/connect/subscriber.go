@@ -143,6 +143,7 @@ func (h *hub) delivered() map[int32]int64 {
 // deliver gives the delivery to all sessions that subscribe to one of its channels.
 func (h *hub) deliver(partition int32, d *millracev1.Delivery) {
 	h.deliveries++
+	h.metrics.relayed.Inc()
 	pos := events.Position{Partition: partition, Seq: d.GetSeq()}
 	for _, name := range d.GetChannels() {
 		c := h.channels[name]

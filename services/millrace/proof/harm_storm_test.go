@@ -20,7 +20,7 @@ type guest struct {
 	count    atomic.Int64
 }
 
-// A gateway with 2,000 clients is killed while somebody writes to a group of all of them. When the gateway is back the
+// A gateway with 9,999 clients is killed while somebody writes to a group of all of them. When the gateway is back the
 // clients are too, each with every message once and in order.
 func TestHarmReconnectStormBringsEveryClientBackComplete(t *testing.T) {
 	NeedsHarm(t)
