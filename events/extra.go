@@ -23,7 +23,8 @@ func (e *Extra) UnmarshalJSON(value []byte) error {
 	return nil
 }
 
-func (e Extra) validate() error {
+// Validate returns an [InvalidError] for what no message can have.
+func (e Extra) Validate() error {
 	switch {
 	case len(e) > MaxExtraBytes:
 		return invalid("extra of %d bytes, more than %d", len(e), MaxExtraBytes)

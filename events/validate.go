@@ -70,7 +70,7 @@ func (m *Message) validate() error {
 	if err := ValidateContent(m.Content); err != nil {
 		return err
 	}
-	if err := m.Extra.validate(); err != nil {
+	if err := m.Extra.Validate(); err != nil {
 		return err
 	}
 	if err := m.validateReferences(); err != nil {
@@ -110,7 +110,7 @@ func (e *Event) validateChange() error {
 	if err := ValidateContent(e.Content); err != nil {
 		return err
 	}
-	return e.Extra.validate()
+	return e.Extra.Validate()
 }
 
 func (e *Event) validateRead() error {

@@ -7,10 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -79,6 +79,11 @@ type Config struct {
 	From         string
 	AuditFile    string
 	AuditMaxSize int // in MiB
+
+	HookURL     string // may hold a password: never shown
+	HookSecret  string // never shown
+	HookTimeout time.Duration
+	HookFail    string
 
 	AdminAddr string
 	LogLevel  slog.Level
@@ -167,6 +172,9 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 	if is(Message, Connect, Worker) {
 		c.bindServiceTLS(flags)
 	}
+	if is(Dev, Message) {
+		c.bindHook(flags)
+	}
 	flags.TextVar(&c.LogLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.StringVar(&c.LogFormat, "log-format", "text", "text or json")
 	lenient(flags)
@@ -251,6 +259,9 @@ func (c *Config) check(fault func(flag, format string, args ...any), flags *pfla
 	c.checkKafkaSecurity(fault)
 	c.checkRedis(fault)
 	c.checkServiceTLS(fault)
+	if flags.Lookup("hook-url") != nil {
+		c.checkHook(fault)
+	}
 	checkServerTLS(fault, "connect", c.ConnectTLS)
 	if flags.Lookup("send-rate") != nil && (c.SendRate < 1 || c.SendRate > maxRate) {
 		fault("send-rate", "%d is not between 1 and %d", c.SendRate, maxRate)
@@ -301,7 +312,7 @@ func (c *Config) checkTokens(fault func(flag, format string, args ...any)) {
 	case c.JWTSecret == "" && c.JWKSURL == "" && c.Role != Dev:
 		fault("jwt-secret", "set this or %s: the gateway must be able to check users' tokens", EnvName("jwks-url"))
 	case c.JWKSURL != "":
-		if u, err := url.Parse(c.JWKSURL); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		if !isHTTP(c.JWKSURL) {
 			fault("jwks-url", "is no http or https URL") // not quoted, because it may hold a password
 		}
 	}

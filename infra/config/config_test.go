@@ -134,6 +134,13 @@ func TestRoleIsRefusedWithoutWhatItNeeds(t *testing.T) {
 		"SASL without password":              {Worker, []string{"--handlers=audit", "--kafka-brokers=a:1", "--kafka-sasl=plain", "--kafka-sasl-user=x"}, "MILLRACE_KAFKA_SASL_PASSWORD"},
 		"a SASL user without mechanism":      {Worker, []string{"--handlers=audit", "--kafka-brokers=a:1", "--kafka-sasl-user=x"}, "MILLRACE_KAFKA_SASL"},
 		"SASL to the embedded broker":        {Dev, []string{"--kafka-sasl=plain", "--kafka-sasl-user=x", "--kafka-sasl-password=y"}, "MILLRACE_KAFKA_BROKERS"},
+		"a hook without a secret":            {Dev, []string{"--hook-url=https://x/hook"}, "MILLRACE_HOOK_SECRET"},
+		"a hook's secret without hook":       {Dev, []string{"--hook-secret=whsec_" + secret}, "MILLRACE_HOOK_URL"},
+		"a hook's secret that is too short":  {Dev, []string{"--hook-url=https://x/hook", "--hook-secret=whsec_AAAA"}, "MILLRACE_HOOK_SECRET"},
+		"a hook that is no URL":              {Dev, []string{"--hook-url=x:80/hook", "--hook-secret=whsec_" + secret}, "MILLRACE_HOOK_URL"},
+		"a hook that takes too long":         {Dev, []string{"--hook-timeout=3s"}, "MILLRACE_HOOK_TIMEOUT"},
+		"a hook that may take no time":       {Dev, []string{"--hook-timeout=0"}, "MILLRACE_HOOK_TIMEOUT"},
+		"a hook that fails half":             {Dev, []string{"--hook-fail=ajar"}, "MILLRACE_HOOK_FAIL"},
 		"dev with a message address of none": {Dev, []string{"--message-addr=nowhere"}, "MILLRACE_MESSAGE_ADDR"},
 	} {
 		t.Run(name, func(t *testing.T) {

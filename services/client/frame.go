@@ -64,6 +64,7 @@ type Sent struct {
 	MessageID    string `json:"message_id"`
 	Conversation string `json:"conversation"`
 	Timestamp    int64  `json:"timestamp"` // Unix seconds
+	Replaced     bool   `json:"replaced"`  // the server has accepted another content, which the push has
 }
 
 // Message is a message in a page of history. A recalled message has only Seq and MessageID.
@@ -111,7 +112,8 @@ type Error struct {
 	Message string `json:"message"`
 }
 
-// The codes of errors. Unavailable means: try again with the same client_msg_id, which is safe.
+// The codes of errors. Unavailable means: try again with the same client_msg_id, which is safe. Rejected means that a rule or
+// a hook of the server does not want the message, now or later.
 const (
 	Unauthenticated  = "unauthenticated"
 	InvalidArgument  = "invalid_argument"
@@ -119,6 +121,7 @@ const (
 	NotFound         = "not_found"
 	TooLarge         = "too_large"
 	RateLimited      = "rate_limited"
+	Rejected         = "rejected"
 	Unavailable      = "unavailable"
 	Internal         = "internal"
 )

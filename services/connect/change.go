@@ -150,7 +150,7 @@ func (s *session) composeChange(r request, m *outgoing) (string, *refusal) {
 		m.weigh(s, b.Content, b.Extra)
 		m.change.Kind = &millracev1.Change_Edit{Edit: &millracev1.EditMessageRequest{
 			User: user, Conversation: b.Conversation, MessageId: b.MessageID, Content: b.Content, Extra: b.Extra,
-			ClientMsgId: orDrawn(b.ClientMsgID),
+			ClientMsgId: orDrawn(b.ClientMsgID), Sender: s.sender,
 		}}
 	case "recall":
 		m.change.Kind = &millracev1.Change_Recall{Recall: &millracev1.RecallMessageRequest{
@@ -239,7 +239,8 @@ func (l *lanes) answer(m *outgoing, result *millracev1.SendResult, refused *refu
 			MessageID    string `json:"message_id"`
 			Conversation string `json:"conversation"`
 			Timestamp    int64  `json:"timestamp"`
-		}{sent.GetMessageId(), sent.GetConversation(), sent.GetTimestamp()})
+			Replaced     bool   `json:"replaced,omitempty"`
+		}{sent.GetMessageId(), sent.GetConversation(), sent.GetTimestamp(), sent.GetReplaced()})
 	case result.GetGroup() != nil:
 		s.answer(m.id, "group", groupOf(result.GetGroup()))
 	default:

@@ -67,7 +67,8 @@ func newMetrics(reg prometheus.Registerer, g *Gateway) *metrics {
 	m.limited.WithLabelValues(limitedFrames)
 	m.limited.WithLabelValues(limitedConnections)
 	for _, result := range []string{
-		"sent", codeInvalid, codeDenied, codeNotFound, codeTooLarge, codeRateLimited, codeUnavailable, codeInternal,
+		"sent", codeInvalid, codeDenied, codeNotFound, codeTooLarge, codeRateLimited, codeRejected, codeUnavailable,
+		codeInternal,
 	} {
 		m.sends.WithLabelValues(result)
 	}

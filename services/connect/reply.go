@@ -20,6 +20,7 @@ const (
 	codeTooLarge        = "too_large"
 	codeRateLimited     = "rate_limited"
 	codeUnavailable     = "unavailable"
+	codeRejected        = "rejected"
 	codeInternal        = "internal"
 )
 
@@ -71,6 +72,8 @@ func refusalFor(code codes.Code, message string) *refusal {
 		return refuse(codeNotFound, message)
 	case codes.ResourceExhausted:
 		return refuse(codeRateLimited, message)
+	case codes.FailedPrecondition:
+		return refuse(codeRejected, message)
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Aborted:
 		return unavailable()
 	}
@@ -95,7 +98,7 @@ func unavailable() *refusal { return refuse(codeUnavailable, "try again") }
 // ownFault reports whether the message itself was refused, so that those after it may still be accepted.
 func ownFault(code codes.Code) bool {
 	switch code {
-	case codes.InvalidArgument, codes.OutOfRange, codes.PermissionDenied, codes.NotFound:
+	case codes.InvalidArgument, codes.OutOfRange, codes.PermissionDenied, codes.NotFound, codes.FailedPrecondition:
 		return true
 	}
 	return false

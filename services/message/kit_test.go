@@ -41,18 +41,18 @@ func newNode(t testing.TB, config memory.Config) *node {
 	return newNodeOver(t, memory.NewBus(config))
 }
 
-func newNodeOver(t testing.TB, bus *memory.Bus) *node {
+func newNodeOver(t testing.TB, bus *memory.Bus, hooks ...Hook) *node {
 	t.Helper()
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "store.db"))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	return newNodeWith(t, bus, db)
+	return newNodeWith(t, bus, db, hooks...)
 }
 
-func newNodeWith(t testing.TB, bus *memory.Bus, db *sqlite.DB) *node {
+func newNodeWith(t testing.TB, bus *memory.Bus, db *sqlite.DB, hooks ...Hook) *node {
 	t.Helper()
 	n := &node{bus: &busEdge{Bus: bus}, db: db, store: &storeEdge{Store: db}}
-	n.service = newService(t, n.bus, n.store)
+	n.service = newService(t, n.bus, n.store, hooks...)
 
 	server := grpc.NewServer()
 	millracev1.RegisterMessageServiceServer(server, n.service)
@@ -71,9 +71,9 @@ func newNodeWith(t testing.TB, bus *memory.Bus, db *sqlite.DB) *node {
 	return n
 }
 
-func newService(t testing.TB, bus pubsub.Bus, st Store) *Service {
+func newService(t testing.TB, bus pubsub.Bus, st Store, hooks ...Hook) *Service {
 	t.Helper()
-	s, err := New(Deps{Bus: bus, Store: st, Log: slog.New(slog.DiscardHandler)})
+	s, err := New(Deps{Bus: bus, Store: st, Log: slog.New(slog.DiscardHandler), Hooks: hooks})
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	return s

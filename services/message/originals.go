@@ -22,6 +22,12 @@ const (
 	knownOriginals = 1 << 14
 )
 
+// original is what the sender of a repeat is told of the message that is there.
+type original struct {
+	sentAt   int64 // Unix seconds
+	replaced bool  // a hook has replaced its content; not known of a message that the store has
+}
+
 // originals knows when messages that may be repeats were first sent, so that a repeat is answered with the timestamp of the
 // stored message. No send waits for it: originals answers from memory alone. Memory has what this node has accepted lately
 // and what the store has returned. While a message that is not in memory is being published, originals asks the store for it.
@@ -31,7 +37,7 @@ type originals struct {
 	store   Store
 	breaker breaker
 	tasks   *tasks
-	sent    *lru.Cache[string, int64] // by message id, the timestamps
+	sent    *lru.Cache[string, original] // by message id
 
 	mu      sync.Mutex
 	waiting []store.MessageKey // at most maxLookup
@@ -39,7 +45,7 @@ type originals struct {
 }
 
 func newOriginals(st Store, t *tasks) (*originals, error) {
-	sent, err := lru.New[string, int64](knownOriginals)
+	sent, err := lru.New[string, original](knownOriginals)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +77,7 @@ func (o *originals) run(ctx context.Context) {
 			return cmp.Or(panicked, err)
 		})
 		for m, at := range sentAt {
-			o.sent.Add(m.MessageID, at)
+			o.sent.Add(m.MessageID, original{sentAt: at})
 		}
 		sleep(ctx, lookupPause-time.Since(began))
 	}
@@ -87,10 +93,10 @@ func (o *originals) take() []store.MessageKey {
 	return messages
 }
 
-// sentAt returns when the message that was just accepted was first sent, as far as that is known, and remembers it.
-func (o *originals) sentAt(messageID string, now int64) int64 {
-	if first, repeat, _ := o.sent.PeekOrAdd(messageID, now); repeat {
+// note returns what is known of the message that was just accepted, and remembers it: what is passed, unless it is a repeat.
+func (o *originals) note(messageID string, accepted original) original {
+	if first, repeat, _ := o.sent.PeekOrAdd(messageID, accepted); repeat {
 		return first
 	}
-	return now
+	return accepted
 }

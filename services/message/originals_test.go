@@ -47,7 +47,7 @@ func TestARepeatHasTheOriginalsTimestampIfTheStoreAnswersBeforeTheBroker(t *test
 		s.answers <- struct{}{}
 		o.look([]store.MessageKey{key("a")})
 		synctest.Wait() // here the broker acknowledges
-		require.EqualValues(t, 5, o.sentAt("a", 100))
+		require.EqualValues(t, 5, o.note("a", original{sentAt: 100}).sentAt)
 	})
 }
 
@@ -55,11 +55,11 @@ func TestARepeatBehindALateAnswerOfTheStoreHasTheOriginalsTimestamp(t *testing.T
 	withOriginals(t, func(o *originals, s *sentStore) {
 		o.look([]store.MessageKey{key("a")})
 		synctest.Wait()
-		require.EqualValues(t, 100, o.sentAt("a", 100), "the store has not answered yet")
+		require.EqualValues(t, 100, o.note("a", original{sentAt: 100}).sentAt, "the store has not answered yet")
 		s.answers <- struct{}{}
 		synctest.Wait()
 		o.look([]store.MessageKey{key("a")})
-		require.EqualValues(t, 5, o.sentAt("a", 200))
+		require.EqualValues(t, 5, o.note("a", original{sentAt: 200}).sentAt)
 		require.Len(t, s.asked, 1)
 	})
 }
@@ -71,7 +71,7 @@ func TestAStoreThatDoesNotAnswerGathersNoMoreThanOneLookUp(t *testing.T) {
 		for i := range 3 * maxLookup {
 			id := fmt.Sprint(i)
 			o.look([]store.MessageKey{key(id)})
-			require.EqualValues(t, 100, o.sentAt(id, 100))
+			require.EqualValues(t, 100, o.note(id, original{sentAt: 100}).sentAt)
 		}
 		s.answers <- struct{}{}
 		s.answers <- struct{}{}

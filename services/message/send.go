@@ -41,6 +41,7 @@ type sending struct {
 	results  []*millracev1.SendResult // of those that are not refused, as if they were accepted
 	records  []*message.Message       // of these
 	places   []int                    // which results the records have
+	messages []*events.Message        // of the records, if there are hooks
 }
 
 // prepare checks the sends.
@@ -70,14 +71,20 @@ func (s *Service) prepare(ctx context.Context, requests []*millracev1.SendWSMess
 				MessageId: m.MessageID, Conversation: m.Conversation, Timestamp: m.Timestamp,
 			}}
 			p.records, p.places = append(p.records, record), append(p.places, i)
+			if s.hooks != nil {
+				p.messages = append(p.messages, m)
+			}
 		}
 	}
 	return p
 }
 
-// publishSends publishes the runs with one call. They should all be in one partition, so that none waits for the partition of
+// publishSends publishes what the hooks let pass of the runs with one call. The runs should all be in one partition, so that none waits for the partition of
 // another.
 func (s *Service) publishSends(ctx context.Context, runs ...*sending) {
+	if s.hooks != nil {
+		s.reviewSends(ctx, runs)
+	}
 	var records []*message.Message
 	var keys []store.MessageKey
 	for _, p := range runs {
@@ -103,7 +110,8 @@ func (s *Service) publishSends(ctx context.Context, runs ...*sending) {
 func (s *Service) conclude(ctx context.Context, p *sending, accepted int, err error) {
 	for _, at := range p.places[:accepted] {
 		sent := p.results[at].GetSent()
-		sent.Timestamp = s.originals.sentAt(sent.GetMessageId(), sent.GetTimestamp())
+		first := s.originals.note(sent.GetMessageId(), original{sent.GetTimestamp(), sent.GetReplaced()})
+		sent.Timestamp, sent.Replaced = first.sentAt, first.replaced || sent.GetReplaced()
 	}
 	unsent := p.places[accepted:]
 	if len(unsent) == 0 {

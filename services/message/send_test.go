@@ -153,10 +153,10 @@ func TestSendIsUnavailableWhenTheBrokerRefuses(t *testing.T) {
 
 func TestRepeatedSendIsAnsweredWithTheTimestampOfTheMessageThatIsThere(t *testing.T) {
 	n := newNode(t, memory.Config{})
-	original := said(1, 2, "a")
-	original.Message.ClientMsgID, original.Message.Timestamp = "a", 5
-	original.Message.MessageID = events.MessageID(1, "u:1:2", "a")
-	n.publish(t, original)
+	stored := said(1, 2, "a")
+	stored.Message.ClientMsgID, stored.Message.Timestamp = "a", 5
+	stored.Message.MessageID = events.MessageID(1, "u:1:2", "a")
+	n.publish(t, stored)
 	n.keepAll(t)
 	timestamp := func(name string) int64 {
 		sent, err := n.SendWSMessage(t.Context(), direct(name)[0])
@@ -167,7 +167,7 @@ func TestRepeatedSendIsAnsweredWithTheTimestampOfTheMessageThatIsThere(t *testin
 	eventually(t, func() bool { return timestamp("a") == 5 }) // once the store has answered
 
 	first := timestamp("b")
-	n.service.originals.sent.Add(events.MessageID(1, "u:1:2", "b"), first-100)
+	n.service.originals.sent.Add(events.MessageID(1, "u:1:2", "b"), original{sentAt: first - 100})
 	require.Equal(t, first-100, timestamp("b"), "it was accepted lately and need not be stored yet")
 }
 

@@ -3,7 +3,7 @@
 // that a store which lags or fails delays nobody who was away only shortly.
 //
 // The files follow the API: send, batches and run, groups, history and changes, sync and readlog. They use publish (the only
-// way to the log), members (who may send to a group), originals (which message a send repeats), current (a message as the log
+// way to the log), hooks and review (what is asked before a message is accepted), members (who may send to a group), originals (which message a send repeats), current (a message as the log
 // has it now), view (a user's groups at a position), tail (one reading of the log for all who wait) and shared (one reading
 // of anything for many callers).
 package message
@@ -16,6 +16,7 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 
 	"millrace/events"
@@ -36,13 +37,17 @@ const (
 	storedTimeout = time.Second
 )
 
-// Deps is what a [Service] needs. All but Panics are required.
+// Deps is what a [Service] needs. Bus, Store and Log are required.
 type Deps struct {
 	Bus   pubsub.Bus
 	Store Store
 	Log   *slog.Logger
 	// Panics contains panics in work that several calls share. It may be nil.
 	Panics *panics.Panics
+	// Hooks are asked before a message or an edit is accepted.
+	Hooks []Hook
+	// Metrics registers the metrics of the hooks. It may be nil.
+	Metrics prometheus.Registerer
 }
 
 // Service implements millracev1.MessageServiceServer. Errors are gRPC statuses.
@@ -70,6 +75,7 @@ type Service struct {
 	tail       *tail
 	members    *members
 	originals  *originals
+	hooks      *hooks
 	breaker    breaker
 	known      *lru.Cache[int64, knowledge]
 }
@@ -124,6 +130,7 @@ func New(d Deps) (*Service, error) {
 		}),
 		tail:      newTail(topic, partitions, judge, t),
 		originals: originals,
+		hooks:     newHooks(d.Hooks, t, d.Metrics, d.Log),
 		known:     known,
 	}
 	s.members, err = newMembers(d.Store, d.Bus.Log(events.TopicGroups), t, s.storedNow)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
 	"google.golang.org/grpc"
 
@@ -16,14 +17,8 @@ import (
 // messageService offers the message API.
 func messageService() fx.Option {
 	return fx.Module("message", fx.Provide(
-		func(lc fx.Lifecycle, bus pubsub.Bus, store message.Store, log *slog.Logger, contain *panics.Panics) (*message.Service, error) {
-			s, err := message.New(message.Deps{Bus: bus, Store: store, Log: log, Panics: contain})
-			if err != nil {
-				return nil, err
-			}
-			lc.Append(fx.StopHook(s.Close))
-			return s, nil
-		},
+		fx.Annotate(newMessageService, fx.ParamTags(``, ``, ``, `group:"hooks"`)),
+		asHooks(httpHook),
 		asGRPCService(func(s *message.Service) grpcService {
 			return grpcService{
 				register: func(r grpc.ServiceRegistrar) { millracev1.RegisterMessageServiceServer(r, s) },
@@ -34,4 +29,16 @@ func messageService() fx.Option {
 			}
 		}),
 	))
+}
+
+func newMessageService(
+	lc fx.Lifecycle, bus pubsub.Bus, store message.Store, hooks []message.Hook, metrics prometheus.Registerer, log *slog.Logger,
+	contain *panics.Panics,
+) (*message.Service, error) {
+	s, err := message.New(message.Deps{Bus: bus, Store: store, Log: log, Panics: contain, Hooks: hooks, Metrics: metrics})
+	if err != nil {
+		return nil, err
+	}
+	lc.Append(fx.StopHook(s.Close))
+	return s, nil
 }

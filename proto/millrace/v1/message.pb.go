@@ -212,7 +212,9 @@ type SendWSMessageResponse struct {
 	MessageId    string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
 	Conversation string                 `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"`
 	// Unix seconds. A repeat gets the timestamp of the stored message.
-	Timestamp     int64 `protobuf:"varint,3,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	Timestamp int64 `protobuf:"varint,3,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	// A hook has replaced the content or the extra.
+	Replaced      bool `protobuf:"varint,4,opt,name=replaced,proto3" json:"replaced,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -266,6 +268,13 @@ func (x *SendWSMessageResponse) GetTimestamp() int64 {
 		return x.Timestamp
 	}
 	return 0
+}
+
+func (x *SendWSMessageResponse) GetReplaced() bool {
+	if x != nil {
+		return x.Replaced
+	}
+	return false
 }
 
 type SendBatchesRequest struct {
@@ -1342,7 +1351,9 @@ type EditMessageRequest struct {
 	// 1–64 bytes that tell a repeat of this edit from another edit. The server draws them if they are empty.
 	ClientMsgId string `protobuf:"bytes,5,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
 	// As in SendWSMessageRequest. If it is empty, the message keeps what it has.
-	Extra         []byte `protobuf:"bytes,6,opt,name=extra,proto3" json:"extra,omitempty"`
+	Extra []byte `protobuf:"bytes,6,opt,name=extra,proto3" json:"extra,omitempty"`
+	// The claims of the user's token, for hooks. The user in it is not read.
+	Sender        *Sender `protobuf:"bytes,10,opt,name=sender,proto3" json:"sender,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1415,6 +1426,13 @@ func (x *EditMessageRequest) GetClientMsgId() string {
 func (x *EditMessageRequest) GetExtra() []byte {
 	if x != nil {
 		return x.Extra
+	}
+	return nil
+}
+
+func (x *EditMessageRequest) GetSender() *Sender {
+	if x != nil {
+		return x.Sender
 	}
 	return nil
 }
@@ -2996,12 +3014,13 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x05extra\x18\b \x01(\fR\x05extra\x12\x19\n" +
 	"\breply_to\x18\t \x01(\tR\areplyTo\x12\x1a\n" +
 	"\bmentions\x18\n" +
-	" \x03(\x03R\bmentions\"x\n" +
+	" \x03(\x03R\bmentions\"\x94\x01\n" +
 	"\x15SendWSMessageResponse\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12\"\n" +
 	"\fconversation\x18\x02 \x01(\tR\fconversation\x12\x1c\n" +
-	"\ttimestamp\x18\x03 \x01(\x03R\ttimestamp\"F\n" +
+	"\ttimestamp\x18\x03 \x01(\x03R\ttimestamp\x12\x1a\n" +
+	"\breplaced\x18\x04 \x01(\bR\breplaced\"F\n" +
 	"\x12SendBatchesRequest\x120\n" +
 	"\abatches\x18\x01 \x03(\v2\x16.millrace.v1.SendBatchR\abatches\"\x89\x01\n" +
 	"\tSendBatch\x12\x0e\n" +
@@ -3082,7 +3101,7 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\"\n" +
 	"\fconversation\x18\x02 \x01(\tR\fconversation\x12\x10\n" +
 	"\x03seq\x18\x03 \x01(\x03R\x03seq\"\x12\n" +
-	"\x10MarkReadResponse\"\xbf\x01\n" +
+	"\x10MarkReadResponse\"\xec\x01\n" +
 	"\x12EditMessageRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\"\n" +
 	"\fconversation\x18\x02 \x01(\tR\fconversation\x12\x1d\n" +
@@ -3090,7 +3109,9 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"message_id\x18\x03 \x01(\tR\tmessageId\x12\x18\n" +
 	"\acontent\x18\x04 \x01(\tR\acontent\x12\"\n" +
 	"\rclient_msg_id\x18\x05 \x01(\tR\vclientMsgId\x12\x14\n" +
-	"\x05extra\x18\x06 \x01(\fR\x05extra\"\x15\n" +
+	"\x05extra\x18\x06 \x01(\fR\x05extra\x12+\n" +
+	"\x06sender\x18\n" +
+	" \x01(\v2\x13.millrace.v1.SenderR\x06sender\"\x15\n" +
 	"\x13EditMessageResponse\"m\n" +
 	"\x14RecallMessageRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\"\n" +
@@ -3320,69 +3341,70 @@ var file_millrace_v1_message_proto_depIdxs = []int32{
 	9,  // 17: millrace.v1.HistoryResponse.messages:type_name -> millrace.v1.StoredMessage
 	14, // 18: millrace.v1.ConversationsResponse.conversations:type_name -> millrace.v1.ConversationHead
 	9,  // 19: millrace.v1.ConversationHead.last:type_name -> millrace.v1.StoredMessage
-	23, // 20: millrace.v1.MembershipsResponse.memberships:type_name -> millrace.v1.Membership
-	46, // 21: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
-	47, // 22: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
-	48, // 23: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
-	26, // 24: millrace.v1.SyncResponse.start:type_name -> millrace.v1.SyncStart
-	27, // 25: millrace.v1.SyncResponse.deliveries:type_name -> millrace.v1.SyncDeliveries
-	28, // 26: millrace.v1.SyncResponse.end:type_name -> millrace.v1.SyncEnd
-	49, // 27: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
-	50, // 28: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
-	53, // 29: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
-	23, // 30: millrace.v1.SyncEnd.memberships:type_name -> millrace.v1.Membership
-	51, // 31: millrace.v1.SyncEnd.rest:type_name -> millrace.v1.SyncEnd.RestEntry
-	53, // 32: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
-	52, // 33: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
-	0,  // 34: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
-	33, // 35: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
-	33, // 36: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 37: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
-	33, // 38: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 39: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
-	0,  // 40: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
-	33, // 41: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
-	0,  // 42: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
-	33, // 43: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
-	1,  // 44: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
-	3,  // 45: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
-	10, // 46: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
-	12, // 47: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
-	15, // 48: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
-	17, // 49: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
-	19, // 50: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
-	21, // 51: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
-	24, // 52: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
-	29, // 53: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
-	31, // 54: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
-	34, // 55: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
-	36, // 56: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
-	38, // 57: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
-	40, // 58: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
-	42, // 59: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
-	44, // 60: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
-	2,  // 61: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
-	6,  // 62: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
-	11, // 63: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
-	13, // 64: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
-	16, // 65: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
-	18, // 66: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
-	20, // 67: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
-	22, // 68: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
-	25, // 69: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
-	30, // 70: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
-	32, // 71: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
-	35, // 72: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
-	37, // 73: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
-	39, // 74: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
-	41, // 75: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
-	43, // 76: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
-	45, // 77: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
-	61, // [61:78] is the sub-list for method output_type
-	44, // [44:61] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	0,  // 20: millrace.v1.EditMessageRequest.sender:type_name -> millrace.v1.Sender
+	23, // 21: millrace.v1.MembershipsResponse.memberships:type_name -> millrace.v1.Membership
+	46, // 22: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
+	47, // 23: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
+	48, // 24: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
+	26, // 25: millrace.v1.SyncResponse.start:type_name -> millrace.v1.SyncStart
+	27, // 26: millrace.v1.SyncResponse.deliveries:type_name -> millrace.v1.SyncDeliveries
+	28, // 27: millrace.v1.SyncResponse.end:type_name -> millrace.v1.SyncEnd
+	49, // 28: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
+	50, // 29: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
+	53, // 30: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
+	23, // 31: millrace.v1.SyncEnd.memberships:type_name -> millrace.v1.Membership
+	51, // 32: millrace.v1.SyncEnd.rest:type_name -> millrace.v1.SyncEnd.RestEntry
+	53, // 33: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
+	52, // 34: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
+	0,  // 35: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
+	33, // 36: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
+	33, // 37: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 38: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
+	33, // 39: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 40: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
+	0,  // 41: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
+	33, // 42: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
+	0,  // 43: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
+	33, // 44: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
+	1,  // 45: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
+	3,  // 46: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
+	10, // 47: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
+	12, // 48: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
+	15, // 49: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
+	17, // 50: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
+	19, // 51: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
+	21, // 52: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
+	24, // 53: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
+	29, // 54: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
+	31, // 55: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
+	34, // 56: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
+	36, // 57: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
+	38, // 58: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
+	40, // 59: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
+	42, // 60: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
+	44, // 61: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
+	2,  // 62: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
+	6,  // 63: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
+	11, // 64: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
+	13, // 65: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
+	16, // 66: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
+	18, // 67: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
+	20, // 68: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
+	22, // 69: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
+	25, // 70: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
+	30, // 71: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
+	32, // 72: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
+	35, // 73: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
+	37, // 74: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
+	39, // 75: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
+	41, // 76: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
+	43, // 77: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
+	45, // 78: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
+	62, // [62:79] is the sub-list for method output_type
+	45, // [45:62] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_message_proto_init() }

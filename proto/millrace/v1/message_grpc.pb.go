@@ -47,7 +47,7 @@ const (
 // carry the metadata "correlation_id", which goes into the headers of the records that the call causes.
 //
 // Errors: INVALID_ARGUMENT, PERMISSION_DENIED and NOT_FOUND; OUT_OF_RANGE: something is too large, see the field or call;
-// UNAVAILABLE: try again, which is safe.
+// FAILED_PRECONDITION: a rule or a hook has rejected the message or the edit; UNAVAILABLE: try again, which is safe.
 type MessageServiceClient interface {
 	// SendWSMessage accepts one message. OK means that the broker has acknowledged the message. A repeat with the same
 	// client_msg_id creates no second message.
@@ -296,7 +296,7 @@ func (c *messageServiceClient) RemoveMember(ctx context.Context, in *RemoveMembe
 // carry the metadata "correlation_id", which goes into the headers of the records that the call causes.
 //
 // Errors: INVALID_ARGUMENT, PERMISSION_DENIED and NOT_FOUND; OUT_OF_RANGE: something is too large, see the field or call;
-// UNAVAILABLE: try again, which is safe.
+// FAILED_PRECONDITION: a rule or a hook has rejected the message or the edit; UNAVAILABLE: try again, which is safe.
 type MessageServiceServer interface {
 	// SendWSMessage accepts one message. OK means that the broker has acknowledged the message. A repeat with the same
 	// client_msg_id creates no second message.
