@@ -122,6 +122,9 @@ func TestRecordThatBreaksARuleIsInvalidWithTheRuleAsReason(t *testing.T) {
 		"group for another":     {group("group_created", `"user":3,"by":4,"members":[3]`), "by 4, want the owner, user 3"},
 		"owner outside":         {group("group_created", `"user":3,"by":3,"members":[4]`), "the owner, user 3, is not among the members"},
 		"a member twice":        {group("group_created", `"user":3,"by":3,"members":[3,3]`), "ascending"},
+		"renamed to nothing":    {group("group_renamed", `"by":3`), "want a name and no user"},
+		"a user renamed":        {group("group_renamed", `"by":3,"user":3,"name":"x"`), "want a name and no user"},
+		"long new name":         {group("group_renamed", `"by":3,"name":"`+strings.Repeat("x", 257)+`"`), "name of 257 bytes"},
 		"dissolved by another":  {group("group_dissolved", `"user":3,"by":4`), "by 4, want the owner, user 3"},
 	} {
 		t.Run(name, func(t *testing.T) {

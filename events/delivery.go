@@ -14,6 +14,7 @@ type Push struct {
 	Content   string `json:"content,omitempty"`
 	Extra     Extra  `json:"extra,omitempty"`
 	GroupID   int64  `json:"group_id,omitempty"`
+	Name      string `json:"name,omitempty"`
 	User      int64  `json:"user,omitempty"`
 	By        int64  `json:"by,omitempty"`
 }
@@ -66,6 +67,8 @@ func DeliveryOf(r *Record) (*millracev1.Delivery, error) {
 	case GroupCreated, MemberJoined, MemberLeft, GroupDissolved:
 		push.GroupID, push.User, push.By = r.GroupID, r.User, r.By
 		d.Change = r.membershipChange()
+	case GroupRenamed:
+		push.GroupID, push.By, push.Name = r.GroupID, r.By, r.Name
 	}
 	d.Push, err = marshal(struct {
 		Push *Push `json:"push"`

@@ -18,6 +18,7 @@ const (
 	MemberJoined    Type = "member_joined"
 	MemberLeft      Type = "member_left"
 	GroupDissolved  Type = "group_dissolved"
+	GroupRenamed    Type = "group_renamed"
 )
 
 // The limits of what an event may carry.
@@ -50,6 +51,7 @@ const JoinOpen = "open"
 //	group_created                 Conversation, GroupID, User (the owner), By, Name, Members, Join, ClientMsgID
 //	member_joined, member_left    Conversation, GroupID, User, By
 //	group_dissolved               Conversation, GroupID, User (the owner), By
+//	group_renamed                 Conversation, GroupID, By, Name
 type Event struct {
 	Type    Type     `json:"type"`
 	Message *Message `json:"message,omitempty"`
@@ -119,7 +121,8 @@ func (e *Event) ConversationKey() string {
 // Known reports whether this version of the program knows the type.
 func (t Type) Known() bool {
 	switch t {
-	case NewMessage, MessageEdited, MessageRecalled, MessageRead, GroupCreated, MemberJoined, MemberLeft, GroupDissolved:
+	case NewMessage, MessageEdited, MessageRecalled, MessageRead, GroupCreated, MemberJoined, MemberLeft, GroupDissolved,
+		GroupRenamed:
 		return true
 	}
 	return false

@@ -62,6 +62,9 @@ func samples() map[string]Event {
 		"member_left": {
 			Type: MemberLeft, EventID: "e7", Conversation: Group(group), GroupID: group, User: bob, By: bob, Timestamp: when,
 		},
+		"group_renamed": {
+			Type: GroupRenamed, EventID: "e10", Conversation: Group(group), GroupID: group, By: alice, Name: "old friends", Timestamp: when,
+		},
 		"group_dissolved": {
 			Type: GroupDissolved, EventID: "e8", Conversation: Group(group), GroupID: group, User: alice, By: alice, Timestamp: when,
 		},

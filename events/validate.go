@@ -26,7 +26,7 @@ func (e *Event) Validate() error {
 		return e.validateChange()
 	case MessageRead:
 		return e.validateRead()
-	case GroupCreated, MemberJoined, MemberLeft, GroupDissolved:
+	case GroupCreated, MemberJoined, MemberLeft, GroupDissolved, GroupRenamed:
 		return e.validateGroup()
 	}
 	return invalid("unknown type %.80q", e.Type)
@@ -132,10 +132,12 @@ func (e *Event) validateGroup() error {
 		return invalid("group_id %d", e.GroupID)
 	case e.Conversation != Group(e.GroupID):
 		return invalid("conversation %.80q, want %q", e.Conversation, Group(e.GroupID))
-	case !validID(e.User):
+	case !validID(e.User) && e.Type != GroupRenamed:
 		return invalid("user %d", e.User)
 	case !validID(e.By):
 		return invalid("by %d", e.By)
+	case e.Type == GroupRenamed && (e.User != 0 || e.Name == ""):
+		return invalid("want a name and no user in %q", e.Type)
 	case len(e.Name) > MaxGroupNameBytes:
 		return invalid("name of %d bytes", len(e.Name))
 	case len(e.Members) > MaxGroupMembers:

@@ -191,7 +191,12 @@ func (w *world) seen(t *testing.T, r *events.Record) []any {
 		require.NoError(t, err)
 		return []any{m}
 	}
-	var seen []any
+	group, err := w.truth.Group(t.Context(), r.GroupID)
+	if errors.Is(err, store.ErrNotFound) {
+		err = nil
+	}
+	require.NoError(t, err)
+	seen := []any{group}
 	for user := range int64(5) {
 		stays, err := w.truth.Stays(t.Context(), user, r.GroupID)
 		require.NoError(t, err)
@@ -219,6 +224,11 @@ func (w *world) draw() events.Event {
 	case 4:
 		return membership(events.MemberLeft, user, other)
 	case 5:
+		if w.random.IntN(4) == 0 {
+			e := membership(events.GroupRenamed, user, 0)
+			e.Name = text
+			return e
+		}
 		if w.random.IntN(4) > 0 {
 			return said(user, 0, text)
 		}

@@ -64,7 +64,7 @@ func (t *Track) Admits(ctx context.Context, r *events.Record) bool {
 		return t.message(ctx, r)
 	case events.MessageEdited, events.MessageRecalled:
 		admitted = t.change(ctx, r)
-	case events.GroupCreated, events.MemberJoined, events.MemberLeft, events.GroupDissolved:
+	case events.GroupCreated, events.MemberJoined, events.MemberLeft, events.GroupDissolved, events.GroupRenamed:
 		admitted = t.membership(ctx, r)
 	case events.MessageRead:
 		admitted = t.read(r)
@@ -77,7 +77,11 @@ func (t *Track) Admits(ctx context.Context, r *events.Record) bool {
 
 // matters reports whether what storage makes of later records depends on the record.
 func matters(r *events.Record) bool {
-	return r.Type != events.NewMessage && r.Type != events.MessageEdited && r.Type != events.MessageRead
+	switch r.Type {
+	case events.NewMessage, events.MessageEdited, events.MessageRead, events.GroupRenamed:
+		return false
+	}
+	return true
 }
 
 func (t *Track) remember(r *events.Record) {
@@ -202,7 +206,7 @@ func (t *Track) membership(ctx context.Context, r *events.Record) bool {
 	switch r.Type {
 	case events.GroupCreated:
 		return slices.ContainsFunc(ofOwner, func(s store.Membership) bool { return s.Joined == r.Seq })
-	case events.GroupDissolved:
+	case events.GroupDissolved, events.GroupRenamed:
 		return memberBefore(ofOwner, r.Seq)
 	}
 	stays, err := t.stays(ctx, r.User, r.GroupID)

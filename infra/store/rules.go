@@ -52,8 +52,8 @@ func CheckSender(r *events.Record, groupExists bool, stays []Membership) error {
 	return refused("user %d is no member of group %d", r.Message.From, r.Message.GroupID)
 }
 
-// CheckMembership returns an error for a change of a group by a user who may not make it. The owner is 0 if the group does
-// not exist.
+// CheckMembership returns an error for a change of a group by a user who may not make it: only the owner may, but for a user's
+// own membership. The owner is 0 if the group does not exist.
 func CheckMembership(r *events.Record, owner int64) error {
 	switch {
 	case r.Type == events.GroupCreated:

@@ -50,6 +50,8 @@ func TestRequestsLookAsTheProtocolSays(t *testing.T) {
 		`{"id":7,"group_join":{"group_id":77}}`:                                      GroupJoin{GroupID: 77},
 		`{"id":7,"group_leave":{"group_id":77}}`:                                     GroupLeave{GroupID: 77},
 		`{"id":7,"group_add":{"group_id":77,"user":1002}}`:                           GroupAdd{GroupID: 77, User: 1002},
+		`{"id":7,"group_rename":{"group_id":77,"name":"old friends"}}`:               GroupRename{GroupID: 77, Name: "old friends"},
+		`{"id":7,"group_dissolve":{"group_id":77}}`:                                  GroupDissolve{GroupID: 77},
 		`{"id":7,"group_remove":{"group_id":77,"user":1002}}`:                        GroupRemove{GroupID: 77, User: 1002},
 		`{"id":7,"ping":{}}`:                                                         Ping{},
 	} {

@@ -111,6 +111,14 @@ type (
 	}
 	// GroupRemove removes a member.
 	GroupRemove GroupAdd
+	// GroupRename gives a group another name.
+	GroupRename struct {
+		GroupID     int64  `json:"group_id"`
+		Name        string `json:"name"`
+		ClientMsgID string `json:"client_msg_id,omitempty"`
+	}
+	// GroupDissolve ends a group for all its members.
+	GroupDissolve GroupInfo
 	// Ping asks for a pong.
 	Ping struct{}
 )
@@ -131,6 +139,8 @@ func (GroupJoin) verb() string     { return "group_join" }
 func (GroupLeave) verb() string    { return "group_leave" }
 func (GroupAdd) verb() string      { return "group_add" }
 func (GroupRemove) verb() string   { return "group_remove" }
+func (GroupRename) verb() string   { return "group_rename" }
+func (GroupDissolve) verb() string { return "group_dissolve" }
 func (Ping) verb() string          { return "ping" }
 
 // Encode returns the frame of a request, or [ErrNotUTF8] if a text in it is not valid UTF-8.

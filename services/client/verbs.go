@@ -57,8 +57,8 @@ func (c *Client) Conversations(ctx context.Context, r Conversations) (Conversati
 	return *f.Conversations, nil
 }
 
-// Group makes a group request: [GroupCreate], [GroupInfo], [GroupJoin], [GroupLeave], [GroupAdd] or [GroupRemove]. It draws a
-// ClientMsgID if there is none. The group is zero if the server answered ok.
+// Group makes a group request: [GroupCreate], [GroupInfo], [GroupJoin], [GroupLeave], [GroupAdd],
+// [GroupRemove], [GroupRename] or [GroupDissolve]. It draws a ClientMsgID if there is none. The group is zero if the server answered ok.
 func (c *Client) Group(ctx context.Context, r Request) (Group, error) {
 	f, err := c.ask(ctx, named(r), func(f Frame) bool { return f.Group != nil || f.OK != nil })
 	if err != nil || f.Group == nil {
@@ -118,6 +118,9 @@ func named(r Request) Request {
 		drawn(&r.ClientMsgID)
 		return r
 	case GroupRemove:
+		drawn(&r.ClientMsgID)
+		return r
+	case GroupRename:
 		drawn(&r.ClientMsgID)
 		return r
 	}

@@ -50,6 +50,8 @@ func nameOf(c *millracev1.Change) string {
 		return kind.AddMember.GetClientMsgId()
 	case *millracev1.Change_RemoveMember:
 		return kind.RemoveMember.GetClientMsgId()
+	case *millracev1.Change_RenameGroup:
+		return kind.RenameGroup.GetClientMsgId()
 	}
 	return ""
 }
@@ -65,6 +67,8 @@ func nameless(c *millracev1.Change) *millracev1.Change {
 		kind.Edit.ClientMsgId = ""
 	case *millracev1.Change_CreateGroup:
 		kind.CreateGroup.ClientMsgId = ""
+	case *millracev1.Change_RenameGroup:
+		kind.RenameGroup.ClientMsgId = ""
 	}
 	return c
 }
@@ -208,6 +212,14 @@ func (s *session) composeGroup(r request, m *outgoing) (string, *refusal) {
 	case "group_remove":
 		m.change.Kind = &millracev1.Change_RemoveMember{RemoveMember: &millracev1.RemoveMemberRequest{
 			Sender: s.sender, GroupId: b.GroupID, User: b.User, ClientMsgId: b.ClientMsgID,
+		}}
+	case "group_rename":
+		m.change.Kind = &millracev1.Change_RenameGroup{RenameGroup: &millracev1.RenameGroupRequest{
+			Sender: s.sender, GroupId: b.GroupID, Name: b.Name, ClientMsgId: orDrawn(b.ClientMsgID),
+		}}
+	case "group_dissolve":
+		m.change.Kind = &millracev1.Change_DissolveGroup{DissolveGroup: &millracev1.DissolveGroupRequest{
+			Sender: s.sender, GroupId: b.GroupID,
 		}}
 	}
 	return events.Group(b.GroupID), nil

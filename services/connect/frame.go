@@ -87,7 +87,8 @@ func frameMembers(data []byte, allowRepeated bool) (r request, refused *refusal)
 func knownVerb(name string) bool {
 	switch name {
 	case "connect", "refresh", "send", "history", "conversations", "read", "recall", "edit", "typing", "presence", "ping",
-		"group_create", "group_join", "group_leave", "group_add", "group_remove", "group_info":
+		"group_create", "group_join", "group_leave", "group_add", "group_remove", "group_info",
+		"group_rename", "group_dissolve":
 		return true
 	}
 	return false

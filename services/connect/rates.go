@@ -34,7 +34,8 @@ func classOf(verb string) (class, bool) {
 	switch verb {
 	case "send":
 		return sends, true
-	case "edit", "recall", "read", "group_create", "group_join", "group_leave", "group_add", "group_remove":
+	case "edit", "recall", "read", "group_create", "group_join", "group_leave", "group_add", "group_remove",
+		"group_rename", "group_dissolve":
 		return changes, true
 	case "history", "conversations", "presence", "group_info", "refresh":
 		return queries, true

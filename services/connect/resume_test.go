@@ -293,6 +293,8 @@ func TestAnswersOfTheMessageService(t *testing.T) {
 		`"group_info":{"group_id":7}`:                                                  `"group":{"group_id":7,"name":"us","owner":1,"members":[]}`,
 		`"group_join":{"group_id":7}`:                                                  `"group":{"group_id":7,"name":"us","owner":1,"members":[]}`,
 		`"group_add":{"group_id":7,"user":3}`:                                          `"group":{"group_id":7,"name":"us","owner":1,"members":[]}`,
+		`"group_rename":{"group_id":7,"name":"we"}`:                                    `"group":{"group_id":7,"name":"we","owner":1,"members":[]}`,
+		`"group_dissolve":{"group_id":7}`:                                              `"ok":{}`,
 		`"group_remove":{"group_id":7,"user":3}`:                                       `"error":{"code":"permission_denied","message":"not the owner"}`,
 		`"group_leave":{"group_id":7}`:                                                 `"ok":{}`,
 	} {

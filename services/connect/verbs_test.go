@@ -39,6 +39,10 @@ func (n *messageNode) change(c *millracev1.Change) *millracev1.SendResult {
 		answer, err = n.LeaveGroup(ctx, kind.LeaveGroup)
 	case *millracev1.Change_AddMember:
 		answer, err = n.AddMember(ctx, kind.AddMember)
+	case *millracev1.Change_RenameGroup:
+		answer, err = n.RenameGroup(ctx, kind.RenameGroup)
+	case *millracev1.Change_DissolveGroup:
+		answer, err = n.DissolveGroup(ctx, kind.DissolveGroup)
 	case *millracev1.Change_RemoveMember:
 		answer, err = n.RemoveMember(ctx, kind.RemoveMember)
 	}
@@ -127,4 +131,16 @@ func (n *messageNode) RemoveMember(
 	context.Context, *millracev1.RemoveMemberRequest,
 ) (*millracev1.RemoveMemberResponse, error) {
 	return nil, status.Error(codes.PermissionDenied, "not the owner")
+}
+
+func (n *messageNode) RenameGroup(_ context.Context, r *millracev1.RenameGroupRequest) (*millracev1.RenameGroupResponse, error) {
+	g := us()
+	g.Name = r.GetName()
+	return expect(r.GetSender().GetUser() == 1 && r.GetGroupId() == 7 && r.GetClientMsgId() != "", &millracev1.RenameGroupResponse{Group: g})
+}
+
+func (n *messageNode) DissolveGroup(
+	_ context.Context, r *millracev1.DissolveGroupRequest,
+) (*millracev1.DissolveGroupResponse, error) {
+	return expect(r.GetSender().GetUser() == 1 && r.GetGroupId() == 7, &millracev1.DissolveGroupResponse{})
 }

@@ -36,6 +36,8 @@ group_join         | -        -        ok       ok     ok
 group_leave        | -        ok       ok       ok     ok
 group_add          | -        -        -        denied ok
 group_remove       | -        -        -        denied ok
+group_rename       | -        -        -        denied ok
+group_dissolve     | -        -        -        denied ok
 conversations      | -        -        -        ok     ok
 
 of an open group   | stranger expelled departed member owner
@@ -49,6 +51,8 @@ group_join         | ok       ok       ok       ok     ok
 group_leave        | -        ok       ok       ok     ok
 group_add          | -        -        -        denied ok
 group_remove       | -        -        -        denied ok
+group_rename       | -        -        -        denied ok
+group_dissolve     | -        -        -        denied ok
 conversations      | -        -        -        ok     ok
 
 of a dissolved one | stranger expelled departed member owner
@@ -62,6 +66,8 @@ group_join         | -        -        -        -      -
 group_leave        | -        ok       ok       ok     ok
 group_add          | -        -        -        -      -
 group_remove       | -        -        -        -      -
+group_rename       | -        -        -        -      -
+group_dissolve     | -        -        -        -      ok
 conversations      | -        -        -        -      -
 
 of none            | stranger expelled departed member owner
@@ -75,6 +81,8 @@ group_join         | -        -        -        -      -
 group_leave        | -        -        -        -      -
 group_add          | -        -        -        -      -
 group_remove       | -        -        -        -      -
+group_rename       | -        -        -        -      -
+group_dissolve     | -        -        -        -      -
 conversations      | -        -        -        -      -
 `
 
@@ -83,7 +91,7 @@ func TestGroupIsThereForItsMembersAlone(t *testing.T) {
 		rows := strings.Split(table, "\n")
 		state, _, _ := strings.Cut(rows[0], "|")
 		state = strings.TrimSpace(state)
-		require.Len(t, rows, 12, state)
+		require.Len(t, rows, 14, state)
 		for _, row := range rows[1:] {
 			verb, cells, _ := strings.Cut(row, "|")
 			verb = strings.TrimSpace(verb)
@@ -167,6 +175,10 @@ func ask(t *testing.T, n *node, verb string, user int64) error {
 		return second(n.AddMember(ctx, &millracev1.AddMemberRequest{Sender: by(user), GroupId: secret, User: somebody}))
 	case "group_remove":
 		return second(n.RemoveMember(ctx, &millracev1.RemoveMemberRequest{Sender: by(user), GroupId: secret, User: somebody}))
+	case "group_rename":
+		return second(n.RenameGroup(ctx, &millracev1.RenameGroupRequest{Sender: by(user), GroupId: secret, Name: "another"}))
+	case "group_dissolve":
+		return second(n.DissolveGroup(ctx, &millracev1.DissolveGroupRequest{Sender: by(user), GroupId: secret}))
 	case "conversations":
 		list, err := n.Conversations(ctx, &millracev1.ConversationsRequest{User: user})
 		if err == nil && len(list.GetConversations()) == 0 {

@@ -86,6 +86,21 @@ func (s *Service) AddMember(ctx context.Context, r *millracev1.AddMemberRequest)
 	return answer(&millracev1.AddMemberResponse{Group: g}, err)
 }
 
+// RenameGroup implements the call of the contract.
+func (s *Service) RenameGroup(
+	ctx context.Context, r *millracev1.RenameGroupRequest,
+) (*millracev1.RenameGroupResponse, error) {
+	g, err := s.renameGroup(ctx, r)
+	return answer(&millracev1.RenameGroupResponse{Group: g}, err)
+}
+
+// DissolveGroup implements the call of the contract.
+func (s *Service) DissolveGroup(
+	ctx context.Context, r *millracev1.DissolveGroupRequest,
+) (*millracev1.DissolveGroupResponse, error) {
+	return answer(&millracev1.DissolveGroupResponse{}, s.dissolveGroup(ctx, r))
+}
+
 // RemoveMember implements the call of the contract.
 func (s *Service) RemoveMember(
 	ctx context.Context, r *millracev1.RemoveMemberRequest,

@@ -2,9 +2,11 @@ package message
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 
@@ -98,6 +100,61 @@ func (s *Service) leaveGroup(ctx context.Context, r *millracev1.LeaveGroupReques
 		return err
 	}
 	return s.outliveLease(ctx)
+}
+
+// dissolveGroup does nothing where the group was dissolved before.
+func (s *Service) dissolveGroup(ctx context.Context, r *millracev1.DissolveGroupRequest) error {
+	user := r.GetSender().GetUser()
+	of, err := s.standingNow(ctx, user, r.GetGroupId())
+	switch {
+	case err != nil:
+		return err
+	case len(of) == 0:
+		return errNoGroup
+	}
+	g, err := s.store.Group(ctx, r.GetGroupId())
+	switch {
+	case err != nil:
+		return err
+	case g.Owner != user && of.member():
+		return errNotOwner(user, g.ID)
+	case g.Owner != user:
+		return errNoGroup
+	case !g.Dissolved:
+		_, err = s.changeMember(ctx, events.GroupDissolved, r.GetSender(), g.ID, user, of, "")
+		if err != nil && !errors.Is(err, errNoGroup) { // it is dissolved, as it should be
+			return err
+		}
+	}
+	return s.outliveLease(ctx)
+}
+
+// renameGroup draws an id for a change without one, because a group may get a former name again.
+func (s *Service) renameGroup(ctx context.Context, r *millracev1.RenameGroupRequest) (*millracev1.Group, error) {
+	user, key := r.GetSender().GetUser(), r.GetClientMsgId()
+	switch err := checkClientMsgID(key); {
+	case err != nil:
+		return nil, err
+	case !utf8.ValidString(r.GetName()):
+		return nil, refuse(codes.InvalidArgument, "name is not UTF-8")
+	case key == "":
+		key = rand.Text()
+	}
+	if err := s.checkOwner(ctx, user, r.GetGroupId()); err != nil {
+		return nil, err
+	}
+	e := &events.Event{
+		Type: events.GroupRenamed, GroupID: r.GetGroupId(), Name: r.GetName(),
+		EventID: events.EventID(events.GroupRenamed, strconv.FormatInt(r.GetGroupId(), 10), strconv.FormatInt(user, 10), key),
+	}
+	made, err := s.store.HasChange(ctx, events.Group(e.GroupID), e.EventID)
+	switch {
+	case err != nil:
+		return nil, err
+	case made:
+		return s.liveGroup(ctx, e.GroupID)
+	}
+	return s.changeGroup(ctx, r.GetSender(), e)
 }
 
 func (s *Service) removeMember(ctx context.Context, r *millracev1.RemoveMemberRequest) (*millracev1.Group, error) {

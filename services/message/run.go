@@ -110,6 +110,10 @@ func placeOf(c *millracev1.Change) (user int64, conversation string) {
 		return kind.AddMember.GetSender().GetUser(), events.Group(kind.AddMember.GetGroupId())
 	case *millracev1.Change_RemoveMember:
 		return kind.RemoveMember.GetSender().GetUser(), events.Group(kind.RemoveMember.GetGroupId())
+	case *millracev1.Change_RenameGroup:
+		return kind.RenameGroup.GetSender().GetUser(), events.Group(kind.RenameGroup.GetGroupId())
+	case *millracev1.Change_DissolveGroup:
+		return kind.DissolveGroup.GetSender().GetUser(), events.Group(kind.DissolveGroup.GetGroupId())
 	}
 	return 0, ""
 }
@@ -137,6 +141,10 @@ func (s *Service) change(ctx context.Context, c *millracev1.Change) *millracev1.
 		group, err = s.addMember(ctx, kind.AddMember)
 	case *millracev1.Change_RemoveMember:
 		group, err = s.removeMember(ctx, kind.RemoveMember)
+	case *millracev1.Change_RenameGroup:
+		group, err = s.renameGroup(ctx, kind.RenameGroup)
+	case *millracev1.Change_DissolveGroup:
+		err = s.dissolveGroup(ctx, kind.DissolveGroup)
 	default:
 		err = refuse(codes.InvalidArgument, "a change of no known kind")
 	}

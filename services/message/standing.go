@@ -20,9 +20,13 @@ func (s *Service) checkOwner(ctx context.Context, user, group int64) error {
 	}
 	g, err := s.store.Group(ctx, group)
 	if err == nil && g.Owner != user {
-		err = refuse(codes.PermissionDenied, "user %d does not own group %d", user, group)
+		err = errNotOwner(user, group)
 	}
 	return err
+}
+
+func errNotOwner(user, group int64) error {
+	return refuse(codes.PermissionDenied, "user %d does not own group %d", user, group)
 }
 
 // standing is a user's stays in a group, the first one first.

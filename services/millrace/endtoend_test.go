@@ -105,6 +105,8 @@ func TestEndToEndGroupOfOthersLooksLikeOneThatDoesNotExist(t *testing.T) {
 			client.GroupLeave{GroupID: group},
 			client.GroupAdd{GroupID: group, User: proof.Carol},
 			client.GroupRemove{GroupID: group, User: proof.Bob},
+			client.GroupRename{GroupID: group, Name: "mine"},
+			client.GroupDissolve{GroupID: group},
 		}
 	}
 	for _, id := range []int64{group.GroupID, group.GroupID ^ 1} {

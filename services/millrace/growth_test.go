@@ -72,3 +72,41 @@ func TestEndToEndExtraReplyAndMentionsReachEverybodyAndHistory(t *testing.T) {
 		require.ErrorIs(t, err, &client.Error{Code: client.InvalidArgument})
 	}
 }
+
+func TestEndToEndGroupIsRenamedAndDissolvedForEverybody(t *testing.T) {
+	besideOthers(t)
+	d := startDev(t, t.TempDir())
+	a, b := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, startSecondGateway(t, d), proof.Bob, nil)
+	ctx, cursor := t.Context(), b.Cursor()
+	group, err := a.Group(ctx, client.GroupCreate{Name: "friends", Members: []int64{proof.Bob}})
+	require.NoError(t, err)
+	for _, r := range []client.Request{
+		client.GroupRename{GroupID: group.GroupID, Name: "mine"}, client.GroupDissolve{GroupID: group.GroupID},
+	} {
+		_, err := b.Group(ctx, r)
+		require.ErrorIs(t, err, &client.Error{Code: client.PermissionDenied})
+	}
+	_, err = a.Group(ctx, client.GroupRename{GroupID: group.GroupID})
+	require.ErrorIs(t, err, &client.Error{Code: client.InvalidArgument})
+
+	renamed, err := a.Group(ctx, client.GroupRename{GroupID: group.GroupID, Name: "old friends"})
+	require.NoError(t, err)
+	require.Equal(t, "old friends", renamed.Name)
+	info, err := b.Group(ctx, client.GroupInfo{GroupID: group.GroupID})
+	require.NoError(t, err)
+	require.Equal(t, renamed, info)
+	_, err = a.Group(ctx, client.GroupDissolve{GroupID: group.GroupID})
+	require.NoError(t, err)
+	_, err = b.Send(ctx, client.Send{Target: client.ToGroup(group.GroupID), Content: "hello?"})
+	require.ErrorIs(t, err, &client.Error{Code: client.NotFound})
+
+	require.NoError(t, b.Close())
+	for _, u := range []*proof.User{a, b, proof.Join(t, d.url(), proof.Bob, cursor)} {
+		push := u.Sees(t, "group_renamed")
+		require.Equal(t, "old friends", push.Name)
+		require.Equal(t, group.GroupID, push.GroupID)
+		require.EqualValues(t, proof.Alice, push.By)
+		require.NotEmpty(t, push.Pos)
+		require.Equal(t, group.GroupID, u.Sees(t, "group_dissolved").GroupID)
+	}
+}

@@ -26,7 +26,7 @@ func (b *batch) saveMemberships(ctx context.Context) error {
 			b.activate(r)
 		}
 		return err
-	}, events.GroupCreated, events.MemberJoined, events.MemberLeft, events.GroupDissolved)
+	}, events.GroupCreated, events.MemberJoined, events.MemberLeft, events.GroupDissolved, events.GroupRenamed)
 }
 
 func (b *batch) saveMembership(ctx context.Context, i int, r *events.Record) (effective bool, err error) {
@@ -47,8 +47,11 @@ func (b *batch) saveMembership(ctx context.Context, i int, r *events.Record) (ef
 	if at, made := first[messageKey{r.Conversation, r.EventID}]; err != nil || made && at < r.Seq {
 		return false, err
 	}
-	if r.Type == events.GroupDissolved {
+	switch r.Type {
+	case events.GroupDissolved:
 		return true, b.dissolve(ctx, i, r)
+	case events.GroupRenamed:
+		return true, b.rename(ctx, i, r)
 	}
 	effective, err = b.joinOrLeave(ctx, r, group.Open)
 	if err != nil || !effective {
@@ -58,8 +61,8 @@ func (b *batch) saveMembership(ctx context.Context, i int, r *events.Record) (ef
 }
 
 func (b *batch) createGroup(ctx context.Context, i int, r *events.Record, group conversation) (effective bool, err error) {
-	if group.Created != 0 && group.Created != r.Seq {
-		return false, nil
+	if group.Created != 0 {
+		return group.Created == r.Seq, nil
 	}
 	members := make([]driver.WriteModel, len(r.Members))
 	for at, user := range r.Members {
@@ -77,10 +80,10 @@ func (b *batch) createGroup(ctx context.Context, i int, r *events.Record, group 
 			return false, fmt.Errorf("reserve group id: %w", err)
 		}
 	}
-	there := doc(field("_id", r.Conversation))
+	unmade := doc(field("_id", r.Conversation), field("created", doc(field("$exists", false))))
 	err = exceptDuplicates(b.write(ctx, b.conversations, []driver.WriteModel{b.createConversation(r.Conversation, r.Partition)}))
 	if err == nil {
-		_, err = b.conversations.UpdateOne(ctx, there, set(
+		_, err = b.conversations.UpdateOne(ctx, unmade, set(
 			field("name", r.Name), field("owner", r.User), field("open", r.Join == events.JoinOpen), field("created", r.Seq)))
 	}
 	if err != nil {
@@ -129,6 +132,15 @@ func endStay(p participant, seq int64, removed bool) *driver.UpdateOneModel {
 	ended := stay{Joined: p.Joined, Left: max(p.Joined, seq), Removed: removed}
 	return update(unchanged(p), append(set(field("joined", int64(0)), field("changed", seq)),
 		field("$push", doc(field("past", ended)))))
+}
+
+func (b *batch) rename(ctx context.Context, i int, r *events.Record) error {
+	older := doc(field("_id", r.Conversation), field("renamed", doc(field("$not", doc(field("$gte", r.Seq))))))
+	_, err := b.conversations.UpdateOne(ctx, older, set(field("name", r.Name), field("renamed", r.Seq)))
+	if err != nil {
+		return fmt.Errorf("rename group: %w", err)
+	}
+	return b.keepChanges(ctx, []int{i})
 }
 
 // dissolve ends every stay in the group.

@@ -65,6 +65,7 @@ type conversation struct {
 	Owner     int64  `bson:"owner,omitempty"`
 	Open      bool   `bson:"open,omitempty"`      // anybody may join
 	Created   int64  `bson:"created,omitempty"`   // the position of the group's creation; absent: there is no such group
+	Renamed   int64  `bson:"renamed,omitempty"`   // the position at which it got its name, if not by its creation
 	Dissolved int64  `bson:"dissolved,omitempty"` // the position at which it was dissolved
 }
 

@@ -86,7 +86,7 @@ func (b *batch) save(ctx context.Context, r *events.Record) error {
 		return b.saveReadMark(ctx, r)
 	case events.GroupCreated:
 		return b.saveGroup(ctx, r)
-	case events.MemberJoined, events.MemberLeft, events.GroupDissolved:
+	case events.MemberJoined, events.MemberLeft, events.GroupDissolved, events.GroupRenamed:
 		return b.saveMembership(ctx, r)
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 const (
 	insertGroup   = `INSERT INTO groups (conversation_id, name, owner, open, dissolved_seq) VALUES (?, ?, ?, ?, 0)`
 	findGroup     = `SELECT owner, open, dissolved_seq FROM groups WHERE conversation_id = ?`
+	renameGroup   = `UPDATE groups SET name = ?2, renamed_seq = ?3 WHERE conversation_id = ?1 AND renamed_seq < ?3`
 	dissolveGroup = `UPDATE groups SET dissolved_seq = ?2 WHERE conversation_id = ?1`
 	insertStays   = `INSERT INTO stays (user, conversation_id, joined_seq, left_seq)
 		SELECT value, ?2, ?3, 0 FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING`
@@ -77,9 +78,15 @@ func (b *batch) saveMembership(ctx context.Context, r *events.Record) error {
 	if repeat, err := b.repeatsChange(ctx, r, conversation); err != nil || repeat {
 		return err
 	}
-	if r.Type == events.GroupDissolved {
+	switch r.Type {
+	case events.GroupDissolved:
 		if err := b.dissolve(ctx, conversation, r.Seq); err != nil {
 			return err
+		}
+		return b.keepMembership(ctx, r, conversation)
+	case events.GroupRenamed:
+		if err := b.exec(ctx, renameGroup, conversation, r.Name, r.Seq); err != nil {
+			return fmt.Errorf("rename group: %w", err)
 		}
 		return b.keepMembership(ctx, r, conversation)
 	}

@@ -17,7 +17,7 @@ import (
 // the version before to the next. A file keeps its version as its user_version. A step that was released must never be
 // changed.
 func migrations() []string {
-	return []string{firstSchema, groupsByClientMsgID, changesByEventID, messageVersions, epochsOfTopics, extraOfMessages}
+	return []string{firstSchema, groupsByClientMsgID, changesByEventID, messageVersions, epochsOfTopics, extraOfMessages, renamedGroups}
 }
 
 // Columns of the type ANY hold ids in the form of [idValue].
@@ -140,6 +140,9 @@ ALTER TABLE messages ADD COLUMN reply_to ANY;  -- the id of a message
 ALTER TABLE messages ADD COLUMN mentions TEXT; -- users, as JSON
 ALTER TABLE versions ADD COLUMN extra TEXT;
 `
+
+// renamedGroups notes when a group got its name, so that an older renaming which comes later has no effect.
+const renamedGroups = `ALTER TABLE groups ADD COLUMN renamed_seq INTEGER NOT NULL DEFAULT 0;`
 
 // writerDSN lets the write-ahead log grow to 40 MB before SQLite copies it into the file. So SQLite writes a page once for
 // many inserts into it: a quarter more messages a second than with its default of 4 MB. After a crash SQLite reads the log,

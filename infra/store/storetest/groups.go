@@ -76,6 +76,22 @@ func groupTests() []test {
 			removed(stays([2]int64{11, 12}, [2]int64{20, 30})), nil,
 		},
 		{
+			"of two renamings the later holds, in whatever order they come",
+			[]events.Record{at(12, renamed(alice, "later")), at(11, renamed(alice, "earlier"))},
+			store.Group{ID: club, Name: "later", Owner: alice, Open: true},
+			nil,
+			map[int64]int64{alice: 10, bob: 10},
+		},
+		{
+			"a renaming that is repeated later does not undo what came between",
+			[]events.Record{
+				at(11, renamed(alice, "one")), at(12, renamed(alice, "two")), repeatOf(at(11, renamed(alice, "one")), 13),
+			},
+			store.Group{ID: club, Name: "two", Owner: alice, Open: true},
+			nil,
+			map[int64]int64{alice: 10, bob: 10},
+		},
+		{
 			"a dissolved group stays as it is",
 			[]events.Record{
 				at(11, joined(club, carol)), at(30, dissolved(club, alice)), at(31, joined(club, carol)), at(32, left(club, carol)),

@@ -98,6 +98,13 @@ func dissolved(group, owner int64) events.Event {
 	return membership(events.GroupDissolved, group, owner)
 }
 
+// renamed returns a renaming of the club.
+func renamed(by int64, name string) events.Event {
+	e := membership(events.GroupRenamed, club, by)
+	e.User, e.Name = 0, name
+	return e
+}
+
 func membership(kind events.Type, group, user int64) events.Event {
 	return events.Event{Type: kind, Conversation: events.Group(group), GroupID: group, User: user, By: user}
 }

@@ -52,6 +52,8 @@ func ruleTests() []test {
 		{"joining a group that does not exist", nil, at(12, joined(club, carol)), "unknown group 77"},
 		{"dissolving a group that does not exist", nil, at(12, dissolved(club, carol)), "unknown group 77"},
 		{"dissolving another's group", []events.Record{group}, at(12, dissolved(club, bob)), "by user 1002, who does not own group 77"},
+		{"renaming a group that does not exist", nil, at(12, renamed(alice, "ours")), "unknown group 77"},
+		{"renaming another's group", []events.Record{group}, at(12, renamed(bob, "mine")), "by user 1002, who does not own group 77"},
 		{"bringing somebody into another's group", []events.Record{group}, at(12, by(bob, joined(club, carol))), "by user 1002, who does not own group 77"},
 		{"taking somebody out of another's group", []events.Record{group}, at(12, by(carol, left(club, bob))), "by user 1003, who does not own group 77"},
 		{"entering a closed group", []events.Record{group}, at(12, joined(club, carol)), "group 77 is closed to user 1003"},

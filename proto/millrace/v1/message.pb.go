@@ -399,6 +399,8 @@ type Change struct {
 	//	*Change_LeaveGroup
 	//	*Change_AddMember
 	//	*Change_RemoveMember
+	//	*Change_RenameGroup
+	//	*Change_DissolveGroup
 	Kind isChange_Kind `protobuf_oneof:"kind"`
 	// Correlates the log lines and record headers of a change that is no send; a send has its own.
 	CorrelationId string `protobuf:"bytes,15,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
@@ -524,6 +526,24 @@ func (x *Change) GetRemoveMember() *RemoveMemberRequest {
 	return nil
 }
 
+func (x *Change) GetRenameGroup() *RenameGroupRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_RenameGroup); ok {
+			return x.RenameGroup
+		}
+	}
+	return nil
+}
+
+func (x *Change) GetDissolveGroup() *DissolveGroupRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_DissolveGroup); ok {
+			return x.DissolveGroup
+		}
+	}
+	return nil
+}
+
 func (x *Change) GetCorrelationId() string {
 	if x != nil {
 		return x.CorrelationId
@@ -571,6 +591,14 @@ type Change_RemoveMember struct {
 	RemoveMember *RemoveMemberRequest `protobuf:"bytes,9,opt,name=remove_member,json=removeMember,proto3,oneof"`
 }
 
+type Change_RenameGroup struct {
+	RenameGroup *RenameGroupRequest `protobuf:"bytes,10,opt,name=rename_group,json=renameGroup,proto3,oneof"`
+}
+
+type Change_DissolveGroup struct {
+	DissolveGroup *DissolveGroupRequest `protobuf:"bytes,11,opt,name=dissolve_group,json=dissolveGroup,proto3,oneof"`
+}
+
 func (*Change_Send) isChange_Kind() {}
 
 func (*Change_Edit) isChange_Kind() {}
@@ -588,6 +616,10 @@ func (*Change_LeaveGroup) isChange_Kind() {}
 func (*Change_AddMember) isChange_Kind() {}
 
 func (*Change_RemoveMember) isChange_Kind() {}
+
+func (*Change_RenameGroup) isChange_Kind() {}
+
+func (*Change_DissolveGroup) isChange_Kind() {}
 
 type SendBatchesResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -2994,6 +3026,209 @@ func (x *RemoveMemberResponse) GetGroup() *Group {
 	return nil
 }
 
+type RenameGroupRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Sender  *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
+	GroupId int64                  `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	// 1–256 bytes.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// 1–64 bytes that tell a repeat of this change, which has no effect, from another change. The server draws them if they are
+	// empty.
+	ClientMsgId   string `protobuf:"bytes,4,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenameGroupRequest) Reset() {
+	*x = RenameGroupRequest{}
+	mi := &file_millrace_v1_message_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenameGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenameGroupRequest) ProtoMessage() {}
+
+func (x *RenameGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenameGroupRequest.ProtoReflect.Descriptor instead.
+func (*RenameGroupRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *RenameGroupRequest) GetSender() *Sender {
+	if x != nil {
+		return x.Sender
+	}
+	return nil
+}
+
+func (x *RenameGroupRequest) GetGroupId() int64 {
+	if x != nil {
+		return x.GroupId
+	}
+	return 0
+}
+
+func (x *RenameGroupRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RenameGroupRequest) GetClientMsgId() string {
+	if x != nil {
+		return x.ClientMsgId
+	}
+	return ""
+}
+
+type RenameGroupResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         *Group                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenameGroupResponse) Reset() {
+	*x = RenameGroupResponse{}
+	mi := &file_millrace_v1_message_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenameGroupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenameGroupResponse) ProtoMessage() {}
+
+func (x *RenameGroupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenameGroupResponse.ProtoReflect.Descriptor instead.
+func (*RenameGroupResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *RenameGroupResponse) GetGroup() *Group {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+type DissolveGroupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sender        *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
+	GroupId       int64                  `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DissolveGroupRequest) Reset() {
+	*x = DissolveGroupRequest{}
+	mi := &file_millrace_v1_message_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DissolveGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DissolveGroupRequest) ProtoMessage() {}
+
+func (x *DissolveGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DissolveGroupRequest.ProtoReflect.Descriptor instead.
+func (*DissolveGroupRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *DissolveGroupRequest) GetSender() *Sender {
+	if x != nil {
+		return x.Sender
+	}
+	return nil
+}
+
+func (x *DissolveGroupRequest) GetGroupId() int64 {
+	if x != nil {
+		return x.GroupId
+	}
+	return 0
+}
+
+type DissolveGroupResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DissolveGroupResponse) Reset() {
+	*x = DissolveGroupResponse{}
+	mi := &file_millrace_v1_message_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DissolveGroupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DissolveGroupResponse) ProtoMessage() {}
+
+func (x *DissolveGroupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DissolveGroupResponse.ProtoReflect.Descriptor instead.
+func (*DissolveGroupResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{49}
+}
+
 var File_millrace_v1_message_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_message_proto_rawDesc = "" +
@@ -3026,7 +3261,7 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\tSendBatch\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12=\n" +
 	"\bmessages\x18\x02 \x03(\v2!.millrace.v1.SendWSMessageRequestR\bmessages\x12-\n" +
-	"\achanges\x18\x03 \x03(\v2\x13.millrace.v1.ChangeR\achanges\"\xea\x04\n" +
+	"\achanges\x18\x03 \x03(\v2\x13.millrace.v1.ChangeR\achanges\"\xfc\x05\n" +
 	"\x06Change\x127\n" +
 	"\x04send\x18\x01 \x01(\v2!.millrace.v1.SendWSMessageRequestH\x00R\x04send\x125\n" +
 	"\x04edit\x18\x02 \x01(\v2\x1f.millrace.v1.EditMessageRequestH\x00R\x04edit\x12;\n" +
@@ -3039,7 +3274,10 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"leaveGroup\x12>\n" +
 	"\n" +
 	"add_member\x18\b \x01(\v2\x1d.millrace.v1.AddMemberRequestH\x00R\taddMember\x12G\n" +
-	"\rremove_member\x18\t \x01(\v2 .millrace.v1.RemoveMemberRequestH\x00R\fremoveMember\x12%\n" +
+	"\rremove_member\x18\t \x01(\v2 .millrace.v1.RemoveMemberRequestH\x00R\fremoveMember\x12D\n" +
+	"\frename_group\x18\n" +
+	" \x01(\v2\x1f.millrace.v1.RenameGroupRequestH\x00R\vrenameGroup\x12J\n" +
+	"\x0edissolve_group\x18\v \x01(\v2!.millrace.v1.DissolveGroupRequestH\x00R\rdissolveGroup\x12%\n" +
 	"\x0ecorrelation_id\x18\x0f \x01(\tR\rcorrelationIdB\x06\n" +
 	"\x04kind\"i\n" +
 	"\x13SendBatchesResponse\x126\n" +
@@ -3229,8 +3467,18 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x04user\x18\x03 \x01(\x03R\x04user\x12\"\n" +
 	"\rclient_msg_id\x18\x04 \x01(\tR\vclientMsgId\"@\n" +
 	"\x14RemoveMemberResponse\x12(\n" +
-	"\x05group\x18\x01 \x01(\v2\x12.millrace.v1.GroupR\x05group2\xbc\n" +
-	"\n" +
+	"\x05group\x18\x01 \x01(\v2\x12.millrace.v1.GroupR\x05group\"\x94\x01\n" +
+	"\x12RenameGroupRequest\x12+\n" +
+	"\x06sender\x18\x01 \x01(\v2\x13.millrace.v1.SenderR\x06sender\x12\x19\n" +
+	"\bgroup_id\x18\x02 \x01(\x03R\agroupId\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\"\n" +
+	"\rclient_msg_id\x18\x04 \x01(\tR\vclientMsgId\"?\n" +
+	"\x13RenameGroupResponse\x12(\n" +
+	"\x05group\x18\x01 \x01(\v2\x12.millrace.v1.GroupR\x05group\"^\n" +
+	"\x14DissolveGroupRequest\x12+\n" +
+	"\x06sender\x18\x01 \x01(\v2\x13.millrace.v1.SenderR\x06sender\x12\x19\n" +
+	"\bgroup_id\x18\x02 \x01(\x03R\agroupId\"\x17\n" +
+	"\x15DissolveGroupResponse2\xe6\v\n" +
 	"\x0eMessageService\x12V\n" +
 	"\rSendWSMessage\x12!.millrace.v1.SendWSMessageRequest\x1a\".millrace.v1.SendWSMessageResponse\x12T\n" +
 	"\vSendBatches\x12\x1f.millrace.v1.SendBatchesRequest\x1a .millrace.v1.SendBatchesResponse(\x010\x01\x12D\n" +
@@ -3249,7 +3497,9 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\n" +
 	"LeaveGroup\x12\x1e.millrace.v1.LeaveGroupRequest\x1a\x1f.millrace.v1.LeaveGroupResponse\x12J\n" +
 	"\tAddMember\x12\x1d.millrace.v1.AddMemberRequest\x1a\x1e.millrace.v1.AddMemberResponse\x12S\n" +
-	"\fRemoveMember\x12 .millrace.v1.RemoveMemberRequest\x1a!.millrace.v1.RemoveMemberResponseB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
+	"\fRemoveMember\x12 .millrace.v1.RemoveMemberRequest\x1a!.millrace.v1.RemoveMemberResponse\x12P\n" +
+	"\vRenameGroup\x12\x1f.millrace.v1.RenameGroupRequest\x1a .millrace.v1.RenameGroupResponse\x12V\n" +
+	"\rDissolveGroup\x12!.millrace.v1.DissolveGroupRequest\x1a\".millrace.v1.DissolveGroupResponseB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
 
 var (
 	file_millrace_v1_message_proto_rawDescOnce sync.Once
@@ -3263,7 +3513,7 @@ func file_millrace_v1_message_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_message_proto_rawDescData
 }
 
-var file_millrace_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_millrace_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_millrace_v1_message_proto_goTypes = []any{
 	(*Sender)(nil),                // 0: millrace.v1.Sender
 	(*SendWSMessageRequest)(nil),  // 1: millrace.v1.SendWSMessageRequest
@@ -3311,14 +3561,18 @@ var file_millrace_v1_message_proto_goTypes = []any{
 	(*AddMemberResponse)(nil),     // 43: millrace.v1.AddMemberResponse
 	(*RemoveMemberRequest)(nil),   // 44: millrace.v1.RemoveMemberRequest
 	(*RemoveMemberResponse)(nil),  // 45: millrace.v1.RemoveMemberResponse
-	nil,                           // 46: millrace.v1.SyncRequest.CursorEntry
-	nil,                           // 47: millrace.v1.SyncRequest.HandledEntry
-	nil,                           // 48: millrace.v1.SyncRequest.ThroughEntry
-	nil,                           // 49: millrace.v1.SyncStart.CursorEntry
-	nil,                           // 50: millrace.v1.SyncStart.EndEntry
-	nil,                           // 51: millrace.v1.SyncEnd.RestEntry
-	nil,                           // 52: millrace.v1.EndsResponse.EndEntry
-	(*Span)(nil),                  // 53: millrace.v1.Span
+	(*RenameGroupRequest)(nil),    // 46: millrace.v1.RenameGroupRequest
+	(*RenameGroupResponse)(nil),   // 47: millrace.v1.RenameGroupResponse
+	(*DissolveGroupRequest)(nil),  // 48: millrace.v1.DissolveGroupRequest
+	(*DissolveGroupResponse)(nil), // 49: millrace.v1.DissolveGroupResponse
+	nil,                           // 50: millrace.v1.SyncRequest.CursorEntry
+	nil,                           // 51: millrace.v1.SyncRequest.HandledEntry
+	nil,                           // 52: millrace.v1.SyncRequest.ThroughEntry
+	nil,                           // 53: millrace.v1.SyncStart.CursorEntry
+	nil,                           // 54: millrace.v1.SyncStart.EndEntry
+	nil,                           // 55: millrace.v1.SyncEnd.RestEntry
+	nil,                           // 56: millrace.v1.EndsResponse.EndEntry
+	(*Span)(nil),                  // 57: millrace.v1.Span
 }
 var file_millrace_v1_message_proto_depIdxs = []int32{
 	0,  // 0: millrace.v1.SendWSMessageRequest.sender:type_name -> millrace.v1.Sender
@@ -3334,77 +3588,86 @@ var file_millrace_v1_message_proto_depIdxs = []int32{
 	40, // 10: millrace.v1.Change.leave_group:type_name -> millrace.v1.LeaveGroupRequest
 	42, // 11: millrace.v1.Change.add_member:type_name -> millrace.v1.AddMemberRequest
 	44, // 12: millrace.v1.Change.remove_member:type_name -> millrace.v1.RemoveMemberRequest
-	7,  // 13: millrace.v1.SendBatchesResponse.results:type_name -> millrace.v1.SendBatchResult
-	8,  // 14: millrace.v1.SendBatchResult.results:type_name -> millrace.v1.SendResult
-	2,  // 15: millrace.v1.SendResult.sent:type_name -> millrace.v1.SendWSMessageResponse
-	33, // 16: millrace.v1.SendResult.group:type_name -> millrace.v1.Group
-	9,  // 17: millrace.v1.HistoryResponse.messages:type_name -> millrace.v1.StoredMessage
-	14, // 18: millrace.v1.ConversationsResponse.conversations:type_name -> millrace.v1.ConversationHead
-	9,  // 19: millrace.v1.ConversationHead.last:type_name -> millrace.v1.StoredMessage
-	0,  // 20: millrace.v1.EditMessageRequest.sender:type_name -> millrace.v1.Sender
-	23, // 21: millrace.v1.MembershipsResponse.memberships:type_name -> millrace.v1.Membership
-	46, // 22: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
-	47, // 23: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
-	48, // 24: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
-	26, // 25: millrace.v1.SyncResponse.start:type_name -> millrace.v1.SyncStart
-	27, // 26: millrace.v1.SyncResponse.deliveries:type_name -> millrace.v1.SyncDeliveries
-	28, // 27: millrace.v1.SyncResponse.end:type_name -> millrace.v1.SyncEnd
-	49, // 28: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
-	50, // 29: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
-	53, // 30: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
-	23, // 31: millrace.v1.SyncEnd.memberships:type_name -> millrace.v1.Membership
-	51, // 32: millrace.v1.SyncEnd.rest:type_name -> millrace.v1.SyncEnd.RestEntry
-	53, // 33: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
-	52, // 34: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
-	0,  // 35: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
-	33, // 36: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
-	33, // 37: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 38: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
-	33, // 39: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 40: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
-	0,  // 41: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
-	33, // 42: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
-	0,  // 43: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
-	33, // 44: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
-	1,  // 45: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
-	3,  // 46: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
-	10, // 47: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
-	12, // 48: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
-	15, // 49: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
-	17, // 50: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
-	19, // 51: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
-	21, // 52: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
-	24, // 53: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
-	29, // 54: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
-	31, // 55: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
-	34, // 56: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
-	36, // 57: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
-	38, // 58: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
-	40, // 59: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
-	42, // 60: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
-	44, // 61: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
-	2,  // 62: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
-	6,  // 63: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
-	11, // 64: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
-	13, // 65: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
-	16, // 66: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
-	18, // 67: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
-	20, // 68: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
-	22, // 69: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
-	25, // 70: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
-	30, // 71: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
-	32, // 72: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
-	35, // 73: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
-	37, // 74: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
-	39, // 75: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
-	41, // 76: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
-	43, // 77: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
-	45, // 78: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
-	62, // [62:79] is the sub-list for method output_type
-	45, // [45:62] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	46, // 13: millrace.v1.Change.rename_group:type_name -> millrace.v1.RenameGroupRequest
+	48, // 14: millrace.v1.Change.dissolve_group:type_name -> millrace.v1.DissolveGroupRequest
+	7,  // 15: millrace.v1.SendBatchesResponse.results:type_name -> millrace.v1.SendBatchResult
+	8,  // 16: millrace.v1.SendBatchResult.results:type_name -> millrace.v1.SendResult
+	2,  // 17: millrace.v1.SendResult.sent:type_name -> millrace.v1.SendWSMessageResponse
+	33, // 18: millrace.v1.SendResult.group:type_name -> millrace.v1.Group
+	9,  // 19: millrace.v1.HistoryResponse.messages:type_name -> millrace.v1.StoredMessage
+	14, // 20: millrace.v1.ConversationsResponse.conversations:type_name -> millrace.v1.ConversationHead
+	9,  // 21: millrace.v1.ConversationHead.last:type_name -> millrace.v1.StoredMessage
+	0,  // 22: millrace.v1.EditMessageRequest.sender:type_name -> millrace.v1.Sender
+	23, // 23: millrace.v1.MembershipsResponse.memberships:type_name -> millrace.v1.Membership
+	50, // 24: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
+	51, // 25: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
+	52, // 26: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
+	26, // 27: millrace.v1.SyncResponse.start:type_name -> millrace.v1.SyncStart
+	27, // 28: millrace.v1.SyncResponse.deliveries:type_name -> millrace.v1.SyncDeliveries
+	28, // 29: millrace.v1.SyncResponse.end:type_name -> millrace.v1.SyncEnd
+	53, // 30: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
+	54, // 31: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
+	57, // 32: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
+	23, // 33: millrace.v1.SyncEnd.memberships:type_name -> millrace.v1.Membership
+	55, // 34: millrace.v1.SyncEnd.rest:type_name -> millrace.v1.SyncEnd.RestEntry
+	57, // 35: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
+	56, // 36: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
+	0,  // 37: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
+	33, // 38: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
+	33, // 39: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 40: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
+	33, // 41: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 42: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
+	0,  // 43: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
+	33, // 44: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
+	0,  // 45: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
+	33, // 46: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
+	0,  // 47: millrace.v1.RenameGroupRequest.sender:type_name -> millrace.v1.Sender
+	33, // 48: millrace.v1.RenameGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 49: millrace.v1.DissolveGroupRequest.sender:type_name -> millrace.v1.Sender
+	1,  // 50: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
+	3,  // 51: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
+	10, // 52: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
+	12, // 53: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
+	15, // 54: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
+	17, // 55: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
+	19, // 56: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
+	21, // 57: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
+	24, // 58: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
+	29, // 59: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
+	31, // 60: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
+	34, // 61: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
+	36, // 62: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
+	38, // 63: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
+	40, // 64: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
+	42, // 65: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
+	44, // 66: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
+	46, // 67: millrace.v1.MessageService.RenameGroup:input_type -> millrace.v1.RenameGroupRequest
+	48, // 68: millrace.v1.MessageService.DissolveGroup:input_type -> millrace.v1.DissolveGroupRequest
+	2,  // 69: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
+	6,  // 70: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
+	11, // 71: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
+	13, // 72: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
+	16, // 73: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
+	18, // 74: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
+	20, // 75: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
+	22, // 76: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
+	25, // 77: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
+	30, // 78: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
+	32, // 79: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
+	35, // 80: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
+	37, // 81: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
+	39, // 82: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
+	41, // 83: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
+	43, // 84: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
+	45, // 85: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
+	47, // 86: millrace.v1.MessageService.RenameGroup:output_type -> millrace.v1.RenameGroupResponse
+	49, // 87: millrace.v1.MessageService.DissolveGroup:output_type -> millrace.v1.DissolveGroupResponse
+	69, // [69:88] is the sub-list for method output_type
+	50, // [50:69] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_message_proto_init() }
@@ -3423,6 +3686,8 @@ func file_millrace_v1_message_proto_init() {
 		(*Change_LeaveGroup)(nil),
 		(*Change_AddMember)(nil),
 		(*Change_RemoveMember)(nil),
+		(*Change_RenameGroup)(nil),
+		(*Change_DissolveGroup)(nil),
 	}
 	file_millrace_v1_message_proto_msgTypes[10].OneofWrappers = []any{}
 	file_millrace_v1_message_proto_msgTypes[25].OneofWrappers = []any{
@@ -3436,7 +3701,7 @@ func file_millrace_v1_message_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_message_proto_rawDesc), len(file_millrace_v1_message_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   53,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -36,6 +36,8 @@ const (
 	MessageService_LeaveGroup_FullMethodName    = "/millrace.v1.MessageService/LeaveGroup"
 	MessageService_AddMember_FullMethodName     = "/millrace.v1.MessageService/AddMember"
 	MessageService_RemoveMember_FullMethodName  = "/millrace.v1.MessageService/RemoveMember"
+	MessageService_RenameGroup_FullMethodName   = "/millrace.v1.MessageService/RenameGroup"
+	MessageService_DissolveGroup_FullMethodName = "/millrace.v1.MessageService/DissolveGroup"
 )
 
 // MessageServiceClient is the client API for MessageService service.
@@ -86,6 +88,8 @@ type MessageServiceClient interface {
 	LeaveGroup(ctx context.Context, in *LeaveGroupRequest, opts ...grpc.CallOption) (*LeaveGroupResponse, error)
 	AddMember(ctx context.Context, in *AddMemberRequest, opts ...grpc.CallOption) (*AddMemberResponse, error)
 	RemoveMember(ctx context.Context, in *RemoveMemberRequest, opts ...grpc.CallOption) (*RemoveMemberResponse, error)
+	RenameGroup(ctx context.Context, in *RenameGroupRequest, opts ...grpc.CallOption) (*RenameGroupResponse, error)
+	DissolveGroup(ctx context.Context, in *DissolveGroupRequest, opts ...grpc.CallOption) (*DissolveGroupResponse, error)
 }
 
 type messageServiceClient struct {
@@ -287,6 +291,26 @@ func (c *messageServiceClient) RemoveMember(ctx context.Context, in *RemoveMembe
 	return out, nil
 }
 
+func (c *messageServiceClient) RenameGroup(ctx context.Context, in *RenameGroupRequest, opts ...grpc.CallOption) (*RenameGroupResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenameGroupResponse)
+	err := c.cc.Invoke(ctx, MessageService_RenameGroup_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messageServiceClient) DissolveGroup(ctx context.Context, in *DissolveGroupRequest, opts ...grpc.CallOption) (*DissolveGroupResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DissolveGroupResponse)
+	err := c.cc.Invoke(ctx, MessageService_DissolveGroup_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // MessageServiceServer is the server API for MessageService service.
 // All implementations must embed UnimplementedMessageServiceServer
 // for forward compatibility.
@@ -335,6 +359,8 @@ type MessageServiceServer interface {
 	LeaveGroup(context.Context, *LeaveGroupRequest) (*LeaveGroupResponse, error)
 	AddMember(context.Context, *AddMemberRequest) (*AddMemberResponse, error)
 	RemoveMember(context.Context, *RemoveMemberRequest) (*RemoveMemberResponse, error)
+	RenameGroup(context.Context, *RenameGroupRequest) (*RenameGroupResponse, error)
+	DissolveGroup(context.Context, *DissolveGroupRequest) (*DissolveGroupResponse, error)
 	mustEmbedUnimplementedMessageServiceServer()
 }
 
@@ -395,6 +421,12 @@ func (UnimplementedMessageServiceServer) AddMember(context.Context, *AddMemberRe
 }
 func (UnimplementedMessageServiceServer) RemoveMember(context.Context, *RemoveMemberRequest) (*RemoveMemberResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveMember not implemented")
+}
+func (UnimplementedMessageServiceServer) RenameGroup(context.Context, *RenameGroupRequest) (*RenameGroupResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenameGroup not implemented")
+}
+func (UnimplementedMessageServiceServer) DissolveGroup(context.Context, *DissolveGroupRequest) (*DissolveGroupResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DissolveGroup not implemented")
 }
 func (UnimplementedMessageServiceServer) mustEmbedUnimplementedMessageServiceServer() {}
 func (UnimplementedMessageServiceServer) testEmbeddedByValue()                        {}
@@ -698,6 +730,42 @@ func _MessageService_RemoveMember_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MessageService_RenameGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenameGroupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).RenameGroup(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_RenameGroup_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).RenameGroup(ctx, req.(*RenameGroupRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MessageService_DissolveGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DissolveGroupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).DissolveGroup(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_DissolveGroup_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).DissolveGroup(ctx, req.(*DissolveGroupRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // MessageService_ServiceDesc is the grpc.ServiceDesc for MessageService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -760,6 +828,14 @@ var MessageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveMember",
 			Handler:    _MessageService_RemoveMember_Handler,
+		},
+		{
+			MethodName: "RenameGroup",
+			Handler:    _MessageService_RenameGroup_Handler,
+		},
+		{
+			MethodName: "DissolveGroup",
+			Handler:    _MessageService_DissolveGroup_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -261,6 +261,9 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 		if verb == "group_create" || verb == "group_info" {
 			return `"group":{"group_id":77,"name":"friends","owner":1001,"members":[1003,1001,1002]}`
 		}
+		if verb == "group_rename" {
+			return `"group":{"group_id":77,"name":"old friends","owner":1001,"members":[1001]}`
+		}
 		return `"ok":{}`
 	}
 	term := opened(t, f, "--user=1001")
@@ -276,6 +279,9 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 		{"/group add 1004", "done", ""},
 		{"/group remove 1004", "done", ""},
 		{"/group remove", "", "not understood"},
+		{"/group rename old friends", "group 77 old friends,", ""},
+		{"/group rename", "", "not understood"},
+		{"/group dissolve", "done", ""},
 		{"/group leave", "you have left group 77", ""},
 		{"/group join 77", "1001 (you): hi all", ""},
 		{"/to 1002", "", ""},
@@ -296,7 +302,7 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 	defer mu.Unlock()
 	require.Equal(t, []string{
 		"group_create {}", `group_create {"join":"open"}`, `group_info {"group_id":77}`, `group_add {"group_id":77,"user":1004}`,
-		`group_remove {"group_id":77,"user":1004}`, `group_leave {"group_id":77}`, `group_join {"group_id":77}`,
+		`group_remove {"group_id":77,"user":1004}`, `group_rename {"group_id":77,"name":"old friends"}`, `group_dissolve {"group_id":77}`, `group_leave {"group_id":77}`, `group_join {"group_id":77}`,
 	}, asked)
 }
 

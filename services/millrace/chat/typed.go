@@ -22,6 +22,8 @@ const chatHelp = `/to USER                    chat with a user
 /group open NAME USER...    create a group that anybody may join, and chat in it
 /group join ID              chat in a group, joining it if need be
 /group add|remove USER      change the members of this group; its owner may
+/group rename NAME          give this group another name; its owner may
+/group dissolve             end this group for everybody; its owner may
 /group info                 show this group
 /group leave                leave this group
 /quit                       end; so does the end of the input`
@@ -116,9 +118,12 @@ func (h *chat) groupCommand(ctx context.Context, args []string) error {
 		h.print.note("group %d %s is there: /group join %d, or --group=%d", g.GroupID, g.Name, g.GroupID, g.GroupID)
 		return h.enter(ctx, client.ToGroup(g.GroupID))
 	}
-	ids, err := parseIDs(args)
-	if err != nil {
-		return err
+	var ids []int64
+	if verb != "rename" {
+		var err error
+		if ids, err = parseIDs(args); err != nil {
+			return err
+		}
 	}
 	if verb == "join" && len(ids) == 1 {
 		if _, err := h.client.Group(ctx, client.GroupJoin{GroupID: ids[0]}); err != nil {
@@ -136,6 +141,10 @@ func (h *chat) groupCommand(ctx context.Context, args []string) error {
 		request = client.GroupAdd{GroupID: group, User: ids[0]}
 	case verb == "remove" && len(ids) == 1:
 		request = client.GroupRemove{GroupID: group, User: ids[0]}
+	case verb == "rename" && len(args) > 0:
+		request = client.GroupRename{GroupID: group, Name: strings.Join(args, " ")}
+	case verb == "dissolve" && len(ids) == 0:
+		request = client.GroupDissolve{GroupID: group}
 	case verb == "info" && len(ids) == 0:
 		request = client.GroupInfo{GroupID: group}
 	case verb == "leave" && len(ids) == 0:

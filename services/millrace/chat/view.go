@@ -115,6 +115,8 @@ func (v *view) pushed(p client.Push) {
 		v.print.note("%d joined group %d", p.User, p.GroupID)
 	case events.MemberLeft:
 		v.print.note("%d left group %d", p.User, p.GroupID)
+	case events.GroupRenamed:
+		v.print.note("group %d is now called %s", p.GroupID, p.Name)
 	case events.GroupDissolved:
 		v.print.note("group %d is no more", p.GroupID)
 	case client.TypeUserOnline:
