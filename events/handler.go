@@ -30,6 +30,9 @@ type Handler struct {
 	// brokers are asked less often; 0 is not at all.
 	Gather time.Duration
 
+	// Timeout is how long one attempt may take, for a record or a batch, before its context ends; 0 means 5 s.
+	Timeout time.Duration
+
 	// NoReplay says in words for an operator why the handler cannot handle a record whose Replay is true; nobody makes
 	// replays for it then. It is empty if the handler can. A handler that can must not ignore a replay, which would count as
 	// handled.

@@ -14,6 +14,7 @@ import (
 	"millrace/handlers/audit"
 	"millrace/handlers/push"
 	"millrace/handlers/storage"
+	"millrace/handlers/webhook"
 )
 
 // handler repeats what the events.Handler of the module says, for programs that do not run it: its name, its topic and why it
@@ -23,7 +24,10 @@ type handler struct {
 	topic     string
 	noReplay  string
 	noVersion string
-	module    fx.Option
+	// several says that the module provides any number of handlers, as its configuration says, each named after this one with
+	// a hyphen and a name of its own.
+	several bool
+	module  fx.Option
 }
 
 func all() []handler {
@@ -31,6 +35,7 @@ func all() []handler {
 		{name: "audit", topic: events.TopicMessages, module: audit.Module},
 		{name: "push", topic: events.TopicMessages, noReplay: push.NoReplay, noVersion: "gateways would get every message twice", module: push.Module},
 		{name: "storage", topic: events.TopicMessages, noVersion: "it would store into the same place", module: storage.Module},
+		{name: webhook.HandlerName, topic: events.TopicMessages, several: true, module: webhook.Module},
 	}
 }
 
@@ -39,11 +44,14 @@ func Group(name string) string { return name + groupSuffix }
 
 const groupSuffix = "-consumer-group"
 
-// Groups returns the consumer groups of all handlers by topic, whether or not the handlers run in this process.
+// Groups returns the consumer groups of all handlers by topic, whether or not the handlers run in this process. Those that only
+// a configuration names are absent.
 func Groups() map[string][]string {
 	groups := map[string][]string{}
 	for _, h := range all() {
-		groups[h.topic] = append(groups[h.topic], Group(h.name))
+		if !h.several {
+			groups[h.topic] = append(groups[h.topic], Group(h.name))
+		}
 	}
 	return groups
 }

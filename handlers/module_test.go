@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,6 +17,7 @@ import (
 	"millrace/handlers/audit"
 	"millrace/handlers/push"
 	"millrace/handlers/storage"
+	"millrace/handlers/webhook"
 )
 
 type store struct{}
@@ -28,6 +31,10 @@ func (store) Stored(context.Context) (map[int32]int64, error) { return nil, nil 
 func (store) Advance(context.Context, map[int32]int64) error { return nil }
 
 type admission struct{ push.Admission }
+
+type webhookStore struct{ webhook.Store }
+
+func (webhookStore) WebhookDisabled(context.Context, string, string) (bool, error) { return false, nil }
 
 type group struct {
 	fx.In
@@ -44,15 +51,24 @@ func TestOnlyTheHandlersNamedAreMade(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "audit.log")
 			var g group
 			app := fxtest.New(t, module, fx.NopLogger, fx.Populate(&g),
-				fx.Supply(slog.New(slog.DiscardHandler), audit.Config{Path: path}),
-				fx.Provide(func() storage.Store { return store{} }, func() push.Admission { return admission{} }))
+				fx.Supply(slog.New(slog.DiscardHandler), audit.Config{Path: path}, []webhook.Endpoint{{Name: "crm"}, {Name: "bi"}}),
+				fx.Provide(
+					func() storage.Store { return store{} }, func() push.Admission { return admission{} },
+					func() webhook.Store { return webhookStore{} },
+				))
 			app.RequireStart().RequireStop()
 			var got []string
 			for _, h := range g.Handlers {
-				got = append(got, h.Name)
 				require.Equal(t, h.Name+"-consumer-group", h.Group)
-				require.Contains(t, handlers.Groups()[h.Topic], h.Group)
 				require.Equal(t, handlers.NoReplay()[h.Name], h.NoReplay)
+				name, _, ofSeveral := strings.Cut(h.Name, "-")
+				got = append(got, name)
+				if !ofSeveral {
+					require.Contains(t, handlers.Groups()[h.Topic], h.Group)
+				}
+			}
+			if slices.Contains(names, webhook.HandlerName) {
+				require.ElementsMatch(t, append(names, webhook.HandlerName), got, "there is one for each endpoint")
 			}
 			require.Subset(t, got, names)
 			require.Subset(t, names, got)
@@ -92,5 +108,5 @@ func TestGroupTellsItsHandler(t *testing.T) {
 
 func TestUnknownNameIsAnErrorThatTellsTheKnown(t *testing.T) {
 	_, err := handlers.Module(1, "storage", "telepathy")
-	require.EqualError(t, err, `unknown handler "telepathy": known are audit, push, storage`)
+	require.EqualError(t, err, `unknown handler "telepathy": known are audit, push, storage, webhook`)
 }

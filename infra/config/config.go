@@ -78,7 +78,8 @@ type Config struct {
 	Version      int
 	From         string
 	AuditFile    string
-	AuditMaxSize int // in MiB
+	AuditMaxSize int    // in MiB
+	Webhooks     string // the file that lists the endpoints of the webhook handler
 
 	HookURL     string // may hold a password: never shown
 	HookSecret  string // never shown
@@ -126,7 +127,7 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 		flags.StringVar(&c.DataDir, "data-dir", "./data", "directory of the embedded broker and store")
 	}
 	if is(Dev, Message, Worker) {
-		flags.StringVar(&c.MongoDBURI, "mongodb-uri", "", "MongoDB to store in, mongodb://HOST:PORT,…/DATABASE, with ?tls=true for TLS and &tlsCAFile=FILE for authorities of one's own; empty: SQLite in the data directory")
+		c.bindMongoDB(flags)
 	}
 	if is(Dev, Message, Worker) {
 		flags.StringVar(&c.RedisAddr, "redis-addr", "", "Redis that processes share what they know of repeats in, host:port or a redis:// or rediss:// (TLS) URL; empty: each has its own memory")
@@ -139,6 +140,7 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 		flags.StringSliceVar(&c.Handlers, "handlers", defaultHandlers(role), "handlers to run, with commas between")
 		c.bindAuditFile(flags)
 		flags.IntVar(&c.AuditMaxSize, "audit-max-size", 256, "MiB at which the audit handler begins a new file; 0: never")
+		c.bindWebhooks(flags)
 	}
 	if is(Worker) {
 		flags.IntVar(&c.Version, "version", 1, "version of the handlers: from 2 on with consumer groups and files of their own, beside the first")
@@ -205,6 +207,22 @@ func (c *Config) bindAuditFile(flags *pflag.FlagSet) {
 	flags.StringVar(&c.AuditFile, "audit-file", "", "where the audit handler appends; empty: audit.log in the data directory")
 }
 
+// BindWebhook adds what the command `webhook` needs: the endpoints, and the store that tells which are disabled.
+func (c *Config) BindWebhook(flags *pflag.FlagSet) {
+	c.bindWebhooks(flags)
+	flags.StringVar(&c.DataDir, "data-dir", "./data", "directory of the embedded store")
+	c.bindMongoDB(flags)
+	lenient(flags)
+}
+
+func (c *Config) bindWebhooks(flags *pflag.FlagSet) {
+	flags.StringVar(&c.Webhooks, "webhooks", "", "YAML file that lists the endpoints of the webhook handler")
+}
+
+func (c *Config) bindMongoDB(flags *pflag.FlagSet) {
+	flags.StringVar(&c.MongoDBURI, "mongodb-uri", "", "MongoDB to store in, mongodb://HOST:PORT,…/DATABASE, with ?tls=true for TLS and &tlsCAFile=FILE for authorities of one's own; empty: SQLite in the data directory")
+}
+
 // Load sets from the environment what no flag has set, and checks everything. Its error has a line for each fault.
 func (c *Config) Load(flags *pflag.FlagSet) error {
 	fromEnvironment(flags)
@@ -235,6 +253,9 @@ func (c *Config) check(fault func(flag, format string, args ...any), flags *pfla
 	}
 	if name, twice := repeated(c.Handlers); twice {
 		fault("handlers", "names %s twice", name)
+	}
+	if slices.Contains(c.Handlers, "webhook") && c.Webhooks == "" {
+		fault("webhooks", "must be set to run the webhook handler")
 	}
 	if c.InstanceID != "" && (len(c.InstanceID) > 249 || !instanceID.MatchString(c.InstanceID)) {
 		fault("instance-id", "%q is not of letters, digits, dots, underscores and hyphens, at most 249, and not of dots alone", c.InstanceID)

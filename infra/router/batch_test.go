@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -180,4 +181,63 @@ func TestBatchesOverKafkaKeepOrderAndLoseNothing(t *testing.T) {
 		require.True(t, slices.IsSorted(seqs), "settled in order, each once")
 		require.Len(t, slices.Compact(seqs), len(seqs))
 	}
+}
+
+// What a batch leaves, for want of time for example, is tried as a batch again too.
+func TestBatchOfWhichSomethingIsLeftIsTriedAgain(t *testing.T) {
+	const records, atOnce = 16, 5
+	var batches journal[int]
+	var handled journal[string]
+	var settled journal[events.Position]
+	h := handler(func(_ context.Context, r events.Record) error {
+		handled.add(r.Message.ClientMsgID)
+		return nil
+	})
+	h.HandleBatch = func(_ context.Context, records []events.Record) []error {
+		batches.add(len(records))
+		errs := make([]error, len(records))
+		for i, r := range records {
+			if i%2 == 1 || i >= 2*atOnce {
+				errs[i] = errDown
+				continue
+			}
+			handled.add(r.Message.ClientMsgID)
+		}
+		return errs
+	}
+	h.Settled = func(p events.Position) { settled.add(p) }
+	bus := memory.NewBus(memory.Config{})
+	for i := range records {
+		publishEvent(t, bus, newMessage(2, strconv.Itoa(i)))
+	}
+	run(t, bus, quick(), h)
+	settled.wait(t, records)
+	requireAllCommitted(t, bus)
+	require.Equal(t, []int{16, 10, 3}, batches.all())
+	require.Len(t, handled.all(), records)
+	require.True(t, slices.IsSortedFunc(settled.all(), func(a, b events.Position) int { return int(a.Seq - b.Seq) }))
+}
+
+func TestHandlerHasItsOwnTimeout(t *testing.T) {
+	bus := memory.NewBus(memory.Config{})
+	var left journal[time.Duration]
+	note := func(ctx context.Context) {
+		deadline, ok := ctx.Deadline()
+		require.True(t, ok)
+		left.add(time.Until(deadline).Round(time.Minute))
+	}
+	h := handler(func(ctx context.Context, _ events.Record) error {
+		note(ctx)
+		return nil
+	})
+	h.Timeout = 7 * time.Minute
+	h.HandleBatch = func(ctx context.Context, records []events.Record) []error {
+		note(ctx)
+		return slices.Repeat([]error{errDown}, len(records))
+	}
+	publishEvent(t, bus, newMessage(2, "first"))
+	publishEvent(t, bus, newMessage(2, "second"))
+	run(t, bus, quick(), h)
+	requireAllCommitted(t, bus)
+	require.Equal(t, slices.Repeat([]time.Duration{7 * time.Minute}, 3), left.all())
 }

@@ -1,10 +1,13 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -57,7 +60,7 @@ type consumer struct {
 
 func newConsumer(bus pubsub.Bus, h events.Handler, decoder *decoder, opts Options, log *slog.Logger) *consumer {
 	c := &consumer{
-		Handler: h, bus: bus, decoder: decoder, marks: opts.Marks(h.Name), timeout: opts.Timeout, observe: opts.Observe,
+		Handler: h, bus: bus, decoder: decoder, marks: opts.Marks(h.Name), timeout: cmp.Or(h.Timeout, opts.Timeout), observe: opts.Observe,
 		failures: &failures{patience: opts.StuckAfter, records: make(map[int32]*failure)},
 		log:      log.With("handler", h.Name, "topic", h.Topic),
 		// The user's own middleware must see every single record before the handler does, and may change or refuse it.
@@ -68,24 +71,26 @@ func newConsumer(bus pubsub.Bus, h events.Handler, decoder *decoder, opts Option
 }
 
 // unbundle is the outermost stage. It takes the records of a message in order and runs each through the other stages. If one
-// fails, or the partition is being taken away, it gives the message back with the records that are left. If nothing of a
-// batch could be handled, for example because the store is slow, it handles one record alone and then tries a batch again,
-// the next time after two, then after four, and so on.
+// fails, or the partition is being taken away, it gives the message back with the records that are left. Where a batch leaves
+// records, for example because the store is slow, it handles the first of them alone and then tries a batch again, the next
+// time after two, then after four, and so on.
 func (c *consumer) unbundle(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		records := c.bus.Records(msg)
 		var ahead map[*message.Message]bool
-		batch, alone := 0, 1
+		alone, batch := 0, 0
 		for i, r := range records {
-			if i == batch {
-				if ahead = c.handleBatch(records[i:]); len(ahead) == 0 {
-					batch, alone = batch+alone, 2*alone
-				}
+			if !ahead[r] && alone == batch {
+				ahead = c.handleAhead(records[i:], ahead)
+				batch = 2*batch + 1
 			}
 			if i > 0 && takenAway(msg) || !ahead[r] && !succeeds(next, r) {
 				// The message is nacked here, because Watermill would log a line of its own for an error.
 				msg.Nack()
 				return nil, nil
+			}
+			if !ahead[r] {
+				alone++
 			}
 			if err := c.settle(r); err != nil {
 				return nil, err
@@ -93,6 +98,16 @@ func (c *consumer) unbundle(next message.HandlerFunc) message.HandlerFunc {
 		}
 		return nil, nil
 	}
+}
+
+// handleAhead handles as a batch those of the records that were not handled ahead before, and returns all that are now.
+func (c *consumer) handleAhead(records []*message.Message, before map[*message.Message]bool) map[*message.Message]bool {
+	if len(before) == 0 {
+		return c.handleBatch(records)
+	}
+	left := slices.DeleteFunc(slices.Clone(records), func(r *message.Message) bool { return before[r] })
+	maps.Copy(before, c.handleBatch(left))
+	return before
 }
 
 // takenAway reports whether the message's partition goes to another member, or the router is stopping.
@@ -139,7 +154,7 @@ func (c *consumer) middleware(opts Options) []message.HandlerMiddleware {
 		ShouldRetry:         func(p middleware.RetryParams) bool { return !isPermanent(p.Err) },
 	}
 	stages := []message.HandlerMiddleware{
-		c.unbundle, c.finish, c.poison, c.park, retry.Middleware, detach, middleware.Timeout(opts.Timeout), middleware.Recoverer,
+		c.unbundle, c.finish, c.poison, c.park, retry.Middleware, detach, middleware.Timeout(c.timeout), middleware.Recoverer,
 	}
 	return append(stages, opts.Middleware...)
 }

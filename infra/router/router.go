@@ -35,7 +35,7 @@ import (
 
 // Options of a router. The zero value means the defaults.
 type Options struct {
-	// Timeout ends one attempt, if the handler honours its context. 0 means 5 s.
+	// Timeout ends one attempt, if the handler honours its context and has no timeout of its own. 0 means 5 s.
 	Timeout time.Duration
 	// Retries is how often a failed attempt is repeated, with growing pauses, before the record is given back to the bus,
 	// which delivers it again. 0 means 4; a negative number means none.
@@ -95,8 +95,12 @@ type Router struct {
 // called.
 func New(bus pubsub.Bus, handlers []events.Handler, opts Options, log *slog.Logger) (*Router, error) {
 	opts = opts.withDefaults()
+	longest := opts.Timeout
+	for _, h := range handlers {
+		longest = max(longest, h.Timeout)
+	}
 	// An attempt may be followed by publishing a poison record, which has a deadline of its own.
-	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: 2 * opts.Timeout}, telemetry.Watermill{Log: log})
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: 2 * longest}, telemetry.Watermill{Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("new router: %w", err)
 	}
@@ -173,7 +177,7 @@ func (r *Router) Ready() error {
 	return nil
 }
 
-// Close ends Run and leaves the consumer groups. Records being handled have twice the timeout to finish; the others come
+// Close ends Run and leaves the consumer groups. Records being handled have twice the longest timeout to finish; the others come
 // again to whichever process reads the partition next.
 func (r *Router) Close() error {
 	r.mu.Lock()

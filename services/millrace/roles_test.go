@@ -13,12 +13,13 @@ import (
 )
 
 func TestEveryRoleIsWiredCompletely(t *testing.T) {
+	webhooks := hookedUp(t, t.TempDir(), map[string]*hooked{"crm": newHooked(t)})
 	for role, args := range map[config.Role][]string{
 		config.Dev:     {"--jwt-secret=" + proof.Secret},
 		config.Broker:  nil,
 		config.Message: {"--kafka-brokers=127.0.0.1:1"},
 		config.Connect: {"--jwt-secret=" + proof.Secret},
-		config.Worker:  {"--kafka-brokers=127.0.0.1:1", "--handlers=audit,push,storage"},
+		config.Worker:  {"--kafka-brokers=127.0.0.1:1", "--handlers=audit,push,storage,webhook", "--webhooks=" + webhooks},
 	} {
 		t.Run(string(role), func(t *testing.T) {
 			options, err := roleNamed(t, role).appOptions(parse(t, role, args...))

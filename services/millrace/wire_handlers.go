@@ -19,6 +19,7 @@ import (
 	"millrace/handlers/audit"
 	"millrace/handlers/push"
 	"millrace/handlers/storage"
+	"millrace/handlers/webhook"
 	"millrace/infra/admission"
 	"millrace/infra/config"
 	"millrace/infra/panics"
@@ -61,6 +62,13 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 		fx.Invoke(measurePoison),
 		fx.Provide(asReloads(reloadHandlers, `group:"handlers"`)),
 		fx.Provide(fx.Annotate(newHandlersCheck, fx.ParamTags(``, ``, ``, `group:"handlers"`), fx.ResultTags(`group:"checks"`))),
+	}
+	if slices.Contains(cfg.Handlers, webhook.HandlerName) {
+		endpoints, err := readWebhooks(cfg)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		options = append(options, fx.Supply(endpoints))
 	}
 	if runsPush(cfg) {
 		options = append(options, fx.Provide(newAdmission, newPushOptions, asGRPCService(func(hub *push.Hub) grpcService {

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/fx"
 
 	"millrace/handlers/storage"
+	"millrace/handlers/webhook"
 	"millrace/infra/admission"
 	"millrace/infra/config"
 	"millrace/infra/pubsub/kafka"
@@ -23,9 +24,14 @@ type storeBackend interface {
 	storage.Store
 	message.Store
 	kafka.EpochStore
+	webhook.Store
+	EnableWebhook(ctx context.Context, name string) (was bool, err error)
 	Ping(ctx context.Context) error
 	Close() error
 }
+
+// storeFile is the name of SQLite's file in the data directory.
+const storeFile = "millrace.db"
 
 // openStore opens MongoDB if it is configured, otherwise SQLite.
 func openStore(ctx context.Context, cfg *config.Config, waits *waits) (db storeBackend, err error) {
@@ -41,7 +47,7 @@ func openStore(ctx context.Context, cfg *config.Config, waits *waits) (db storeB
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	return sqlite.Open(ctx, filepath.Join(cfg.DataDir, "millrace.db"))
+	return sqlite.Open(ctx, filepath.Join(cfg.DataDir, storeFile))
 }
 
 // dataStore opens the store and provides it to each user as the interface that the user declares.
@@ -55,8 +61,8 @@ func dataStore() fx.Option {
 			lc.Append(fx.StopHook(db.Close))
 			return measureStore(metrics, db), nil
 		},
-		func(db storeBackend) (storage.Store, message.Store, admission.Store, kafka.EpochStore) {
-			return db, db, db, db
+		func(db storeBackend) (storage.Store, message.Store, admission.Store, kafka.EpochStore, webhook.Store) {
+			return db, db, db, db, db
 		},
 	))
 }

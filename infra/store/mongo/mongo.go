@@ -47,6 +47,7 @@ type DB struct {
 	topics        *driver.Collection
 	groupIDs      *driver.Collection
 	versions      *driver.Collection
+	webhooks      *driver.Collection
 
 	// known holds conversations whose documents exist, including, for direct ones, those of the two users.
 	known *lru.Cache[string, struct{}]
@@ -101,6 +102,7 @@ func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB,
 		topics:        database.Collection("topics"),
 		groupIDs:      database.Collection("group_ids"),
 		versions:      database.Collection("versions"),
+		webhooks:      database.Collection("disabled_webhooks"),
 		known:         known,
 	}
 	db.close = sync.OnceValue(func() error {

@@ -17,7 +17,9 @@ import (
 // the version before to the next. A file keeps its version as its user_version. A step that was released must never be
 // changed.
 func migrations() []string {
-	return []string{firstSchema, groupsByClientMsgID, changesByEventID, messageVersions, epochsOfTopics, extraOfMessages, renamedGroups}
+	return []string{
+		firstSchema, groupsByClientMsgID, changesByEventID, messageVersions, epochsOfTopics, extraOfMessages, renamedGroups, disabledWebhooks,
+	}
 }
 
 // Columns of the type ANY hold ids in the form of [idValue].
@@ -143,6 +145,15 @@ ALTER TABLE versions ADD COLUMN extra TEXT;
 
 // renamedGroups notes when a group got its name, so that an older renaming which comes later has no effect.
 const renamedGroups = `ALTER TABLE groups ADD COLUMN renamed_seq INTEGER NOT NULL DEFAULT 0;`
+
+// disabledWebhooks holds the webhooks that get no events until an operator enables them.
+const disabledWebhooks = `
+CREATE TABLE disabled_webhooks (
+	name  TEXT PRIMARY KEY,
+	url   TEXT NOT NULL,
+	since INTEGER NOT NULL -- Unix seconds
+) STRICT, WITHOUT ROWID;
+`
 
 // writerDSN lets the write-ahead log grow to 40 MB before SQLite copies it into the file. So SQLite writes a page once for
 // many inserts into it: a quarter more messages a second than with its default of 4 MB. After a crash SQLite reads the log,

@@ -58,6 +58,12 @@ type Store interface {
 	// SetEpochs sets the topic's epochs if their version follows the one that is stored, or is 1 if none is, and reports
 	// whether it did.
 	SetEpochs(ctx context.Context, topic string, epochs events.Epochs) (set bool, err error)
+	// WebhookDisabled reports whether the webhook was disabled at this URL.
+	WebhookDisabled(ctx context.Context, name, url string) (bool, error)
+	// DisableWebhook disables the webhook at this URL, and at no other.
+	DisableWebhook(ctx context.Context, name, url string) error
+	// EnableWebhook enables the webhook, and reports whether it was disabled.
+	EnableWebhook(ctx context.Context, name string) (was bool, err error)
 	// Ping returns an error if the store cannot be reached.
 	Ping(ctx context.Context) error
 	// Close ends the use of the store.
@@ -80,6 +86,7 @@ func Run(t *testing.T, open func(*testing.T) Store) {
 		{"heads", headTests()},
 		{"missed", missedTests()},
 		{"positions", positionTests()},
+		{"webhooks", webhookTests()},
 	} {
 		t.Run(subject.name, func(t *testing.T) {
 			for _, test := range subject.tests {

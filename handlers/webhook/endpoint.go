@@ -1,0 +1,208 @@
+package webhook
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"millrace/events"
+)
+
+// endpoint sends the events of one consumer group.
+type endpoint struct {
+	Endpoint
+	client *http.Client
+	store  Store
+	gate   *gate
+	sent   *sent
+	slots  chan struct{} // holds an element for each request under way
+	log    *slog.Logger
+}
+
+func newEndpoint(e Endpoint, store Store, trust *tls.Config, log *slog.Logger) *endpoint {
+	return &endpoint{
+		Endpoint: e, client: newClient(&e, trust), store: store, sent: newSent(), slots: make(chan struct{}, e.Parallel),
+		gate: newGate(e.Name, func(ctx context.Context) (bool, error) {
+			ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+			defer cancel()
+			return store.WebhookDisabled(ctx, e.Name, e.URL)
+		}),
+		log: log.With("webhook", e.Name),
+	}
+}
+
+// storeTimeout bounds a call to the store.
+const storeTimeout = time.Second
+
+// handler returns what the router needs to know about the endpoint.
+func (e *endpoint) handler() events.Handler {
+	name := HandlerName + "-" + e.Name
+	return events.Handler{
+		Name: name, Topic: events.TopicMessages, Group: name + "-consumer-group",
+		Handle: e.handle, HandleBatch: e.handleBatch, Gather: 20 * time.Millisecond, Timeout: e.Timeout + hold, Ready: e.gate.ready,
+		Assigned: func(after events.Position) { e.sent.forget(after.Partition) },
+		Settled:  e.sent.settled, Released: e.sent.forget,
+	}
+}
+
+// wants reports whether the endpoint gets events of the type.
+func (e *endpoint) wants(t events.Type) bool { return len(e.Types) == 0 || slices.Contains(e.Types, t) }
+
+// handleBatch sends the records of a partition, several at once. If the endpoint wants its events in order, those of one
+// conversation go one after the other, and nothing goes behind one that has failed. Once one is held back all others are.
+func (e *endpoint) handleBatch(ctx context.Context, records []events.Record) []error {
+	errs := make([]error, len(records))
+	var held atomic.Bool
+	var sending errgroup.Group
+	sending.SetLimit(e.Parallel)
+	for _, lane := range e.lanes(records) {
+		sending.Go(func() error {
+			failed := held.Load()
+			for _, i := range lane {
+				if failed {
+					errs[i] = errHeld
+					continue
+				}
+				errs[i] = e.sendAgain(ctx, &records[i])
+				failed = errs[i] != nil
+				if errors.Is(errs[i], errHeld) {
+					held.Store(true)
+				}
+			}
+			return nil
+		})
+	}
+	_ = sending.Wait() // each record has its own error
+	return errs
+}
+
+// lanes returns the indexes of the records that the endpoint wants, in groups of those that must not overtake each other.
+func (e *endpoint) lanes(records []events.Record) [][]int {
+	var lanes [][]int
+	of := make(map[string]int)
+	for i := range records {
+		if !e.wants(records[i].Type) {
+			continue
+		}
+		lane, known := of[records[i].ConversationKey()]
+		if !known || !e.InOrder {
+			lane = len(lanes)
+			lanes = append(lanes, nil)
+			of[records[i].ConversationKey()] = lane
+		}
+		lanes[lane] = append(lanes[lane], i)
+	}
+	return lanes
+}
+
+// In a batch a request that failed is repeated at once, because the records behind it can do nothing but wait.
+const (
+	attempts   = 4
+	retryPause = 50 * time.Millisecond
+)
+
+// sendAgain sends the record, several times if that may help.
+func (e *endpoint) sendAgain(ctx context.Context, r *events.Record) error {
+	for n := 1; ; n++ {
+		err := e.sendOnce(ctx, r)
+		if err == nil || n == attempts || events.IsPermanent(err) || errors.Is(err, errHeld) {
+			return err
+		}
+		pause := retryPause << (n - 1)
+		select {
+		case <-time.After(pause/2 + rand.N(pause)):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// sendOnce sends the record unless the endpoint has got it in this process before.
+func (e *endpoint) sendOnce(ctx context.Context, r *events.Record) error {
+	if e.sent.has(r.Position) {
+		return nil
+	}
+	if err := e.send(ctx, r); err != nil {
+		return err
+	}
+	e.sent.add(r.Position)
+	return nil
+}
+
+// handle handles a record that comes alone. A replay has the position of a record that was settled long ago.
+func (e *endpoint) handle(ctx context.Context, r events.Record) error {
+	switch {
+	case !e.wants(r.Type):
+		return nil
+	case r.Replay:
+		return e.send(ctx, &r)
+	}
+	return e.sendOnce(ctx, &r)
+}
+
+// send sends one record. It waits until the endpoint may get one and a slot is free.
+func (e *endpoint) send(ctx context.Context, r *events.Record) error {
+	body, err := payload(r)
+	if err != nil {
+		return err
+	}
+	select {
+	case e.slots <- struct{}{}:
+		defer func() { <-e.slots }()
+	case <-ctx.Done():
+		return errHeld
+	}
+	if err := e.gate.enter(ctx, e.Timeout); err != nil {
+		return err
+	}
+	answer, err := post(ctx, e.client, &e.Endpoint, r.EventID, body)
+	switch {
+	case err != nil:
+		return e.failed(ctx, err, 0)
+	case answer.status == http.StatusGone:
+		return e.disable(ctx)
+	case answer.ok():
+		e.succeeded(ctx)
+		return nil
+	case answer.permanent():
+		e.succeeded(ctx) // the endpoint is all right, it does not want this event
+		return events.Permanent(answer.err())
+	}
+	return e.failed(ctx, answer.err(), answer.retryAfter)
+}
+
+func (e *endpoint) succeeded(ctx context.Context) {
+	if e.gate.succeeded() {
+		e.log.InfoContext(ctx, "the endpoint answers again")
+	}
+}
+
+// failed notes that a request has failed, for whatever reason that may pass, and returns the error.
+func (e *endpoint) failed(ctx context.Context, err error, asked time.Duration) error {
+	if pause := e.gate.failed(err, asked); pause > 0 {
+		e.log.WarnContext(ctx, "the endpoint fails and is left alone", "for", pause.String(), "error", err)
+	}
+	return err
+}
+
+// disable leaves the endpoint alone until an operator enables it again. The events wait in the log.
+func (e *endpoint) disable(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	if err := e.store.DisableWebhook(ctx, e.Name, e.URL); err != nil {
+		return e.failed(ctx, fmt.Errorf("answered 410 Gone, which cannot be stored: %w", err), 0)
+	}
+	if e.gate.close() {
+		e.log.ErrorContext(ctx, "the endpoint has answered 410 Gone: it is disabled until an operator enables it")
+	}
+	return errHeld
+}
