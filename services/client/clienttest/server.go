@@ -48,7 +48,7 @@ type fakeConn struct {
 }
 
 // New starts a server that ends with the test.
-func New(t *testing.T) *Fake {
+func New(t testing.TB) *Fake {
 	f := &Fake{users: map[int64][]*fakeConn{}, Stored: map[string][]client.Message{}, Refused: map[string]bool{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /dev/token", func(w http.ResponseWriter, r *http.Request) {
