@@ -1,19 +1,21 @@
 // Package handlertest is the contract of a handler as a test suite: it checks what the router relies on, whatever a handler
-// does with records. The test in services/millrace runs it over each handler in handlers/module.go, so that a new handler is
-// held to the contract from its first day.
+// does with records. The tests in services/millrace run it over each handler in handlers/module.go, and then the handler
+// under the router itself, so that a new handler is held to the contract from its first day.
 package handlertest
 
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"millrace/events"
 )
 
-// The suite's records are direct messages from Sender to Receiver with a seq above Begin.
+// The suite's records are direct messages from Sender to Receiver with a seq above Begin, unless the subject makes others.
 const (
 	Sender   int64 = 1
 	Receiver int64 = 2
@@ -23,6 +25,9 @@ const (
 // Subject is a handler under test together with a way to see its work.
 type Subject struct {
 	Handler events.Handler
+	// Record returns the event of the record with the seq, for a handler of another topic than that of messages. All have the
+	// same key, and every seq has another event. It is nil for direct messages.
+	Record func(seq int64) events.Event
 	// Done returns the seqs of the suite's records that took effect: each as often as it did, in the order in which an
 	// observer sees them, from all processes that took part. It waits for work that is still under way.
 	Done func(t *testing.T) []int64
@@ -48,6 +53,7 @@ func Run(t *testing.T, open func(*testing.T) Subject) {
 		{"a repeat at a later position is no error and undoes nothing", standsRepeats},
 		{"a replay at its old position is done, once, or refused openly", replays},
 		{"a record that cannot be handled fails for good, and the others of its batch do not", isolates},
+		{"partitions are handled side by side", sideBySide},
 		{"what was in hand at the end of the process takes effect in the next one", survivesTheEnd},
 		{"who takes over goes on where the group has committed", takesOver},
 		{"a partition that is given back can be assigned again", assignedAgain},
@@ -66,29 +72,28 @@ func saysWhoItIs(t *testing.T, s Subject) {
 
 func keepsOrder(t *testing.T, s Subject) {
 	s.assign(Begin)
-	s.handles(t, message(11))
-	s.handles(t, message(12), message(13), message(14))
-	s.handles(t, message(20))
+	s.handles(t, s.record(11))
+	s.handles(t, s.record(12), s.record(13), s.record(14))
+	s.handles(t, s.record(20))
 	require.Equal(t, []int64{11, 12, 13, 14, 20}, s.Done(t))
 }
 
 func onceIfRedelivered(t *testing.T, s Subject) {
 	s.assign(Begin)
-	s.handles(t, message(11), message(12))
-	s.handles(t, message(11))
-	s.handles(t, message(11), message(12), message(13))
-	s.handles(t, message(12))
+	s.handles(t, s.record(11), s.record(12))
+	s.handles(t, s.record(11))
+	s.handles(t, s.record(11), s.record(12), s.record(13))
+	s.handles(t, s.record(12))
 	require.Equal(t, []int64{11, 12, 13}, s.Done(t))
 }
 
 func standsRepeats(t *testing.T, s Subject) {
 	s.assign(Begin)
-	repeat := message(13)
-	repeat.Message = message(11).Message
-	repeat.EventID = repeat.Message.MessageID
-	s.handles(t, message(11), message(12))
+	repeat := s.record(13)
+	repeat.Event = s.record(11).Event
+	s.handles(t, s.record(11), s.record(12))
 	s.handles(t, repeat)
-	s.handles(t, message(14))
+	s.handles(t, s.record(14))
 	// The router recognises a repeat as long as it remembers the event, so a handler may handle one that does come again.
 	done := slices.DeleteFunc(s.Done(t), func(seq int64) bool { return seq == 13 })
 	require.Equal(t, []int64{11, 12, 14}, done)
@@ -96,17 +101,17 @@ func standsRepeats(t *testing.T, s Subject) {
 
 func replays(t *testing.T, s Subject) {
 	s.assign(Begin)
-	s.handles(t, message(11), message(13))
+	s.handles(t, s.record(11), s.record(13))
 	if s.Handler.NoReplay != "" {
 		require.Greater(t, len(s.Handler.NoReplay), 10, "it must say why in words")
 		return // nobody makes replays for this handler
 	}
-	replay := message(12)
+	replay := s.record(12)
 	replay.Replay = true
 	for range 2 { // a replay may itself come twice
 		require.NoError(t, s.Handler.Handle(t.Context(), replay))
 	}
-	s.handles(t, message(14))
+	s.handles(t, s.record(14))
 	done := s.Done(t)
 	slices.Sort(done)
 	require.Equal(t, []int64{11, 12, 13, 14}, done)
@@ -114,7 +119,7 @@ func replays(t *testing.T, s Subject) {
 	s = s.TakeOver(t)
 	s.assign(13)
 	require.NoError(t, s.Handler.Handle(t.Context(), replay))
-	s.handles(t, message(14), message(15))
+	s.handles(t, s.record(14), s.record(15))
 	done = s.Done(t)
 	slices.Sort(done)
 	require.Equal(t, []int64{11, 12, 13, 14, 15}, done)
@@ -122,12 +127,14 @@ func replays(t *testing.T, s Subject) {
 
 func isolates(t *testing.T, s Subject) {
 	s.assign(Begin)
-	forged := message(12)
-	forged.Event = events.Event{
-		Type: events.MessageEdited, EventID: "forged", Conversation: Conversation(), MessageID: message(11).Message.MessageID,
-		MessageSeq: 11, By: Receiver, Content: "forged", Timestamp: 1,
+	forged := s.record(12)
+	if s.Record == nil {
+		forged.Event = events.Event{
+			Type: events.MessageEdited, EventID: "forged", Conversation: Conversation(), MessageID: s.record(11).Message.MessageID,
+			MessageSeq: 11, By: Receiver, Content: "forged", Timestamp: 1,
+		}
 	}
-	records := []events.Record{message(11), forged, message(13)}
+	records := []events.Record{s.record(11), forged, s.record(13)}
 	var errs []error
 	if s.Handler.HandleBatch != nil {
 		errs = s.Handler.HandleBatch(t.Context(), records)
@@ -150,52 +157,97 @@ func isolates(t *testing.T, s Subject) {
 	require.Equal(t, []int64{11, 13}, done)
 }
 
+// sideBySide handles records of other partitions at the same time, of which a race detector sees what they share.
+func sideBySide(t *testing.T, s Subject) {
+	s.assign(Begin)
+	var others sync.WaitGroup
+	for to := Receiver + 1; to < Receiver+5; to++ {
+		at := events.Position{Partition: events.Partition(events.Direct(Sender, to), events.DefaultPartitions), Seq: 1000} // unlike those of the suite
+		if s.Record != nil || at.Partition == Partition() {
+			continue
+		}
+		others.Go(func() {
+			if s.Handler.Assigned != nil {
+				s.Handler.Assigned(at)
+			}
+			for range 20 {
+				at.Seq++
+				assert.NoError(t, s.Handler.Handle(t.Context(), events.Record{Event: message(to, at.Seq), Position: at}))
+				if s.Handler.Settled != nil {
+					s.Handler.Settled(at)
+				}
+			}
+		})
+	}
+	var want []int64
+	for seq := Begin + 1; seq <= Begin+20; seq += 2 {
+		s.handles(t, s.record(seq), s.record(seq+1))
+		want = append(want, seq, seq+1)
+	}
+	others.Wait()
+	done := slices.DeleteFunc(s.Done(t), func(seq int64) bool { return !slices.Contains(want, seq) })
+	require.Equal(t, want, done)
+}
+
 func survivesTheEnd(t *testing.T, s Subject) {
 	s.assign(Begin)
-	s.handles(t, message(11))
+	s.handles(t, s.record(11))
 	ended := s
 	s = s.TakeOver(t)
 	// The process may end while the router still hands out records. The records are not to blame for that.
-	if err := ended.Handler.Handle(t.Context(), message(12)); err != nil {
+	errs := []error{ended.Handler.Handle(t.Context(), s.record(12))}
+	if batch := ended.Handler.HandleBatch; batch != nil {
+		errs = append(errs, batch(t.Context(), []events.Record{s.record(12), s.record(13)})...)
+	}
+	for _, err := range errs {
 		require.False(t, events.IsPermanent(err), "%v", err)
 	}
 	s.assign(Begin)
-	s.handles(t, message(11), message(12), message(13))
+	s.handles(t, s.record(11), s.record(12), s.record(13))
 	require.Equal(t, []int64{11, 12, 13}, s.Done(t))
 }
 
 func takesOver(t *testing.T, s Subject) {
 	s.assign(Begin)
-	s.handles(t, message(11), message(12), message(13))
+	s.handles(t, s.record(11), s.record(12), s.record(13))
 	s = s.TakeOver(t)
 	s.assign(11)
-	s.handles(t, message(12))
-	s.handles(t, message(13), message(14))
+	s.handles(t, s.record(12))
+	s.handles(t, s.record(13), s.record(14))
 	require.Equal(t, []int64{11, 12, 13, 14}, s.Done(t))
 }
 
 func assignedAgain(t *testing.T, s Subject) {
 	s.assign(Begin)
-	s.handles(t, message(11), message(12))
+	s.handles(t, s.record(11), s.record(12))
 	if s.Handler.Released != nil {
 		s.Handler.Released(Partition())
 	}
 	s.assign(11)
-	s.handles(t, message(12), message(13))
+	s.handles(t, s.record(12), s.record(13))
 	require.Equal(t, []int64{11, 12, 13}, s.Done(t))
 }
 
-// message returns the record with the seq.
-func message(seq int64) events.Record {
+// Event returns the event of the record with the seq.
+func (s *Subject) Event(seq int64) events.Event {
+	if s.Record != nil {
+		return s.Record(seq)
+	}
+	return message(Receiver, seq)
+}
+
+func (s *Subject) record(seq int64) events.Record {
+	return events.Record{Event: s.Event(seq), Position: events.Position{Partition: Partition(), Seq: seq}}
+}
+
+// message returns a direct message from the sender.
+func message(to, seq int64) events.Event {
 	m := &events.Message{
-		ClientMsgID: fmt.Sprint(seq), Conversation: Conversation(), From: Sender, To: Receiver, Content: fmt.Sprint("text ", seq),
+		ClientMsgID: fmt.Sprint(seq), Conversation: events.Direct(Sender, to), From: Sender, To: to, Content: fmt.Sprint("text ", seq),
 		MessageType: 1, Timestamp: 1,
 	}
 	m.MessageID = events.MessageID(m.From, m.Conversation, m.ClientMsgID)
-	return events.Record{
-		Event:    events.Event{Type: events.NewMessage, EventID: m.MessageID, Message: m, Timestamp: 1},
-		Position: events.Position{Partition: Partition(), Seq: seq},
-	}
+	return events.Event{Type: events.NewMessage, EventID: m.MessageID, Message: m, Timestamp: 1}
 }
 
 func (s *Subject) assign(after int64) {

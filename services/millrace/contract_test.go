@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,6 +51,7 @@ func TestEveryHandlerKeepsTheContract(t *testing.T) {
 				require.Equal(t, handlers.NoReplay()[name], s.Handler.NoReplay)
 				return s
 			})
+			t.Run("under the router", func(t *testing.T) { runUnderTheRouter(t, open(t)) })
 		})
 	}
 }
@@ -165,15 +167,17 @@ func (w *watcher) over(t *testing.T) handlertest.Subject {
 	w.receive(t, stream, func(r *millracev1.AttachResponse) bool { return r.GetAck() != nil })
 
 	h := hub.Handler()
-	var settled int64
+	var settled atomic.Int64
 	settle := h.Settled
 	h.Settled = func(pos events.Position) {
-		settled = max(settled, pos.Seq)
+		if pos.Partition == handlertest.Partition() {
+			settled.Store(max(settled.Load(), pos.Seq))
+		}
 		settle(pos)
 	}
 	covered := func(t *testing.T) {
 		ticks <- time.Now() // makes the hub cover what was settled
-		w.receive(t, stream, func(*millracev1.AttachResponse) bool { return w.covered >= settled })
+		w.receive(t, stream, func(*millracev1.AttachResponse) bool { return w.covered >= settled.Load() })
 	}
 	return handlertest.Subject{
 		Handler: h,

@@ -77,7 +77,8 @@ func retire(cmd *cobra.Command, bus pubsub.Bus, name string, yes bool) error {
 	list := handlerList{bus: bus, poisoned: make(map[string]poisoned)}
 	waiting, err := list.poisonedBy(ctx, topic, name)
 	if waiting > 0 {
-		fmt.Fprintf(w, "%s wait in the poison queue: millrace poison discard --handler=%s --all\n", counted(waiting, "record", "records"), name)
+		fmt.Fprintf(w, "the poison queue still has %s of it, which nobody can replay now: millrace poison discard --handler=%s\n",
+			counted(waiting, "record", "records"), name)
 	}
 	return err
 }

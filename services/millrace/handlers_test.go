@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/fx"
 
@@ -88,6 +89,9 @@ func TestEndToEndSecondVersionOfAHandlerIsReplayedFromWhereItIsToldAndTheFirstRe
 	stop = worker("--version=3", "--from=1h")
 	eventually("audit-v3.log", 6)
 
+	require.NoError(t, bus.Publisher().Publish(events.TopicMessages, message.NewMessage("", []byte("garbage"))))
+	require.Eventually(t, func() bool { return listHandlers(t, brokers)["audit-v3"].Poisoned == 1 }, proof.Patience, 10*time.Millisecond)
+
 	_, err := run(t, "handlers", "retire", "audit", "--version=3", "--yes", brokers)
 	require.ErrorContains(t, err, "the consumer group audit-v3-consumer-group has members")
 	stop()
@@ -97,6 +101,10 @@ func TestEndToEndSecondVersionOfAHandlerIsReplayedFromWhereItIsToldAndTheFirstRe
 	said, err := run(t, "handlers", "retire", "audit", "--version=3", "--yes", brokers)
 	require.NoError(t, err)
 	require.Contains(t, said, "audit-v3 is retired")
+	require.Contains(t, said, "the poison queue still has 1 record of it")
+	said, err = run(t, "poison", "replay", "--handler=audit-v3", brokers)
+	require.ErrorContains(t, err, `audit-v3 takes no replays, for its consumer group "audit-v3-consumer-group" does not exist`)
+	require.Contains(t, said, "0 records replayed")
 	require.NotContains(t, listHandlers(t, brokers), "audit-v3")
 	others, err := groupsOf(t.Context(), bus.Groups(), events.TopicMessages, []string{"audit-consumer-group"})
 	require.NoError(t, err)

@@ -25,6 +25,7 @@ const connectTimeout = 5 * time.Second
 // poisonOptions say which entries of which queue a subcommand of poison is about.
 type poisonOptions struct {
 	cfg          config.Config
+	bus          pubsub.Bus // set by read
 	topic        string
 	since, until string
 	filter       poison.Filter
@@ -103,6 +104,7 @@ func (o *poisonOptions) read(cmd *cobra.Command) (queue *poison.Queue, entries [
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	o.bus = bus
 	closeBus = func() { _ = bus.Close() } // everything published is acknowledged by then
 	ctx, cancel := context.WithTimeout(cmd.Context(), startTimeout)
 	defer cancel()

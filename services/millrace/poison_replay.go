@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,6 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"millrace/handlers"
+	"millrace/infra/poison"
+	"millrace/infra/pubsub"
+	"millrace/infra/router"
 )
 
 func newPoisonReplayCommand() *cobra.Command {
@@ -39,7 +43,9 @@ func newPoisonReplayCommand() *cobra.Command {
 			if rate > 0 {
 				pause = time.Second / time.Duration(rate)
 			}
-			o.filter.NoReplay = handlers.NoReplay()
+			if o.filter.NoReplay, err = noReplay(cmd.Context(), o.bus.Groups(), entries); err != nil {
+				return err
+			}
 			done, err := queue.Replay(cmd.Context(), entries, o.filter, pause)
 			fmt.Fprintf(cmd.OutOrStdout(), "%s replayed: %d to the handlers that failed, %d misplaced sent home\n",
 				counted(done.ToHandlers+done.Home, "record", "records"), done.ToHandlers, done.Home)
@@ -66,4 +72,20 @@ func newPoisonReplayCommand() *cobra.Command {
 	o.bindChoice(cmd)
 	cmd.Flags().IntVar(&rate, "rate", 100, "records per second; 0: as fast as it goes")
 	return cmd
+}
+
+// noReplay returns, by handler, why nothing can be replayed for it: it cannot do that, or nobody would read the replay.
+func noReplay(ctx context.Context, groups pubsub.Groups, entries []*poison.Entry) (map[string]string, error) {
+	known, err := groups.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	reasons := handlers.NoReplay()
+	for _, e := range entries {
+		group := e.Metadata.Get(router.PoisonGroupHeader)
+		if _, ok := known[group]; !ok && reasons[e.Handler] == "" {
+			reasons[e.Handler] = fmt.Sprintf("its consumer group %q does not exist: the handler was retired, or has never got on", group)
+		}
+	}
+	return reasons, nil
 }
