@@ -81,6 +81,8 @@ type Config struct {
 	AuditMaxSize int    // in MiB
 	Webhooks     string // the file that lists the endpoints of the webhook handler
 
+	Rules string
+
 	HookURL     string // may hold a password: never shown
 	HookSecret  string // never shown
 	HookTimeout time.Duration
@@ -175,6 +177,7 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 		c.bindServiceTLS(flags)
 	}
 	if is(Dev, Message) {
+		flags.StringVar(&c.Rules, "rules", "", "YAML file of the rules that decide what is to become of messages; it is read again when it changes; empty: none")
 		c.bindHook(flags)
 	}
 	flags.TextVar(&c.LogLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")

@@ -60,8 +60,8 @@ Try it:
 		root.AddCommand(newRoleCommand(r))
 	}
 	for _, tool := range []*cobra.Command{
-		chat.NewCommand(), bench.NewCommand(), newTokenCommand(), newHandlersCommand(), newPoisonCommand(), newAuditCommand(), newWebhookCommand(),
-		newHealthyCommand(),
+		chat.NewCommand(), bench.NewCommand(), newTokenCommand(), newHandlersCommand(), newPoisonCommand(), newRulesCommand(), newAuditCommand(),
+		newWebhookCommand(), newHealthyCommand(),
 	} {
 		tool.GroupID = groupTools
 		root.AddCommand(tool)

@@ -1,10 +1,16 @@
 package main
 
 import (
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
 
 	"millrace/infra/config"
 	"millrace/infra/hook"
+	"millrace/infra/panics"
+	"millrace/infra/rules"
 	"millrace/infra/signature"
 	"millrace/services/message"
 )
@@ -15,9 +21,28 @@ const (
 	rankHTTP
 )
 
+// rulesTimeout is more than rules ever take: they wait for nothing.
+const rulesTimeout = time.Second
+
 // asHooks adds what the constructor returns, a slice of [message.Hook], to what is asked before a message is accepted.
 func asHooks(constructor any) any {
 	return fx.Annotate(constructor, fx.ResultTags(`group:"hooks,flatten"`))
+}
+
+// rulesHook returns the rules if a file of them is configured.
+func rulesHook(
+	lc fx.Lifecycle, shutdown fx.Shutdowner, cfg *config.Config, metrics prometheus.Registerer, log *slog.Logger,
+	contain *panics.Panics,
+) ([]message.Hook, error) {
+	if cfg.Rules == "" {
+		return nil, nil
+	}
+	file, err := rules.Open(cfg.Rules, metrics, log)
+	if err != nil {
+		return nil, err
+	}
+	runs(lc, shutdown, log, "rules", contain.Kept(file.Run), nil)
+	return []message.Hook{{Name: "rules", Rank: rankRules, Reviewer: file, Timeout: rulesTimeout, FailOpen: true}}, nil
 }
 
 // httpHook returns the hook over HTTP if one is configured.

@@ -18,7 +18,7 @@ import (
 func messageService() fx.Option {
 	return fx.Module("message", fx.Provide(
 		fx.Annotate(newMessageService, fx.ParamTags(``, ``, ``, `group:"hooks"`)),
-		asHooks(httpHook),
+		asHooks(rulesHook), asHooks(httpHook),
 		asGRPCService(func(s *message.Service) grpcService {
 			return grpcService{
 				register: func(r grpc.ServiceRegistrar) { millracev1.RegisterMessageServiceServer(r, s) },

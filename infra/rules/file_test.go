@@ -1,0 +1,127 @@
+package rules
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"millrace/infra/hook"
+)
+
+const (
+	first  = "rules: [{name: one, when: 'rate(\"1m\") > 2', reject: one}, {name: gone, when: 'edit', tag: x}]"
+	second = "rules: [{name: one, when: 'rate(\"1m\") > 2', reject: two}, {name: odd, when: 'extra.x > 1', tag: x}]"
+)
+
+// watched opens the file and watches it until the test ends. The reason of the third review in a minute tells the rules apart.
+func watched(t *testing.T, path string, test func(f *File, log *bytes.Buffer, look func())) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		f, err := Open(path, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, nil)))
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- f.Run(ctx) }()
+		test(f, &log, func() {
+			time.Sleep(lookPause + 1)
+			synctest.Wait()
+		})
+		cancel()
+		require.NoError(t, <-done)
+	})
+}
+
+func reason(t *testing.T, f *File) string {
+	t.Helper()
+	verdicts, err := f.Review(t.Context(), []hook.Draft{subject().Draft, subject().Draft, subject().Draft})
+	require.NoError(t, err)
+	return verdicts[2].Reject
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+}
+
+func TestAChangedFileIsTakenAndAWrongOneLeavesTheFormerRules(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rules.yaml")
+	write(t, path, first)
+	watched(t, path, func(f *File, log *bytes.Buffer, look func()) {
+		require.Equal(t, "one", reason(t, f))
+		for name, spoil := range map[string]func(){
+			"wrong": func() { write(t, path, "rules: [{name: one, wen: x}]") },
+			"empty": func() { write(t, path, "") },
+			"gone":  func() { require.NoError(t, os.Remove(path)) },
+		} {
+			log.Reset()
+			spoil()
+			look()
+			look()
+			require.Equal(t, "one", reason(t, f), name)
+			require.Zero(t, testutil.ToFloat64(f.valid), name)
+			require.Equal(t, 1, strings.Count(log.String(), "the former ones hold"), "said once")
+			write(t, path, first)
+			look()
+			require.EqualValues(t, 1, testutil.ToFloat64(f.valid), name)
+		}
+		write(t, path, second)
+		look()
+		verdicts, err := f.Review(t.Context(), []hook.Draft{subject().Draft})
+		require.NoError(t, err)
+		require.Equal(t, "two", verdicts[0].Reject, "what was sent before still counts")
+	})
+}
+
+// A ConfigMap is a directory behind a symbolic link that is replaced, and the file a link through it.
+func TestAFileBehindASwappedLinkIsTaken(t *testing.T) {
+	dir := t.TempDir()
+	for version, content := range map[string]string{"v1": first, "v2": second} {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, version), 0o700))
+		write(t, filepath.Join(dir, version, "rules.yaml"), content)
+	}
+	require.NoError(t, os.Symlink("v1", filepath.Join(dir, "..data")))
+	require.NoError(t, os.Symlink(filepath.Join("..data", "rules.yaml"), filepath.Join(dir, "rules.yaml")))
+	watched(t, filepath.Join(dir, "rules.yaml"), func(f *File, _ *bytes.Buffer, look func()) {
+		require.Equal(t, "one", reason(t, f))
+		require.NoError(t, os.Symlink("v2", filepath.Join(dir, "..new")))
+		require.NoError(t, os.Rename(filepath.Join(dir, "..new"), filepath.Join(dir, "..data")))
+		look()
+		require.Equal(t, "two", reason(t, f))
+	})
+}
+
+func TestEachRuleIsCounted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rules.yaml")
+	write(t, path, first)
+	watched(t, path, func(f *File, _ *bytes.Buffer, look func()) {
+		require.Equal(t, 2, testutil.CollectAndCount(f.matched), "also those that have not matched yet")
+		reason(t, f)
+		require.EqualValues(t, 1, testutil.ToFloat64(f.matched.WithLabelValues("one")))
+		write(t, path, second)
+		look()
+		reason(t, f)
+		require.EqualValues(t, 4, testutil.ToFloat64(f.matched.WithLabelValues("one")))
+		require.Zero(t, testutil.ToFloat64(f.failed.WithLabelValues("odd")), "the one before it has rejected all")
+		require.Equal(t, 2, testutil.CollectAndCount(f.matched), "a rule that is gone is not counted")
+	})
+}
+
+func TestAWrongFileDoesNotOpen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rules.yaml")
+	_, err := Open(path, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	require.ErrorIs(t, err, os.ErrNotExist)
+	write(t, path, "rules: [{name: one}]")
+	_, err = Open(path, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, err, "line 1: rule one has no when")
+}

@@ -1,0 +1,182 @@
+package rules
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+
+	"go.yaml.in/yaml/v3"
+
+	"millrace/events"
+)
+
+const (
+	maxFile  = 1 << 20
+	maxRules = 1000
+	// maxReason bounds the reason of a rejection, which the sender is given.
+	maxReason = 256
+)
+
+// name is what a rule and a tag may be called.
+var name = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
+
+// document is the file as it is written.
+type document struct {
+	Rules []written `yaml:"rules"`
+}
+
+// written is a rule as it is written.
+type written struct {
+	Name    text          `yaml:"name"`
+	When    text          `yaml:"when"`
+	Reject  *text         `yaml:"reject"`
+	Replace *substitution `yaml:"replace"`
+	Tag     *text         `yaml:"tag"`
+}
+
+type substitution struct {
+	Match text  `yaml:"match"`
+	With  *text `yaml:"with"`
+}
+
+// text is a text that knows its line.
+type text struct {
+	value string
+	line  int
+}
+
+// UnmarshalYAML takes nothing but text: a number or yes would be another text than is written.
+func (t *text) UnmarshalYAML(node *yaml.Node) error {
+	if node.Kind != yaml.ScalarNode || node.ShortTag() != "!!str" {
+		return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: want text, in quotes if need be", node.Line)}}
+	}
+	t.value, t.line = node.Value, node.Line
+	return nil
+}
+
+// Parse reads a file of rules. Its error has a line for each fault, which begins with "line N: " where that is known.
+func Parse(data []byte) (*Set, error) {
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("%d bytes, more than %d", len(data), maxFile)
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	decoder.KnownFields(true)
+	var d document
+	if err := decoder.Decode(&d); err != nil {
+		return nil, faultsIn(err)
+	}
+	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("more than one document")
+	}
+	if len(d.Rules) > maxRules {
+		return nil, fmt.Errorf("%d rules, more than %d", len(d.Rules), maxRules)
+	}
+	set := &Set{}
+	var all []error
+	var names []string
+	var windows []string
+	for i, w := range d.Rules {
+		r, asks, faults := w.compile()
+		if slices.Contains(names, r.name) {
+			faults = append(faults, w.Name.fault("another rule is called %s", r.name))
+		}
+		for _, fault := range faults {
+			if w.Name.value == "" {
+				fault = fmt.Errorf("rule %d: %w", i+1, fault)
+			}
+			all = append(all, fault)
+		}
+		names, set.rules, windows = append(names, r.name), append(set.rules, r), append(windows, asks...)
+	}
+	var err error
+	if set.rates, err = newRates(windows); err != nil {
+		all = append(all, err)
+	}
+	if len(all) > 0 {
+		return nil, errors.Join(all...)
+	}
+	return set, nil
+}
+
+// faultsIn returns what the decoder found, a line for each.
+func faultsIn(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errors.New("empty: a file without rules says `rules: []`")
+	}
+	var several *yaml.TypeError
+	if !errors.As(err, &several) {
+		return err
+	}
+	var all []error
+	for _, fault := range several.Errors {
+		all = append(all, errors.New(fault))
+	}
+	return errors.Join(all...)
+}
+
+func (t *text) fault(format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	if t.line == 0 {
+		return err
+	}
+	return fmt.Errorf("line %d: %w", t.line, err)
+}
+
+// compile returns the rule, the windows of the rates that it asks for, and what is wrong with it.
+func (w *written) compile() (r *rule, windows []string, faults []error) {
+	r = &rule{name: w.Name.value}
+	fault := func(t *text, format string, args ...any) { faults = append(faults, t.fault(format, args...)) }
+	if !name.MatchString(r.name) {
+		fault(&w.Name, "name %.80q: want 1 to 64 of a-z, 0-9, - and _", r.name)
+	}
+	var err error
+	if w.When.value == "" {
+		fault(&w.Name, "rule %s has no when", r.name)
+	} else if r.when, windows, err = compile(w.When.value); err != nil {
+		fault(&w.When, "when: %w", err)
+	}
+	actions := 0
+	if w.Reject != nil {
+		actions++
+		if r.reject = w.Reject.value; r.reject == "" || len(r.reject) > maxReason {
+			fault(w.Reject, "reject wants a reason of at most %d bytes", maxReason)
+		}
+	}
+	if w.Replace != nil {
+		actions++
+		if r.replace, err = w.Replace.compile(); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	if w.Tag != nil {
+		actions++
+		if r.tag = w.Tag.value; !name.MatchString(r.tag) {
+			fault(w.Tag, "tag %.80q: want 1 to 64 of a-z, 0-9, - and _", r.tag)
+		}
+	}
+	if actions != 1 {
+		fault(&w.Name, "rule %s has %d actions: want one of reject, replace and tag", r.name, actions)
+	}
+	return r, windows, faults
+}
+
+func (s *substitution) compile() (*replacement, error) {
+	if s.With == nil {
+		return nil, s.Match.fault("replace wants with, the text that takes its place")
+	}
+	r := &replacement{with: s.With.value}
+	if s.Match.value == "" {
+		if events.ValidateContent(r.with) != nil {
+			return nil, s.With.fault("with wants 1 to %d bytes, since it is all of the content", events.MaxContentBytes)
+		}
+		return r, nil
+	}
+	var err error
+	if r.match, err = regexp.Compile(s.Match.value); err != nil {
+		return nil, s.Match.fault("match: %w", err)
+	}
+	return r, nil
+}

@@ -1,0 +1,111 @@
+// Package rules decides by a file of rules what is to become of messages. A rule has a condition and one action: it rejects,
+// replaces or tags. The rules are a hook of the message service, which asks them before it accepts a message or an edit.
+//
+// The file parse.go reads a file of rules, condition.go compiles the expressions, rates.go counts what users send, rules.go
+// evaluates, and file.go keeps the rules of a process as the file has them.
+package rules
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/expr-lang/expr/vm"
+
+	"millrace/events"
+	"millrace/infra/hook"
+)
+
+// Set is what a file of rules says. It does not change, but counts what users send if conditions ask for that.
+type Set struct {
+	rules []*rule // in the order of the file
+	rates *rates  // nil if no condition asks for a rate
+}
+
+// rule is a rule with its one action.
+type rule struct {
+	name string
+	when *vm.Program
+
+	reject  string
+	replace *replacement
+	tag     string
+}
+
+// replacement says what takes the place of the content.
+type replacement struct {
+	match *regexp.Regexp // the parts that are replaced; nil: all of it
+	with  string
+}
+
+// Subject is what conditions are about.
+type Subject struct {
+	hook.Draft
+	At time.Time
+}
+
+// Result is what the rules decide on a subject, with the names of those that matched and the errors of those whose condition
+// could not be evaluated, which do not match.
+type Result struct {
+	hook.Verdict
+	Matched []string
+	Failed  map[string]error
+}
+
+// Names returns the names of all rules.
+func (s *Set) Names() []string {
+	var names []string
+	for _, r := range s.rules {
+		names = append(names, r.name)
+	}
+	return names
+}
+
+// Evaluate evaluates the rules. Each sees what those before it have left. The first that rejects is the last.
+func (s *Set) Evaluate(subject Subject) Result {
+	var result Result
+	env := s.environment(subject)
+	machine := vm.VM{MemoryBudget: maxMemory}
+	for _, r := range s.rules {
+		matches, err := machine.Run(r.when, env)
+		if err != nil {
+			if result.Failed == nil {
+				result.Failed = map[string]error{}
+			}
+			result.Failed[r.name] = err
+			continue
+		}
+		if matches != true {
+			continue
+		}
+		result.Matched = append(result.Matched, r.name)
+		if r.act(&result, env); result.Reject != "" {
+			break
+		}
+	}
+	return result
+}
+
+// act carries out the action.
+func (r *rule) act(result *Result, env *environment) {
+	switch {
+	case r.reject != "":
+		result.Reject = r.reject
+	case r.tag != "":
+		if !slices.Contains(env.Tags, r.tag) {
+			env.Tags = append(slices.Clip(env.Tags), r.tag)
+			result.Tags = append(result.Tags, r.tag)
+		}
+	case r.replace != nil:
+		content := r.replace.with
+		if r.replace.match != nil {
+			content = r.replace.match.ReplaceAllString(env.Content, r.replace.with)
+		}
+		if err := events.ValidateContent(content); err != nil {
+			result.Reject = fmt.Sprintf("rule %s leaves no valid content", r.name)
+			return
+		}
+		env.Content, result.Content = content, content
+	}
+}

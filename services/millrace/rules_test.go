@@ -1,0 +1,91 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/services/client"
+	"millrace/services/millrace/proof"
+)
+
+const exampleRules = "../../infra/rules/example.yaml"
+
+func TestEndToEndRulesRejectAndReplaceAndAreTakenWhenTheyChange(t *testing.T) {
+	besideOthers(t)
+	file := filepath.Join(t.TempDir(), "rules.yaml")
+	write := func(rules string) { require.NoError(t, os.WriteFile(file, []byte(rules), 0o600)) }
+	write(`rules: [{name: mask, when: content contains "rude", replace: {match: rude, with: '****'}}]`)
+	d := startDevAs(t, t.TempDir(), []string{"--rules=" + file})
+	a, b := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil)
+	to := client.ToUser(proof.Bob)
+
+	require.True(t, a.Sends(t, to, "how rude").Replaced)
+	require.Equal(t, []string{"how ****"}, b.Reads(t, 1))
+	write(`rules: [{name: spam, when: content contains "spam", reject: no spam here}]`)
+	proof.Await(t, func() bool {
+		_, err := a.Send(t.Context(), client.Send{Target: to, Content: "spam"})
+		return err != nil
+	}, "the changed rules are not taken")
+	_, err := a.Send(t.Context(), client.Send{Target: to, Content: "spam"})
+	require.ErrorIs(t, err, &client.Error{Code: client.Rejected})
+	require.ErrorContains(t, err, "no spam here")
+	require.False(t, a.Sends(t, to, "how rude").Replaced, "the former rule is gone")
+}
+
+func TestRulesCommandChecksAndTries(t *testing.T) {
+	wrong := filepath.Join(t.TempDir(), "wrong.yaml")
+	require.NoError(t, os.WriteFile(wrong, []byte("rules:\n  - name: a\n    when: form == 1\n    tag: b\n"), 0o600))
+	for name, c := range map[string]struct {
+		args []string
+		want []string // what is printed, or the error
+		exit int
+	}{
+		"valid":        {[]string{"check", exampleRules}, []string{"4 rules, all valid"}, 0},
+		"wrong":        {[]string{"check", wrong}, []string{"line 3: when: unknown name form"}, 1},
+		"no such file": {[]string{"check", "none.yaml"}, []string{"no such file"}, 1},
+		"passes": {
+			[]string{"test", exampleRules, `--message={"from":1,"to":2,"content":"hello","time":"2026-01-05T12:00:00Z"}`},
+			[]string{"accepted\n"},
+			0,
+		},
+		"rejects": {
+			[]string{"test", exampleRules, `--message={"from":1,"to":2,"content":"see http://x","user_type":"guest"}`},
+			[]string{"matched   no-links-from-guests\n", "rejected  guests cannot send links\n"},
+			0,
+		},
+		"replaces and tags": {
+			[]string{"test", exampleRules, `--message={"from":1,"group_id":2,"content":"1234123412341234","time":"2026-01-05T03:00:00Z"}`},
+			[]string{"matched   card-numbers, night\n", "tagged    night\n", "replaced  1234 **** **** 1234\n", "accepted\n"},
+			0,
+		},
+		"too often": {
+			[]string{"test", exampleRules, `--message={"from":1,"to":2,"content":"hello"}`, "--times=121"},
+			[]string{"rejected  too many messages"},
+			0,
+		},
+		"no message":           {[]string{"test", exampleRules}, []string{`required flag(s) "message" not set`}, 2},
+		"unknown member":       {[]string{"test", exampleRules, `--message={"form":1}`}, []string{"--message", "form"}, 2},
+		"extra that is a list": {[]string{"test", exampleRules, `--message={"extra":[]}`}, []string{"--message: invalid event: extra"}, 2},
+		"no times":             {[]string{"test", exampleRules, "--message={}", "--times=0"}, []string{"--times=0"}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			root := newRootCommand()
+			root.SetOut(&out)
+			root.SetArgs(append([]string{"rules"}, c.args...))
+			err := root.Execute()
+			require.Equal(t, c.exit, exitCode(err), "%v", err)
+			said := out.String()
+			if err != nil {
+				said = err.Error()
+			}
+			for _, want := range c.want {
+				require.Contains(t, said, want)
+			}
+		})
+	}
+}
