@@ -54,6 +54,9 @@ type Head struct {
 	ReadSeq int64
 }
 
+// Reader is a user who has read a conversation up to Seq.
+type Reader struct{ User, Seq int64 }
+
 // Group is a group as it is now, without its members.
 type Group struct {
 	ID    int64

@@ -16,6 +16,7 @@ type Frame struct {
 	Sent          *Sent             `json:"sent"`
 	Messages      *Page             `json:"messages"`
 	Conversations *ConversationPage `json:"conversations"`
+	Readers       *readersFrame     `json:"readers"`
 	Group         *Group            `json:"group"`
 	Presence      *presenceFrame    `json:"presence"`
 	OK            json.RawMessage   `json:"ok"`
@@ -47,6 +48,16 @@ const (
 
 type presenceFrame struct {
 	Online []int64 `json:"online"`
+}
+
+type readersFrame struct {
+	Readers []Reader `json:"readers"`
+}
+
+// Reader is a user who has read a conversation up to Seq.
+type Reader struct {
+	User int64 `json:"user"`
+	Seq  int64 `json:"seq"`
 }
 
 // Connected is the answer to connect.

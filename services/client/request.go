@@ -63,6 +63,11 @@ type (
 		Conversation string `json:"conversation"`
 		Seq          int64  `json:"seq"`
 	}
+	// Readers asks who has read a conversation at least up to a seq.
+	Readers struct {
+		Conversation string `json:"conversation"`
+		Seq          int64  `json:"seq"`
+	}
 	// Recall recalls the user's own message.
 	Recall struct {
 		Conversation string `json:"conversation"`
@@ -129,6 +134,7 @@ func (Send) verb() string          { return "send" }
 func (History) verb() string       { return "history" }
 func (Conversations) verb() string { return "conversations" }
 func (Read) verb() string          { return "read" }
+func (Readers) verb() string       { return "readers" }
 func (Recall) verb() string        { return "recall" }
 func (Edit) verb() string          { return "edit" }
 func (Typing) verb() string        { return "typing" }

@@ -57,6 +57,15 @@ func (c *Client) Conversations(ctx context.Context, r Conversations) (Conversati
 	return *f.Conversations, nil
 }
 
+// Readers returns who has read a conversation at least so far, at most 1,000 users.
+func (c *Client) Readers(ctx context.Context, r Readers) ([]Reader, error) {
+	f, err := c.ask(ctx, r, func(f Frame) bool { return f.Readers != nil })
+	if err != nil {
+		return nil, err
+	}
+	return f.Readers.Readers, nil
+}
+
 // Group makes a group request: [GroupCreate], [GroupInfo], [GroupJoin], [GroupLeave], [GroupAdd],
 // [GroupRemove], [GroupRename] or [GroupDissolve]. It draws a ClientMsgID if there is none. The group is zero if the server answered ok.
 func (c *Client) Group(ctx context.Context, r Request) (Group, error) {

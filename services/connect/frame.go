@@ -86,7 +86,7 @@ func frameMembers(data []byte, allowRepeated bool) (r request, refused *refusal)
 
 func knownVerb(name string) bool {
 	switch name {
-	case "connect", "refresh", "send", "history", "conversations", "read", "recall", "edit", "typing", "presence", "ping",
+	case "connect", "refresh", "send", "history", "conversations", "readers", "read", "recall", "edit", "typing", "presence", "ping",
 		"group_create", "group_join", "group_leave", "group_add", "group_remove", "group_info",
 		"group_rename", "group_dissolve":
 		return true
@@ -183,6 +183,10 @@ type (
 		Content      string       `json:"content"`
 		Extra        events.Extra `json:"extra"`
 		ClientMsgID  string       `json:"client_msg_id"`
+	}
+	readersBody struct {
+		Conversation string `json:"conversation"`
+		Seq          int64  `json:"seq"`
 	}
 	presenceBody struct {
 		Users []int64 `json:"users"`

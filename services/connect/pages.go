@@ -40,6 +40,11 @@ type conversationHead struct {
 	ReadSeq      int64  `json:"read_seq"`
 }
 
+type reader struct {
+	User int64 `json:"user"`
+	Seq  int64 `json:"seq"`
+}
+
 type group struct {
 	GroupID int64   `json:"group_id"`
 	Name    string  `json:"name"`
@@ -69,6 +74,24 @@ func (s *session) history(ctx context.Context, c millracev1.MessageServiceClient
 		Messages     []json.RawMessage `json:"messages"`
 		More         bool              `json:"more"`
 	}{b.Conversation, kept, page.GetMore() || cut}, err
+}
+
+func (s *session) readers(ctx context.Context, c millracev1.MessageServiceClient, r request) (string, any, error) {
+	var b readersBody
+	if refused := r.into(&b); refused != nil {
+		return "", nil, refused
+	}
+	answer, err := c.Readers(ctx, &millracev1.ReadersRequest{User: s.identity.User, Conversation: b.Conversation, Seq: b.Seq})
+	if err != nil {
+		return "", nil, err
+	}
+	readers := make([]reader, len(answer.GetReaders()))
+	for i, r := range answer.GetReaders() {
+		readers[i] = reader{r.GetUser(), r.GetSeq()}
+	}
+	return "readers", struct {
+		Readers []reader `json:"readers"`
+	}{readers}, nil
 }
 
 func (s *session) conversations(ctx context.Context, c millracev1.MessageServiceClient, r request) (string, any, error) {

@@ -14,7 +14,7 @@ type class int
 const (
 	sends   class = iota // send
 	changes              // edit, recall, read and the verbs that change a group
-	queries              // history, conversations, presence, group_info, refresh
+	queries              // history, conversations, readers, presence, group_info, refresh
 	signals              // typing, which fans out to a whole group
 	classes = iota
 )
@@ -37,7 +37,7 @@ func classOf(verb string) (class, bool) {
 	case "edit", "recall", "read", "group_create", "group_join", "group_leave", "group_add", "group_remove",
 		"group_rename", "group_dissolve":
 		return changes, true
-	case "history", "conversations", "presence", "group_info", "refresh":
+	case "history", "conversations", "readers", "presence", "group_info", "refresh":
 		return queries, true
 	case "typing":
 		return signals, true

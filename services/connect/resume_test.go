@@ -284,6 +284,8 @@ func TestAnswersOfTheMessageService(t *testing.T) {
 		`"conversations":{"next":"n0"}`: `"conversations":{"conversations":[{"conversation":"g:7","unread":3,"read_seq":4,
 			"last":{"seq":2,"message_id":"m2","recalled":true}}],"more":true,"next":"n1"}`,
 		`"read":{"conversation":"u:1:2","seq":3}`:                                      `"ok":{}`,
+		`"readers":{"conversation":"u:1:2","seq":3}`:                                   `"readers":{"readers":[{"user":2,"seq":4}]}`,
+		`"readers":{"conversation":"u:1:2","seq":"3"}`:                                 `"error":{"code":"invalid_argument","message":"readers: wrong type of seq"}`,
 		`"recall":{"conversation":"u:1:2","message_id":"m1"}`:                          `"ok":{}`,
 		`"edit":{"conversation":"u:1:2","message_id":"m1","content":"x"}`:              `"ok":{}`,
 		`"group_create":{"name":"us","members":[2],"client_msg_id":"c"}`:               `"group":{"group_id":7,"name":"us","owner":1,"members":[1,2]}`,

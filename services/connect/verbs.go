@@ -31,7 +31,7 @@ func (s *session) handle(data []byte) {
 		s.presence(r)
 	case r.verb == "typing":
 		s.typing(r)
-	case r.verb == "history", r.verb == "conversations", r.verb == "group_info":
+	case r.verb == "history", r.verb == "conversations", r.verb == "readers", r.verb == "group_info":
 		s.call(r)
 	default:
 		s.change(r)
@@ -97,6 +97,8 @@ func (s *session) ask(ctx context.Context, c millracev1.MessageServiceClient, r 
 		return s.history(ctx, c, r)
 	case "conversations":
 		return s.conversations(ctx, c, r)
+	case "readers":
+		return s.readers(ctx, c, r)
 	}
 	return s.groupInfo(ctx, c, r)
 }

@@ -144,3 +144,8 @@ func (n *messageNode) DissolveGroup(
 ) (*millracev1.DissolveGroupResponse, error) {
 	return expect(r.GetSender().GetUser() == 1 && r.GetGroupId() == 7, &millracev1.DissolveGroupResponse{})
 }
+
+func (n *messageNode) Readers(_ context.Context, r *millracev1.ReadersRequest) (*millracev1.ReadersResponse, error) {
+	return expect(r.GetUser() == 1 && r.GetConversation() == "u:1:2" && r.GetSeq() == 3,
+		&millracev1.ReadersResponse{Readers: []*millracev1.Reader{{User: 2, Seq: 4}}})
+}

@@ -32,6 +32,7 @@ read               | -        -        -        ok     ok
 edit               | -        -        -        ok     ok
 recall             | -        ok       ok       ok     ok
 group_info         | -        -        -        ok     ok
+readers            | -        -        -        ok     ok
 group_join         | -        -        ok       ok     ok
 group_leave        | -        ok       ok       ok     ok
 group_add          | -        -        -        denied ok
@@ -47,6 +48,7 @@ read               | -        -        -        ok     ok
 edit               | -        -        -        ok     ok
 recall             | -        ok       ok       ok     ok
 group_info         | -        -        -        ok     ok
+readers            | -        -        -        ok     ok
 group_join         | ok       ok       ok       ok     ok
 group_leave        | -        ok       ok       ok     ok
 group_add          | -        -        -        denied ok
@@ -62,6 +64,7 @@ read               | -        -        -        -      -
 edit               | -        -        -        -      -
 recall             | -        ok       ok       ok     ok
 group_info         | -        -        -        -      -
+readers            | -        -        -        -      -
 group_join         | -        -        -        -      -
 group_leave        | -        ok       ok       ok     ok
 group_add          | -        -        -        -      -
@@ -77,6 +80,7 @@ read               | -        -        -        -      -
 edit               | -        -        -        -      -
 recall             | -        -        -        -      -
 group_info         | -        -        -        -      -
+readers            | -        -        -        -      -
 group_join         | -        -        -        -      -
 group_leave        | -        -        -        -      -
 group_add          | -        -        -        -      -
@@ -91,7 +95,7 @@ func TestGroupIsThereForItsMembersAlone(t *testing.T) {
 		rows := strings.Split(table, "\n")
 		state, _, _ := strings.Cut(rows[0], "|")
 		state = strings.TrimSpace(state)
-		require.Len(t, rows, 14, state)
+		require.Len(t, rows, 15, state)
 		for _, row := range rows[1:] {
 			verb, cells, _ := strings.Cut(row, "|")
 			verb = strings.TrimSpace(verb)
@@ -161,6 +165,8 @@ func ask(t *testing.T, n *node, verb string, user int64) error {
 		return err
 	case "read":
 		return second(n.MarkRead(ctx, &millracev1.MarkReadRequest{User: user, Conversation: room, Seq: 2}))
+	case "readers":
+		return second(n.Readers(ctx, &millracev1.ReadersRequest{User: user, Conversation: room, Seq: 2}))
 	case "edit":
 		return second(n.EditMessage(ctx, &millracev1.EditMessageRequest{User: user, Conversation: room, MessageId: message, Content: "y"}))
 	case "recall":

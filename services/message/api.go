@@ -26,6 +26,11 @@ func (s *Service) MarkRead(ctx context.Context, r *millracev1.MarkReadRequest) (
 	return answer(&millracev1.MarkReadResponse{}, s.markRead(ctx, r))
 }
 
+// Readers implements the call of the contract.
+func (s *Service) Readers(ctx context.Context, r *millracev1.ReadersRequest) (*millracev1.ReadersResponse, error) {
+	return answer(s.readers(ctx, r))
+}
+
 // EditMessage implements the call of the contract.
 func (s *Service) EditMessage(
 	ctx context.Context, r *millracev1.EditMessageRequest,

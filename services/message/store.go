@@ -20,6 +20,9 @@ type Store interface {
 	HasChange(ctx context.Context, conversation, eventID string) (bool, error)
 	// ReadMark returns the seq up to which the user has read the conversation, 0 if it has read nothing.
 	ReadMark(ctx context.Context, user int64, conversation string) (int64, error)
+	// Readers returns at most limit users, by ascending user, who have read the conversation at least up to seq: of a direct
+	// conversation both, of a group its present members.
+	Readers(ctx context.Context, conversation string, seq int64, limit int) ([]store.Reader, error)
 	// Heads returns at most limit of the user's conversations, in the order of their places and after the place passed, and
 	// whether there are more.
 	Heads(ctx context.Context, user int64, behind store.Place, limit int) ([]store.Head, bool, error)

@@ -98,6 +98,7 @@ func TestEndToEndGroupOfOthersLooksLikeOneThatDoesNotExist(t *testing.T) {
 			client.Typing{Target: client.ToGroup(group)},
 			client.History{Conversation: room},
 			client.Read{Conversation: room, Seq: 1},
+			client.Readers{Conversation: room, Seq: 1},
 			client.Edit{Conversation: room, MessageID: "m", Content: "x"},
 			client.Recall{Conversation: room, MessageID: "m"},
 			client.GroupInfo{GroupID: group},

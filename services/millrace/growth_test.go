@@ -110,3 +110,27 @@ func TestEndToEndGroupIsRenamedAndDissolvedForEverybody(t *testing.T) {
 		require.Equal(t, group.GroupID, u.Sees(t, "group_dissolved").GroupID)
 	}
 }
+
+func TestEndToEndWhoHasReadIsTold(t *testing.T) {
+	besideOthers(t)
+	d := startDev(t, t.TempDir())
+	a, b := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, startSecondGateway(t, d), proof.Bob, nil)
+	ctx := t.Context()
+	group, err := a.Group(ctx, client.GroupCreate{Name: "friends", Members: []int64{proof.Bob, proof.Carol}})
+	require.NoError(t, err)
+	a.Sends(t, client.ToGroup(group.GroupID), "hello")
+	seq := b.Sees(t, "new_message").Seq
+	ask := client.Readers{Conversation: events.Group(group.GroupID), Seq: seq}
+	readers, err := a.Readers(ctx, ask)
+	require.NoError(t, err)
+	require.Empty(t, readers)
+	require.NoError(t, b.Do(ctx, client.Read{Conversation: ask.Conversation, Seq: seq}))
+	readers, err = a.Readers(ctx, ask)
+	require.NoError(t, err)
+	require.Equal(t, []client.Reader{{User: proof.Bob, Seq: seq}}, readers)
+
+	_, err = a.Readers(ctx, client.Readers{Conversation: ask.Conversation})
+	require.ErrorIs(t, err, &client.Error{Code: client.InvalidArgument})
+	_, err = a.Readers(ctx, client.Readers{Conversation: "u:1002:1003", Seq: 1})
+	require.ErrorIs(t, err, &client.Error{Code: client.PermissionDenied})
+}

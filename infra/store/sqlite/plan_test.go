@@ -24,6 +24,7 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		"group id": findGroupID, "version": insertVersion, "versions": deleteVersions,
 
 		"change": findChange, "change by id": changeByID, "read mark": readMark,
+		"readers of a group": readersOfGroup, "readers of two": readersOfTwo,
 		"conversation": findConversation, "message id": findMessageID, "sender": findSender, "topic": findTopic,
 		"head": advanceHead, "move message": inheritChanges, "delete message": deleteMessage,
 		"edit": editMessage, "recall": recallMessage, "advance read mark": advanceReadMark,

@@ -47,6 +47,28 @@ func headTests() []test {
 				require.Equal(t, want, mark)
 			}
 		}},
+		{"who has read so far is known: both of two, and of a group its members", func(t *testing.T, s Store) {
+			save(t, s, at(10, direct(alice, bob, "one")), at(11, created(club, alice, bob, carol)), at(12, inGroup(alice, club, "two")),
+				at(13, read(alice, aliceBob, 10)), at(14, read(bob, aliceBob, 10)), at(15, read(carol, clubRoom, 12)),
+				at(16, read(bob, clubRoom, 12)), at(17, read(alice, clubRoom, 11)), at(18, left(club, carol)))
+			for _, c := range []struct {
+				conversation string
+				seq          int64
+				limit        int
+				want         []store.Reader
+			}{
+				{aliceBob, 10, 9, []store.Reader{{User: alice, Seq: 10}, {User: bob, Seq: 10}}},
+				{aliceBob, 10, 1, []store.Reader{{User: alice, Seq: 10}}},
+				{aliceBob, 11, 9, nil},
+				{clubRoom, 11, 9, []store.Reader{{User: alice, Seq: 11}, {User: bob, Seq: 12}}},
+				{clubRoom, 12, 9, []store.Reader{{User: bob, Seq: 12}}},
+				{aliceCarol, 1, 9, nil},
+			} {
+				got, err := s.Readers(t.Context(), c.conversation, c.seq, c.limit)
+				require.NoError(t, err)
+				require.Equal(t, c.want, got, "%s from %d", c.conversation, c.seq)
+			}
+		}},
 		{"a read mark in an unknown conversation makes none", func(t *testing.T, s Store) {
 			save(t, s, at(10, read(alice, aliceCarol, 9)), at(11, read(bob, clubRoom, 9)))
 			for _, user := range []int64{alice, bob, carol} {

@@ -1373,6 +1373,164 @@ func (*MarkReadResponse) Descriptor() ([]byte, []int) {
 	return file_millrace_v1_message_proto_rawDescGZIP(), []int{16}
 }
 
+type ReadersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	Conversation  string                 `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	Seq           int64                  `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadersRequest) Reset() {
+	*x = ReadersRequest{}
+	mi := &file_millrace_v1_message_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadersRequest) ProtoMessage() {}
+
+func (x *ReadersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadersRequest.ProtoReflect.Descriptor instead.
+func (*ReadersRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ReadersRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *ReadersRequest) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
+func (x *ReadersRequest) GetSeq() int64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+type ReadersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1,000, by ascending user: of a group its members now.
+	Readers       []*Reader `protobuf:"bytes,1,rep,name=readers,proto3" json:"readers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadersResponse) Reset() {
+	*x = ReadersResponse{}
+	mi := &file_millrace_v1_message_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadersResponse) ProtoMessage() {}
+
+func (x *ReadersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadersResponse.ProtoReflect.Descriptor instead.
+func (*ReadersResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ReadersResponse) GetReaders() []*Reader {
+	if x != nil {
+		return x.Readers
+	}
+	return nil
+}
+
+// Reader is a user who has read up to seq.
+type Reader struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	Seq           int64                  `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reader) Reset() {
+	*x = Reader{}
+	mi := &file_millrace_v1_message_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reader) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reader) ProtoMessage() {}
+
+func (x *Reader) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reader.ProtoReflect.Descriptor instead.
+func (*Reader) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Reader) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *Reader) GetSeq() int64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
 type EditMessageRequest struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	User         int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
@@ -1392,7 +1550,7 @@ type EditMessageRequest struct {
 
 func (x *EditMessageRequest) Reset() {
 	*x = EditMessageRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[17]
+	mi := &file_millrace_v1_message_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1404,7 +1562,7 @@ func (x *EditMessageRequest) String() string {
 func (*EditMessageRequest) ProtoMessage() {}
 
 func (x *EditMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[17]
+	mi := &file_millrace_v1_message_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1417,7 +1575,7 @@ func (x *EditMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditMessageRequest.ProtoReflect.Descriptor instead.
 func (*EditMessageRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{17}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *EditMessageRequest) GetUser() int64 {
@@ -1477,7 +1635,7 @@ type EditMessageResponse struct {
 
 func (x *EditMessageResponse) Reset() {
 	*x = EditMessageResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[18]
+	mi := &file_millrace_v1_message_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1489,7 +1647,7 @@ func (x *EditMessageResponse) String() string {
 func (*EditMessageResponse) ProtoMessage() {}
 
 func (x *EditMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[18]
+	mi := &file_millrace_v1_message_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1502,7 +1660,7 @@ func (x *EditMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditMessageResponse.ProtoReflect.Descriptor instead.
 func (*EditMessageResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{18}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{21}
 }
 
 type RecallMessageRequest struct {
@@ -1516,7 +1674,7 @@ type RecallMessageRequest struct {
 
 func (x *RecallMessageRequest) Reset() {
 	*x = RecallMessageRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[19]
+	mi := &file_millrace_v1_message_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +1686,7 @@ func (x *RecallMessageRequest) String() string {
 func (*RecallMessageRequest) ProtoMessage() {}
 
 func (x *RecallMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[19]
+	mi := &file_millrace_v1_message_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +1699,7 @@ func (x *RecallMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallMessageRequest.ProtoReflect.Descriptor instead.
 func (*RecallMessageRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{19}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RecallMessageRequest) GetUser() int64 {
@@ -1573,7 +1731,7 @@ type RecallMessageResponse struct {
 
 func (x *RecallMessageResponse) Reset() {
 	*x = RecallMessageResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[20]
+	mi := &file_millrace_v1_message_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1585,7 +1743,7 @@ func (x *RecallMessageResponse) String() string {
 func (*RecallMessageResponse) ProtoMessage() {}
 
 func (x *RecallMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[20]
+	mi := &file_millrace_v1_message_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1598,7 +1756,7 @@ func (x *RecallMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallMessageResponse.ProtoReflect.Descriptor instead.
 func (*RecallMessageResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{20}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{23}
 }
 
 type MembershipsRequest struct {
@@ -1610,7 +1768,7 @@ type MembershipsRequest struct {
 
 func (x *MembershipsRequest) Reset() {
 	*x = MembershipsRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[21]
+	mi := &file_millrace_v1_message_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1622,7 +1780,7 @@ func (x *MembershipsRequest) String() string {
 func (*MembershipsRequest) ProtoMessage() {}
 
 func (x *MembershipsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[21]
+	mi := &file_millrace_v1_message_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1635,7 +1793,7 @@ func (x *MembershipsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembershipsRequest.ProtoReflect.Descriptor instead.
 func (*MembershipsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{21}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *MembershipsRequest) GetUser() int64 {
@@ -1654,7 +1812,7 @@ type MembershipsResponse struct {
 
 func (x *MembershipsResponse) Reset() {
 	*x = MembershipsResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[22]
+	mi := &file_millrace_v1_message_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1666,7 +1824,7 @@ func (x *MembershipsResponse) String() string {
 func (*MembershipsResponse) ProtoMessage() {}
 
 func (x *MembershipsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[22]
+	mi := &file_millrace_v1_message_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1679,7 +1837,7 @@ func (x *MembershipsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembershipsResponse.ProtoReflect.Descriptor instead.
 func (*MembershipsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{22}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *MembershipsResponse) GetMemberships() []*Membership {
@@ -1700,7 +1858,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_millrace_v1_message_proto_msgTypes[23]
+	mi := &file_millrace_v1_message_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1712,7 +1870,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[23]
+	mi := &file_millrace_v1_message_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1725,7 +1883,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{23}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Membership) GetGroupId() int64 {
@@ -1761,7 +1919,7 @@ type SyncRequest struct {
 
 func (x *SyncRequest) Reset() {
 	*x = SyncRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[24]
+	mi := &file_millrace_v1_message_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1773,7 +1931,7 @@ func (x *SyncRequest) String() string {
 func (*SyncRequest) ProtoMessage() {}
 
 func (x *SyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[24]
+	mi := &file_millrace_v1_message_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1786,7 +1944,7 @@ func (x *SyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncRequest.ProtoReflect.Descriptor instead.
 func (*SyncRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{24}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SyncRequest) GetUser() int64 {
@@ -1845,7 +2003,7 @@ type SyncResponse struct {
 
 func (x *SyncResponse) Reset() {
 	*x = SyncResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[25]
+	mi := &file_millrace_v1_message_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1857,7 +2015,7 @@ func (x *SyncResponse) String() string {
 func (*SyncResponse) ProtoMessage() {}
 
 func (x *SyncResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[25]
+	mi := &file_millrace_v1_message_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1870,7 +2028,7 @@ func (x *SyncResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncResponse.ProtoReflect.Descriptor instead.
 func (*SyncResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{25}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SyncResponse) GetKind() isSyncResponse_Kind {
@@ -1946,7 +2104,7 @@ type SyncStart struct {
 
 func (x *SyncStart) Reset() {
 	*x = SyncStart{}
-	mi := &file_millrace_v1_message_proto_msgTypes[26]
+	mi := &file_millrace_v1_message_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1958,7 +2116,7 @@ func (x *SyncStart) String() string {
 func (*SyncStart) ProtoMessage() {}
 
 func (x *SyncStart) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[26]
+	mi := &file_millrace_v1_message_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1971,7 +2129,7 @@ func (x *SyncStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncStart.ProtoReflect.Descriptor instead.
 func (*SyncStart) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{26}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SyncStart) GetRecovered() bool {
@@ -2011,7 +2169,7 @@ type SyncDeliveries struct {
 
 func (x *SyncDeliveries) Reset() {
 	*x = SyncDeliveries{}
-	mi := &file_millrace_v1_message_proto_msgTypes[27]
+	mi := &file_millrace_v1_message_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2023,7 +2181,7 @@ func (x *SyncDeliveries) String() string {
 func (*SyncDeliveries) ProtoMessage() {}
 
 func (x *SyncDeliveries) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[27]
+	mi := &file_millrace_v1_message_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2036,7 +2194,7 @@ func (x *SyncDeliveries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncDeliveries.ProtoReflect.Descriptor instead.
 func (*SyncDeliveries) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{27}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SyncDeliveries) GetSpans() []*Span {
@@ -2061,7 +2219,7 @@ type SyncEnd struct {
 
 func (x *SyncEnd) Reset() {
 	*x = SyncEnd{}
-	mi := &file_millrace_v1_message_proto_msgTypes[28]
+	mi := &file_millrace_v1_message_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2073,7 +2231,7 @@ func (x *SyncEnd) String() string {
 func (*SyncEnd) ProtoMessage() {}
 
 func (x *SyncEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[28]
+	mi := &file_millrace_v1_message_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2086,7 +2244,7 @@ func (x *SyncEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncEnd.ProtoReflect.Descriptor instead.
 func (*SyncEnd) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{28}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SyncEnd) GetMemberships() []*Membership {
@@ -2122,7 +2280,7 @@ type ReadLogRequest struct {
 
 func (x *ReadLogRequest) Reset() {
 	*x = ReadLogRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[29]
+	mi := &file_millrace_v1_message_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2134,7 +2292,7 @@ func (x *ReadLogRequest) String() string {
 func (*ReadLogRequest) ProtoMessage() {}
 
 func (x *ReadLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[29]
+	mi := &file_millrace_v1_message_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2147,7 +2305,7 @@ func (x *ReadLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogRequest.ProtoReflect.Descriptor instead.
 func (*ReadLogRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{29}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ReadLogRequest) GetPartition() int32 {
@@ -2180,7 +2338,7 @@ type ReadLogResponse struct {
 
 func (x *ReadLogResponse) Reset() {
 	*x = ReadLogResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[30]
+	mi := &file_millrace_v1_message_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2192,7 +2350,7 @@ func (x *ReadLogResponse) String() string {
 func (*ReadLogResponse) ProtoMessage() {}
 
 func (x *ReadLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[30]
+	mi := &file_millrace_v1_message_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2205,7 +2363,7 @@ func (x *ReadLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogResponse.ProtoReflect.Descriptor instead.
 func (*ReadLogResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{30}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ReadLogResponse) GetSpan() *Span {
@@ -2223,7 +2381,7 @@ type EndsRequest struct {
 
 func (x *EndsRequest) Reset() {
 	*x = EndsRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[31]
+	mi := &file_millrace_v1_message_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2235,7 +2393,7 @@ func (x *EndsRequest) String() string {
 func (*EndsRequest) ProtoMessage() {}
 
 func (x *EndsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[31]
+	mi := &file_millrace_v1_message_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2248,7 +2406,7 @@ func (x *EndsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndsRequest.ProtoReflect.Descriptor instead.
 func (*EndsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{31}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{34}
 }
 
 type EndsResponse struct {
@@ -2261,7 +2419,7 @@ type EndsResponse struct {
 
 func (x *EndsResponse) Reset() {
 	*x = EndsResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[32]
+	mi := &file_millrace_v1_message_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2273,7 +2431,7 @@ func (x *EndsResponse) String() string {
 func (*EndsResponse) ProtoMessage() {}
 
 func (x *EndsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[32]
+	mi := &file_millrace_v1_message_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2286,7 +2444,7 @@ func (x *EndsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndsResponse.ProtoReflect.Descriptor instead.
 func (*EndsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{32}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *EndsResponse) GetEnd() map[int32]int64 {
@@ -2311,7 +2469,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_millrace_v1_message_proto_msgTypes[33]
+	mi := &file_millrace_v1_message_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2323,7 +2481,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[33]
+	mi := &file_millrace_v1_message_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2336,7 +2494,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{33}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Group) GetGroupId() int64 {
@@ -2391,7 +2549,7 @@ type CreateGroupRequest struct {
 
 func (x *CreateGroupRequest) Reset() {
 	*x = CreateGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[34]
+	mi := &file_millrace_v1_message_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2403,7 +2561,7 @@ func (x *CreateGroupRequest) String() string {
 func (*CreateGroupRequest) ProtoMessage() {}
 
 func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[34]
+	mi := &file_millrace_v1_message_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2416,7 +2574,7 @@ func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupRequest.ProtoReflect.Descriptor instead.
 func (*CreateGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{34}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CreateGroupRequest) GetSender() *Sender {
@@ -2463,7 +2621,7 @@ type CreateGroupResponse struct {
 
 func (x *CreateGroupResponse) Reset() {
 	*x = CreateGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[35]
+	mi := &file_millrace_v1_message_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2475,7 +2633,7 @@ func (x *CreateGroupResponse) String() string {
 func (*CreateGroupResponse) ProtoMessage() {}
 
 func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[35]
+	mi := &file_millrace_v1_message_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2488,7 +2646,7 @@ func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupResponse.ProtoReflect.Descriptor instead.
 func (*CreateGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{35}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CreateGroupResponse) GetGroup() *Group {
@@ -2508,7 +2666,7 @@ type GetGroupRequest struct {
 
 func (x *GetGroupRequest) Reset() {
 	*x = GetGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[36]
+	mi := &file_millrace_v1_message_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2520,7 +2678,7 @@ func (x *GetGroupRequest) String() string {
 func (*GetGroupRequest) ProtoMessage() {}
 
 func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[36]
+	mi := &file_millrace_v1_message_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2533,7 +2691,7 @@ func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{36}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GetGroupRequest) GetUser() int64 {
@@ -2559,7 +2717,7 @@ type GetGroupResponse struct {
 
 func (x *GetGroupResponse) Reset() {
 	*x = GetGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[37]
+	mi := &file_millrace_v1_message_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2571,7 +2729,7 @@ func (x *GetGroupResponse) String() string {
 func (*GetGroupResponse) ProtoMessage() {}
 
 func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[37]
+	mi := &file_millrace_v1_message_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2584,7 +2742,7 @@ func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupResponse.ProtoReflect.Descriptor instead.
 func (*GetGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{37}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetGroupResponse) GetGroup() *Group {
@@ -2607,7 +2765,7 @@ type JoinGroupRequest struct {
 
 func (x *JoinGroupRequest) Reset() {
 	*x = JoinGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[38]
+	mi := &file_millrace_v1_message_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2619,7 +2777,7 @@ func (x *JoinGroupRequest) String() string {
 func (*JoinGroupRequest) ProtoMessage() {}
 
 func (x *JoinGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[38]
+	mi := &file_millrace_v1_message_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2632,7 +2790,7 @@ func (x *JoinGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGroupRequest.ProtoReflect.Descriptor instead.
 func (*JoinGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{38}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *JoinGroupRequest) GetSender() *Sender {
@@ -2665,7 +2823,7 @@ type JoinGroupResponse struct {
 
 func (x *JoinGroupResponse) Reset() {
 	*x = JoinGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[39]
+	mi := &file_millrace_v1_message_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2677,7 +2835,7 @@ func (x *JoinGroupResponse) String() string {
 func (*JoinGroupResponse) ProtoMessage() {}
 
 func (x *JoinGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[39]
+	mi := &file_millrace_v1_message_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2690,7 +2848,7 @@ func (x *JoinGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGroupResponse.ProtoReflect.Descriptor instead.
 func (*JoinGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{39}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *JoinGroupResponse) GetGroup() *Group {
@@ -2713,7 +2871,7 @@ type LeaveGroupRequest struct {
 
 func (x *LeaveGroupRequest) Reset() {
 	*x = LeaveGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[40]
+	mi := &file_millrace_v1_message_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2725,7 +2883,7 @@ func (x *LeaveGroupRequest) String() string {
 func (*LeaveGroupRequest) ProtoMessage() {}
 
 func (x *LeaveGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[40]
+	mi := &file_millrace_v1_message_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2738,7 +2896,7 @@ func (x *LeaveGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveGroupRequest.ProtoReflect.Descriptor instead.
 func (*LeaveGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{40}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *LeaveGroupRequest) GetSender() *Sender {
@@ -2770,7 +2928,7 @@ type LeaveGroupResponse struct {
 
 func (x *LeaveGroupResponse) Reset() {
 	*x = LeaveGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[41]
+	mi := &file_millrace_v1_message_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2782,7 +2940,7 @@ func (x *LeaveGroupResponse) String() string {
 func (*LeaveGroupResponse) ProtoMessage() {}
 
 func (x *LeaveGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[41]
+	mi := &file_millrace_v1_message_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2795,7 +2953,7 @@ func (x *LeaveGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveGroupResponse.ProtoReflect.Descriptor instead.
 func (*LeaveGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{41}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{44}
 }
 
 type AddMemberRequest struct {
@@ -2812,7 +2970,7 @@ type AddMemberRequest struct {
 
 func (x *AddMemberRequest) Reset() {
 	*x = AddMemberRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[42]
+	mi := &file_millrace_v1_message_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2824,7 +2982,7 @@ func (x *AddMemberRequest) String() string {
 func (*AddMemberRequest) ProtoMessage() {}
 
 func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[42]
+	mi := &file_millrace_v1_message_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2837,7 +2995,7 @@ func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberRequest.ProtoReflect.Descriptor instead.
 func (*AddMemberRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{42}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AddMemberRequest) GetSender() *Sender {
@@ -2877,7 +3035,7 @@ type AddMemberResponse struct {
 
 func (x *AddMemberResponse) Reset() {
 	*x = AddMemberResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[43]
+	mi := &file_millrace_v1_message_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2889,7 +3047,7 @@ func (x *AddMemberResponse) String() string {
 func (*AddMemberResponse) ProtoMessage() {}
 
 func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[43]
+	mi := &file_millrace_v1_message_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2902,7 +3060,7 @@ func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberResponse.ProtoReflect.Descriptor instead.
 func (*AddMemberResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{43}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AddMemberResponse) GetGroup() *Group {
@@ -2926,7 +3084,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[44]
+	mi := &file_millrace_v1_message_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2938,7 +3096,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[44]
+	mi := &file_millrace_v1_message_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2951,7 +3109,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{44}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RemoveMemberRequest) GetSender() *Sender {
@@ -2991,7 +3149,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[45]
+	mi := &file_millrace_v1_message_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3003,7 +3161,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[45]
+	mi := &file_millrace_v1_message_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3016,7 +3174,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{45}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RemoveMemberResponse) GetGroup() *Group {
@@ -3041,7 +3199,7 @@ type RenameGroupRequest struct {
 
 func (x *RenameGroupRequest) Reset() {
 	*x = RenameGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[46]
+	mi := &file_millrace_v1_message_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3053,7 +3211,7 @@ func (x *RenameGroupRequest) String() string {
 func (*RenameGroupRequest) ProtoMessage() {}
 
 func (x *RenameGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[46]
+	mi := &file_millrace_v1_message_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3066,7 +3224,7 @@ func (x *RenameGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameGroupRequest.ProtoReflect.Descriptor instead.
 func (*RenameGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{46}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RenameGroupRequest) GetSender() *Sender {
@@ -3106,7 +3264,7 @@ type RenameGroupResponse struct {
 
 func (x *RenameGroupResponse) Reset() {
 	*x = RenameGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[47]
+	mi := &file_millrace_v1_message_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3118,7 +3276,7 @@ func (x *RenameGroupResponse) String() string {
 func (*RenameGroupResponse) ProtoMessage() {}
 
 func (x *RenameGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[47]
+	mi := &file_millrace_v1_message_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3131,7 +3289,7 @@ func (x *RenameGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameGroupResponse.ProtoReflect.Descriptor instead.
 func (*RenameGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{47}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RenameGroupResponse) GetGroup() *Group {
@@ -3151,7 +3309,7 @@ type DissolveGroupRequest struct {
 
 func (x *DissolveGroupRequest) Reset() {
 	*x = DissolveGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[48]
+	mi := &file_millrace_v1_message_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3163,7 +3321,7 @@ func (x *DissolveGroupRequest) String() string {
 func (*DissolveGroupRequest) ProtoMessage() {}
 
 func (x *DissolveGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[48]
+	mi := &file_millrace_v1_message_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3176,7 +3334,7 @@ func (x *DissolveGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DissolveGroupRequest.ProtoReflect.Descriptor instead.
 func (*DissolveGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{48}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *DissolveGroupRequest) GetSender() *Sender {
@@ -3201,7 +3359,7 @@ type DissolveGroupResponse struct {
 
 func (x *DissolveGroupResponse) Reset() {
 	*x = DissolveGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[49]
+	mi := &file_millrace_v1_message_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3213,7 +3371,7 @@ func (x *DissolveGroupResponse) String() string {
 func (*DissolveGroupResponse) ProtoMessage() {}
 
 func (x *DissolveGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[49]
+	mi := &file_millrace_v1_message_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3226,7 +3384,7 @@ func (x *DissolveGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DissolveGroupResponse.ProtoReflect.Descriptor instead.
 func (*DissolveGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{49}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{52}
 }
 
 var File_millrace_v1_message_proto protoreflect.FileDescriptor
@@ -3339,7 +3497,16 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\"\n" +
 	"\fconversation\x18\x02 \x01(\tR\fconversation\x12\x10\n" +
 	"\x03seq\x18\x03 \x01(\x03R\x03seq\"\x12\n" +
-	"\x10MarkReadResponse\"\xec\x01\n" +
+	"\x10MarkReadResponse\"Z\n" +
+	"\x0eReadersRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\x12\"\n" +
+	"\fconversation\x18\x02 \x01(\tR\fconversation\x12\x10\n" +
+	"\x03seq\x18\x03 \x01(\x03R\x03seq\"@\n" +
+	"\x0fReadersResponse\x12-\n" +
+	"\areaders\x18\x01 \x03(\v2\x13.millrace.v1.ReaderR\areaders\".\n" +
+	"\x06Reader\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x03R\x03seq\"\xec\x01\n" +
 	"\x12EditMessageRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\"\n" +
 	"\fconversation\x18\x02 \x01(\tR\fconversation\x12\x1d\n" +
@@ -3478,13 +3645,14 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x14DissolveGroupRequest\x12+\n" +
 	"\x06sender\x18\x01 \x01(\v2\x13.millrace.v1.SenderR\x06sender\x12\x19\n" +
 	"\bgroup_id\x18\x02 \x01(\x03R\agroupId\"\x17\n" +
-	"\x15DissolveGroupResponse2\xe6\v\n" +
+	"\x15DissolveGroupResponse2\xac\f\n" +
 	"\x0eMessageService\x12V\n" +
 	"\rSendWSMessage\x12!.millrace.v1.SendWSMessageRequest\x1a\".millrace.v1.SendWSMessageResponse\x12T\n" +
 	"\vSendBatches\x12\x1f.millrace.v1.SendBatchesRequest\x1a .millrace.v1.SendBatchesResponse(\x010\x01\x12D\n" +
 	"\aHistory\x12\x1b.millrace.v1.HistoryRequest\x1a\x1c.millrace.v1.HistoryResponse\x12V\n" +
 	"\rConversations\x12!.millrace.v1.ConversationsRequest\x1a\".millrace.v1.ConversationsResponse\x12G\n" +
-	"\bMarkRead\x12\x1c.millrace.v1.MarkReadRequest\x1a\x1d.millrace.v1.MarkReadResponse\x12P\n" +
+	"\bMarkRead\x12\x1c.millrace.v1.MarkReadRequest\x1a\x1d.millrace.v1.MarkReadResponse\x12D\n" +
+	"\aReaders\x12\x1b.millrace.v1.ReadersRequest\x1a\x1c.millrace.v1.ReadersResponse\x12P\n" +
 	"\vEditMessage\x12\x1f.millrace.v1.EditMessageRequest\x1a .millrace.v1.EditMessageResponse\x12V\n" +
 	"\rRecallMessage\x12!.millrace.v1.RecallMessageRequest\x1a\".millrace.v1.RecallMessageResponse\x12P\n" +
 	"\vMemberships\x12\x1f.millrace.v1.MembershipsRequest\x1a .millrace.v1.MembershipsResponse\x12=\n" +
@@ -3513,7 +3681,7 @@ func file_millrace_v1_message_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_message_proto_rawDescData
 }
 
-var file_millrace_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_millrace_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
 var file_millrace_v1_message_proto_goTypes = []any{
 	(*Sender)(nil),                // 0: millrace.v1.Sender
 	(*SendWSMessageRequest)(nil),  // 1: millrace.v1.SendWSMessageRequest
@@ -3532,47 +3700,50 @@ var file_millrace_v1_message_proto_goTypes = []any{
 	(*ConversationHead)(nil),      // 14: millrace.v1.ConversationHead
 	(*MarkReadRequest)(nil),       // 15: millrace.v1.MarkReadRequest
 	(*MarkReadResponse)(nil),      // 16: millrace.v1.MarkReadResponse
-	(*EditMessageRequest)(nil),    // 17: millrace.v1.EditMessageRequest
-	(*EditMessageResponse)(nil),   // 18: millrace.v1.EditMessageResponse
-	(*RecallMessageRequest)(nil),  // 19: millrace.v1.RecallMessageRequest
-	(*RecallMessageResponse)(nil), // 20: millrace.v1.RecallMessageResponse
-	(*MembershipsRequest)(nil),    // 21: millrace.v1.MembershipsRequest
-	(*MembershipsResponse)(nil),   // 22: millrace.v1.MembershipsResponse
-	(*Membership)(nil),            // 23: millrace.v1.Membership
-	(*SyncRequest)(nil),           // 24: millrace.v1.SyncRequest
-	(*SyncResponse)(nil),          // 25: millrace.v1.SyncResponse
-	(*SyncStart)(nil),             // 26: millrace.v1.SyncStart
-	(*SyncDeliveries)(nil),        // 27: millrace.v1.SyncDeliveries
-	(*SyncEnd)(nil),               // 28: millrace.v1.SyncEnd
-	(*ReadLogRequest)(nil),        // 29: millrace.v1.ReadLogRequest
-	(*ReadLogResponse)(nil),       // 30: millrace.v1.ReadLogResponse
-	(*EndsRequest)(nil),           // 31: millrace.v1.EndsRequest
-	(*EndsResponse)(nil),          // 32: millrace.v1.EndsResponse
-	(*Group)(nil),                 // 33: millrace.v1.Group
-	(*CreateGroupRequest)(nil),    // 34: millrace.v1.CreateGroupRequest
-	(*CreateGroupResponse)(nil),   // 35: millrace.v1.CreateGroupResponse
-	(*GetGroupRequest)(nil),       // 36: millrace.v1.GetGroupRequest
-	(*GetGroupResponse)(nil),      // 37: millrace.v1.GetGroupResponse
-	(*JoinGroupRequest)(nil),      // 38: millrace.v1.JoinGroupRequest
-	(*JoinGroupResponse)(nil),     // 39: millrace.v1.JoinGroupResponse
-	(*LeaveGroupRequest)(nil),     // 40: millrace.v1.LeaveGroupRequest
-	(*LeaveGroupResponse)(nil),    // 41: millrace.v1.LeaveGroupResponse
-	(*AddMemberRequest)(nil),      // 42: millrace.v1.AddMemberRequest
-	(*AddMemberResponse)(nil),     // 43: millrace.v1.AddMemberResponse
-	(*RemoveMemberRequest)(nil),   // 44: millrace.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),  // 45: millrace.v1.RemoveMemberResponse
-	(*RenameGroupRequest)(nil),    // 46: millrace.v1.RenameGroupRequest
-	(*RenameGroupResponse)(nil),   // 47: millrace.v1.RenameGroupResponse
-	(*DissolveGroupRequest)(nil),  // 48: millrace.v1.DissolveGroupRequest
-	(*DissolveGroupResponse)(nil), // 49: millrace.v1.DissolveGroupResponse
-	nil,                           // 50: millrace.v1.SyncRequest.CursorEntry
-	nil,                           // 51: millrace.v1.SyncRequest.HandledEntry
-	nil,                           // 52: millrace.v1.SyncRequest.ThroughEntry
-	nil,                           // 53: millrace.v1.SyncStart.CursorEntry
-	nil,                           // 54: millrace.v1.SyncStart.EndEntry
-	nil,                           // 55: millrace.v1.SyncEnd.RestEntry
-	nil,                           // 56: millrace.v1.EndsResponse.EndEntry
-	(*Span)(nil),                  // 57: millrace.v1.Span
+	(*ReadersRequest)(nil),        // 17: millrace.v1.ReadersRequest
+	(*ReadersResponse)(nil),       // 18: millrace.v1.ReadersResponse
+	(*Reader)(nil),                // 19: millrace.v1.Reader
+	(*EditMessageRequest)(nil),    // 20: millrace.v1.EditMessageRequest
+	(*EditMessageResponse)(nil),   // 21: millrace.v1.EditMessageResponse
+	(*RecallMessageRequest)(nil),  // 22: millrace.v1.RecallMessageRequest
+	(*RecallMessageResponse)(nil), // 23: millrace.v1.RecallMessageResponse
+	(*MembershipsRequest)(nil),    // 24: millrace.v1.MembershipsRequest
+	(*MembershipsResponse)(nil),   // 25: millrace.v1.MembershipsResponse
+	(*Membership)(nil),            // 26: millrace.v1.Membership
+	(*SyncRequest)(nil),           // 27: millrace.v1.SyncRequest
+	(*SyncResponse)(nil),          // 28: millrace.v1.SyncResponse
+	(*SyncStart)(nil),             // 29: millrace.v1.SyncStart
+	(*SyncDeliveries)(nil),        // 30: millrace.v1.SyncDeliveries
+	(*SyncEnd)(nil),               // 31: millrace.v1.SyncEnd
+	(*ReadLogRequest)(nil),        // 32: millrace.v1.ReadLogRequest
+	(*ReadLogResponse)(nil),       // 33: millrace.v1.ReadLogResponse
+	(*EndsRequest)(nil),           // 34: millrace.v1.EndsRequest
+	(*EndsResponse)(nil),          // 35: millrace.v1.EndsResponse
+	(*Group)(nil),                 // 36: millrace.v1.Group
+	(*CreateGroupRequest)(nil),    // 37: millrace.v1.CreateGroupRequest
+	(*CreateGroupResponse)(nil),   // 38: millrace.v1.CreateGroupResponse
+	(*GetGroupRequest)(nil),       // 39: millrace.v1.GetGroupRequest
+	(*GetGroupResponse)(nil),      // 40: millrace.v1.GetGroupResponse
+	(*JoinGroupRequest)(nil),      // 41: millrace.v1.JoinGroupRequest
+	(*JoinGroupResponse)(nil),     // 42: millrace.v1.JoinGroupResponse
+	(*LeaveGroupRequest)(nil),     // 43: millrace.v1.LeaveGroupRequest
+	(*LeaveGroupResponse)(nil),    // 44: millrace.v1.LeaveGroupResponse
+	(*AddMemberRequest)(nil),      // 45: millrace.v1.AddMemberRequest
+	(*AddMemberResponse)(nil),     // 46: millrace.v1.AddMemberResponse
+	(*RemoveMemberRequest)(nil),   // 47: millrace.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),  // 48: millrace.v1.RemoveMemberResponse
+	(*RenameGroupRequest)(nil),    // 49: millrace.v1.RenameGroupRequest
+	(*RenameGroupResponse)(nil),   // 50: millrace.v1.RenameGroupResponse
+	(*DissolveGroupRequest)(nil),  // 51: millrace.v1.DissolveGroupRequest
+	(*DissolveGroupResponse)(nil), // 52: millrace.v1.DissolveGroupResponse
+	nil,                           // 53: millrace.v1.SyncRequest.CursorEntry
+	nil,                           // 54: millrace.v1.SyncRequest.HandledEntry
+	nil,                           // 55: millrace.v1.SyncRequest.ThroughEntry
+	nil,                           // 56: millrace.v1.SyncStart.CursorEntry
+	nil,                           // 57: millrace.v1.SyncStart.EndEntry
+	nil,                           // 58: millrace.v1.SyncEnd.RestEntry
+	nil,                           // 59: millrace.v1.EndsResponse.EndEntry
+	(*Span)(nil),                  // 60: millrace.v1.Span
 }
 var file_millrace_v1_message_proto_depIdxs = []int32{
 	0,  // 0: millrace.v1.SendWSMessageRequest.sender:type_name -> millrace.v1.Sender
@@ -3580,94 +3751,97 @@ var file_millrace_v1_message_proto_depIdxs = []int32{
 	1,  // 2: millrace.v1.SendBatch.messages:type_name -> millrace.v1.SendWSMessageRequest
 	5,  // 3: millrace.v1.SendBatch.changes:type_name -> millrace.v1.Change
 	1,  // 4: millrace.v1.Change.send:type_name -> millrace.v1.SendWSMessageRequest
-	17, // 5: millrace.v1.Change.edit:type_name -> millrace.v1.EditMessageRequest
-	19, // 6: millrace.v1.Change.recall:type_name -> millrace.v1.RecallMessageRequest
+	20, // 5: millrace.v1.Change.edit:type_name -> millrace.v1.EditMessageRequest
+	22, // 6: millrace.v1.Change.recall:type_name -> millrace.v1.RecallMessageRequest
 	15, // 7: millrace.v1.Change.read:type_name -> millrace.v1.MarkReadRequest
-	34, // 8: millrace.v1.Change.create_group:type_name -> millrace.v1.CreateGroupRequest
-	38, // 9: millrace.v1.Change.join_group:type_name -> millrace.v1.JoinGroupRequest
-	40, // 10: millrace.v1.Change.leave_group:type_name -> millrace.v1.LeaveGroupRequest
-	42, // 11: millrace.v1.Change.add_member:type_name -> millrace.v1.AddMemberRequest
-	44, // 12: millrace.v1.Change.remove_member:type_name -> millrace.v1.RemoveMemberRequest
-	46, // 13: millrace.v1.Change.rename_group:type_name -> millrace.v1.RenameGroupRequest
-	48, // 14: millrace.v1.Change.dissolve_group:type_name -> millrace.v1.DissolveGroupRequest
+	37, // 8: millrace.v1.Change.create_group:type_name -> millrace.v1.CreateGroupRequest
+	41, // 9: millrace.v1.Change.join_group:type_name -> millrace.v1.JoinGroupRequest
+	43, // 10: millrace.v1.Change.leave_group:type_name -> millrace.v1.LeaveGroupRequest
+	45, // 11: millrace.v1.Change.add_member:type_name -> millrace.v1.AddMemberRequest
+	47, // 12: millrace.v1.Change.remove_member:type_name -> millrace.v1.RemoveMemberRequest
+	49, // 13: millrace.v1.Change.rename_group:type_name -> millrace.v1.RenameGroupRequest
+	51, // 14: millrace.v1.Change.dissolve_group:type_name -> millrace.v1.DissolveGroupRequest
 	7,  // 15: millrace.v1.SendBatchesResponse.results:type_name -> millrace.v1.SendBatchResult
 	8,  // 16: millrace.v1.SendBatchResult.results:type_name -> millrace.v1.SendResult
 	2,  // 17: millrace.v1.SendResult.sent:type_name -> millrace.v1.SendWSMessageResponse
-	33, // 18: millrace.v1.SendResult.group:type_name -> millrace.v1.Group
+	36, // 18: millrace.v1.SendResult.group:type_name -> millrace.v1.Group
 	9,  // 19: millrace.v1.HistoryResponse.messages:type_name -> millrace.v1.StoredMessage
 	14, // 20: millrace.v1.ConversationsResponse.conversations:type_name -> millrace.v1.ConversationHead
 	9,  // 21: millrace.v1.ConversationHead.last:type_name -> millrace.v1.StoredMessage
-	0,  // 22: millrace.v1.EditMessageRequest.sender:type_name -> millrace.v1.Sender
-	23, // 23: millrace.v1.MembershipsResponse.memberships:type_name -> millrace.v1.Membership
-	50, // 24: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
-	51, // 25: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
-	52, // 26: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
-	26, // 27: millrace.v1.SyncResponse.start:type_name -> millrace.v1.SyncStart
-	27, // 28: millrace.v1.SyncResponse.deliveries:type_name -> millrace.v1.SyncDeliveries
-	28, // 29: millrace.v1.SyncResponse.end:type_name -> millrace.v1.SyncEnd
-	53, // 30: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
-	54, // 31: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
-	57, // 32: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
-	23, // 33: millrace.v1.SyncEnd.memberships:type_name -> millrace.v1.Membership
-	55, // 34: millrace.v1.SyncEnd.rest:type_name -> millrace.v1.SyncEnd.RestEntry
-	57, // 35: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
-	56, // 36: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
-	0,  // 37: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
-	33, // 38: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
-	33, // 39: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 40: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
-	33, // 41: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 42: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
-	0,  // 43: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
-	33, // 44: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
-	0,  // 45: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
-	33, // 46: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
-	0,  // 47: millrace.v1.RenameGroupRequest.sender:type_name -> millrace.v1.Sender
-	33, // 48: millrace.v1.RenameGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 49: millrace.v1.DissolveGroupRequest.sender:type_name -> millrace.v1.Sender
-	1,  // 50: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
-	3,  // 51: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
-	10, // 52: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
-	12, // 53: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
-	15, // 54: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
-	17, // 55: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
-	19, // 56: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
-	21, // 57: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
-	24, // 58: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
-	29, // 59: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
-	31, // 60: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
-	34, // 61: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
-	36, // 62: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
-	38, // 63: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
-	40, // 64: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
-	42, // 65: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
-	44, // 66: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
-	46, // 67: millrace.v1.MessageService.RenameGroup:input_type -> millrace.v1.RenameGroupRequest
-	48, // 68: millrace.v1.MessageService.DissolveGroup:input_type -> millrace.v1.DissolveGroupRequest
-	2,  // 69: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
-	6,  // 70: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
-	11, // 71: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
-	13, // 72: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
-	16, // 73: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
-	18, // 74: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
-	20, // 75: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
-	22, // 76: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
-	25, // 77: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
-	30, // 78: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
-	32, // 79: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
-	35, // 80: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
-	37, // 81: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
-	39, // 82: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
-	41, // 83: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
-	43, // 84: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
-	45, // 85: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
-	47, // 86: millrace.v1.MessageService.RenameGroup:output_type -> millrace.v1.RenameGroupResponse
-	49, // 87: millrace.v1.MessageService.DissolveGroup:output_type -> millrace.v1.DissolveGroupResponse
-	69, // [69:88] is the sub-list for method output_type
-	50, // [50:69] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	19, // 22: millrace.v1.ReadersResponse.readers:type_name -> millrace.v1.Reader
+	0,  // 23: millrace.v1.EditMessageRequest.sender:type_name -> millrace.v1.Sender
+	26, // 24: millrace.v1.MembershipsResponse.memberships:type_name -> millrace.v1.Membership
+	53, // 25: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
+	54, // 26: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
+	55, // 27: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
+	29, // 28: millrace.v1.SyncResponse.start:type_name -> millrace.v1.SyncStart
+	30, // 29: millrace.v1.SyncResponse.deliveries:type_name -> millrace.v1.SyncDeliveries
+	31, // 30: millrace.v1.SyncResponse.end:type_name -> millrace.v1.SyncEnd
+	56, // 31: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
+	57, // 32: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
+	60, // 33: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
+	26, // 34: millrace.v1.SyncEnd.memberships:type_name -> millrace.v1.Membership
+	58, // 35: millrace.v1.SyncEnd.rest:type_name -> millrace.v1.SyncEnd.RestEntry
+	60, // 36: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
+	59, // 37: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
+	0,  // 38: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
+	36, // 39: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
+	36, // 40: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 41: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
+	36, // 42: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 43: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
+	0,  // 44: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
+	36, // 45: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
+	0,  // 46: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
+	36, // 47: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
+	0,  // 48: millrace.v1.RenameGroupRequest.sender:type_name -> millrace.v1.Sender
+	36, // 49: millrace.v1.RenameGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 50: millrace.v1.DissolveGroupRequest.sender:type_name -> millrace.v1.Sender
+	1,  // 51: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
+	3,  // 52: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
+	10, // 53: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
+	12, // 54: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
+	15, // 55: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
+	17, // 56: millrace.v1.MessageService.Readers:input_type -> millrace.v1.ReadersRequest
+	20, // 57: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
+	22, // 58: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
+	24, // 59: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
+	27, // 60: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
+	32, // 61: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
+	34, // 62: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
+	37, // 63: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
+	39, // 64: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
+	41, // 65: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
+	43, // 66: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
+	45, // 67: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
+	47, // 68: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
+	49, // 69: millrace.v1.MessageService.RenameGroup:input_type -> millrace.v1.RenameGroupRequest
+	51, // 70: millrace.v1.MessageService.DissolveGroup:input_type -> millrace.v1.DissolveGroupRequest
+	2,  // 71: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
+	6,  // 72: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
+	11, // 73: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
+	13, // 74: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
+	16, // 75: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
+	18, // 76: millrace.v1.MessageService.Readers:output_type -> millrace.v1.ReadersResponse
+	21, // 77: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
+	23, // 78: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
+	25, // 79: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
+	28, // 80: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
+	33, // 81: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
+	35, // 82: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
+	38, // 83: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
+	40, // 84: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
+	42, // 85: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
+	44, // 86: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
+	46, // 87: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
+	48, // 88: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
+	50, // 89: millrace.v1.MessageService.RenameGroup:output_type -> millrace.v1.RenameGroupResponse
+	52, // 90: millrace.v1.MessageService.DissolveGroup:output_type -> millrace.v1.DissolveGroupResponse
+	71, // [71:91] is the sub-list for method output_type
+	51, // [51:71] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_message_proto_init() }
@@ -3690,7 +3864,7 @@ func file_millrace_v1_message_proto_init() {
 		(*Change_DissolveGroup)(nil),
 	}
 	file_millrace_v1_message_proto_msgTypes[10].OneofWrappers = []any{}
-	file_millrace_v1_message_proto_msgTypes[25].OneofWrappers = []any{
+	file_millrace_v1_message_proto_msgTypes[28].OneofWrappers = []any{
 		(*SyncResponse_Start)(nil),
 		(*SyncResponse_Deliveries)(nil),
 		(*SyncResponse_End)(nil),
@@ -3701,7 +3875,7 @@ func file_millrace_v1_message_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_message_proto_rawDesc), len(file_millrace_v1_message_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   57,
+			NumMessages:   60,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,7 @@ const (
 	MessageService_History_FullMethodName       = "/millrace.v1.MessageService/History"
 	MessageService_Conversations_FullMethodName = "/millrace.v1.MessageService/Conversations"
 	MessageService_MarkRead_FullMethodName      = "/millrace.v1.MessageService/MarkRead"
+	MessageService_Readers_FullMethodName       = "/millrace.v1.MessageService/Readers"
 	MessageService_EditMessage_FullMethodName   = "/millrace.v1.MessageService/EditMessage"
 	MessageService_RecallMessage_FullMethodName = "/millrace.v1.MessageService/RecallMessage"
 	MessageService_Memberships_FullMethodName   = "/millrace.v1.MessageService/Memberships"
@@ -64,6 +65,8 @@ type MessageServiceClient interface {
 	// MarkRead records up to where the user has read, which is at most the conversation's last message. The mark never goes
 	// back.
 	MarkRead(ctx context.Context, in *MarkReadRequest, opts ...grpc.CallOption) (*MarkReadResponse, error)
+	// Readers returns who has read a conversation of the user at least so far.
+	Readers(ctx context.Context, in *ReadersRequest, opts ...grpc.CallOption) (*ReadersResponse, error)
 	// EditMessage replaces the content of the user's own message. OK means that the message was not recalled before the edit's
 	// place in the log. For a message that was recalled it returns NOT_FOUND.
 	EditMessage(ctx context.Context, in *EditMessageRequest, opts ...grpc.CallOption) (*EditMessageResponse, error)
@@ -147,6 +150,16 @@ func (c *messageServiceClient) MarkRead(ctx context.Context, in *MarkReadRequest
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(MarkReadResponse)
 	err := c.cc.Invoke(ctx, MessageService_MarkRead_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messageServiceClient) Readers(ctx context.Context, in *ReadersRequest, opts ...grpc.CallOption) (*ReadersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReadersResponse)
+	err := c.cc.Invoke(ctx, MessageService_Readers_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -335,6 +348,8 @@ type MessageServiceServer interface {
 	// MarkRead records up to where the user has read, which is at most the conversation's last message. The mark never goes
 	// back.
 	MarkRead(context.Context, *MarkReadRequest) (*MarkReadResponse, error)
+	// Readers returns who has read a conversation of the user at least so far.
+	Readers(context.Context, *ReadersRequest) (*ReadersResponse, error)
 	// EditMessage replaces the content of the user's own message. OK means that the message was not recalled before the edit's
 	// place in the log. For a message that was recalled it returns NOT_FOUND.
 	EditMessage(context.Context, *EditMessageRequest) (*EditMessageResponse, error)
@@ -385,6 +400,9 @@ func (UnimplementedMessageServiceServer) Conversations(context.Context, *Convers
 }
 func (UnimplementedMessageServiceServer) MarkRead(context.Context, *MarkReadRequest) (*MarkReadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method MarkRead not implemented")
+}
+func (UnimplementedMessageServiceServer) Readers(context.Context, *ReadersRequest) (*ReadersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Readers not implemented")
 }
 func (UnimplementedMessageServiceServer) EditMessage(context.Context, *EditMessageRequest) (*EditMessageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method EditMessage not implemented")
@@ -524,6 +542,24 @@ func _MessageService_MarkRead_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(MessageServiceServer).MarkRead(ctx, req.(*MarkReadRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MessageService_Readers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReadersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).Readers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_Readers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).Readers(ctx, req.(*ReadersRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -788,6 +824,10 @@ var MessageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "MarkRead",
 			Handler:    _MessageService_MarkRead_Handler,
+		},
+		{
+			MethodName: "Readers",
+			Handler:    _MessageService_Readers_Handler,
 		},
 		{
 			MethodName: "EditMessage",

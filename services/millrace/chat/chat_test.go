@@ -261,6 +261,9 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 		if verb == "group_create" || verb == "group_info" {
 			return `"group":{"group_id":77,"name":"friends","owner":1001,"members":[1003,1001,1002]}`
 		}
+		if verb == "readers" {
+			return `"readers":{"readers":[{"user":1002,"seq":3}]}`
+		}
 		if verb == "group_rename" {
 			return `"group":{"group_id":77,"name":"old friends","owner":1001,"members":[1001]}`
 		}
@@ -271,6 +274,7 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 	term.status.shows(t, "to whom?")
 	for _, step := range []struct{ line, out, status string }{
 		{"/help", "", "/group create NAME USER"},
+		{"/readers", "", "nothing is shown yet"},
 		{"/group info", "", "you are in no group"},
 		{"/group create friends 1002 1003", "group 77 friends is there", ""},
 		{"hi all", at() + " 1001 (you): hi all", ""},
@@ -286,6 +290,7 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 		{"/group join 77", "1001 (you): hi all", ""},
 		{"/to 1002", "", ""},
 		{"direct", "1001 (you): direct", ""},
+		{"/readers", "read by [1002]", ""},
 		{"/history 1", "", ""},
 		{"/history many", "", "N is from 1 to 200"},
 		{"/to nobody", "", `"nobody" is no id`},
@@ -302,7 +307,7 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 	defer mu.Unlock()
 	require.Equal(t, []string{
 		"group_create {}", `group_create {"join":"open"}`, `group_info {"group_id":77}`, `group_add {"group_id":77,"user":1004}`,
-		`group_remove {"group_id":77,"user":1004}`, `group_rename {"group_id":77,"name":"old friends"}`, `group_dissolve {"group_id":77}`, `group_leave {"group_id":77}`, `group_join {"group_id":77}`,
+		`group_remove {"group_id":77,"user":1004}`, `group_rename {"group_id":77,"name":"old friends"}`, `group_dissolve {"group_id":77}`, `group_leave {"group_id":77}`, `group_join {"group_id":77}`, `readers {"conversation":"u:1001:1002","seq":2}`,
 	}, asked)
 }
 

@@ -17,6 +17,7 @@ const chatHelp = `/to USER                    chat with a user
 /reply TEXT                 answer the newest message of somebody else
 /mention USER TEXT          send a message that mentions a user
 /extra JSON TEXT            send a message with a JSON object without spaces
+/readers                    show who has read all that is shown
 /history [N]                show the N newest messages (20)
 /group create NAME USER...  create a group and chat in it
 /group open NAME USER...    create a group that anybody may join, and chat in it
@@ -59,6 +60,8 @@ func (h *chat) command(ctx context.Context, line string) (quit bool, err error) 
 			return false, err
 		}
 		return false, h.enter(ctx, client.ToUser(user))
+	case "/readers":
+		return false, h.showReaders(ctx)
 	case "/reply", "/mention", "/extra":
 		return false, h.postWith(ctx, words[0], strings.TrimSpace(line[len(words[0]):]))
 	case "/group":

@@ -2,6 +2,7 @@ package chat
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
@@ -169,6 +170,26 @@ func (h *chat) showHistory(ctx context.Context, limit int) error {
 		return err
 	}
 	h.view.page(page.Messages, 0)
+	return nil
+}
+
+// showReaders prints who has read the conversation up to the newest message printed.
+func (h *chat) showReaders(ctx context.Context) error {
+	h.view.mu.Lock()
+	conversation, newest := h.view.conversation(), h.view.newest
+	h.view.mu.Unlock()
+	if newest == 0 {
+		return errors.New("nothing is shown yet")
+	}
+	readers, err := h.client.Readers(ctx, client.Readers{Conversation: conversation, Seq: newest})
+	if err != nil {
+		return err
+	}
+	users := make([]int64, len(readers))
+	for i, r := range readers {
+		users[i] = r.User
+	}
+	h.print.note("read by %v", users)
 	return nil
 }
 
