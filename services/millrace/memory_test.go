@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/fx"
 
@@ -67,30 +66,4 @@ func TestEveryRoleRunsOverTheBusInMemory(t *testing.T) {
 		lines, err := os.ReadFile(audited)
 		return err == nil && bytes.Count(lines, []byte("\n")) == messages
 	}, proof.Patience, 10*time.Millisecond)
-}
-
-// In dev everything is one graph. The user's own middleware takes one line.
-func TestDevRunsOverTheBusInMemoryWithAMiddlewareOfOnesOwn(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	var gateway *gatewayServer
-	seen := make(chan string, 100)
-	startRole(t, config.Dev, []string{
-		"--data-dir=" + dir, "--jwt-secret=" + proof.Secret, "--connect-addr=127.0.0.1:0", "--message-addr=127.0.0.1:0",
-	},
-		inMemory(memory.NewBus(memory.Config{Partitions: events.DefaultPartitions})),
-		fx.Provide(asMiddleware(func() message.HandlerMiddleware {
-			return func(next message.HandlerFunc) message.HandlerFunc {
-				return func(msg *message.Message) ([]*message.Message, error) {
-					seen <- message.HandlerNameFromCtx(msg.Context())
-					return next(msg)
-				}
-			}
-		})),
-		fx.Populate(&gateway))
-	a := proof.Join(t, "ws://"+gateway.Addr()+"/ws", proof.Alice, nil)
-	a.Sends(t, client.ToUser(proof.Alice), "note")
-	require.Equal(t, []string{"note"}, a.Reads(t, 1))
-	require.ElementsMatch(t, []string{"audit", "push", "storage"}, []string{<-seen, <-seen, <-seen})
-	require.NoDirExists(t, filepath.Join(dir, "kafka"), "no broker was started")
 }
