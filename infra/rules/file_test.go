@@ -20,28 +20,19 @@ import (
 
 const (
 	first  = "rules: [{name: one, when: 'rate(\"1m\") > 2', reject: one}, {name: gone, when: 'edit', tag: x}]"
-	second = "rules: [{name: one, when: 'rate(\"1m\") > 2', reject: two}, {name: odd, when: 'extra.x > 1', tag: x}]"
+	second = "rules: [{name: one, when: 'rate(\"1m\") > 2', reject: two}]"
 )
 
-// watched opens the file and watches it until the test ends. The reason of the third review in a minute tells the rules apart.
-func watched(t *testing.T, path string, test func(f *File, log *bytes.Buffer, look func())) {
+// open opens the file. look has to be called for it to be read again.
+func open(t *testing.T, path string) (f *File, log *bytes.Buffer) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
-		f, err := Open(path, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, nil)))
-		require.NoError(t, err)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- f.Run(ctx) }()
-		test(f, &log, func() {
-			time.Sleep(lookPause + 1)
-			synctest.Wait()
-		})
-		cancel()
-		require.NoError(t, <-done)
-	})
+	log = &bytes.Buffer{}
+	f, err := Open(path, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(log, nil)))
+	require.NoError(t, err)
+	return f, log
 }
 
+// reason returns why the third message in a minute is rejected, which tells the rules apart.
 func reason(t *testing.T, f *File) string {
 	t.Helper()
 	verdicts, err := f.Review(t.Context(), []hook.Draft{subject().Draft, subject().Draft, subject().Draft})
@@ -57,30 +48,29 @@ func write(t *testing.T, path, content string) {
 func TestAChangedFileIsTakenAndAWrongOneLeavesTheFormerRules(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rules.yaml")
 	write(t, path, first)
-	watched(t, path, func(f *File, log *bytes.Buffer, look func()) {
-		require.Equal(t, "one", reason(t, f))
-		for name, spoil := range map[string]func(){
-			"wrong": func() { write(t, path, "rules: [{name: one, wen: x}]") },
-			"empty": func() { write(t, path, "") },
-			"gone":  func() { require.NoError(t, os.Remove(path)) },
-		} {
-			log.Reset()
-			spoil()
-			look()
-			look()
-			require.Equal(t, "one", reason(t, f), name)
-			require.Zero(t, testutil.ToFloat64(f.valid), name)
-			require.Equal(t, 1, strings.Count(log.String(), "the former ones hold"), "said once")
-			write(t, path, first)
-			look()
-			require.EqualValues(t, 1, testutil.ToFloat64(f.valid), name)
-		}
-		write(t, path, second)
-		look()
-		verdicts, err := f.Review(t.Context(), []hook.Draft{subject().Draft})
-		require.NoError(t, err)
-		require.Equal(t, "two", verdicts[0].Reject, "what was sent before still counts")
-	})
+	f, log := open(t, path)
+	require.Equal(t, "one", reason(t, f))
+	for name, spoil := range map[string]func(){
+		"wrong": func() { write(t, path, "rules: [{name: one, wen: x}]") },
+		"empty": func() { write(t, path, "") },
+		"gone":  func() { require.NoError(t, os.Remove(path)) },
+	} {
+		log.Reset()
+		spoil()
+		f.look()
+		f.look()
+		require.Equal(t, "one", reason(t, f), name)
+		require.Zero(t, testutil.ToFloat64(f.valid), name)
+		require.Equal(t, 1, strings.Count(log.String(), "the former ones hold"), "said once")
+		write(t, path, first)
+		f.look()
+		require.EqualValues(t, 1, testutil.ToFloat64(f.valid), name)
+	}
+	write(t, path, second)
+	f.look()
+	verdicts, err := f.Review(t.Context(), []hook.Draft{subject().Draft})
+	require.NoError(t, err)
+	require.Equal(t, "two", verdicts[0].Reject, "what was sent before still counts")
 }
 
 // A ConfigMap is a directory behind a symbolic link that is replaced, and the file a link through it.
@@ -92,29 +82,36 @@ func TestAFileBehindASwappedLinkIsTaken(t *testing.T) {
 	}
 	require.NoError(t, os.Symlink("v1", filepath.Join(dir, "..data")))
 	require.NoError(t, os.Symlink(filepath.Join("..data", "rules.yaml"), filepath.Join(dir, "rules.yaml")))
-	watched(t, filepath.Join(dir, "rules.yaml"), func(f *File, _ *bytes.Buffer, look func()) {
+	synctest.Test(t, func(t *testing.T) {
+		f, err := Open(filepath.Join(dir, "rules.yaml"), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- f.Run(ctx) }()
 		require.Equal(t, "one", reason(t, f))
 		require.NoError(t, os.Symlink("v2", filepath.Join(dir, "..new")))
 		require.NoError(t, os.Rename(filepath.Join(dir, "..new"), filepath.Join(dir, "..data")))
-		look()
+		time.Sleep(lookPause + 1)
+		synctest.Wait()
 		require.Equal(t, "two", reason(t, f))
+		cancel()
+		require.NoError(t, <-done)
 	})
 }
 
 func TestEachRuleIsCounted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rules.yaml")
 	write(t, path, first)
-	watched(t, path, func(f *File, _ *bytes.Buffer, look func()) {
-		require.Equal(t, 2, testutil.CollectAndCount(f.matched), "also those that have not matched yet")
-		reason(t, f)
-		require.EqualValues(t, 1, testutil.ToFloat64(f.matched.WithLabelValues("one")))
-		write(t, path, second)
-		look()
-		reason(t, f)
-		require.EqualValues(t, 4, testutil.ToFloat64(f.matched.WithLabelValues("one")))
-		require.Zero(t, testutil.ToFloat64(f.failed.WithLabelValues("odd")), "the one before it has rejected all")
-		require.Equal(t, 2, testutil.CollectAndCount(f.matched), "a rule that is gone is not counted")
-	})
+	f, _ := open(t, path)
+	require.Equal(t, 2, testutil.CollectAndCount(f.matched), "also those that have not matched yet")
+	reason(t, f)
+	require.EqualValues(t, 1, testutil.ToFloat64(f.matched.WithLabelValues("one")))
+	require.Zero(t, testutil.ToFloat64(f.matched.WithLabelValues("gone")))
+	write(t, path, "rules: [{name: odd, when: 'extra.x > 1', tag: x}]")
+	f.look()
+	reason(t, f)
+	require.EqualValues(t, 3, testutil.ToFloat64(f.failed.WithLabelValues("odd")))
+	require.Equal(t, 1, testutil.CollectAndCount(f.matched), "a rule that is gone is not counted")
 }
 
 func TestAWrongFileDoesNotOpen(t *testing.T) {

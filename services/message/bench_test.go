@@ -2,11 +2,22 @@ package message
 
 import (
 	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"millrace/infra/hook"
 	"millrace/infra/pubsub/memory"
+	"millrace/infra/rules"
+	"millrace/infra/signature"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -59,5 +70,55 @@ func BenchmarkSyncOfATail(b *testing.B) {
 	cursor := map[int32]int64{0: 0, 1: 0, 2: 0, 3: 0}
 	for b.Loop() {
 		n.resume(b, 1, cursor)
+	}
+}
+
+// BenchmarkSendsUnderHooks sends batches of 16 messages by the batch, without hooks, with 20 rules of which none matches, and
+// with a hook over HTTP on loopback that lets everything pass.
+func BenchmarkSendsUnderHooks(b *testing.B) {
+	const size = 16
+	var file strings.Builder
+	file.WriteString("rules:\n")
+	for i := range 20 {
+		fmt.Fprintf(&file, "  - name: r%d\n    when: %s\n    reject: no such thing\n", i, []string{
+			`content contains "wire me money"`, "content matches `(?i)casino|lottery`", `user_type == "banned" && rate("1m") > 10`,
+			`len(content) > 10000 && message_type == 1`, `from in [1, 2, 3] && region == "xx"`,
+		}[i%5])
+	}
+	path := filepath.Join(b.TempDir(), "rules.yaml")
+	require.NoError(b, os.WriteFile(path, []byte(file.String()), 0o600))
+	rule, err := rules.Open(path, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	require.NoError(b, err)
+
+	passes := `{"verdicts":[` + strings.Repeat("{},", size-1) + "{}]}"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, passes) }))
+	defer server.Close()
+	endpoint := hook.NewHTTP(server.URL, signature.Keys{make([]byte, 32)})
+	defer endpoint.Close()
+
+	for _, c := range []struct {
+		name  string
+		hooks []Hook
+	}{
+		{"none", nil},
+		{"20 rules", []Hook{as(rule)}},
+		{"HTTP", []Hook{as(endpoint)}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			n := newNodeOver(b, memory.NewBus(memory.Config{}), c.hooks...)
+			b.ReportAllocs()
+			for sent := 0; sent < b.N; {
+				batch := make([]*millracev1.SendWSMessageRequest, 0, size)
+				for range size {
+					batch = append(batch, &millracev1.SendWSMessageRequest{
+						Sender: by(1000), To: 100, Content: "see you at the station at ten", ClientMsgId: fmt.Sprint(sent),
+					})
+					sent++
+				}
+				for _, result := range n.service.send(b.Context(), batch) {
+					require.Zero(b, result.GetCode())
+				}
+			}
+		})
 	}
 }
