@@ -121,9 +121,10 @@ func filled(b *testing.B, conversations, messages int64) *DB {
 		query string
 		args  []any
 	}{
-		{`INSERT INTO conversations SELECT n + 1, format('u:1:%d', n + 2), 0, ?2, 0 FROM numbers`, []any{conversations, messages}},
-		{`INSERT INTO user_conversations SELECT 1, n + 1, 0 FROM numbers`, []any{conversations}},
-		{`INSERT INTO messages SELECT n / (?1 / ?2) + 1, n + 1, randomblob(16), randomblob(16), 1, 1, n, 0, 0, 0,
+		{`INSERT INTO conversations (id, name, partition, last_seq, active_at) SELECT n + 1, format('u:1:%d', n + 2), 0, ?2, 0 FROM numbers`, []any{conversations, messages}},
+		{`INSERT INTO user_conversations (user, conversation_id, read_seq) SELECT 1, n + 1, 0 FROM numbers`, []any{conversations}},
+		{`INSERT INTO messages (conversation_id, seq, id, client_id, sender, type, sent_at, recalled, edited_at, change_seq, content)
+			SELECT n / (?1 / ?2) + 1, n + 1, randomblob(16), randomblob(16), 1, 1, n, 0, 0, 0,
 			'a hundred bytes of content, as a message has that people write to each other in the middle of a day'
 			FROM numbers`, []any{messages, conversations}},
 	} {

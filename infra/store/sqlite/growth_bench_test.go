@@ -1,10 +1,12 @@
 package sqlite
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,7 +17,7 @@ import (
 )
 
 // most is a parameter because filling a store with ten million messages takes minutes and 2.5 GB.
-var most = flag.Int64("growth.messages", 1_000_000, "BenchmarkHistoryAsItGrows: messages in the largest store")
+var most = flag.Int64("growth.messages", 100_000, "Benchmark…AsItGrows: messages in the largest store")
 
 // BenchmarkHistoryAsItGrows compares how long a page of 50 messages takes, from a random place of a random conversation, when
 // ten thousand messages are stored and when many more are. The stores take turns, so that what slows the machine down meets all.
@@ -67,4 +69,61 @@ func readPage(b *testing.B, db *DB, conversations, messages int64) time.Duration
 	require.NoError(b, err)
 	require.Len(b, found, 50)
 	return took
+}
+
+// BenchmarkSaveBatchAsItGrows compares what a message costs in a batch of 512, whose messages are for random conversations, when
+// ten thousand messages are stored and when many more are.
+func BenchmarkSaveBatchAsItGrows(b *testing.B) {
+	for _, conversations := range []int64{50, 100_000} {
+		b.Run(fmt.Sprintf("conversations=%d", conversations), func(b *testing.B) {
+			type size struct {
+				messages, conversations int64
+				db                      *DB
+				took                    time.Duration
+			}
+			var sizes []*size
+			for n := int64(10_000); n <= *most; n *= 10 {
+				s := &size{messages: n, conversations: min(conversations, n/100)}
+				s.db = filled(b, s.conversations, n)
+				require.NoError(b, s.db.writer.within(b.Context(), func(ctx context.Context, c *conn) error {
+					_, err := c.ExecContext(ctx, `INSERT INTO message_ids SELECT id, conversation_id, seq FROM messages ORDER BY id`)
+					return err
+				}))
+				sizes = append(sizes, s)
+			}
+			sent := int64(0)
+			b.ResetTimer()
+			for b.Loop() {
+				sent += 512
+				for _, s := range sizes {
+					batch := make([]events.Record, 512)
+					for i := range batch {
+						batch[i] = newMessage(2+rand.Int64N(s.conversations), s.messages+sent+int64(i))
+					}
+					begin := time.Now()
+					for _, err := range s.db.SaveBatch(b.Context(), batch) {
+						require.NoError(b, err)
+					}
+					s.took += time.Since(begin)
+				}
+			}
+			for _, s := range sizes {
+				b.ReportMetric(s.took.Seconds()*1e6/float64(sent), fmt.Sprintf("µs/message/%d", s.messages))
+				b.ReportMetric(s.took.Seconds()/sizes[0].took.Seconds(), fmt.Sprintf("ratio/%d", s.messages))
+			}
+		})
+	}
+}
+
+// newMessage returns a message of user 1 to another.
+func newMessage(to, seq int64) events.Record {
+	conversation := events.Direct(1, to)
+	id := fmt.Sprint(seq)
+	return events.Record{
+		Event: events.Event{Type: events.NewMessage, Message: &events.Message{
+			MessageID: events.MessageID(1, conversation, id), ClientMsgID: id, Conversation: conversation, From: 1, To: to,
+			Content: strings.Repeat("x", 100), MessageType: 1, Timestamp: seq,
+		}},
+		Position: events.Position{Partition: events.Partition(conversation, events.DefaultPartitions), Seq: seq},
+	}
 }
