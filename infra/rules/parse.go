@@ -112,10 +112,19 @@ func faultsIn(err error) error {
 	}
 	var all []error
 	for _, fault := range several.Errors {
-		all = append(all, errors.New(fault))
+		fault = unknownKey.ReplaceAllString(fault, "unknown key $1")
+		fault = noList.ReplaceAllString(fault, "want a list")
+		all = append(all, errors.New(noMapping.ReplaceAllString(fault, "want a mapping")))
 	}
 	return errors.Join(all...)
 }
+
+// These find what the decoder says of Go's types, which whoever writes a file does not know.
+var (
+	unknownKey = regexp.MustCompile(`field (.*) not found in type \S+$`)
+	noList     = regexp.MustCompile(`cannot unmarshal .* into \[\]\S+$`)
+	noMapping  = regexp.MustCompile(`cannot unmarshal .* into \S+$`)
+)
 
 func (t *text) fault(format string, args ...any) error {
 	err := fmt.Errorf(format, args...)

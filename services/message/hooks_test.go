@@ -274,6 +274,30 @@ func TestARepeatOfAnAcceptedMessageStaysAcceptedWhateverTheHooksSay(t *testing.T
 	}
 }
 
+func TestARepeatIsFoundWhileTheLogHasLostWhatIsNotStored(t *testing.T) {
+	r := &reviewer{decide: rejectAll}
+	bus := memory.NewBus(memory.Config{})
+	n := newNodeOver(t, bus, as(r))
+	lost := n.publish(t, said(1, 2, "lost"))[0]
+	m := said(1, 2, "a")
+	m.Message.ClientMsgID, m.Message.MessageID = "a", events.MessageID(1, "u:1:2", "a")
+	n.publish(t, m)
+	bus.Trim(events.TopicMessages, lost)
+	require.Equal(t, []codes.Code{codes.OK, codes.FailedPrecondition}, codesOf(n.service.send(t.Context(), direct("a", "b"))))
+}
+
+func TestARepeatIsReplacedAsTheFirstWasOnANodeThatKnowsThatFromTheStore(t *testing.T) {
+	r := &reviewer{decide: func(hook.Draft) hook.Verdict { return hook.Verdict{Content: "***"} }}
+	n := newNodeOver(t, memory.NewBus(memory.Config{}), as(r))
+	n.service.originals.sent.Add(events.MessageID(1, "u:1:2", "a"), original{sentAt: 5, stored: true})
+	for range 2 {
+		sent := n.service.send(t.Context(), direct("a"))[0].GetSent()
+		require.EqualValues(t, 5, sent.GetTimestamp())
+		require.True(t, sent.GetReplaced())
+	}
+	require.Len(t, r.calls(), 1, "then it is remembered")
+}
+
 func TestARejectedMessageThatMayBeARepeatIsUnavailableAndSoAreThoseAfterIt(t *testing.T) {
 	r := &reviewer{decide: func(d hook.Draft) hook.Verdict {
 		if d.Message.Content == "b" {

@@ -25,7 +25,8 @@ const (
 // original is what the sender of a repeat is told of the message that is there.
 type original struct {
 	sentAt   int64 // Unix seconds
-	replaced bool  // a hook has replaced its content; not known of a message that the store has
+	replaced bool  // a hook has replaced its content or extra
+	stored   bool  // the store has said so, which does not know whether it was replaced
 }
 
 // originals knows when messages that may be repeats were first sent, so that a repeat is answered with the timestamp of the
@@ -77,7 +78,7 @@ func (o *originals) run(ctx context.Context) {
 			return cmp.Or(panicked, err)
 		})
 		for m, at := range sentAt {
-			o.sent.Add(m.MessageID, original{sentAt: at})
+			o.sent.Add(m.MessageID, original{sentAt: at, stored: true})
 		}
 		sleep(ctx, lookupPause-time.Since(began))
 	}
@@ -93,10 +94,16 @@ func (o *originals) take() []store.MessageKey {
 	return messages
 }
 
-// note returns what is known of the message that was just accepted, and remembers it: what is passed, unless it is a repeat.
+// note returns what is known of the message that was just accepted, and remembers it: what is passed, unless it is a repeat. Of
+// the first that only the store knows, it is taken that the hooks did the same as of the repeat.
 func (o *originals) note(messageID string, accepted original) original {
-	if first, repeat, _ := o.sent.PeekOrAdd(messageID, accepted); repeat {
-		return first
+	first, repeat, _ := o.sent.PeekOrAdd(messageID, accepted)
+	switch {
+	case !repeat:
+		return accepted
+	case first.stored:
+		first.replaced, first.stored = accepted.replaced, false
+		o.sent.Add(messageID, first)
 	}
-	return accepted
+	return first
 }

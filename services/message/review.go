@@ -2,7 +2,6 @@ package message
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"millrace/events"
@@ -17,7 +16,7 @@ const repeatTimeout = 1500 * time.Millisecond
 
 // reviewSends asks the hooks about the messages of the runs, with one call of each hook for all. It takes out what is not to
 // be published. A message that was accepted stays accepted as it was, whatever the hooks say of a repeat: they are not asked
-// about one that this node remembers, and one that they reject is looked for in the store and in the log.
+// about one that this node has accepted lately, and one that they reject is looked for in the store and in the log.
 func (s *Service) reviewSends(ctx context.Context, runs []*sending) {
 	drafts := make([][]*reviewed, len(runs))
 	var unknown []*reviewed
@@ -25,7 +24,7 @@ func (s *Service) reviewSends(ctx context.Context, runs []*sending) {
 		for n, m := range p.messages {
 			sender := p.requests[p.places[n]].GetSender()
 			d := &reviewed{given: m, Draft: hook.Draft{Message: m, UserType: sender.GetUserType(), Region: sender.GetRegion()}}
-			if first, repeat := s.originals.sent.Get(m.MessageID); repeat {
+			if first, repeat := s.originals.sent.Get(m.MessageID); repeat && !first.stored {
 				d.first = &first
 			} else {
 				unknown = append(unknown, d)
@@ -40,8 +39,8 @@ func (s *Service) reviewSends(ctx context.Context, runs []*sending) {
 	}
 }
 
-// findRepeats finds the first messages that the rejected ones of a run repeat. If the log cannot tell, they are not rejected
-// but unavailable. While the store is down the latest records of the partition have to do.
+// findRepeats finds the first messages that the rejected ones of a run repeat. Where the store is down or too far behind, the
+// latest records of the partition have to do. If the log cannot be read either, the messages are not rejected but unavailable.
 func (s *Service) findRepeats(ctx context.Context, drafts []*reviewed) {
 	rejected := map[string]*reviewed{}
 	var keys []store.MessageKey
@@ -77,7 +76,7 @@ func (s *Service) findRepeats(ctx context.Context, drafts []*reviewed) {
 		}
 		return err
 	}, inLog)
-	if errors.Is(err, errStoreDown) {
+	if err != nil {
 		err = s.latest(ctx, keys[0].Conversation, inLog)
 	}
 	if err == nil {

@@ -110,8 +110,8 @@ func (s *Service) publishSends(ctx context.Context, runs ...*sending) {
 func (s *Service) conclude(ctx context.Context, p *sending, accepted int, err error) {
 	for _, at := range p.places[:accepted] {
 		sent := p.results[at].GetSent()
-		first := s.originals.note(sent.GetMessageId(), original{sent.GetTimestamp(), sent.GetReplaced()})
-		sent.Timestamp, sent.Replaced = first.sentAt, first.replaced || sent.GetReplaced()
+		first := s.originals.note(sent.GetMessageId(), original{sentAt: sent.GetTimestamp(), replaced: sent.GetReplaced()})
+		sent.Timestamp, sent.Replaced = first.sentAt, first.replaced
 	}
 	unsent := p.places[accepted:]
 	if len(unsent) == 0 {
