@@ -17,6 +17,7 @@ type Push struct {
 	Name      string `json:"name,omitempty"`
 	User      int64  `json:"user,omitempty"`
 	By        int64  `json:"by,omitempty"`
+	Settings
 }
 
 // PushMessage is a message inside a push or a page of history.
@@ -67,6 +68,9 @@ func DeliveryOf(r *Record) (*millracev1.Delivery, error) {
 	case GroupCreated, MemberJoined, MemberLeft, GroupDissolved:
 		push.GroupID, push.User, push.By = r.GroupID, r.User, r.By
 		d.Change = r.membershipChange()
+	case ConversationSettings:
+		// Like a read mark, settings cannot be resumed: a client that comes back reads them with its conversations.
+		push.Type, push.Pos, push.Conversation, push.Settings = TypeSettingsChanged, "", r.Conversation, r.Settings
 	case GroupRenamed:
 		push.GroupID, push.By, push.Name = r.GroupID, r.By, r.Name
 	}
@@ -92,6 +96,8 @@ func ChannelsOf(r *Record) ([]string, error) {
 		if conversation.GroupID != 0 {
 			channels = []string{UserChannel(r.User)}
 		}
+	case ConversationSettings:
+		channels = []string{UserChannel(r.User)}
 	// Whoever joins is not subscribed to the group's channel yet, and whoever leaves is not for much longer, so both are also
 	// told on the user's own channel.
 	case GroupCreated:

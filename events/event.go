@@ -19,6 +19,8 @@ const (
 	MemberLeft      Type = "member_left"
 	GroupDissolved  Type = "group_dissolved"
 	GroupRenamed    Type = "group_renamed"
+
+	ConversationSettings Type = "conversation_settings"
 )
 
 // The limits of what an event may carry.
@@ -52,6 +54,7 @@ const JoinOpen = "open"
 //	member_joined, member_left    Conversation, GroupID, User, By
 //	group_dissolved               Conversation, GroupID, User (the owner), By
 //	group_renamed                 Conversation, GroupID, By, Name
+//	conversation_settings         Conversation, User, Settings
 type Event struct {
 	Type    Type     `json:"type"`
 	Message *Message `json:"message,omitempty"`
@@ -71,6 +74,7 @@ type Event struct {
 	Members      []int64 `json:"members,omitempty"`       // ascending, the owner included
 	Join         string  `json:"join,omitempty"`          // [JoinOpen] if anybody may join; else only those who left by themselves may come back
 	ClientMsgID  string  `json:"client_msg_id,omitempty"` // the id by which the owner repeats the creation of a group
+	Settings
 
 	Timestamp int64 `json:"timestamp"` // Unix seconds
 }
@@ -122,7 +126,7 @@ func (e *Event) ConversationKey() string {
 func (t Type) Known() bool {
 	switch t {
 	case NewMessage, MessageEdited, MessageRecalled, MessageRead, GroupCreated, MemberJoined, MemberLeft, GroupDissolved,
-		GroupRenamed:
+		GroupRenamed, ConversationSettings:
 		return true
 	}
 	return false

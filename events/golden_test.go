@@ -65,6 +65,10 @@ func samples() map[string]Event {
 		"group_renamed": {
 			Type: GroupRenamed, EventID: "e10", Conversation: Group(group), GroupID: group, By: alice, Name: "old friends", Timestamp: when,
 		},
+		"conversation_settings": {
+			Type: ConversationSettings, EventID: "e11", Conversation: Group(group), User: bob,
+			Settings: Settings{MutedUntil: new(int64(when)), Pinned: new(true), Hidden: new(false)}, Timestamp: when,
+		},
 		"group_dissolved": {
 			Type: GroupDissolved, EventID: "e8", Conversation: Group(group), GroupID: group, User: alice, By: alice, Timestamp: when,
 		},

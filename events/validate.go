@@ -28,6 +28,8 @@ func (e *Event) Validate() error {
 		return e.validateRead()
 	case GroupCreated, MemberJoined, MemberLeft, GroupDissolved, GroupRenamed:
 		return e.validateGroup()
+	case ConversationSettings:
+		return e.validateSettings()
 	}
 	return invalid("unknown type %.80q", e.Type)
 }

@@ -103,7 +103,7 @@ func newEntry(r *events.Record) entry {
 	switch r.Type {
 	case events.NewMessage:
 		e.Who, e.MessageID = r.Message.From, r.Message.MessageID
-	case events.MessageRead:
+	case events.MessageRead, events.ConversationSettings:
 		e.Who = r.User
 	}
 	return e

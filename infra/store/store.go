@@ -52,6 +52,14 @@ type Head struct {
 	// Unread counts the messages of others after ReadSeq, in all stays, up to 999.
 	Unread  int
 	ReadSeq int64
+	// What the user has set; MutedUntil is in Unix seconds, or 0.
+	MutedUntil     int64
+	Pinned, Hidden bool
+}
+
+// Hide sets whether the conversation is hidden, according to a setting at the position seq. A later message has ended that.
+func (h *Head) Hide(hidden bool, seq int64) {
+	h.Hidden = hidden && (h.Last == nil || h.Last.Seq < seq)
 }
 
 // Reader is a user who has read a conversation up to Seq.

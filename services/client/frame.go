@@ -98,6 +98,10 @@ type Conversation struct {
 	Last         Message `json:"last"`
 	Unread       int     `json:"unread"` // counted up to 999
 	ReadSeq      int64   `json:"read_seq"`
+	// What the user has set. MutedUntil is in Unix seconds.
+	MutedUntil int64 `json:"muted_until"`
+	Pinned     bool  `json:"pinned"`
+	Hidden     bool  `json:"hidden"` // until the next message
 }
 
 // ConversationPage is a part of a user's list of conversations, the latest first.

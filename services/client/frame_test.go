@@ -41,6 +41,7 @@ func TestRequestsLookAsTheProtocolSays(t *testing.T) {
 		`{"id":7,"conversations":{"limit":3,"next":"n2"}}`:                           Conversations{Limit: 3, Next: "n2"},
 		`{"id":7,"conversations":{}}`:                                                Conversations{},
 		`{"id":7,"read":{"conversation":"g:77","seq":5}}`:                            Read{Conversation: "g:77", Seq: 5},
+		`{"id":7,"settings":{"conversation":"g:77","hidden":false}}`:                 Settings{"g:77", events.Settings{Hidden: new(false)}},
 		`{"id":7,"readers":{"conversation":"g:77","seq":5}}`:                         Readers{Conversation: "g:77", Seq: 5},
 		`{"id":7,"recall":{"conversation":"g:77","message_id":"m"}}`:                 Recall{Conversation: "g:77", MessageID: "m"},
 		`{"id":7,"edit":{"conversation":"g:77","message_id":"m","content":"c"}}`:     Edit{Conversation: "g:77", MessageID: "m", Content: "c"},

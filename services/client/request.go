@@ -63,6 +63,11 @@ type (
 		Conversation string `json:"conversation"`
 		Seq          int64  `json:"seq"`
 	}
+	// Settings changes what the user has set for a conversation. What is nil stays as it is.
+	Settings struct {
+		Conversation string `json:"conversation"`
+		events.Settings
+	}
 	// Readers asks who has read a conversation at least up to a seq.
 	Readers struct {
 		Conversation string `json:"conversation"`
@@ -134,6 +139,7 @@ func (Send) verb() string          { return "send" }
 func (History) verb() string       { return "history" }
 func (Conversations) verb() string { return "conversations" }
 func (Read) verb() string          { return "read" }
+func (Settings) verb() string      { return "settings" }
 func (Readers) verb() string       { return "readers" }
 func (Recall) verb() string        { return "recall" }
 func (Edit) verb() string          { return "edit" }

@@ -86,7 +86,7 @@ func (c *Client) Presence(ctx context.Context, users ...int64) ([]int64, error) 
 	return f.Presence.Online, nil
 }
 
-// Do makes a request whose answer is ok or pong: [Read], [Recall], [Edit] (it draws a ClientMsgID if there is none),
+// Do makes a request whose answer is ok or pong: [Read], [Settings], [Recall], [Edit] (it draws a ClientMsgID if there is none),
 // [Typing], [Refresh], [Ping].
 func (c *Client) Do(ctx context.Context, r Request) error {
 	_, err := c.ask(ctx, named(r), func(f Frame) bool { return f.OK != nil || f.Pong != nil })

@@ -99,6 +99,8 @@ func (s *session) compose(r request) (conversation string, m *outgoing, refused 
 		conversation, refused = s.composeSend(r, m)
 	case "edit", "recall", "read":
 		conversation, refused = s.composeChange(r, m)
+	case "settings":
+		conversation, refused = s.composeSettings(r, m)
 	default:
 		conversation, refused = s.composeGroup(r, m)
 	}
@@ -138,8 +140,8 @@ func (s *session) composeChange(r request, m *outgoing) (string, *refusal) {
 	if refused := r.into(&b); refused != nil {
 		return "", refused
 	}
-	if _, err := events.ParseConversation(b.Conversation); err != nil {
-		return "", refuse(codeInvalid, `conversation: want "u:<low>:<high>" or "g:<group>"`)
+	if refused := checkConversation(b.Conversation); refused != nil {
+		return "", refused
 	}
 	if refused := checkContent(b.Content, b.Extra); refused != nil {
 		return "", refused
@@ -165,6 +167,20 @@ func (s *session) composeChange(r request, m *outgoing) (string, *refusal) {
 			User: user, Conversation: b.Conversation, Seq: b.Seq,
 		}}
 	}
+	return b.Conversation, nil
+}
+
+func (s *session) composeSettings(r request, m *outgoing) (string, *refusal) {
+	var b settingsBody
+	if refused := r.into(&b); refused != nil {
+		return "", refused
+	}
+	if refused := checkConversation(b.Conversation); refused != nil {
+		return "", refused
+	}
+	m.change.Kind = &millracev1.Change_Settings{Settings: &millracev1.ChangeSettingsRequest{
+		User: s.identity.User, Conversation: b.Conversation, MutedUntil: b.MutedUntil, Pinned: b.Pinned, Hidden: b.Hidden,
+	}}
 	return b.Conversation, nil
 }
 

@@ -86,7 +86,7 @@ func frameMembers(data []byte, allowRepeated bool) (r request, refused *refusal)
 
 func knownVerb(name string) bool {
 	switch name {
-	case "connect", "refresh", "send", "history", "conversations", "readers", "read", "recall", "edit", "typing", "presence", "ping",
+	case "connect", "refresh", "send", "history", "conversations", "readers", "settings", "read", "recall", "edit", "typing", "presence", "ping",
 		"group_create", "group_join", "group_leave", "group_add", "group_remove", "group_info",
 		"group_rename", "group_dissolve":
 		return true
@@ -184,6 +184,10 @@ type (
 		Extra        events.Extra `json:"extra"`
 		ClientMsgID  string       `json:"client_msg_id"`
 	}
+	settingsBody struct {
+		Conversation string `json:"conversation"`
+		events.Settings
+	}
 	readersBody struct {
 		Conversation string `json:"conversation"`
 		Seq          int64  `json:"seq"`
@@ -235,6 +239,13 @@ func checkContent(content string, extra events.Extra) *refusal {
 		return refuse(codeTooLarge, "content: at most 32 KiB")
 	case len(extra) > events.MaxExtraBytes:
 		return refuse(codeTooLarge, "extra: at most 4 KiB")
+	}
+	return nil
+}
+
+func checkConversation(name string) *refusal {
+	if _, err := events.ParseConversation(name); err != nil {
+		return refuse(codeInvalid, `conversation: want "u:<low>:<high>" or "g:<group>"`)
 	}
 	return nil
 }

@@ -38,6 +38,9 @@ type conversationHead struct {
 	Last         any    `json:"last,omitempty"`
 	Unread       int32  `json:"unread"`
 	ReadSeq      int64  `json:"read_seq"`
+	MutedUntil   int64  `json:"muted_until,omitempty"`
+	Pinned       bool   `json:"pinned,omitempty"`
+	Hidden       bool   `json:"hidden,omitempty"`
 }
 
 type reader struct {
@@ -105,7 +108,10 @@ func (s *session) conversations(ctx context.Context, c millracev1.MessageService
 	}
 	heads := make([]any, len(list.GetConversations()))
 	for i, h := range list.GetConversations() {
-		head := conversationHead{Conversation: h.GetConversation(), Unread: h.GetUnread(), ReadSeq: h.GetReadSeq()}
+		head := conversationHead{
+			Conversation: h.GetConversation(), Unread: h.GetUnread(), ReadSeq: h.GetReadSeq(),
+			MutedUntil: h.GetMutedUntil(), Pinned: h.GetPinned(), Hidden: h.GetHidden(),
+		}
 		if h.GetLast() != nil {
 			head.Last = messageOf(h.GetLast())
 		}

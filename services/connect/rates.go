@@ -13,7 +13,7 @@ type class int
 
 const (
 	sends   class = iota // send
-	changes              // edit, recall, read and the verbs that change a group
+	changes              // edit, recall, read, settings and the verbs that change a group
 	queries              // history, conversations, readers, presence, group_info, refresh
 	signals              // typing, which fans out to a whole group
 	classes = iota
@@ -34,7 +34,7 @@ func classOf(verb string) (class, bool) {
 	switch verb {
 	case "send":
 		return sends, true
-	case "edit", "recall", "read", "group_create", "group_join", "group_leave", "group_add", "group_remove",
+	case "edit", "recall", "read", "settings", "group_create", "group_join", "group_leave", "group_add", "group_remove",
 		"group_rename", "group_dissolve":
 		return changes, true
 	case "history", "conversations", "readers", "presence", "group_info", "refresh":

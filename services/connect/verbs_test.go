@@ -39,6 +39,8 @@ func (n *messageNode) change(c *millracev1.Change) *millracev1.SendResult {
 		answer, err = n.LeaveGroup(ctx, kind.LeaveGroup)
 	case *millracev1.Change_AddMember:
 		answer, err = n.AddMember(ctx, kind.AddMember)
+	case *millracev1.Change_Settings:
+		answer, err = n.ChangeSettings(ctx, kind.Settings)
 	case *millracev1.Change_RenameGroup:
 		answer, err = n.RenameGroup(ctx, kind.RenameGroup)
 	case *millracev1.Change_DissolveGroup:
@@ -148,4 +150,11 @@ func (n *messageNode) DissolveGroup(
 func (n *messageNode) Readers(_ context.Context, r *millracev1.ReadersRequest) (*millracev1.ReadersResponse, error) {
 	return expect(r.GetUser() == 1 && r.GetConversation() == "u:1:2" && r.GetSeq() == 3,
 		&millracev1.ReadersResponse{Readers: []*millracev1.Reader{{User: 2, Seq: 4}}})
+}
+
+func (n *messageNode) ChangeSettings(
+	_ context.Context, r *millracev1.ChangeSettingsRequest,
+) (*millracev1.ChangeSettingsResponse, error) {
+	asked := r.MutedUntil != nil && r.GetMutedUntil() == 0 && r.GetPinned() && r.Hidden == nil
+	return expect(r.GetUser() == 1 && r.GetConversation() == "u:1:2" && asked, &millracev1.ChangeSettingsResponse{})
 }

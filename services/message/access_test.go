@@ -32,6 +32,7 @@ read               | -        -        -        ok     ok
 edit               | -        -        -        ok     ok
 recall             | -        ok       ok       ok     ok
 group_info         | -        -        -        ok     ok
+settings           | -        -        -        ok     ok
 readers            | -        -        -        ok     ok
 group_join         | -        -        ok       ok     ok
 group_leave        | -        ok       ok       ok     ok
@@ -48,6 +49,7 @@ read               | -        -        -        ok     ok
 edit               | -        -        -        ok     ok
 recall             | -        ok       ok       ok     ok
 group_info         | -        -        -        ok     ok
+settings           | -        -        -        ok     ok
 readers            | -        -        -        ok     ok
 group_join         | ok       ok       ok       ok     ok
 group_leave        | -        ok       ok       ok     ok
@@ -64,6 +66,7 @@ read               | -        -        -        -      -
 edit               | -        -        -        -      -
 recall             | -        ok       ok       ok     ok
 group_info         | -        -        -        -      -
+settings           | -        -        -        -      -
 readers            | -        -        -        -      -
 group_join         | -        -        -        -      -
 group_leave        | -        ok       ok       ok     ok
@@ -80,6 +83,7 @@ read               | -        -        -        -      -
 edit               | -        -        -        -      -
 recall             | -        -        -        -      -
 group_info         | -        -        -        -      -
+settings           | -        -        -        -      -
 readers            | -        -        -        -      -
 group_join         | -        -        -        -      -
 group_leave        | -        -        -        -      -
@@ -95,7 +99,7 @@ func TestGroupIsThereForItsMembersAlone(t *testing.T) {
 		rows := strings.Split(table, "\n")
 		state, _, _ := strings.Cut(rows[0], "|")
 		state = strings.TrimSpace(state)
-		require.Len(t, rows, 15, state)
+		require.Len(t, rows, 16, state)
 		for _, row := range rows[1:] {
 			verb, cells, _ := strings.Cut(row, "|")
 			verb = strings.TrimSpace(verb)
@@ -165,6 +169,8 @@ func ask(t *testing.T, n *node, verb string, user int64) error {
 		return err
 	case "read":
 		return second(n.MarkRead(ctx, &millracev1.MarkReadRequest{User: user, Conversation: room, Seq: 2}))
+	case "settings":
+		return second(n.ChangeSettings(ctx, &millracev1.ChangeSettingsRequest{User: user, Conversation: room, Pinned: new(true)}))
 	case "readers":
 		return second(n.Readers(ctx, &millracev1.ReadersRequest{User: user, Conversation: room, Seq: 2}))
 	case "edit":

@@ -26,6 +26,13 @@ func (s *Service) MarkRead(ctx context.Context, r *millracev1.MarkReadRequest) (
 	return answer(&millracev1.MarkReadResponse{}, s.markRead(ctx, r))
 }
 
+// ChangeSettings implements the call of the contract.
+func (s *Service) ChangeSettings(
+	ctx context.Context, r *millracev1.ChangeSettingsRequest,
+) (*millracev1.ChangeSettingsResponse, error) {
+	return answer(&millracev1.ChangeSettingsResponse{}, s.changeSettings(ctx, r))
+}
+
 // Readers implements the call of the contract.
 func (s *Service) Readers(ctx context.Context, r *millracev1.ReadersRequest) (*millracev1.ReadersResponse, error) {
 	return answer(s.readers(ctx, r))

@@ -70,7 +70,7 @@ func (s *Service) conversations(
 	for _, head := range heads {
 		conversation := &millracev1.ConversationHead{
 			Conversation: head.Conversation, Unread: int32(min(head.Unread, 999)), ReadSeq: head.ReadSeq,
-			Next: formatPlace(head.Place),
+			Next: formatPlace(head.Place), MutedUntil: head.MutedUntil, Pinned: head.Pinned, Hidden: head.Hidden,
 		}
 		if head.Last != nil {
 			conversation.Last = wireMessage(head.Last)

@@ -54,7 +54,7 @@ type missed struct {
 // add appends the record's delivery. It skips records that no client resumes, and events that it has already: a repeated send
 // may be stored at one position and be in the log again at another.
 func (m *missed) add(r *events.Record, encode func() (*millracev1.Delivery, error)) error {
-	if m.over || r.Type == events.MessageRead {
+	if m.over || r.Type == events.MessageRead || r.Type == events.ConversationSettings {
 		return nil
 	}
 	id := r.EventID

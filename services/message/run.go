@@ -110,6 +110,8 @@ func placeOf(c *millracev1.Change) (user int64, conversation string) {
 		return kind.AddMember.GetSender().GetUser(), events.Group(kind.AddMember.GetGroupId())
 	case *millracev1.Change_RemoveMember:
 		return kind.RemoveMember.GetSender().GetUser(), events.Group(kind.RemoveMember.GetGroupId())
+	case *millracev1.Change_Settings:
+		return kind.Settings.GetUser(), kind.Settings.GetConversation()
 	case *millracev1.Change_RenameGroup:
 		return kind.RenameGroup.GetSender().GetUser(), events.Group(kind.RenameGroup.GetGroupId())
 	case *millracev1.Change_DissolveGroup:
@@ -141,6 +143,8 @@ func (s *Service) change(ctx context.Context, c *millracev1.Change) *millracev1.
 		group, err = s.addMember(ctx, kind.AddMember)
 	case *millracev1.Change_RemoveMember:
 		group, err = s.removeMember(ctx, kind.RemoveMember)
+	case *millracev1.Change_Settings:
+		err = s.changeSettings(ctx, kind.Settings)
 	case *millracev1.Change_RenameGroup:
 		group, err = s.renameGroup(ctx, kind.RenameGroup)
 	case *millracev1.Change_DissolveGroup:

@@ -99,6 +99,7 @@ func TestEndToEndGroupOfOthersLooksLikeOneThatDoesNotExist(t *testing.T) {
 			client.History{Conversation: room},
 			client.Read{Conversation: room, Seq: 1},
 			client.Readers{Conversation: room, Seq: 1},
+			client.Settings{Conversation: room, Settings: events.Settings{Pinned: new(true)}},
 			client.Edit{Conversation: room, MessageID: "m", Content: "x"},
 			client.Recall{Conversation: room, MessageID: "m"},
 			client.GroupInfo{GroupID: group},

@@ -134,3 +134,46 @@ func TestEndToEndWhoHasReadIsTold(t *testing.T) {
 	_, err = a.Readers(ctx, client.Readers{Conversation: "u:1002:1003", Seq: 1})
 	require.ErrorIs(t, err, &client.Error{Code: client.PermissionDenied})
 }
+
+func TestEndToEndSettingsReachTheUsersOtherDevicesAndItsListAlone(t *testing.T) {
+	besideOthers(t)
+	d := startDev(t, t.TempDir())
+	url := startSecondGateway(t, d)
+	a, b, other := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil), proof.Join(t, url, proof.Bob, nil)
+	ctx, cursor := t.Context(), b.Cursor()
+	name := a.Sends(t, client.ToUser(proof.Bob), "hello").Conversation
+	set := func(s events.Settings) error { return b.Do(ctx, client.Settings{Conversation: name, Settings: s}) }
+	head := func(u *proof.User) client.Conversation {
+		page, err := u.Conversations(ctx, client.Conversations{})
+		require.NoError(t, err)
+		require.Len(t, page.Conversations, 1)
+		return page.Conversations[0]
+	}
+	require.NoError(t, set(events.Settings{MutedUntil: new(int64(9_999_999_999)), Pinned: new(true), Hidden: new(true)}))
+	push := other.Sees(t, "settings_changed")
+	require.Equal(t, name, push.Conversation)
+	require.EqualValues(t, 9_999_999_999, *push.MutedUntil)
+	require.True(t, *push.Pinned)
+	require.True(t, *push.Hidden)
+	require.Empty(t, push.Pos)
+	require.True(t, head(other).Hidden)
+	require.EqualValues(t, 9_999_999_999, head(other).MutedUntil)
+	require.False(t, head(a).Pinned)
+
+	a.Sends(t, client.ToUser(proof.Bob), "again")
+	require.False(t, head(b).Hidden)
+	require.True(t, head(b).Pinned)
+	require.ErrorIs(t, set(events.Settings{}), &client.Error{Code: client.InvalidArgument})
+	require.ErrorIs(t, a.Do(ctx, client.Settings{Conversation: "u:1002:1003", Settings: events.Settings{Pinned: new(true)}}),
+		&client.Error{Code: client.PermissionDenied})
+
+	// Neither who comes back nor the other user is told.
+	require.NoError(t, b.Close())
+	back := proof.Join(t, url, proof.Bob, cursor)
+	a.Sends(t, client.ToUser(proof.Bob), "last")
+	for _, u := range []*proof.User{a, back} {
+		for range 3 {
+			require.EqualValues(t, "new_message", (<-u.Seen()).Type)
+		}
+	}
+}

@@ -64,6 +64,7 @@ func (b *batch) save(ctx context.Context) error {
 		{"conversations", b.createConversations},
 		{"edits and recalls", b.saveChanges},
 		{"read marks", b.saveReadMarks},
+		{"settings", b.saveSettings},
 		{"heads", b.saveHeads},
 		{"positions", b.savePositions},
 	} {

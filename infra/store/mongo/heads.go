@@ -107,6 +107,7 @@ func (db *DB) head(ctx context.Context, p *participant) (store.Head, error) {
 			break
 		}
 	}
+	p.settings(&h)
 	var err error
 	if h.Unread, err = db.unread(ctx, p); err != nil {
 		return h, fmt.Errorf("%s: %w", p.Conversation, err)

@@ -81,6 +81,15 @@ type participant struct {
 	Joined       int64  `bson:"joined"` // the position at which the current stay in a group began; 0: there is none
 	Changed      int64  `bson:"changed"`
 	Past         []stay `bson:"past,omitempty"`
+
+	// What the user has set, by name; absent: never changed.
+	Settings map[string]setting `bson:"settings,omitempty"`
+}
+
+// setting is the value of a setting and the position of its latest change.
+type setting struct {
+	Value int64 `bson:"value"`
+	Seq   int64 `bson:"seq"`
 }
 
 // stay is a stay in a group that has ended.

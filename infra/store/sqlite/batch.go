@@ -84,6 +84,8 @@ func (b *batch) save(ctx context.Context, r *events.Record) error {
 		return b.saveChange(ctx, r)
 	case events.MessageRead:
 		return b.saveReadMark(ctx, r)
+	case events.ConversationSettings:
+		return b.saveSettings(ctx, r)
 	case events.GroupCreated:
 		return b.saveGroup(ctx, r)
 	case events.MemberJoined, events.MemberLeft, events.GroupDissolved, events.GroupRenamed:

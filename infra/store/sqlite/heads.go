@@ -96,6 +96,9 @@ func (c *conn) complete(ctx context.Context, user int64, h *userHead) error {
 			break
 		}
 	}
+	if err := c.settings(ctx, user, h); err != nil {
+		return err
+	}
 	h.Unread, err = c.unread(ctx, user, h.ReadSeq, windows)
 	return err
 }

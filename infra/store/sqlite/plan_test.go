@@ -23,7 +23,7 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		"group": groupByName, "members": groupMembers, "memberships": currentStays, "stays in group": staysInGroup,
 		"group id": findGroupID, "version": insertVersion, "versions": deleteVersions,
 
-		"change": findChange, "change by id": changeByID, "read mark": readMark,
+		"change": findChange, "change by id": changeByID, "read mark": readMark, "settings": userSettings,
 		"readers of a group": readersOfGroup, "readers of two": readersOfTwo,
 		"conversation": findConversation, "message id": findMessageID, "sender": findSender, "topic": findTopic,
 		"head": advanceHead, "move message": inheritChanges, "delete message": deleteMessage,

@@ -19,6 +19,7 @@ import (
 func migrations() []string {
 	return []string{
 		firstSchema, groupsByClientMsgID, changesByEventID, messageVersions, epochsOfTopics, extraOfMessages, renamedGroups, disabledWebhooks,
+		settingsOfUsers,
 	}
 }
 
@@ -152,6 +153,18 @@ CREATE TABLE disabled_webhooks (
 	name  TEXT PRIMARY KEY,
 	url   TEXT NOT NULL,
 	since INTEGER NOT NULL -- Unix seconds
+) STRICT, WITHOUT ROWID;
+`
+
+const settingsOfUsers = `
+-- What users have set for conversations: one row for each setting that was ever changed.
+CREATE TABLE settings (
+	user            INTEGER NOT NULL,
+	conversation_id INTEGER NOT NULL,
+	name            TEXT NOT NULL, -- muted_until, pinned or hidden
+	value           INTEGER NOT NULL,
+	seq             INTEGER NOT NULL, -- of the latest change
+	PRIMARY KEY (user, conversation_id, name)
 ) STRICT, WITHOUT ROWID;
 `
 

@@ -84,6 +84,7 @@ func Run(t *testing.T, open func(*testing.T) Store) {
 		{"changes", changeTests()},
 		{"versions", versionTests()},
 		{"extra", extraTests()},
+		{"settings", settingTests()},
 		{"groups", groupTests()},
 		{"rules", ruleTests()},
 		{"heads", headTests()},

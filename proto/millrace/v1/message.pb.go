@@ -401,6 +401,7 @@ type Change struct {
 	//	*Change_RemoveMember
 	//	*Change_RenameGroup
 	//	*Change_DissolveGroup
+	//	*Change_Settings
 	Kind isChange_Kind `protobuf_oneof:"kind"`
 	// Correlates the log lines and record headers of a change that is no send; a send has its own.
 	CorrelationId string `protobuf:"bytes,15,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
@@ -544,6 +545,15 @@ func (x *Change) GetDissolveGroup() *DissolveGroupRequest {
 	return nil
 }
 
+func (x *Change) GetSettings() *ChangeSettingsRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_Settings); ok {
+			return x.Settings
+		}
+	}
+	return nil
+}
+
 func (x *Change) GetCorrelationId() string {
 	if x != nil {
 		return x.CorrelationId
@@ -599,6 +609,10 @@ type Change_DissolveGroup struct {
 	DissolveGroup *DissolveGroupRequest `protobuf:"bytes,11,opt,name=dissolve_group,json=dissolveGroup,proto3,oneof"`
 }
 
+type Change_Settings struct {
+	Settings *ChangeSettingsRequest `protobuf:"bytes,12,opt,name=settings,proto3,oneof"`
+}
+
 func (*Change_Send) isChange_Kind() {}
 
 func (*Change_Edit) isChange_Kind() {}
@@ -620,6 +634,8 @@ func (*Change_RemoveMember) isChange_Kind() {}
 func (*Change_RenameGroup) isChange_Kind() {}
 
 func (*Change_DissolveGroup) isChange_Kind() {}
+
+func (*Change_Settings) isChange_Kind() {}
 
 type SendBatchesResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -1207,7 +1223,11 @@ type ConversationHead struct {
 	ReadSeq int64 `protobuf:"varint,4,opt,name=read_seq,json=readSeq,proto3" json:"read_seq,omitempty"`
 	// The token with which the list goes on after this conversation. It stays valid whatever happens meanwhile. A conversation
 	// that becomes active moves to the front of the list.
-	Next          string `protobuf:"bytes,5,opt,name=next,proto3" json:"next,omitempty"`
+	Next string `protobuf:"bytes,5,opt,name=next,proto3" json:"next,omitempty"`
+	// As in ChangeSettingsRequest.
+	MutedUntil    int64 `protobuf:"varint,6,opt,name=muted_until,json=mutedUntil,proto3" json:"muted_until,omitempty"`
+	Pinned        bool  `protobuf:"varint,7,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	Hidden        bool  `protobuf:"varint,8,opt,name=hidden,proto3" json:"hidden,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1275,6 +1295,27 @@ func (x *ConversationHead) GetNext() string {
 		return x.Next
 	}
 	return ""
+}
+
+func (x *ConversationHead) GetMutedUntil() int64 {
+	if x != nil {
+		return x.MutedUntil
+	}
+	return 0
+}
+
+func (x *ConversationHead) GetPinned() bool {
+	if x != nil {
+		return x.Pinned
+	}
+	return false
+}
+
+func (x *ConversationHead) GetHidden() bool {
+	if x != nil {
+		return x.Hidden
+	}
+	return false
 }
 
 type MarkReadRequest struct {
@@ -1373,6 +1414,121 @@ func (*MarkReadResponse) Descriptor() ([]byte, []int) {
 	return file_millrace_v1_message_proto_rawDescGZIP(), []int{16}
 }
 
+// ChangeSettingsRequest has at least one of the settings. Those that are absent stay as they are.
+type ChangeSettingsRequest struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	User         int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	Conversation string                 `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	// Unix seconds; 0: not muted.
+	MutedUntil *int64 `protobuf:"varint,3,opt,name=muted_until,json=mutedUntil,proto3,oneof" json:"muted_until,omitempty"`
+	Pinned     *bool  `protobuf:"varint,4,opt,name=pinned,proto3,oneof" json:"pinned,omitempty"`
+	// The next message of the conversation ends it.
+	Hidden        *bool `protobuf:"varint,5,opt,name=hidden,proto3,oneof" json:"hidden,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeSettingsRequest) Reset() {
+	*x = ChangeSettingsRequest{}
+	mi := &file_millrace_v1_message_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeSettingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeSettingsRequest) ProtoMessage() {}
+
+func (x *ChangeSettingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeSettingsRequest.ProtoReflect.Descriptor instead.
+func (*ChangeSettingsRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ChangeSettingsRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *ChangeSettingsRequest) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
+func (x *ChangeSettingsRequest) GetMutedUntil() int64 {
+	if x != nil && x.MutedUntil != nil {
+		return *x.MutedUntil
+	}
+	return 0
+}
+
+func (x *ChangeSettingsRequest) GetPinned() bool {
+	if x != nil && x.Pinned != nil {
+		return *x.Pinned
+	}
+	return false
+}
+
+func (x *ChangeSettingsRequest) GetHidden() bool {
+	if x != nil && x.Hidden != nil {
+		return *x.Hidden
+	}
+	return false
+}
+
+type ChangeSettingsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeSettingsResponse) Reset() {
+	*x = ChangeSettingsResponse{}
+	mi := &file_millrace_v1_message_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeSettingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeSettingsResponse) ProtoMessage() {}
+
+func (x *ChangeSettingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeSettingsResponse.ProtoReflect.Descriptor instead.
+func (*ChangeSettingsResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{18}
+}
+
 type ReadersRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	User          int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
@@ -1384,7 +1540,7 @@ type ReadersRequest struct {
 
 func (x *ReadersRequest) Reset() {
 	*x = ReadersRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[17]
+	mi := &file_millrace_v1_message_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +1552,7 @@ func (x *ReadersRequest) String() string {
 func (*ReadersRequest) ProtoMessage() {}
 
 func (x *ReadersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[17]
+	mi := &file_millrace_v1_message_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1565,7 @@ func (x *ReadersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadersRequest.ProtoReflect.Descriptor instead.
 func (*ReadersRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{17}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ReadersRequest) GetUser() int64 {
@@ -1443,7 +1599,7 @@ type ReadersResponse struct {
 
 func (x *ReadersResponse) Reset() {
 	*x = ReadersResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[18]
+	mi := &file_millrace_v1_message_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +1611,7 @@ func (x *ReadersResponse) String() string {
 func (*ReadersResponse) ProtoMessage() {}
 
 func (x *ReadersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[18]
+	mi := &file_millrace_v1_message_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +1624,7 @@ func (x *ReadersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadersResponse.ProtoReflect.Descriptor instead.
 func (*ReadersResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{18}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReadersResponse) GetReaders() []*Reader {
@@ -1489,7 +1645,7 @@ type Reader struct {
 
 func (x *Reader) Reset() {
 	*x = Reader{}
-	mi := &file_millrace_v1_message_proto_msgTypes[19]
+	mi := &file_millrace_v1_message_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1501,7 +1657,7 @@ func (x *Reader) String() string {
 func (*Reader) ProtoMessage() {}
 
 func (x *Reader) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[19]
+	mi := &file_millrace_v1_message_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1514,7 +1670,7 @@ func (x *Reader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reader.ProtoReflect.Descriptor instead.
 func (*Reader) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{19}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Reader) GetUser() int64 {
@@ -1550,7 +1706,7 @@ type EditMessageRequest struct {
 
 func (x *EditMessageRequest) Reset() {
 	*x = EditMessageRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[20]
+	mi := &file_millrace_v1_message_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1562,7 +1718,7 @@ func (x *EditMessageRequest) String() string {
 func (*EditMessageRequest) ProtoMessage() {}
 
 func (x *EditMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[20]
+	mi := &file_millrace_v1_message_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1575,7 +1731,7 @@ func (x *EditMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditMessageRequest.ProtoReflect.Descriptor instead.
 func (*EditMessageRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{20}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *EditMessageRequest) GetUser() int64 {
@@ -1635,7 +1791,7 @@ type EditMessageResponse struct {
 
 func (x *EditMessageResponse) Reset() {
 	*x = EditMessageResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[21]
+	mi := &file_millrace_v1_message_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1647,7 +1803,7 @@ func (x *EditMessageResponse) String() string {
 func (*EditMessageResponse) ProtoMessage() {}
 
 func (x *EditMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[21]
+	mi := &file_millrace_v1_message_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1660,7 +1816,7 @@ func (x *EditMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditMessageResponse.ProtoReflect.Descriptor instead.
 func (*EditMessageResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{21}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{23}
 }
 
 type RecallMessageRequest struct {
@@ -1674,7 +1830,7 @@ type RecallMessageRequest struct {
 
 func (x *RecallMessageRequest) Reset() {
 	*x = RecallMessageRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[22]
+	mi := &file_millrace_v1_message_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1686,7 +1842,7 @@ func (x *RecallMessageRequest) String() string {
 func (*RecallMessageRequest) ProtoMessage() {}
 
 func (x *RecallMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[22]
+	mi := &file_millrace_v1_message_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1699,7 +1855,7 @@ func (x *RecallMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallMessageRequest.ProtoReflect.Descriptor instead.
 func (*RecallMessageRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{22}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RecallMessageRequest) GetUser() int64 {
@@ -1731,7 +1887,7 @@ type RecallMessageResponse struct {
 
 func (x *RecallMessageResponse) Reset() {
 	*x = RecallMessageResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[23]
+	mi := &file_millrace_v1_message_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1743,7 +1899,7 @@ func (x *RecallMessageResponse) String() string {
 func (*RecallMessageResponse) ProtoMessage() {}
 
 func (x *RecallMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[23]
+	mi := &file_millrace_v1_message_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1756,7 +1912,7 @@ func (x *RecallMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallMessageResponse.ProtoReflect.Descriptor instead.
 func (*RecallMessageResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{23}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{25}
 }
 
 type MembershipsRequest struct {
@@ -1768,7 +1924,7 @@ type MembershipsRequest struct {
 
 func (x *MembershipsRequest) Reset() {
 	*x = MembershipsRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[24]
+	mi := &file_millrace_v1_message_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +1936,7 @@ func (x *MembershipsRequest) String() string {
 func (*MembershipsRequest) ProtoMessage() {}
 
 func (x *MembershipsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[24]
+	mi := &file_millrace_v1_message_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +1949,7 @@ func (x *MembershipsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembershipsRequest.ProtoReflect.Descriptor instead.
 func (*MembershipsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{24}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *MembershipsRequest) GetUser() int64 {
@@ -1812,7 +1968,7 @@ type MembershipsResponse struct {
 
 func (x *MembershipsResponse) Reset() {
 	*x = MembershipsResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[25]
+	mi := &file_millrace_v1_message_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1824,7 +1980,7 @@ func (x *MembershipsResponse) String() string {
 func (*MembershipsResponse) ProtoMessage() {}
 
 func (x *MembershipsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[25]
+	mi := &file_millrace_v1_message_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1837,7 +1993,7 @@ func (x *MembershipsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembershipsResponse.ProtoReflect.Descriptor instead.
 func (*MembershipsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{25}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MembershipsResponse) GetMemberships() []*Membership {
@@ -1858,7 +2014,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_millrace_v1_message_proto_msgTypes[26]
+	mi := &file_millrace_v1_message_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1870,7 +2026,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[26]
+	mi := &file_millrace_v1_message_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1883,7 +2039,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{26}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Membership) GetGroupId() int64 {
@@ -1919,7 +2075,7 @@ type SyncRequest struct {
 
 func (x *SyncRequest) Reset() {
 	*x = SyncRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[27]
+	mi := &file_millrace_v1_message_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1931,7 +2087,7 @@ func (x *SyncRequest) String() string {
 func (*SyncRequest) ProtoMessage() {}
 
 func (x *SyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[27]
+	mi := &file_millrace_v1_message_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1944,7 +2100,7 @@ func (x *SyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncRequest.ProtoReflect.Descriptor instead.
 func (*SyncRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{27}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SyncRequest) GetUser() int64 {
@@ -2003,7 +2159,7 @@ type SyncResponse struct {
 
 func (x *SyncResponse) Reset() {
 	*x = SyncResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[28]
+	mi := &file_millrace_v1_message_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2015,7 +2171,7 @@ func (x *SyncResponse) String() string {
 func (*SyncResponse) ProtoMessage() {}
 
 func (x *SyncResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[28]
+	mi := &file_millrace_v1_message_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2028,7 +2184,7 @@ func (x *SyncResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncResponse.ProtoReflect.Descriptor instead.
 func (*SyncResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{28}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SyncResponse) GetKind() isSyncResponse_Kind {
@@ -2104,7 +2260,7 @@ type SyncStart struct {
 
 func (x *SyncStart) Reset() {
 	*x = SyncStart{}
-	mi := &file_millrace_v1_message_proto_msgTypes[29]
+	mi := &file_millrace_v1_message_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2116,7 +2272,7 @@ func (x *SyncStart) String() string {
 func (*SyncStart) ProtoMessage() {}
 
 func (x *SyncStart) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[29]
+	mi := &file_millrace_v1_message_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2129,7 +2285,7 @@ func (x *SyncStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncStart.ProtoReflect.Descriptor instead.
 func (*SyncStart) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{29}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SyncStart) GetRecovered() bool {
@@ -2169,7 +2325,7 @@ type SyncDeliveries struct {
 
 func (x *SyncDeliveries) Reset() {
 	*x = SyncDeliveries{}
-	mi := &file_millrace_v1_message_proto_msgTypes[30]
+	mi := &file_millrace_v1_message_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2181,7 +2337,7 @@ func (x *SyncDeliveries) String() string {
 func (*SyncDeliveries) ProtoMessage() {}
 
 func (x *SyncDeliveries) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[30]
+	mi := &file_millrace_v1_message_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2194,7 +2350,7 @@ func (x *SyncDeliveries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncDeliveries.ProtoReflect.Descriptor instead.
 func (*SyncDeliveries) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{30}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SyncDeliveries) GetSpans() []*Span {
@@ -2219,7 +2375,7 @@ type SyncEnd struct {
 
 func (x *SyncEnd) Reset() {
 	*x = SyncEnd{}
-	mi := &file_millrace_v1_message_proto_msgTypes[31]
+	mi := &file_millrace_v1_message_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2231,7 +2387,7 @@ func (x *SyncEnd) String() string {
 func (*SyncEnd) ProtoMessage() {}
 
 func (x *SyncEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[31]
+	mi := &file_millrace_v1_message_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2244,7 +2400,7 @@ func (x *SyncEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncEnd.ProtoReflect.Descriptor instead.
 func (*SyncEnd) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{31}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SyncEnd) GetMemberships() []*Membership {
@@ -2280,7 +2436,7 @@ type ReadLogRequest struct {
 
 func (x *ReadLogRequest) Reset() {
 	*x = ReadLogRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[32]
+	mi := &file_millrace_v1_message_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2292,7 +2448,7 @@ func (x *ReadLogRequest) String() string {
 func (*ReadLogRequest) ProtoMessage() {}
 
 func (x *ReadLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[32]
+	mi := &file_millrace_v1_message_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2305,7 +2461,7 @@ func (x *ReadLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogRequest.ProtoReflect.Descriptor instead.
 func (*ReadLogRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{32}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ReadLogRequest) GetPartition() int32 {
@@ -2338,7 +2494,7 @@ type ReadLogResponse struct {
 
 func (x *ReadLogResponse) Reset() {
 	*x = ReadLogResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[33]
+	mi := &file_millrace_v1_message_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2350,7 +2506,7 @@ func (x *ReadLogResponse) String() string {
 func (*ReadLogResponse) ProtoMessage() {}
 
 func (x *ReadLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[33]
+	mi := &file_millrace_v1_message_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2363,7 +2519,7 @@ func (x *ReadLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadLogResponse.ProtoReflect.Descriptor instead.
 func (*ReadLogResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{33}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReadLogResponse) GetSpan() *Span {
@@ -2381,7 +2537,7 @@ type EndsRequest struct {
 
 func (x *EndsRequest) Reset() {
 	*x = EndsRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[34]
+	mi := &file_millrace_v1_message_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2393,7 +2549,7 @@ func (x *EndsRequest) String() string {
 func (*EndsRequest) ProtoMessage() {}
 
 func (x *EndsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[34]
+	mi := &file_millrace_v1_message_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2406,7 +2562,7 @@ func (x *EndsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndsRequest.ProtoReflect.Descriptor instead.
 func (*EndsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{34}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{36}
 }
 
 type EndsResponse struct {
@@ -2419,7 +2575,7 @@ type EndsResponse struct {
 
 func (x *EndsResponse) Reset() {
 	*x = EndsResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[35]
+	mi := &file_millrace_v1_message_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2431,7 +2587,7 @@ func (x *EndsResponse) String() string {
 func (*EndsResponse) ProtoMessage() {}
 
 func (x *EndsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[35]
+	mi := &file_millrace_v1_message_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2444,7 +2600,7 @@ func (x *EndsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndsResponse.ProtoReflect.Descriptor instead.
 func (*EndsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{35}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *EndsResponse) GetEnd() map[int32]int64 {
@@ -2469,7 +2625,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_millrace_v1_message_proto_msgTypes[36]
+	mi := &file_millrace_v1_message_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2481,7 +2637,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[36]
+	mi := &file_millrace_v1_message_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2494,7 +2650,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{36}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Group) GetGroupId() int64 {
@@ -2549,7 +2705,7 @@ type CreateGroupRequest struct {
 
 func (x *CreateGroupRequest) Reset() {
 	*x = CreateGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[37]
+	mi := &file_millrace_v1_message_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2561,7 +2717,7 @@ func (x *CreateGroupRequest) String() string {
 func (*CreateGroupRequest) ProtoMessage() {}
 
 func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[37]
+	mi := &file_millrace_v1_message_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2574,7 +2730,7 @@ func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupRequest.ProtoReflect.Descriptor instead.
 func (*CreateGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{37}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CreateGroupRequest) GetSender() *Sender {
@@ -2621,7 +2777,7 @@ type CreateGroupResponse struct {
 
 func (x *CreateGroupResponse) Reset() {
 	*x = CreateGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[38]
+	mi := &file_millrace_v1_message_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2633,7 +2789,7 @@ func (x *CreateGroupResponse) String() string {
 func (*CreateGroupResponse) ProtoMessage() {}
 
 func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[38]
+	mi := &file_millrace_v1_message_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2646,7 +2802,7 @@ func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupResponse.ProtoReflect.Descriptor instead.
 func (*CreateGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{38}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CreateGroupResponse) GetGroup() *Group {
@@ -2666,7 +2822,7 @@ type GetGroupRequest struct {
 
 func (x *GetGroupRequest) Reset() {
 	*x = GetGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[39]
+	mi := &file_millrace_v1_message_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2678,7 +2834,7 @@ func (x *GetGroupRequest) String() string {
 func (*GetGroupRequest) ProtoMessage() {}
 
 func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[39]
+	mi := &file_millrace_v1_message_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2691,7 +2847,7 @@ func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{39}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetGroupRequest) GetUser() int64 {
@@ -2717,7 +2873,7 @@ type GetGroupResponse struct {
 
 func (x *GetGroupResponse) Reset() {
 	*x = GetGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[40]
+	mi := &file_millrace_v1_message_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2729,7 +2885,7 @@ func (x *GetGroupResponse) String() string {
 func (*GetGroupResponse) ProtoMessage() {}
 
 func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[40]
+	mi := &file_millrace_v1_message_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2742,7 +2898,7 @@ func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupResponse.ProtoReflect.Descriptor instead.
 func (*GetGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{40}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetGroupResponse) GetGroup() *Group {
@@ -2765,7 +2921,7 @@ type JoinGroupRequest struct {
 
 func (x *JoinGroupRequest) Reset() {
 	*x = JoinGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[41]
+	mi := &file_millrace_v1_message_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2777,7 +2933,7 @@ func (x *JoinGroupRequest) String() string {
 func (*JoinGroupRequest) ProtoMessage() {}
 
 func (x *JoinGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[41]
+	mi := &file_millrace_v1_message_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2790,7 +2946,7 @@ func (x *JoinGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGroupRequest.ProtoReflect.Descriptor instead.
 func (*JoinGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{41}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *JoinGroupRequest) GetSender() *Sender {
@@ -2823,7 +2979,7 @@ type JoinGroupResponse struct {
 
 func (x *JoinGroupResponse) Reset() {
 	*x = JoinGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[42]
+	mi := &file_millrace_v1_message_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2835,7 +2991,7 @@ func (x *JoinGroupResponse) String() string {
 func (*JoinGroupResponse) ProtoMessage() {}
 
 func (x *JoinGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[42]
+	mi := &file_millrace_v1_message_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2848,7 +3004,7 @@ func (x *JoinGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGroupResponse.ProtoReflect.Descriptor instead.
 func (*JoinGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{42}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *JoinGroupResponse) GetGroup() *Group {
@@ -2871,7 +3027,7 @@ type LeaveGroupRequest struct {
 
 func (x *LeaveGroupRequest) Reset() {
 	*x = LeaveGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[43]
+	mi := &file_millrace_v1_message_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2883,7 +3039,7 @@ func (x *LeaveGroupRequest) String() string {
 func (*LeaveGroupRequest) ProtoMessage() {}
 
 func (x *LeaveGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[43]
+	mi := &file_millrace_v1_message_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2896,7 +3052,7 @@ func (x *LeaveGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveGroupRequest.ProtoReflect.Descriptor instead.
 func (*LeaveGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{43}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *LeaveGroupRequest) GetSender() *Sender {
@@ -2928,7 +3084,7 @@ type LeaveGroupResponse struct {
 
 func (x *LeaveGroupResponse) Reset() {
 	*x = LeaveGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[44]
+	mi := &file_millrace_v1_message_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2940,7 +3096,7 @@ func (x *LeaveGroupResponse) String() string {
 func (*LeaveGroupResponse) ProtoMessage() {}
 
 func (x *LeaveGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[44]
+	mi := &file_millrace_v1_message_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2953,7 +3109,7 @@ func (x *LeaveGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveGroupResponse.ProtoReflect.Descriptor instead.
 func (*LeaveGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{44}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{46}
 }
 
 type AddMemberRequest struct {
@@ -2970,7 +3126,7 @@ type AddMemberRequest struct {
 
 func (x *AddMemberRequest) Reset() {
 	*x = AddMemberRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[45]
+	mi := &file_millrace_v1_message_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2982,7 +3138,7 @@ func (x *AddMemberRequest) String() string {
 func (*AddMemberRequest) ProtoMessage() {}
 
 func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[45]
+	mi := &file_millrace_v1_message_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2995,7 +3151,7 @@ func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberRequest.ProtoReflect.Descriptor instead.
 func (*AddMemberRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{45}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *AddMemberRequest) GetSender() *Sender {
@@ -3035,7 +3191,7 @@ type AddMemberResponse struct {
 
 func (x *AddMemberResponse) Reset() {
 	*x = AddMemberResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[46]
+	mi := &file_millrace_v1_message_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3047,7 +3203,7 @@ func (x *AddMemberResponse) String() string {
 func (*AddMemberResponse) ProtoMessage() {}
 
 func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[46]
+	mi := &file_millrace_v1_message_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3060,7 +3216,7 @@ func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberResponse.ProtoReflect.Descriptor instead.
 func (*AddMemberResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{46}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AddMemberResponse) GetGroup() *Group {
@@ -3084,7 +3240,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[47]
+	mi := &file_millrace_v1_message_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3096,7 +3252,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[47]
+	mi := &file_millrace_v1_message_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3109,7 +3265,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{47}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RemoveMemberRequest) GetSender() *Sender {
@@ -3149,7 +3305,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[48]
+	mi := &file_millrace_v1_message_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3161,7 +3317,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[48]
+	mi := &file_millrace_v1_message_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3174,7 +3330,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{48}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RemoveMemberResponse) GetGroup() *Group {
@@ -3199,7 +3355,7 @@ type RenameGroupRequest struct {
 
 func (x *RenameGroupRequest) Reset() {
 	*x = RenameGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[49]
+	mi := &file_millrace_v1_message_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3211,7 +3367,7 @@ func (x *RenameGroupRequest) String() string {
 func (*RenameGroupRequest) ProtoMessage() {}
 
 func (x *RenameGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[49]
+	mi := &file_millrace_v1_message_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3224,7 +3380,7 @@ func (x *RenameGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameGroupRequest.ProtoReflect.Descriptor instead.
 func (*RenameGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{49}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RenameGroupRequest) GetSender() *Sender {
@@ -3264,7 +3420,7 @@ type RenameGroupResponse struct {
 
 func (x *RenameGroupResponse) Reset() {
 	*x = RenameGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[50]
+	mi := &file_millrace_v1_message_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3276,7 +3432,7 @@ func (x *RenameGroupResponse) String() string {
 func (*RenameGroupResponse) ProtoMessage() {}
 
 func (x *RenameGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[50]
+	mi := &file_millrace_v1_message_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3289,7 +3445,7 @@ func (x *RenameGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameGroupResponse.ProtoReflect.Descriptor instead.
 func (*RenameGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{50}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RenameGroupResponse) GetGroup() *Group {
@@ -3309,7 +3465,7 @@ type DissolveGroupRequest struct {
 
 func (x *DissolveGroupRequest) Reset() {
 	*x = DissolveGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[51]
+	mi := &file_millrace_v1_message_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3321,7 +3477,7 @@ func (x *DissolveGroupRequest) String() string {
 func (*DissolveGroupRequest) ProtoMessage() {}
 
 func (x *DissolveGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[51]
+	mi := &file_millrace_v1_message_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3334,7 +3490,7 @@ func (x *DissolveGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DissolveGroupRequest.ProtoReflect.Descriptor instead.
 func (*DissolveGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{51}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *DissolveGroupRequest) GetSender() *Sender {
@@ -3359,7 +3515,7 @@ type DissolveGroupResponse struct {
 
 func (x *DissolveGroupResponse) Reset() {
 	*x = DissolveGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[52]
+	mi := &file_millrace_v1_message_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3371,7 +3527,7 @@ func (x *DissolveGroupResponse) String() string {
 func (*DissolveGroupResponse) ProtoMessage() {}
 
 func (x *DissolveGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[52]
+	mi := &file_millrace_v1_message_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3384,7 +3540,7 @@ func (x *DissolveGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DissolveGroupResponse.ProtoReflect.Descriptor instead.
 func (*DissolveGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{52}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{54}
 }
 
 var File_millrace_v1_message_proto protoreflect.FileDescriptor
@@ -3419,7 +3575,7 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\tSendBatch\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12=\n" +
 	"\bmessages\x18\x02 \x03(\v2!.millrace.v1.SendWSMessageRequestR\bmessages\x12-\n" +
-	"\achanges\x18\x03 \x03(\v2\x13.millrace.v1.ChangeR\achanges\"\xfc\x05\n" +
+	"\achanges\x18\x03 \x03(\v2\x13.millrace.v1.ChangeR\achanges\"\xbe\x06\n" +
 	"\x06Change\x127\n" +
 	"\x04send\x18\x01 \x01(\v2!.millrace.v1.SendWSMessageRequestH\x00R\x04send\x125\n" +
 	"\x04edit\x18\x02 \x01(\v2\x1f.millrace.v1.EditMessageRequestH\x00R\x04edit\x12;\n" +
@@ -3435,7 +3591,8 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\rremove_member\x18\t \x01(\v2 .millrace.v1.RemoveMemberRequestH\x00R\fremoveMember\x12D\n" +
 	"\frename_group\x18\n" +
 	" \x01(\v2\x1f.millrace.v1.RenameGroupRequestH\x00R\vrenameGroup\x12J\n" +
-	"\x0edissolve_group\x18\v \x01(\v2!.millrace.v1.DissolveGroupRequestH\x00R\rdissolveGroup\x12%\n" +
+	"\x0edissolve_group\x18\v \x01(\v2!.millrace.v1.DissolveGroupRequestH\x00R\rdissolveGroup\x12@\n" +
+	"\bsettings\x18\f \x01(\v2\".millrace.v1.ChangeSettingsRequestH\x00R\bsettings\x12%\n" +
 	"\x0ecorrelation_id\x18\x0f \x01(\tR\rcorrelationIdB\x06\n" +
 	"\x04kind\"i\n" +
 	"\x13SendBatchesResponse\x126\n" +
@@ -3486,18 +3643,33 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x04next\x18\x03 \x01(\tR\x04next\"p\n" +
 	"\x15ConversationsResponse\x12C\n" +
 	"\rconversations\x18\x01 \x03(\v2\x1d.millrace.v1.ConversationHeadR\rconversations\x12\x12\n" +
-	"\x04more\x18\x02 \x01(\bR\x04more\"\xad\x01\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"\xfe\x01\n" +
 	"\x10ConversationHead\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12.\n" +
 	"\x04last\x18\x02 \x01(\v2\x1a.millrace.v1.StoredMessageR\x04last\x12\x16\n" +
 	"\x06unread\x18\x03 \x01(\x05R\x06unread\x12\x19\n" +
 	"\bread_seq\x18\x04 \x01(\x03R\areadSeq\x12\x12\n" +
-	"\x04next\x18\x05 \x01(\tR\x04next\"[\n" +
+	"\x04next\x18\x05 \x01(\tR\x04next\x12\x1f\n" +
+	"\vmuted_until\x18\x06 \x01(\x03R\n" +
+	"mutedUntil\x12\x16\n" +
+	"\x06pinned\x18\a \x01(\bR\x06pinned\x12\x16\n" +
+	"\x06hidden\x18\b \x01(\bR\x06hidden\"[\n" +
 	"\x0fMarkReadRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\"\n" +
 	"\fconversation\x18\x02 \x01(\tR\fconversation\x12\x10\n" +
 	"\x03seq\x18\x03 \x01(\x03R\x03seq\"\x12\n" +
-	"\x10MarkReadResponse\"Z\n" +
+	"\x10MarkReadResponse\"\xd5\x01\n" +
+	"\x15ChangeSettingsRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\x12\"\n" +
+	"\fconversation\x18\x02 \x01(\tR\fconversation\x12$\n" +
+	"\vmuted_until\x18\x03 \x01(\x03H\x00R\n" +
+	"mutedUntil\x88\x01\x01\x12\x1b\n" +
+	"\x06pinned\x18\x04 \x01(\bH\x01R\x06pinned\x88\x01\x01\x12\x1b\n" +
+	"\x06hidden\x18\x05 \x01(\bH\x02R\x06hidden\x88\x01\x01B\x0e\n" +
+	"\f_muted_untilB\t\n" +
+	"\a_pinnedB\t\n" +
+	"\a_hidden\"\x18\n" +
+	"\x16ChangeSettingsResponse\"Z\n" +
 	"\x0eReadersRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\"\n" +
 	"\fconversation\x18\x02 \x01(\tR\fconversation\x12\x10\n" +
@@ -3645,13 +3817,14 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x14DissolveGroupRequest\x12+\n" +
 	"\x06sender\x18\x01 \x01(\v2\x13.millrace.v1.SenderR\x06sender\x12\x19\n" +
 	"\bgroup_id\x18\x02 \x01(\x03R\agroupId\"\x17\n" +
-	"\x15DissolveGroupResponse2\xac\f\n" +
+	"\x15DissolveGroupResponse2\x87\r\n" +
 	"\x0eMessageService\x12V\n" +
 	"\rSendWSMessage\x12!.millrace.v1.SendWSMessageRequest\x1a\".millrace.v1.SendWSMessageResponse\x12T\n" +
 	"\vSendBatches\x12\x1f.millrace.v1.SendBatchesRequest\x1a .millrace.v1.SendBatchesResponse(\x010\x01\x12D\n" +
 	"\aHistory\x12\x1b.millrace.v1.HistoryRequest\x1a\x1c.millrace.v1.HistoryResponse\x12V\n" +
 	"\rConversations\x12!.millrace.v1.ConversationsRequest\x1a\".millrace.v1.ConversationsResponse\x12G\n" +
-	"\bMarkRead\x12\x1c.millrace.v1.MarkReadRequest\x1a\x1d.millrace.v1.MarkReadResponse\x12D\n" +
+	"\bMarkRead\x12\x1c.millrace.v1.MarkReadRequest\x1a\x1d.millrace.v1.MarkReadResponse\x12Y\n" +
+	"\x0eChangeSettings\x12\".millrace.v1.ChangeSettingsRequest\x1a#.millrace.v1.ChangeSettingsResponse\x12D\n" +
 	"\aReaders\x12\x1b.millrace.v1.ReadersRequest\x1a\x1c.millrace.v1.ReadersResponse\x12P\n" +
 	"\vEditMessage\x12\x1f.millrace.v1.EditMessageRequest\x1a .millrace.v1.EditMessageResponse\x12V\n" +
 	"\rRecallMessage\x12!.millrace.v1.RecallMessageRequest\x1a\".millrace.v1.RecallMessageResponse\x12P\n" +
@@ -3681,69 +3854,71 @@ func file_millrace_v1_message_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_message_proto_rawDescData
 }
 
-var file_millrace_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
+var file_millrace_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_millrace_v1_message_proto_goTypes = []any{
-	(*Sender)(nil),                // 0: millrace.v1.Sender
-	(*SendWSMessageRequest)(nil),  // 1: millrace.v1.SendWSMessageRequest
-	(*SendWSMessageResponse)(nil), // 2: millrace.v1.SendWSMessageResponse
-	(*SendBatchesRequest)(nil),    // 3: millrace.v1.SendBatchesRequest
-	(*SendBatch)(nil),             // 4: millrace.v1.SendBatch
-	(*Change)(nil),                // 5: millrace.v1.Change
-	(*SendBatchesResponse)(nil),   // 6: millrace.v1.SendBatchesResponse
-	(*SendBatchResult)(nil),       // 7: millrace.v1.SendBatchResult
-	(*SendResult)(nil),            // 8: millrace.v1.SendResult
-	(*StoredMessage)(nil),         // 9: millrace.v1.StoredMessage
-	(*HistoryRequest)(nil),        // 10: millrace.v1.HistoryRequest
-	(*HistoryResponse)(nil),       // 11: millrace.v1.HistoryResponse
-	(*ConversationsRequest)(nil),  // 12: millrace.v1.ConversationsRequest
-	(*ConversationsResponse)(nil), // 13: millrace.v1.ConversationsResponse
-	(*ConversationHead)(nil),      // 14: millrace.v1.ConversationHead
-	(*MarkReadRequest)(nil),       // 15: millrace.v1.MarkReadRequest
-	(*MarkReadResponse)(nil),      // 16: millrace.v1.MarkReadResponse
-	(*ReadersRequest)(nil),        // 17: millrace.v1.ReadersRequest
-	(*ReadersResponse)(nil),       // 18: millrace.v1.ReadersResponse
-	(*Reader)(nil),                // 19: millrace.v1.Reader
-	(*EditMessageRequest)(nil),    // 20: millrace.v1.EditMessageRequest
-	(*EditMessageResponse)(nil),   // 21: millrace.v1.EditMessageResponse
-	(*RecallMessageRequest)(nil),  // 22: millrace.v1.RecallMessageRequest
-	(*RecallMessageResponse)(nil), // 23: millrace.v1.RecallMessageResponse
-	(*MembershipsRequest)(nil),    // 24: millrace.v1.MembershipsRequest
-	(*MembershipsResponse)(nil),   // 25: millrace.v1.MembershipsResponse
-	(*Membership)(nil),            // 26: millrace.v1.Membership
-	(*SyncRequest)(nil),           // 27: millrace.v1.SyncRequest
-	(*SyncResponse)(nil),          // 28: millrace.v1.SyncResponse
-	(*SyncStart)(nil),             // 29: millrace.v1.SyncStart
-	(*SyncDeliveries)(nil),        // 30: millrace.v1.SyncDeliveries
-	(*SyncEnd)(nil),               // 31: millrace.v1.SyncEnd
-	(*ReadLogRequest)(nil),        // 32: millrace.v1.ReadLogRequest
-	(*ReadLogResponse)(nil),       // 33: millrace.v1.ReadLogResponse
-	(*EndsRequest)(nil),           // 34: millrace.v1.EndsRequest
-	(*EndsResponse)(nil),          // 35: millrace.v1.EndsResponse
-	(*Group)(nil),                 // 36: millrace.v1.Group
-	(*CreateGroupRequest)(nil),    // 37: millrace.v1.CreateGroupRequest
-	(*CreateGroupResponse)(nil),   // 38: millrace.v1.CreateGroupResponse
-	(*GetGroupRequest)(nil),       // 39: millrace.v1.GetGroupRequest
-	(*GetGroupResponse)(nil),      // 40: millrace.v1.GetGroupResponse
-	(*JoinGroupRequest)(nil),      // 41: millrace.v1.JoinGroupRequest
-	(*JoinGroupResponse)(nil),     // 42: millrace.v1.JoinGroupResponse
-	(*LeaveGroupRequest)(nil),     // 43: millrace.v1.LeaveGroupRequest
-	(*LeaveGroupResponse)(nil),    // 44: millrace.v1.LeaveGroupResponse
-	(*AddMemberRequest)(nil),      // 45: millrace.v1.AddMemberRequest
-	(*AddMemberResponse)(nil),     // 46: millrace.v1.AddMemberResponse
-	(*RemoveMemberRequest)(nil),   // 47: millrace.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),  // 48: millrace.v1.RemoveMemberResponse
-	(*RenameGroupRequest)(nil),    // 49: millrace.v1.RenameGroupRequest
-	(*RenameGroupResponse)(nil),   // 50: millrace.v1.RenameGroupResponse
-	(*DissolveGroupRequest)(nil),  // 51: millrace.v1.DissolveGroupRequest
-	(*DissolveGroupResponse)(nil), // 52: millrace.v1.DissolveGroupResponse
-	nil,                           // 53: millrace.v1.SyncRequest.CursorEntry
-	nil,                           // 54: millrace.v1.SyncRequest.HandledEntry
-	nil,                           // 55: millrace.v1.SyncRequest.ThroughEntry
-	nil,                           // 56: millrace.v1.SyncStart.CursorEntry
-	nil,                           // 57: millrace.v1.SyncStart.EndEntry
-	nil,                           // 58: millrace.v1.SyncEnd.RestEntry
-	nil,                           // 59: millrace.v1.EndsResponse.EndEntry
-	(*Span)(nil),                  // 60: millrace.v1.Span
+	(*Sender)(nil),                 // 0: millrace.v1.Sender
+	(*SendWSMessageRequest)(nil),   // 1: millrace.v1.SendWSMessageRequest
+	(*SendWSMessageResponse)(nil),  // 2: millrace.v1.SendWSMessageResponse
+	(*SendBatchesRequest)(nil),     // 3: millrace.v1.SendBatchesRequest
+	(*SendBatch)(nil),              // 4: millrace.v1.SendBatch
+	(*Change)(nil),                 // 5: millrace.v1.Change
+	(*SendBatchesResponse)(nil),    // 6: millrace.v1.SendBatchesResponse
+	(*SendBatchResult)(nil),        // 7: millrace.v1.SendBatchResult
+	(*SendResult)(nil),             // 8: millrace.v1.SendResult
+	(*StoredMessage)(nil),          // 9: millrace.v1.StoredMessage
+	(*HistoryRequest)(nil),         // 10: millrace.v1.HistoryRequest
+	(*HistoryResponse)(nil),        // 11: millrace.v1.HistoryResponse
+	(*ConversationsRequest)(nil),   // 12: millrace.v1.ConversationsRequest
+	(*ConversationsResponse)(nil),  // 13: millrace.v1.ConversationsResponse
+	(*ConversationHead)(nil),       // 14: millrace.v1.ConversationHead
+	(*MarkReadRequest)(nil),        // 15: millrace.v1.MarkReadRequest
+	(*MarkReadResponse)(nil),       // 16: millrace.v1.MarkReadResponse
+	(*ChangeSettingsRequest)(nil),  // 17: millrace.v1.ChangeSettingsRequest
+	(*ChangeSettingsResponse)(nil), // 18: millrace.v1.ChangeSettingsResponse
+	(*ReadersRequest)(nil),         // 19: millrace.v1.ReadersRequest
+	(*ReadersResponse)(nil),        // 20: millrace.v1.ReadersResponse
+	(*Reader)(nil),                 // 21: millrace.v1.Reader
+	(*EditMessageRequest)(nil),     // 22: millrace.v1.EditMessageRequest
+	(*EditMessageResponse)(nil),    // 23: millrace.v1.EditMessageResponse
+	(*RecallMessageRequest)(nil),   // 24: millrace.v1.RecallMessageRequest
+	(*RecallMessageResponse)(nil),  // 25: millrace.v1.RecallMessageResponse
+	(*MembershipsRequest)(nil),     // 26: millrace.v1.MembershipsRequest
+	(*MembershipsResponse)(nil),    // 27: millrace.v1.MembershipsResponse
+	(*Membership)(nil),             // 28: millrace.v1.Membership
+	(*SyncRequest)(nil),            // 29: millrace.v1.SyncRequest
+	(*SyncResponse)(nil),           // 30: millrace.v1.SyncResponse
+	(*SyncStart)(nil),              // 31: millrace.v1.SyncStart
+	(*SyncDeliveries)(nil),         // 32: millrace.v1.SyncDeliveries
+	(*SyncEnd)(nil),                // 33: millrace.v1.SyncEnd
+	(*ReadLogRequest)(nil),         // 34: millrace.v1.ReadLogRequest
+	(*ReadLogResponse)(nil),        // 35: millrace.v1.ReadLogResponse
+	(*EndsRequest)(nil),            // 36: millrace.v1.EndsRequest
+	(*EndsResponse)(nil),           // 37: millrace.v1.EndsResponse
+	(*Group)(nil),                  // 38: millrace.v1.Group
+	(*CreateGroupRequest)(nil),     // 39: millrace.v1.CreateGroupRequest
+	(*CreateGroupResponse)(nil),    // 40: millrace.v1.CreateGroupResponse
+	(*GetGroupRequest)(nil),        // 41: millrace.v1.GetGroupRequest
+	(*GetGroupResponse)(nil),       // 42: millrace.v1.GetGroupResponse
+	(*JoinGroupRequest)(nil),       // 43: millrace.v1.JoinGroupRequest
+	(*JoinGroupResponse)(nil),      // 44: millrace.v1.JoinGroupResponse
+	(*LeaveGroupRequest)(nil),      // 45: millrace.v1.LeaveGroupRequest
+	(*LeaveGroupResponse)(nil),     // 46: millrace.v1.LeaveGroupResponse
+	(*AddMemberRequest)(nil),       // 47: millrace.v1.AddMemberRequest
+	(*AddMemberResponse)(nil),      // 48: millrace.v1.AddMemberResponse
+	(*RemoveMemberRequest)(nil),    // 49: millrace.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),   // 50: millrace.v1.RemoveMemberResponse
+	(*RenameGroupRequest)(nil),     // 51: millrace.v1.RenameGroupRequest
+	(*RenameGroupResponse)(nil),    // 52: millrace.v1.RenameGroupResponse
+	(*DissolveGroupRequest)(nil),   // 53: millrace.v1.DissolveGroupRequest
+	(*DissolveGroupResponse)(nil),  // 54: millrace.v1.DissolveGroupResponse
+	nil,                            // 55: millrace.v1.SyncRequest.CursorEntry
+	nil,                            // 56: millrace.v1.SyncRequest.HandledEntry
+	nil,                            // 57: millrace.v1.SyncRequest.ThroughEntry
+	nil,                            // 58: millrace.v1.SyncStart.CursorEntry
+	nil,                            // 59: millrace.v1.SyncStart.EndEntry
+	nil,                            // 60: millrace.v1.SyncEnd.RestEntry
+	nil,                            // 61: millrace.v1.EndsResponse.EndEntry
+	(*Span)(nil),                   // 62: millrace.v1.Span
 }
 var file_millrace_v1_message_proto_depIdxs = []int32{
 	0,  // 0: millrace.v1.SendWSMessageRequest.sender:type_name -> millrace.v1.Sender
@@ -3751,97 +3926,100 @@ var file_millrace_v1_message_proto_depIdxs = []int32{
 	1,  // 2: millrace.v1.SendBatch.messages:type_name -> millrace.v1.SendWSMessageRequest
 	5,  // 3: millrace.v1.SendBatch.changes:type_name -> millrace.v1.Change
 	1,  // 4: millrace.v1.Change.send:type_name -> millrace.v1.SendWSMessageRequest
-	20, // 5: millrace.v1.Change.edit:type_name -> millrace.v1.EditMessageRequest
-	22, // 6: millrace.v1.Change.recall:type_name -> millrace.v1.RecallMessageRequest
+	22, // 5: millrace.v1.Change.edit:type_name -> millrace.v1.EditMessageRequest
+	24, // 6: millrace.v1.Change.recall:type_name -> millrace.v1.RecallMessageRequest
 	15, // 7: millrace.v1.Change.read:type_name -> millrace.v1.MarkReadRequest
-	37, // 8: millrace.v1.Change.create_group:type_name -> millrace.v1.CreateGroupRequest
-	41, // 9: millrace.v1.Change.join_group:type_name -> millrace.v1.JoinGroupRequest
-	43, // 10: millrace.v1.Change.leave_group:type_name -> millrace.v1.LeaveGroupRequest
-	45, // 11: millrace.v1.Change.add_member:type_name -> millrace.v1.AddMemberRequest
-	47, // 12: millrace.v1.Change.remove_member:type_name -> millrace.v1.RemoveMemberRequest
-	49, // 13: millrace.v1.Change.rename_group:type_name -> millrace.v1.RenameGroupRequest
-	51, // 14: millrace.v1.Change.dissolve_group:type_name -> millrace.v1.DissolveGroupRequest
-	7,  // 15: millrace.v1.SendBatchesResponse.results:type_name -> millrace.v1.SendBatchResult
-	8,  // 16: millrace.v1.SendBatchResult.results:type_name -> millrace.v1.SendResult
-	2,  // 17: millrace.v1.SendResult.sent:type_name -> millrace.v1.SendWSMessageResponse
-	36, // 18: millrace.v1.SendResult.group:type_name -> millrace.v1.Group
-	9,  // 19: millrace.v1.HistoryResponse.messages:type_name -> millrace.v1.StoredMessage
-	14, // 20: millrace.v1.ConversationsResponse.conversations:type_name -> millrace.v1.ConversationHead
-	9,  // 21: millrace.v1.ConversationHead.last:type_name -> millrace.v1.StoredMessage
-	19, // 22: millrace.v1.ReadersResponse.readers:type_name -> millrace.v1.Reader
-	0,  // 23: millrace.v1.EditMessageRequest.sender:type_name -> millrace.v1.Sender
-	26, // 24: millrace.v1.MembershipsResponse.memberships:type_name -> millrace.v1.Membership
-	53, // 25: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
-	54, // 26: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
-	55, // 27: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
-	29, // 28: millrace.v1.SyncResponse.start:type_name -> millrace.v1.SyncStart
-	30, // 29: millrace.v1.SyncResponse.deliveries:type_name -> millrace.v1.SyncDeliveries
-	31, // 30: millrace.v1.SyncResponse.end:type_name -> millrace.v1.SyncEnd
-	56, // 31: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
-	57, // 32: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
-	60, // 33: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
-	26, // 34: millrace.v1.SyncEnd.memberships:type_name -> millrace.v1.Membership
-	58, // 35: millrace.v1.SyncEnd.rest:type_name -> millrace.v1.SyncEnd.RestEntry
-	60, // 36: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
-	59, // 37: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
-	0,  // 38: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
-	36, // 39: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
-	36, // 40: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 41: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
-	36, // 42: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 43: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
-	0,  // 44: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
-	36, // 45: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
-	0,  // 46: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
-	36, // 47: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
-	0,  // 48: millrace.v1.RenameGroupRequest.sender:type_name -> millrace.v1.Sender
-	36, // 49: millrace.v1.RenameGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 50: millrace.v1.DissolveGroupRequest.sender:type_name -> millrace.v1.Sender
-	1,  // 51: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
-	3,  // 52: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
-	10, // 53: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
-	12, // 54: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
-	15, // 55: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
-	17, // 56: millrace.v1.MessageService.Readers:input_type -> millrace.v1.ReadersRequest
-	20, // 57: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
-	22, // 58: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
-	24, // 59: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
-	27, // 60: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
-	32, // 61: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
-	34, // 62: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
-	37, // 63: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
-	39, // 64: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
-	41, // 65: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
-	43, // 66: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
-	45, // 67: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
-	47, // 68: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
-	49, // 69: millrace.v1.MessageService.RenameGroup:input_type -> millrace.v1.RenameGroupRequest
-	51, // 70: millrace.v1.MessageService.DissolveGroup:input_type -> millrace.v1.DissolveGroupRequest
-	2,  // 71: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
-	6,  // 72: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
-	11, // 73: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
-	13, // 74: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
-	16, // 75: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
-	18, // 76: millrace.v1.MessageService.Readers:output_type -> millrace.v1.ReadersResponse
-	21, // 77: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
-	23, // 78: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
-	25, // 79: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
-	28, // 80: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
-	33, // 81: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
-	35, // 82: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
-	38, // 83: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
-	40, // 84: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
-	42, // 85: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
-	44, // 86: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
-	46, // 87: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
-	48, // 88: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
-	50, // 89: millrace.v1.MessageService.RenameGroup:output_type -> millrace.v1.RenameGroupResponse
-	52, // 90: millrace.v1.MessageService.DissolveGroup:output_type -> millrace.v1.DissolveGroupResponse
-	71, // [71:91] is the sub-list for method output_type
-	51, // [51:71] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	39, // 8: millrace.v1.Change.create_group:type_name -> millrace.v1.CreateGroupRequest
+	43, // 9: millrace.v1.Change.join_group:type_name -> millrace.v1.JoinGroupRequest
+	45, // 10: millrace.v1.Change.leave_group:type_name -> millrace.v1.LeaveGroupRequest
+	47, // 11: millrace.v1.Change.add_member:type_name -> millrace.v1.AddMemberRequest
+	49, // 12: millrace.v1.Change.remove_member:type_name -> millrace.v1.RemoveMemberRequest
+	51, // 13: millrace.v1.Change.rename_group:type_name -> millrace.v1.RenameGroupRequest
+	53, // 14: millrace.v1.Change.dissolve_group:type_name -> millrace.v1.DissolveGroupRequest
+	17, // 15: millrace.v1.Change.settings:type_name -> millrace.v1.ChangeSettingsRequest
+	7,  // 16: millrace.v1.SendBatchesResponse.results:type_name -> millrace.v1.SendBatchResult
+	8,  // 17: millrace.v1.SendBatchResult.results:type_name -> millrace.v1.SendResult
+	2,  // 18: millrace.v1.SendResult.sent:type_name -> millrace.v1.SendWSMessageResponse
+	38, // 19: millrace.v1.SendResult.group:type_name -> millrace.v1.Group
+	9,  // 20: millrace.v1.HistoryResponse.messages:type_name -> millrace.v1.StoredMessage
+	14, // 21: millrace.v1.ConversationsResponse.conversations:type_name -> millrace.v1.ConversationHead
+	9,  // 22: millrace.v1.ConversationHead.last:type_name -> millrace.v1.StoredMessage
+	21, // 23: millrace.v1.ReadersResponse.readers:type_name -> millrace.v1.Reader
+	0,  // 24: millrace.v1.EditMessageRequest.sender:type_name -> millrace.v1.Sender
+	28, // 25: millrace.v1.MembershipsResponse.memberships:type_name -> millrace.v1.Membership
+	55, // 26: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
+	56, // 27: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
+	57, // 28: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
+	31, // 29: millrace.v1.SyncResponse.start:type_name -> millrace.v1.SyncStart
+	32, // 30: millrace.v1.SyncResponse.deliveries:type_name -> millrace.v1.SyncDeliveries
+	33, // 31: millrace.v1.SyncResponse.end:type_name -> millrace.v1.SyncEnd
+	58, // 32: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
+	59, // 33: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
+	62, // 34: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
+	28, // 35: millrace.v1.SyncEnd.memberships:type_name -> millrace.v1.Membership
+	60, // 36: millrace.v1.SyncEnd.rest:type_name -> millrace.v1.SyncEnd.RestEntry
+	62, // 37: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
+	61, // 38: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
+	0,  // 39: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
+	38, // 40: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
+	38, // 41: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 42: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
+	38, // 43: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 44: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
+	0,  // 45: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
+	38, // 46: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
+	0,  // 47: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
+	38, // 48: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
+	0,  // 49: millrace.v1.RenameGroupRequest.sender:type_name -> millrace.v1.Sender
+	38, // 50: millrace.v1.RenameGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 51: millrace.v1.DissolveGroupRequest.sender:type_name -> millrace.v1.Sender
+	1,  // 52: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
+	3,  // 53: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
+	10, // 54: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
+	12, // 55: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
+	15, // 56: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
+	17, // 57: millrace.v1.MessageService.ChangeSettings:input_type -> millrace.v1.ChangeSettingsRequest
+	19, // 58: millrace.v1.MessageService.Readers:input_type -> millrace.v1.ReadersRequest
+	22, // 59: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
+	24, // 60: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
+	26, // 61: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
+	29, // 62: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
+	34, // 63: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
+	36, // 64: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
+	39, // 65: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
+	41, // 66: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
+	43, // 67: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
+	45, // 68: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
+	47, // 69: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
+	49, // 70: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
+	51, // 71: millrace.v1.MessageService.RenameGroup:input_type -> millrace.v1.RenameGroupRequest
+	53, // 72: millrace.v1.MessageService.DissolveGroup:input_type -> millrace.v1.DissolveGroupRequest
+	2,  // 73: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
+	6,  // 74: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
+	11, // 75: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
+	13, // 76: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
+	16, // 77: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
+	18, // 78: millrace.v1.MessageService.ChangeSettings:output_type -> millrace.v1.ChangeSettingsResponse
+	20, // 79: millrace.v1.MessageService.Readers:output_type -> millrace.v1.ReadersResponse
+	23, // 80: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
+	25, // 81: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
+	27, // 82: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
+	30, // 83: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
+	35, // 84: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
+	37, // 85: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
+	40, // 86: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
+	42, // 87: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
+	44, // 88: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
+	46, // 89: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
+	48, // 90: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
+	50, // 91: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
+	52, // 92: millrace.v1.MessageService.RenameGroup:output_type -> millrace.v1.RenameGroupResponse
+	54, // 93: millrace.v1.MessageService.DissolveGroup:output_type -> millrace.v1.DissolveGroupResponse
+	73, // [73:94] is the sub-list for method output_type
+	52, // [52:73] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_message_proto_init() }
@@ -3862,9 +4040,11 @@ func file_millrace_v1_message_proto_init() {
 		(*Change_RemoveMember)(nil),
 		(*Change_RenameGroup)(nil),
 		(*Change_DissolveGroup)(nil),
+		(*Change_Settings)(nil),
 	}
 	file_millrace_v1_message_proto_msgTypes[10].OneofWrappers = []any{}
-	file_millrace_v1_message_proto_msgTypes[28].OneofWrappers = []any{
+	file_millrace_v1_message_proto_msgTypes[17].OneofWrappers = []any{}
+	file_millrace_v1_message_proto_msgTypes[30].OneofWrappers = []any{
 		(*SyncResponse_Start)(nil),
 		(*SyncResponse_Deliveries)(nil),
 		(*SyncResponse_End)(nil),
@@ -3875,7 +4055,7 @@ func file_millrace_v1_message_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_message_proto_rawDesc), len(file_millrace_v1_message_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   60,
+			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

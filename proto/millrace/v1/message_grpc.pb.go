@@ -19,26 +19,27 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	MessageService_SendWSMessage_FullMethodName = "/millrace.v1.MessageService/SendWSMessage"
-	MessageService_SendBatches_FullMethodName   = "/millrace.v1.MessageService/SendBatches"
-	MessageService_History_FullMethodName       = "/millrace.v1.MessageService/History"
-	MessageService_Conversations_FullMethodName = "/millrace.v1.MessageService/Conversations"
-	MessageService_MarkRead_FullMethodName      = "/millrace.v1.MessageService/MarkRead"
-	MessageService_Readers_FullMethodName       = "/millrace.v1.MessageService/Readers"
-	MessageService_EditMessage_FullMethodName   = "/millrace.v1.MessageService/EditMessage"
-	MessageService_RecallMessage_FullMethodName = "/millrace.v1.MessageService/RecallMessage"
-	MessageService_Memberships_FullMethodName   = "/millrace.v1.MessageService/Memberships"
-	MessageService_Sync_FullMethodName          = "/millrace.v1.MessageService/Sync"
-	MessageService_ReadLog_FullMethodName       = "/millrace.v1.MessageService/ReadLog"
-	MessageService_Ends_FullMethodName          = "/millrace.v1.MessageService/Ends"
-	MessageService_CreateGroup_FullMethodName   = "/millrace.v1.MessageService/CreateGroup"
-	MessageService_GetGroup_FullMethodName      = "/millrace.v1.MessageService/GetGroup"
-	MessageService_JoinGroup_FullMethodName     = "/millrace.v1.MessageService/JoinGroup"
-	MessageService_LeaveGroup_FullMethodName    = "/millrace.v1.MessageService/LeaveGroup"
-	MessageService_AddMember_FullMethodName     = "/millrace.v1.MessageService/AddMember"
-	MessageService_RemoveMember_FullMethodName  = "/millrace.v1.MessageService/RemoveMember"
-	MessageService_RenameGroup_FullMethodName   = "/millrace.v1.MessageService/RenameGroup"
-	MessageService_DissolveGroup_FullMethodName = "/millrace.v1.MessageService/DissolveGroup"
+	MessageService_SendWSMessage_FullMethodName  = "/millrace.v1.MessageService/SendWSMessage"
+	MessageService_SendBatches_FullMethodName    = "/millrace.v1.MessageService/SendBatches"
+	MessageService_History_FullMethodName        = "/millrace.v1.MessageService/History"
+	MessageService_Conversations_FullMethodName  = "/millrace.v1.MessageService/Conversations"
+	MessageService_MarkRead_FullMethodName       = "/millrace.v1.MessageService/MarkRead"
+	MessageService_ChangeSettings_FullMethodName = "/millrace.v1.MessageService/ChangeSettings"
+	MessageService_Readers_FullMethodName        = "/millrace.v1.MessageService/Readers"
+	MessageService_EditMessage_FullMethodName    = "/millrace.v1.MessageService/EditMessage"
+	MessageService_RecallMessage_FullMethodName  = "/millrace.v1.MessageService/RecallMessage"
+	MessageService_Memberships_FullMethodName    = "/millrace.v1.MessageService/Memberships"
+	MessageService_Sync_FullMethodName           = "/millrace.v1.MessageService/Sync"
+	MessageService_ReadLog_FullMethodName        = "/millrace.v1.MessageService/ReadLog"
+	MessageService_Ends_FullMethodName           = "/millrace.v1.MessageService/Ends"
+	MessageService_CreateGroup_FullMethodName    = "/millrace.v1.MessageService/CreateGroup"
+	MessageService_GetGroup_FullMethodName       = "/millrace.v1.MessageService/GetGroup"
+	MessageService_JoinGroup_FullMethodName      = "/millrace.v1.MessageService/JoinGroup"
+	MessageService_LeaveGroup_FullMethodName     = "/millrace.v1.MessageService/LeaveGroup"
+	MessageService_AddMember_FullMethodName      = "/millrace.v1.MessageService/AddMember"
+	MessageService_RemoveMember_FullMethodName   = "/millrace.v1.MessageService/RemoveMember"
+	MessageService_RenameGroup_FullMethodName    = "/millrace.v1.MessageService/RenameGroup"
+	MessageService_DissolveGroup_FullMethodName  = "/millrace.v1.MessageService/DissolveGroup"
 )
 
 // MessageServiceClient is the client API for MessageService service.
@@ -65,6 +66,8 @@ type MessageServiceClient interface {
 	// MarkRead records up to where the user has read, which is at most the conversation's last message. The mark never goes
 	// back.
 	MarkRead(ctx context.Context, in *MarkReadRequest, opts ...grpc.CallOption) (*MarkReadResponse, error)
+	// ChangeSettings changes what the user has set for one of its conversations.
+	ChangeSettings(ctx context.Context, in *ChangeSettingsRequest, opts ...grpc.CallOption) (*ChangeSettingsResponse, error)
 	// Readers returns who has read a conversation of the user at least so far.
 	Readers(ctx context.Context, in *ReadersRequest, opts ...grpc.CallOption) (*ReadersResponse, error)
 	// EditMessage replaces the content of the user's own message. OK means that the message was not recalled before the edit's
@@ -150,6 +153,16 @@ func (c *messageServiceClient) MarkRead(ctx context.Context, in *MarkReadRequest
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(MarkReadResponse)
 	err := c.cc.Invoke(ctx, MessageService_MarkRead_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messageServiceClient) ChangeSettings(ctx context.Context, in *ChangeSettingsRequest, opts ...grpc.CallOption) (*ChangeSettingsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangeSettingsResponse)
+	err := c.cc.Invoke(ctx, MessageService_ChangeSettings_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -348,6 +361,8 @@ type MessageServiceServer interface {
 	// MarkRead records up to where the user has read, which is at most the conversation's last message. The mark never goes
 	// back.
 	MarkRead(context.Context, *MarkReadRequest) (*MarkReadResponse, error)
+	// ChangeSettings changes what the user has set for one of its conversations.
+	ChangeSettings(context.Context, *ChangeSettingsRequest) (*ChangeSettingsResponse, error)
 	// Readers returns who has read a conversation of the user at least so far.
 	Readers(context.Context, *ReadersRequest) (*ReadersResponse, error)
 	// EditMessage replaces the content of the user's own message. OK means that the message was not recalled before the edit's
@@ -400,6 +415,9 @@ func (UnimplementedMessageServiceServer) Conversations(context.Context, *Convers
 }
 func (UnimplementedMessageServiceServer) MarkRead(context.Context, *MarkReadRequest) (*MarkReadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method MarkRead not implemented")
+}
+func (UnimplementedMessageServiceServer) ChangeSettings(context.Context, *ChangeSettingsRequest) (*ChangeSettingsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangeSettings not implemented")
 }
 func (UnimplementedMessageServiceServer) Readers(context.Context, *ReadersRequest) (*ReadersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Readers not implemented")
@@ -542,6 +560,24 @@ func _MessageService_MarkRead_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(MessageServiceServer).MarkRead(ctx, req.(*MarkReadRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MessageService_ChangeSettings_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangeSettingsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).ChangeSettings(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_ChangeSettings_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).ChangeSettings(ctx, req.(*ChangeSettingsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -824,6 +860,10 @@ var MessageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "MarkRead",
 			Handler:    _MessageService_MarkRead_Handler,
+		},
+		{
+			MethodName: "ChangeSettings",
+			Handler:    _MessageService_ChangeSettings_Handler,
 		},
 		{
 			MethodName: "Readers",

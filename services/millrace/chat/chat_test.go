@@ -274,6 +274,7 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 	term.status.shows(t, "to whom?")
 	for _, step := range []struct{ line, out, status string }{
 		{"/help", "", "/group create NAME USER"},
+		{"/pin", "", "in which conversation?"},
 		{"/readers", "", "nothing is shown yet"},
 		{"/group info", "", "you are in no group"},
 		{"/group create friends 1002 1003", "group 77 friends is there", ""},
@@ -290,6 +291,11 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 		{"/group join 77", "1001 (you): hi all", ""},
 		{"/to 1002", "", ""},
 		{"direct", "1001 (you): direct", ""},
+		{"/pin", "", ""},
+		{"/unhide", "", ""},
+		{"/silence 0", "", ""},
+		{"/silence often", "", `"often" is no number`},
+		{"/silence", "", "not understood"},
 		{"/readers", "read by [1002]", ""},
 		{"/history 1", "", ""},
 		{"/history many", "", "N is from 1 to 200"},
@@ -307,7 +313,9 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 	defer mu.Unlock()
 	require.Equal(t, []string{
 		"group_create {}", `group_create {"join":"open"}`, `group_info {"group_id":77}`, `group_add {"group_id":77,"user":1004}`,
-		`group_remove {"group_id":77,"user":1004}`, `group_rename {"group_id":77,"name":"old friends"}`, `group_dissolve {"group_id":77}`, `group_leave {"group_id":77}`, `group_join {"group_id":77}`, `readers {"conversation":"u:1001:1002","seq":2}`,
+		`group_remove {"group_id":77,"user":1004}`, `group_rename {"group_id":77,"name":"old friends"}`, `group_dissolve {"group_id":77}`, `group_leave {"group_id":77}`, `group_join {"group_id":77}`, `settings {"conversation":"u:1001:1002","pinned":true}`,
+		`settings {"conversation":"u:1001:1002","hidden":false}`, `settings {"conversation":"u:1001:1002","muted_until":0}`,
+		`readers {"conversation":"u:1001:1002","seq":2}`,
 	}, asked)
 }
 
@@ -337,6 +345,16 @@ func TestMessagesAreShownByTheirType(t *testing.T) {
 	p.message(events.PushMessage{From: 1002, Content: "x", MessageType: 100, Timestamp: 1642678800}, "")
 	p.message(events.PushMessage{Recalled: true}, "")
 	require.Equal(t, "[g:77] "+at()+" 1002: [image] photo.jpg\n"+at()+" 1002: [type 100] x\n* a message was recalled\n", out.String())
+}
+
+func TestSettingsAreToldInWords(t *testing.T) {
+	for want, s := range map[string]events.Settings{
+		"pinned": {Pinned: new(true)}, "not pinned, not hidden": {Pinned: new(false), Hidden: new(false)},
+		"hidden until the next message, not silent":                 {Hidden: new(true), MutedUntil: new(int64(0))},
+		"silent until " + time.Unix(1<<37, 0).Format(time.DateTime): {MutedUntil: new(int64(1 << 37))},
+	} {
+		require.Equal(t, want, settingsOf(s))
+	}
 }
 
 func TestTokensComeFromWhereTheyShould(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,6 +41,30 @@ func (p *printer) message(m events.PushMessage, elsewhere string) {
 		references += "[to you] "
 	}
 	p.line(p.out, "%s%s %d%s: %s%s%s", elsewhere, at, m.From, own, references, kindOf(m.MessageType), withExtra(m.Content, m.Extra))
+}
+
+// settingsOf puts changed settings into words.
+func settingsOf(s events.Settings) string {
+	var words []string
+	either := func(is *bool, yes, no string) {
+		switch {
+		case is == nil:
+		case *is:
+			words = append(words, yes)
+		default:
+			words = append(words, no)
+		}
+	}
+	either(s.Pinned, "pinned", "not pinned")
+	either(s.Hidden, "hidden until the next message", "not hidden")
+	switch {
+	case s.MutedUntil == nil:
+	case *s.MutedUntil > time.Now().Unix():
+		words = append(words, "silent until "+time.Unix(*s.MutedUntil, 0).Format(time.DateTime))
+	default:
+		words = append(words, "not silent")
+	}
+	return strings.Join(words, ", ")
 }
 
 func withExtra(content string, extra events.Extra) string {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"millrace/events"
 	"millrace/services/client"
@@ -17,6 +18,8 @@ const chatHelp = `/to USER                    chat with a user
 /reply TEXT                 answer the newest message of somebody else
 /mention USER TEXT          send a message that mentions a user
 /extra JSON TEXT            send a message with a JSON object without spaces
+/pin /unpin /hide /unhide   put this conversation first or out of sight, for clients with a list
+/silence MINUTES            want no notifications of this conversation for so long; 0 ends it
 /readers                    show who has read all that is shown
 /history [N]                show the N newest messages (20)
 /group create NAME USER...  create a group and chat in it
@@ -60,6 +63,8 @@ func (h *chat) command(ctx context.Context, line string) (quit bool, err error) 
 			return false, err
 		}
 		return false, h.enter(ctx, client.ToUser(user))
+	case "/pin", "/unpin", "/hide", "/unhide", "/silence":
+		return false, h.set(ctx, words[0], args)
 	case "/readers":
 		return false, h.showReaders(ctx)
 	case "/reply", "/mention", "/extra":
@@ -68,6 +73,31 @@ func (h *chat) command(ctx context.Context, line string) (quit bool, err error) 
 		return false, h.groupCommand(ctx, args)
 	}
 	return false, errUsage
+}
+
+// set changes a setting of the present conversation.
+func (h *chat) set(ctx context.Context, command string, args []string) error {
+	r := client.Settings{Conversation: h.view.where()}
+	switch {
+	case r.Conversation == "":
+		return errors.New("in which conversation? Use /to USER or /group join ID")
+	case command == "/silence" && len(args) == 1:
+		minutes, err := strconv.ParseUint(args[0], 10, 16)
+		if err != nil {
+			return fmt.Errorf("%q is no number of minutes", args[0])
+		}
+		r.MutedUntil = new(int64)
+		if minutes > 0 {
+			*r.MutedUntil = time.Now().Add(time.Duration(minutes) * time.Minute).Unix()
+		}
+	case command == "/silence" || len(args) > 0:
+		return errUsage
+	case command == "/pin" || command == "/unpin":
+		r.Pinned = new(command == "/pin")
+	default:
+		r.Hidden = new(command == "/hide")
+	}
+	return h.client.Do(ctx, r)
 }
 
 // postWith sends what follows a command as a message that has more than content.

@@ -116,6 +116,8 @@ func (v *view) pushed(p client.Push) {
 		v.print.note("%d joined group %d", p.User, p.GroupID)
 	case events.MemberLeft:
 		v.print.note("%d left group %d", p.User, p.GroupID)
+	case events.TypeSettingsChanged:
+		v.print.note("%s: %s", p.Conversation, settingsOf(p.Settings))
 	case events.GroupRenamed:
 		v.print.note("group %d is now called %s", p.GroupID, p.Name)
 	case events.GroupDissolved:
@@ -142,6 +144,13 @@ func (v *view) show(m events.PushMessage, seq int64, elsewhere string) {
 	v.print.message(m, elsewhere)
 }
 
+// where returns the name of the conversation that the user is in, or an empty string.
+func (v *view) where() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.conversation()
+}
+
 // answerable returns the id of the message that an answer is to, or an empty string.
 func (v *view) answerable() string {
 	v.mu.Lock()
@@ -162,9 +171,7 @@ func (v *view) unmarked() (client.Read, bool) {
 
 // showHistory prints the newest messages of the conversation.
 func (h *chat) showHistory(ctx context.Context, limit int) error {
-	h.view.mu.Lock()
-	conversation := h.view.conversation()
-	h.view.mu.Unlock()
+	conversation := h.view.where()
 	page, err := h.client.History(ctx, client.History{Conversation: conversation, Limit: limit})
 	if err != nil {
 		return err
