@@ -29,7 +29,8 @@ func TestTextThatIsNotUTF8IsNeverSentAsAnother(t *testing.T) {
 func TestRequestsLookAsTheProtocolSays(t *testing.T) {
 	zero := int64(0)
 	for want, r := range map[string]Request{
-		`{"id":7,"connect":{"token":"t"}}`:                                           Connect{Token: "t"},
+		`{"id":7,"ping":{}}`:               Ping{},
+		`{"id":7,"connect":{"token":"t"}}`: Connect{Token: "t"},
 		`{"id":7,"connect":{"token":"t","device":"web-1","cursor":{"12":345}}}`:      Connect{Token: "t", Device: "web-1", Cursor: Cursor{12: 345}},
 		`{"id":7,"connect":{"token":"t","cursor":{}}}`:                               Connect{Token: "t", Cursor: Cursor{}},
 		`{"id":7,"refresh":{"token":"t"}}`:                                           Refresh{Token: "t"},
@@ -55,7 +56,6 @@ func TestRequestsLookAsTheProtocolSays(t *testing.T) {
 		`{"id":7,"group_rename":{"group_id":77,"name":"old friends"}}`:               GroupRename{GroupID: 77, Name: "old friends"},
 		`{"id":7,"group_dissolve":{"group_id":77}}`:                                  GroupDissolve{GroupID: 77},
 		`{"id":7,"group_remove":{"group_id":77,"user":1002}}`:                        GroupRemove{GroupID: 77, User: 1002},
-		`{"id":7,"ping":{}}`:                                                         Ping{},
 	} {
 		text, err := Encode(7, r)
 		require.NoError(t, err)
