@@ -60,7 +60,7 @@ func Decode(topic string, pos Position, data []byte) (Event, error) {
 	if e.EventID == "" {
 		e.EventID = recordID(topic, pos)
 	}
-	if !e.Type.Known() {
+	if !e.Type.On(topic) {
 		return e, nil
 	}
 	if err := e.Validate(); err != nil {

@@ -139,6 +139,37 @@ func TestRecordThatBreaksARuleIsInvalidWithTheRuleAsReason(t *testing.T) {
 	}
 }
 
+func TestRecordOfUserEventsThatBreaksARuleIsInvalid(t *testing.T) {
+	for name, test := range map[string]struct{ data, reason string }{
+		"no user":            {`{"type":"user_online","timestamp":1}`, "user 0"},
+		"user above 2^53-1":  {`{"type":"user_offline","user":9007199254740992,"timestamp":1}`, "user 9007199254740992"},
+		"user as text":       {`{"type":"user_offline","user":"1","timestamp":1}`, "user"},
+		"a message":          {`{"type":"user_online","user":1,"message":{},"timestamp":1}`, `a message in "user_online"`},
+		"negative timestamp": {`{"type":"user_online","user":1,"timestamp":-1}`, "timestamp -1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Decode(TopicUsers, Position{Seq: 9}, []byte(test.data))
+			require.ErrorContains(t, err, test.reason)
+			require.True(t, IsPermanent(err))
+		})
+	}
+}
+
+func TestTypeOfAnotherTopicIsUnknown(t *testing.T) {
+	for topic, data := range map[string]string{
+		TopicMessages: `{"type":"user_online","timestamp":1}`, TopicUsers: `{"type":"new_message","timestamp":1}`,
+	} {
+		e, err := Decode(topic, Position{Seq: 1}, []byte(data))
+		require.NoError(t, err)
+		require.False(t, e.Type.On(topic))
+	}
+}
+
+func TestKeyOfAUserEventIsItsUser(t *testing.T) {
+	require.Equal(t, "1001", (&Event{Type: UserOnline, User: 1001}).Key())
+	require.Equal(t, "g:7", (&Event{Type: MemberJoined, User: 1001, GroupID: 7, Conversation: "g:7"}).Key())
+}
+
 func TestNamedAndOwnMessageTypesAreAccepted(t *testing.T) {
 	for _, kind := range []int32{1, 6, FirstOwnMessageType, math.MaxInt32} {
 		m := Message{MessageID: "m", Conversation: "u:1:2", From: 1, To: 2, Content: "hi", MessageType: kind}
@@ -185,6 +216,32 @@ func FuzzDecode(f *testing.F) {
 		again, err := Decode(TopicMessages, pos, encoded)
 		require.NoError(t, err)
 		require.Equal(t, e.ConversationKey(), again.ConversationKey())
+		require.Equal(t, e.EventID, again.EventID)
+	})
+}
+
+func FuzzDecodeUserEvent(f *testing.F) {
+	for _, e := range userSamples() {
+		data, err := Encode(&e)
+		require.NoError(f, err)
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		pos := Position{Partition: 1, Seq: 1000}
+		e, err := Decode(TopicUsers, pos, data)
+		if err != nil {
+			require.True(t, IsPermanent(err), "%v", err)
+			return
+		}
+		require.NotEmpty(t, e.EventID)
+		if !e.Type.On(TopicUsers) {
+			return
+		}
+		encoded, err := Encode(&e)
+		require.NoError(t, err)
+		again, err := Decode(TopicUsers, pos, encoded)
+		require.NoError(t, err)
+		require.Equal(t, e.Key(), again.Key())
 		require.Equal(t, e.EventID, again.EventID)
 	})
 }

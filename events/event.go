@@ -1,9 +1,12 @@
 // Package events defines what travels on the topics: the types of events, their JSON, the names of the topics, and the two
 // numbers by which everything is ordered, partition and position. Producers publish an [Event] with its conversation as the
-// key. Consumers decode the record with [Decode], which checks it and derives what a foreign producer left out.
+// key, or with its user (see [Event.Key]). Consumers decode the record with [Decode], which checks it and derives what a foreign producer left out.
 package events
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+)
 
 // Type names what happened.
 type Type string
@@ -21,6 +24,13 @@ const (
 	GroupRenamed    Type = "group_renamed"
 
 	ConversationSettings Type = "conversation_settings"
+)
+
+// The types of events on user-events.
+const (
+	// UserOnline and UserOffline say that the user has a connection to some gateway, or to none any more.
+	UserOnline  Type = "user_online"
+	UserOffline Type = "user_offline"
 )
 
 // The limits of what an event may carry.
@@ -44,7 +54,7 @@ const (
 // JoinOpen is the Join of a group that anybody may enter.
 const JoinOpen = "open"
 
-// Event is one record of message-events. Which fields are set depends on the type:
+// Event is one record of a topic. Which fields are set depends on the type:
 //
 //	new_message                   Message
 //	message_edited                Conversation, MessageID, MessageSeq, By, Content, Extra
@@ -55,6 +65,7 @@ const JoinOpen = "open"
 //	group_dissolved               Conversation, GroupID, User (the owner), By
 //	group_renamed                 Conversation, GroupID, By, Name
 //	conversation_settings         Conversation, User, Settings
+//	user_online, user_offline     User
 type Event struct {
 	Type    Type     `json:"type"`
 	Message *Message `json:"message,omitempty"`
@@ -113,8 +124,8 @@ type Record struct {
 	Replay bool
 }
 
-// ConversationKey returns the key of the event's record. All events of a conversation have the same key, and so the same
-// partition.
+// ConversationKey returns the event's conversation, which is the key of its record. All events of a conversation have the same
+// key, and so the same partition.
 func (e *Event) ConversationKey() string {
 	if e.Message != nil {
 		return e.Message.Conversation
@@ -122,7 +133,23 @@ func (e *Event) ConversationKey() string {
 	return e.Conversation
 }
 
-// Known reports whether this version of the program knows the type.
+// Key returns the key of the event's record: the user on user-events, and the conversation on the other topics.
+func (e *Event) Key() string {
+	if e.Type.On(TopicUsers) {
+		return strconv.FormatInt(e.User, 10)
+	}
+	return e.ConversationKey()
+}
+
+// On reports whether this version of the program knows the type as one of the topic's.
+func (t Type) On(topic string) bool {
+	if topic == TopicUsers {
+		return t == UserOnline || t == UserOffline
+	}
+	return t.Known()
+}
+
+// Known reports whether this version of the program knows the type as one of message-events.
 func (t Type) Known() bool {
 	switch t {
 	case NewMessage, MessageEdited, MessageRecalled, MessageRead, GroupCreated, MemberJoined, MemberLeft, GroupDissolved,

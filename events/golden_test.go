@@ -75,20 +75,30 @@ func samples() map[string]Event {
 	}
 }
 
-func TestEventsLookOnTheTopicAsByContract(t *testing.T) {
-	for name, event := range samples() {
-		t.Run(name, func(t *testing.T) {
-			data, err := Encode(&event)
-			require.NoError(t, err)
-			want := golden(t, filepath.Join("testdata", "event", name+".json"), data)
+// userSamples are the events on user-events.
+func userSamples() map[string]Event {
+	return map[string]Event{
+		"user_online":  {Type: UserOnline, EventID: "e9", User: alice, Timestamp: when},
+		"user_offline": {Type: UserOffline, EventID: "e10", User: alice, Timestamp: when},
+	}
+}
 
-			got, err := Decode(TopicMessages, Position{Partition: 3, Seq: 350}, want)
-			require.NoError(t, err)
-			if event.Type == NewMessage {
-				event.EventID = event.Message.MessageID
-			}
-			require.Equal(t, event, got)
-		})
+func TestEventsLookOnTheTopicAsByContract(t *testing.T) {
+	for topic, events := range map[string]map[string]Event{TopicMessages: samples(), TopicUsers: userSamples()} {
+		for name, event := range events {
+			t.Run(name, func(t *testing.T) {
+				data, err := Encode(&event)
+				require.NoError(t, err)
+				want := golden(t, filepath.Join("testdata", "event", name+".json"), data)
+
+				got, err := Decode(topic, Position{Partition: 3, Seq: 350}, want)
+				require.NoError(t, err)
+				if event.Type == NewMessage {
+					event.EventID = event.Message.MessageID
+				}
+				require.Equal(t, event, got)
+			})
+		}
 	}
 }
 

@@ -30,6 +30,8 @@ func (e *Event) Validate() error {
 		return e.validateGroup()
 	case ConversationSettings:
 		return e.validateSettings()
+	case UserOnline, UserOffline:
+		return e.validateUser()
 	}
 	return invalid("unknown type %.80q", e.Type)
 }
@@ -161,6 +163,13 @@ func (e *Event) validateGroup() error {
 	}
 	if _, among := slices.BinarySearch(e.Members, e.User); !among {
 		return invalid("the owner, user %d, is not among the members", e.User)
+	}
+	return nil
+}
+
+func (e *Event) validateUser() error {
+	if !validID(e.User) {
+		return invalid("user %d", e.User)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"millrace/handlers/audit"
 	"millrace/handlers/push"
 	"millrace/handlers/storage"
+	"millrace/handlers/users"
 	"millrace/handlers/webhook"
 )
 
@@ -35,6 +36,7 @@ func all() []handler {
 		{name: "audit", topic: events.TopicMessages, module: audit.Module},
 		{name: "push", topic: events.TopicMessages, noReplay: push.NoReplay, noVersion: "gateways would get every message twice", module: push.Module},
 		{name: "storage", topic: events.TopicMessages, noVersion: "it would store into the same place", module: storage.Module},
+		{name: "users", topic: events.TopicUsers, noVersion: "it would store into the same place", module: users.Module},
 		{name: webhook.HandlerName, topic: events.TopicMessages, several: true, module: webhook.Module},
 	}
 }

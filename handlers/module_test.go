@@ -17,6 +17,7 @@ import (
 	"millrace/handlers/audit"
 	"millrace/handlers/push"
 	"millrace/handlers/storage"
+	"millrace/handlers/users"
 	"millrace/handlers/webhook"
 )
 
@@ -29,6 +30,8 @@ func (store) SaveBatch(_ context.Context, batch []events.Record) []error {
 func (store) Stored(context.Context) (map[int32]int64, error) { return nil, nil }
 
 func (store) Advance(context.Context, map[int32]int64) error { return nil }
+
+func (store) SaveUsers(context.Context, []events.Record) error { return nil }
 
 type admission struct{ push.Admission }
 
@@ -53,7 +56,7 @@ func TestOnlyTheHandlersNamedAreMade(t *testing.T) {
 			app := fxtest.New(t, module, fx.NopLogger, fx.Populate(&g),
 				fx.Supply(slog.New(slog.DiscardHandler), audit.Config{Path: path}, []webhook.Endpoint{{Name: "crm"}, {Name: "bi"}}),
 				fx.Provide(
-					func() storage.Store { return store{} }, func() push.Admission { return admission{} },
+					func() (storage.Store, users.Store) { return store{}, store{} }, func() push.Admission { return admission{} },
 					func() webhook.Store { return webhookStore{} },
 				))
 			app.RequireStart().RequireStop()
@@ -108,5 +111,5 @@ func TestGroupTellsItsHandler(t *testing.T) {
 
 func TestUnknownNameIsAnErrorThatTellsTheKnown(t *testing.T) {
 	_, err := handlers.Module(1, "storage", "telepathy")
-	require.EqualError(t, err, `unknown handler "telepathy": known are audit, push, storage, webhook`)
+	require.EqualError(t, err, `unknown handler "telepathy": known are audit, push, storage, users, webhook`)
 }

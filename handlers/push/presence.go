@@ -8,6 +8,7 @@ import millracev1 "millrace/proto/millrace/v1"
 type presence struct {
 	online   map[int64]int // on how many gateways
 	watchers map[int64]map[*gateway]struct{}
+	moves    *moves // nil: changes of presence are not published
 }
 
 func newPresence() presence {
@@ -53,7 +54,7 @@ func (p *presence) unwatch(g *gateway, user int64) {
 }
 
 // move notes that a user has come to the gateway or left it, and tells the watchers if the user is online or offline now and
-// was not before.
+// was not before. Such a change is to be published too.
 func (p *presence) move(g *gateway, user int64, online bool) {
 	before := p.online[user]
 	if online {
@@ -67,6 +68,9 @@ func (p *presence) move(g *gateway, user int64, online bool) {
 	}
 	if (before > 0) == (p.online[user] > 0) {
 		return
+	}
+	if p.moves != nil {
+		p.moves.note(user, online)
 	}
 	for watcher := range p.watchers[user] {
 		watcher.queue.presence(user, online)

@@ -51,6 +51,8 @@ type Options struct {
 	// Contain runs f, which works for one gateway or is the hub's own loop, and returns an error if f panicked. With nil the
 	// hub does not contain panics.
 	Contain func(f func()) error
+	// Users is where changes of presence are published. With nil they are not.
+	Users Users
 	// Ticks replaces, in tests, the ticks of every second at which the hub covers the partitions that moved.
 	Ticks <-chan time.Time
 }
@@ -93,9 +95,13 @@ var _ millracev1.PushServiceServer = (*Hub)(nil)
 
 // New returns a hub without gateways.
 func New(opts Options, admission Admission, log *slog.Logger) *Hub {
-	return &Hub{
+	h := &Hub{
 		opts: opts.withDefaults(), admission: admission, log: log.With("handler", "push"), routes: newRoutes(), stop: make(chan struct{}),
 	}
+	if opts.Users != nil {
+		h.routes.presence.moves = newMoves()
+	}
+	return h
 }
 
 // NoReplay says why the push handler handles no replays.
@@ -157,8 +163,11 @@ func (h *Hub) handleAll(ctx context.Context, records []events.Record) []error {
 	return errs
 }
 
-// Start starts the loop that covers the partitions that moved.
+// Start starts the loops that cover the partitions that moved and publish changes of presence.
 func (h *Hub) Start() {
+	if h.opts.Users != nil {
+		h.spawn(h.publishMoves)
+	}
 	h.spawn(func() {
 		ticks := h.opts.Ticks
 		if ticks == nil {

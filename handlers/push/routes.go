@@ -64,6 +64,9 @@ func (t *routes) assign(after events.Position) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.partitions[after.Partition] = after.Seq
+	if t.presence.moves != nil {
+		t.presence.moves.taken[after.Partition] = time.Now()
+	}
 	for g := range t.gateways {
 		g.sent[after.Partition] = after.Seq
 		g.span(after, nil, 0)
@@ -74,6 +77,9 @@ func (t *routes) release(partition int32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.partitions, partition)
+	if t.presence.moves != nil {
+		delete(t.presence.moves.taken, partition)
+	}
 	for g := range t.gateways {
 		delete(g.sent, partition)
 	}

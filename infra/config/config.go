@@ -358,9 +358,9 @@ func adminAddr(role Role) string {
 func defaultHandlers(role Role) []string {
 	switch role {
 	case Dev:
-		return []string{"storage", "push", "audit"}
+		return []string{"storage", "push", "users", "audit"}
 	case Message:
-		return []string{"storage", "push"}
+		return []string{"storage", "push", "users"}
 	default:
 		return nil
 	}

@@ -116,12 +116,12 @@ func (q *Queue) replay(ctx context.Context, e *Entry, all []*Entry, noReplay map
 		}
 	}
 	if !sent { // if it was sent, an earlier replay has ended before it marked all of them
-		conversation := e.conversation(value)
-		if conversation == "" {
+		key := e.ownKey(value)
+		if key == "" {
 			done.Unplaced++
 			return nil
 		}
-		if _, err := q.publish(e, value, conversation, nil); err != nil {
+		if _, err := q.publish(e, value, key, nil); err != nil {
 			return err
 		}
 		done.Home++
@@ -210,7 +210,7 @@ func (q *Queue) home(e *Entry, value []byte, partition int32) string {
 	if partitions < 1 {
 		return e.Key // publishing will return the error
 	}
-	for _, key := range []string{e.conversation(value), e.Key} {
+	for _, key := range []string{e.ownKey(value), e.Key} {
 		if key != "" && events.Partition(key, partitions) == partition {
 			return key
 		}
@@ -222,8 +222,8 @@ func (q *Queue) home(e *Entry, value []byte, partition int32) string {
 	}
 }
 
-// conversation returns the record's conversation, or an empty string if that cannot be found out.
-func (e *Entry) conversation(value []byte) string {
+// ownKey returns the key that the record should have, or an empty string if that cannot be found out.
+func (e *Entry) ownKey(value []byte) string {
 	pos, err := events.ParsePosition(e.Position)
 	if err != nil {
 		return ""
@@ -232,5 +232,5 @@ func (e *Entry) conversation(value []byte) string {
 	if err != nil {
 		return ""
 	}
-	return event.ConversationKey()
+	return event.Key()
 }

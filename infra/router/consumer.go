@@ -297,7 +297,7 @@ func (c *consumer) read(ctx context.Context, msg *message.Message, pos, place ev
 	}
 	r := events.Record{Event: event, Position: pos, Replay: isReplay(msg)}
 	switch {
-	case !r.Type.Known():
+	case !r.Type.On(c.Topic):
 		return r, Skipped, nil
 	case c.misplaced(&r):
 		return r, "", errMisplaced
@@ -305,7 +305,7 @@ func (c *consumer) read(ctx context.Context, msg *message.Message, pos, place ev
 	return r, Handled, nil
 }
 
-// misplaced reports whether the record lies outside its conversation's partition, where its order would mean nothing.
+// misplaced reports whether the record lies outside the partition of its key, where its order would mean nothing.
 func (c *consumer) misplaced(r *events.Record) bool {
-	return c.Topic == events.TopicMessages && events.Partition(r.ConversationKey(), c.partitions) != r.Partition
+	return events.Partition(r.Key(), c.partitions) != r.Partition
 }

@@ -35,7 +35,7 @@ func (c *consumer) recall(after events.Position) {
 				return nil // a replay counts at its original place
 			}
 			e, err := events.Decode(c.Topic, raw.Position, raw.Value)
-			if _, known := first[e.EventID]; err == nil && e.Type.Known() && !known {
+			if _, known := first[e.EventID]; err == nil && e.Type.On(c.Topic) && !known {
 				ids = append(ids, e.EventID)
 				first[e.EventID] = raw.Position
 			}

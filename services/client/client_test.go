@@ -213,7 +213,7 @@ func TestRequestsReturnWhatTheServerAnswers(t *testing.T) {
 			"group_create":  `"group":{"group_id":77,"name":"n","owner":1001,"members":[1001,1002]}`,
 			"group_leave":   `"ok":{}`,
 			"ping":          `"pong":{}`,
-			"presence":      `"presence":{"online":[1002]}`,
+			"presence":      `"presence":{"online":[1002],"last_seen":{"1003":7}}`,
 			"edit":          `"error":{"code":"not_found","message":"no such message"}`,
 			"recall":        `"surprise":{}`,
 		}
@@ -243,7 +243,7 @@ func TestRequestsReturnWhatTheServerAnswers(t *testing.T) {
 		require.NoError(t, c.Do(t.Context(), Ping{}))
 		presence, err := c.Presence(t.Context(), 1002)
 		require.NoError(t, err)
-		require.Equal(t, []int64{1002}, presence)
+		require.Equal(t, Present{Online: []int64{1002}, LastSeen: map[int64]int64{1003: 7}}, presence)
 		require.ErrorIs(t, c.Do(t.Context(), Edit{MessageID: "a"}), &Error{Code: NotFound})
 		require.ErrorContains(t, c.Do(t.Context(), Recall{MessageID: "a"}), "unexpected answer")
 	})

@@ -18,7 +18,7 @@ type Frame struct {
 	Conversations *ConversationPage `json:"conversations"`
 	Readers       *readersFrame     `json:"readers"`
 	Group         *Group            `json:"group"`
-	Presence      *presenceFrame    `json:"presence"`
+	Presence      *Present          `json:"presence"`
 	OK            json.RawMessage   `json:"ok"`
 	Pong          json.RawMessage   `json:"pong"`
 
@@ -46,8 +46,11 @@ const (
 	TypeSystemNotice events.Type = "system_notice"
 )
 
-type presenceFrame struct {
-	Online []int64 `json:"online"`
+// Present is the answer to presence.
+type Present struct {
+	Online []int64 `json:"online"` // ascending
+	// LastSeen says of those who are not online when they last came or went, in Unix seconds, as far as that is known.
+	LastSeen map[int64]int64 `json:"last_seen"`
 }
 
 type readersFrame struct {

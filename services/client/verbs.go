@@ -76,14 +76,14 @@ func (c *Client) Group(ctx context.Context, r Request) (Group, error) {
 	return *f.Group, nil
 }
 
-// Presence returns those of the users who are online. From then on the server pushes their changes, as [TypeUserOnline] and
-// [TypeUserOffline], until the connection ends or presence is asked for again.
-func (c *Client) Presence(ctx context.Context, users ...int64) ([]int64, error) {
+// Presence returns which of the users are online, and when the others were last seen. From then on the server pushes their
+// changes, as [TypeUserOnline] and [TypeUserOffline], until the connection ends or presence is asked for again.
+func (c *Client) Presence(ctx context.Context, users ...int64) (Present, error) {
 	f, err := c.ask(ctx, Presence{Users: users}, func(f Frame) bool { return f.Presence != nil })
 	if err != nil {
-		return nil, err
+		return Present{}, err
 	}
-	return f.Presence.Online, nil
+	return *f.Presence, nil
 }
 
 // Do makes a request whose answer is ok or pong: [Read], [Settings], [Recall], [Edit] (it draws a ClientMsgID if there is none),

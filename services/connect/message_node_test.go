@@ -30,6 +30,8 @@ type messageNode struct {
 	syncs             atomic.Int64
 	// syncDown makes Sync fail.
 	syncDown atomic.Bool
+	// lastSeen is when users were last seen.
+	lastSeen map[int64]int64
 	// stale makes Memberships return no groups.
 	stale bool
 }
@@ -76,6 +78,16 @@ func (n *messageNode) accept(b *millracev1.SendBatch) *millracev1.SendBatchResul
 		result.Results = append(result.Results, n.change(c))
 	}
 	return result
+}
+
+func (n *messageNode) LastSeen(_ context.Context, r *millracev1.LastSeenRequest) (*millracev1.LastSeenResponse, error) {
+	seen := make(map[int64]int64)
+	for _, user := range r.GetUsers() {
+		if at, ok := n.lastSeen[user]; ok {
+			seen[user] = at
+		}
+	}
+	return &millracev1.LastSeenResponse{LastSeen: seen}, nil
 }
 
 func (n *messageNode) Memberships(ctx context.Context, r *millracev1.MembershipsRequest) (*millracev1.MembershipsResponse, error) {

@@ -47,15 +47,36 @@ func (s *session) presence(r request) {
 		ctx, cancel := context.WithTimeout(s.ctx, s.gw.cfg.CallTimeout)
 		defer cancel()
 		hub.await(ctx) // the nodes report who is online before they acknowledge
+		lastSeen := s.lastSeen(ctx, b.Users)
 		if s.out.room(s.ctx, &s.out.answers) != nil {
 			return
 		}
 		hub.withPresence(s.sub, b.Users, func(online []int64) {
+			for _, user := range online {
+				delete(lastSeen, user)
+			}
 			s.answer(r.id, "presence", struct {
-				Online []int64 `json:"online"`
-			}{online})
+				Online   []int64         `json:"online"`
+				LastSeen map[int64]int64 `json:"last_seen,omitempty"`
+			}{online, lastSeen})
 		})
 	})
+}
+
+// lastSeen returns when the users last came or went, or nil while no message node can tell.
+func (s *session) lastSeen(ctx context.Context, users []int64) map[int64]int64 {
+	if len(users) == 0 {
+		return nil
+	}
+	var seen *millracev1.LastSeenResponse
+	err := s.gw.nodes.Call(ctx, func(ctx context.Context, c millracev1.MessageServiceClient) (err error) {
+		seen, err = c.LastSeen(ctx, &millracev1.LastSeenRequest{Users: users})
+		return err
+	})
+	if err != nil {
+		s.log.Debug("nobody knows when users were last seen", "error", err)
+	}
+	return seen.GetLastSeen()
 }
 
 // watch replaces the users that the session watches. A user that it watched before keeps the state that the session was told.

@@ -44,6 +44,16 @@ func TestPresenceIsAskedOfAThousandUsers(t *testing.T) {
 	require.Equal(t, "invalid_argument", c.read().Error.Code)
 }
 
+func TestPresenceTellsWhenThoseWhoAreOfflineWereLastSeen(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	s.message.lastSeen = map[int64]int64{1001: 7, 1002: 8}
+	c, _ := s.connect(1001)
+	c.send(`{"id":2,"presence":{"users":[1001,1002,1003]}}`)
+	require.JSONEq(t, `{"id":2,"presence":{"online":[1001],"last_seen":{"1002":8}}}`, c.read().raw)
+	c.send(`{"id":3,"presence":{"users":[]}}`)
+	require.JSONEq(t, `{"id":3,"presence":{"online":[]}}`, c.read().raw)
+}
+
 func TestTypingToAStrangerReachesNobody(t *testing.T) {
 	s := startSimple(t, connect.Config{})
 	a, _ := s.connect(1001)

@@ -3,11 +3,16 @@ package message
 import (
 	"context"
 
+	"google.golang.org/grpc/codes"
+
 	millracev1 "millrace/proto/millrace/v1"
 )
 
 // This file has the calls with one request and one response; it turns their errors into statuses. SendWSMessage, SendBatches,
 // Sync and ReadLog are in the files send, batches, sync and readlog.
+
+// maxSeen is how many users one LastSeen may ask about, as many as a connection may watch.
+const maxSeen = 1000
 
 // History implements the call of the contract.
 func (s *Service) History(ctx context.Context, r *millracev1.HistoryRequest) (*millracev1.HistoryResponse, error) {
@@ -63,6 +68,19 @@ func (s *Service) Memberships(
 func (s *Service) Ends(ctx context.Context, _ *millracev1.EndsRequest) (*millracev1.EndsResponse, error) {
 	end, err := s.ends.get(ctx)
 	return answer(&millracev1.EndsResponse{End: end}, err)
+}
+
+// LastSeen implements the call of the contract.
+func (s *Service) LastSeen(ctx context.Context, r *millracev1.LastSeenRequest) (*millracev1.LastSeenResponse, error) {
+	if n := len(r.GetUsers()); n > maxSeen {
+		return nil, statusOf(refuse(codes.OutOfRange, "%d users, more than %d", n, maxSeen))
+	}
+	seen, err := s.store.LastSeen(ctx, r.GetUsers())
+	response := &millracev1.LastSeenResponse{LastSeen: make(map[int64]int64, len(seen))}
+	for user, last := range seen {
+		response.LastSeen[user] = last.Timestamp
+	}
+	return answer(response, err)
 }
 
 // CreateGroup implements the call of the contract.

@@ -29,22 +29,15 @@ var (
 
 // newRecord returns the record of an event. The claims of the sender's token go into the headers, for routing.
 func newRecord(e *events.Event, sender *millracev1.Sender, correlation string) (*message.Message, error) {
-	data, err := events.Encode(e)
+	msg, err := pubsub.NewRecord(e)
 	if err != nil {
 		return nil, err
 	}
-	id := e.EventID
-	if e.Message != nil {
-		id = e.Message.MessageID
-	}
-	msg := message.NewMessage(id, data)
 	set := func(name, value string) {
 		if value != "" {
 			msg.Metadata.Set(name, value)
 		}
 	}
-	set(pubsub.KeyHeader, e.ConversationKey())
-	set("type", string(e.Type))
 	set("user_type", sender.GetUserType())
 	set("region", sender.GetRegion())
 	set(events.CorrelationHeader, correlation)

@@ -39,6 +39,8 @@ type Store interface {
 	// ReserveGroup returns the id of the group that the owner creates with the client_msg_id. It is the drawn id, unless one
 	// was reserved for these two before.
 	ReserveGroup(ctx context.Context, owner int64, clientMsgID string, drawn int64) (int64, error)
+	// LastSeen returns the latest user_online or user_offline of those of the users who have one.
+	LastSeen(ctx context.Context, users []int64) (map[int64]events.Record, error)
 	// Stored returns, by partition, the position up to which everything is stored or otherwise done with.
 	Stored(ctx context.Context) (map[int32]int64, error)
 }

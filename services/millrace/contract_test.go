@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -26,6 +27,7 @@ import (
 	"millrace/handlers/handlertest"
 	"millrace/handlers/push"
 	"millrace/handlers/storage"
+	"millrace/handlers/users"
 	"millrace/infra/pubsub/memory"
 	"millrace/infra/store"
 	"millrace/infra/store/sqlite"
@@ -39,6 +41,7 @@ func TestEveryHandlerKeepsTheContract(t *testing.T) {
 		"audit":   openAudit,
 		"push":    openPush,
 		"storage": openStorage,
+		"users":   openUsers,
 		"webhook": openWebhook,
 	}
 	for _, name := range handlers.Names() {
@@ -114,6 +117,37 @@ func storageOver(t *testing.T, db *sqlite.DB) handlertest.Subject {
 			return storageOver(t, db)
 		},
 	}
+}
+
+func openUsers(t *testing.T) handlertest.Subject {
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "millrace.db"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	// Users in the suite's partition, of whom each record is about another. They have no order among them, and these ascend.
+	const apart = 1_000_000
+	userOf := func(seq int64) int64 {
+		user := seq * apart
+		for events.Partition(fmt.Sprint(user), events.DefaultPartitions) != handlertest.Partition() {
+			user++
+		}
+		return user
+	}
+	subject := handlertest.Subject{
+		Handler: users.Handler(db),
+		Record: func(seq int64) events.Event {
+			return events.Event{Type: events.UserOnline, EventID: fmt.Sprint(seq), User: userOf(seq), Timestamp: 1}
+		},
+		Done: func(t *testing.T) (done []int64) {
+			online, err := db.OnlineUsers(t.Context(), handlertest.Partition())
+			require.NoError(t, err)
+			for _, user := range online {
+				done = append(done, user/apart)
+			}
+			return done
+		},
+	}
+	subject.TakeOver = func(*testing.T) handlertest.Subject { return subject }
+	return subject
 }
 
 func openPush(t *testing.T) handlertest.Subject {

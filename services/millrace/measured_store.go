@@ -141,3 +141,24 @@ func (s measuredStore) Stored(ctx context.Context) (map[int32]int64, error) {
 	s.done("stored", begin, err)
 	return stored, err
 }
+
+func (s measuredStore) SaveUsers(ctx context.Context, records []events.Record) error {
+	begin := time.Now()
+	err := s.storeBackend.SaveUsers(ctx, records)
+	s.done("save_users", begin, err)
+	return err
+}
+
+func (s measuredStore) LastSeen(ctx context.Context, ids []int64) (map[int64]events.Record, error) {
+	begin := time.Now()
+	seen, err := s.storeBackend.LastSeen(ctx, ids)
+	s.done("last_seen", begin, err)
+	return seen, err
+}
+
+func (s measuredStore) OnlineUsers(ctx context.Context, partition int32) ([]int64, error) {
+	begin := time.Now()
+	online, err := s.storeBackend.OnlineUsers(ctx, partition)
+	s.done("online_users", begin, err)
+	return online, err
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -20,6 +21,11 @@ func TestEndToEndPresenceIsAnsweredAndItsChangesArePushed(t *testing.T) {
 	require.NoError(t, b.Close())
 	require.EqualValues(t, proof.Bob, a.Sees(t, "user_offline").User)
 	require.Empty(t, a.Online(t, proof.Bob))
+	require.Eventually(t, func() bool {
+		present, err := a.Presence(t.Context(), proof.Bob, proof.Alice)
+		require.NoError(t, err)
+		return len(present.LastSeen) == 1 && time.Since(time.Unix(present.LastSeen[proof.Bob], 0)) < time.Minute
+	}, proof.Patience, 100*time.Millisecond)
 
 	_, err := a.Presence(t.Context(), 0)
 	require.ErrorIs(t, err, &client.Error{Code: client.InvalidArgument})

@@ -121,8 +121,11 @@ func newAdmission(db admission.Store, bus pubsub.Bus) (push.Admission, error) {
 	return admission.NewTracks(judge), nil
 }
 
-func newPushOptions(contain *panics.Panics) push.Options {
-	return push.Options{Contain: func(f func()) error { return contain.Do(panics.Push, f) }}
+func newPushOptions(contain *panics.Panics, bus pubsub.Bus, db storeBackend) push.Options {
+	return push.Options{
+		Contain: func(f func()) error { return contain.Do(panics.Push, f) },
+		Users:   userEvents{seenStore: db, publisher: bus.Publisher(), log: bus.Log(events.TopicUsers)},
+	}
 }
 
 // runsPush reports whether gateways attach to this process.

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/fx"
 
 	"millrace/handlers/storage"
+	"millrace/handlers/users"
 	"millrace/handlers/webhook"
 	"millrace/infra/admission"
 	"millrace/infra/config"
@@ -26,6 +27,8 @@ type storeBackend interface {
 	kafka.EpochStore
 	webhook.Store
 	EnableWebhook(ctx context.Context, name string) (was bool, err error)
+	users.Store
+	seenStore
 	Ping(ctx context.Context) error
 	Close() error
 }
@@ -61,8 +64,8 @@ func dataStore() fx.Option {
 			lc.Append(fx.StopHook(db.Close))
 			return measureStore(metrics, db), nil
 		},
-		func(db storeBackend) (storage.Store, message.Store, admission.Store, kafka.EpochStore, webhook.Store) {
-			return db, db, db, db, db
+		func(db storeBackend) (storage.Store, users.Store, message.Store, admission.Store, kafka.EpochStore, webhook.Store) {
+			return db, db, db, db, db, db
 		},
 	))
 }

@@ -49,6 +49,8 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		"memberships of user": db.membershipsOf(1),
 		"versions":            db.versionsOf(name, []string{"a", "b"}, 7),
 		"who left":            db.leftAfter("g:1", 5),
+		"users by id":         db.usersByID([]int64{1, 2}),
+		"users online":        db.usersOnline(3),
 		"group id":            db.groupIDOf("1 c"),
 	} {
 		t.Run(what, func(t *testing.T) {

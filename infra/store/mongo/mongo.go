@@ -48,6 +48,7 @@ type DB struct {
 	groupIDs      *driver.Collection
 	versions      *driver.Collection
 	webhooks      *driver.Collection
+	users         *driver.Collection
 
 	// known holds conversations whose documents exist, including, for direct ones, those of the two users.
 	known *lru.Cache[string, struct{}]
@@ -103,6 +104,7 @@ func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB,
 		groupIDs:      database.Collection("group_ids"),
 		versions:      database.Collection("versions"),
 		webhooks:      database.Collection("disabled_webhooks"),
+		users:         database.Collection("users"),
 		known:         known,
 	}
 	db.close = sync.OnceValue(func() error {

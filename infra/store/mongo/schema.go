@@ -105,6 +105,15 @@ type groupID struct {
 	Group int64  `bson:"group"`
 }
 
+// user is a document of users: the latest user_online or user_offline of a user.
+type user struct {
+	ID        int64 `bson:"_id"`
+	Partition int32 `bson:"partition"`
+	Seq       int64 `bson:"seq"`
+	Online    bool  `bson:"online"`
+	SeenAt    int64 `bson:"seen_at"` // Unix seconds
+}
+
 func participantID(user int64, conversation string) string {
 	return strconv.FormatInt(user, 10) + " " + conversation
 }
@@ -124,6 +133,7 @@ func (db *DB) createIndexes(ctx context.Context) error {
 		{db.versions, bson.D{{Key: "conversation", Value: 1}, {Key: "message_id", Value: 1}, {Key: "until", Value: 1}}, false},
 		{db.participants, bson.D{{Key: "user", Value: 1}, {Key: "joined", Value: 1}}, false},
 		{db.participants, bson.D{{Key: "conversation", Value: 1}, {Key: "joined", Value: 1}}, false},
+		{db.users, bson.D{{Key: "partition", Value: 1}, {Key: "online", Value: 1}}, false},
 	} {
 		model := driver.IndexModel{Keys: index.keys}
 		if index.unique {

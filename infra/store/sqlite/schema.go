@@ -19,7 +19,7 @@ import (
 func migrations() []string {
 	return []string{
 		firstSchema, groupsByClientMsgID, changesByEventID, messageVersions, epochsOfTopics, extraOfMessages, renamedGroups, disabledWebhooks,
-		settingsOfUsers,
+		settingsOfUsers, usersSeen,
 	}
 }
 
@@ -166,6 +166,18 @@ CREATE TABLE settings (
 	seq             INTEGER NOT NULL, -- of the latest change
 	PRIMARY KEY (user, conversation_id, name)
 ) STRICT, WITHOUT ROWID;
+`
+
+const usersSeen = `
+-- The latest user_online or user_offline of each user.
+CREATE TABLE users (
+	id        INTEGER PRIMARY KEY,
+	partition INTEGER NOT NULL,
+	seq       INTEGER NOT NULL,
+	online    INTEGER NOT NULL,
+	seen_at   INTEGER NOT NULL -- Unix seconds
+) STRICT;
+CREATE INDEX users_online ON users (partition) WHERE online;
 `
 
 // writerDSN lets the write-ahead log grow to 40 MB before SQLite copies it into the file. So SQLite writes a page once for

@@ -67,6 +67,13 @@ type Store interface {
 	DisableWebhook(ctx context.Context, name, url string) error
 	// EnableWebhook enables the webhook, and reports whether it was disabled.
 	EnableWebhook(ctx context.Context, name string) (was bool, err error)
+	// SaveUsers keeps of each user the record with the highest position; all are user_online or user_offline. After an error
+	// the same records can be saved again.
+	SaveUsers(ctx context.Context, records []events.Record) error
+	// LastSeen returns the latest record of those of the users who have one: its type, user, timestamp and position.
+	LastSeen(ctx context.Context, users []int64) (map[int64]events.Record, error)
+	// OnlineUsers returns, in ascending order, the users whose latest record lies in the partition and is a user_online.
+	OnlineUsers(ctx context.Context, partition int32) ([]int64, error)
 	// Ping returns an error if the store cannot be reached.
 	Ping(ctx context.Context) error
 	// Close ends the use of the store.
@@ -91,6 +98,7 @@ func Run(t *testing.T, open func(*testing.T) Store) {
 		{"missed", missedTests()},
 		{"positions", positionTests()},
 		{"webhooks", webhookTests()},
+		{"users", userTests()},
 	} {
 		t.Run(subject.name, func(t *testing.T) {
 			for _, test := range subject.tests {

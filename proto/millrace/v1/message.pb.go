@@ -2610,6 +2610,96 @@ func (x *EndsResponse) GetEnd() map[int32]int64 {
 	return nil
 }
 
+type LastSeenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1,000.
+	Users         []int64 `protobuf:"varint,1,rep,packed,name=users,proto3" json:"users,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LastSeenRequest) Reset() {
+	*x = LastSeenRequest{}
+	mi := &file_millrace_v1_message_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LastSeenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LastSeenRequest) ProtoMessage() {}
+
+func (x *LastSeenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LastSeenRequest.ProtoReflect.Descriptor instead.
+func (*LastSeenRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *LastSeenRequest) GetUsers() []int64 {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+type LastSeenResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By user, in Unix seconds. A user who was never online is absent.
+	LastSeen      map[int64]int64 `protobuf:"bytes,1,rep,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LastSeenResponse) Reset() {
+	*x = LastSeenResponse{}
+	mi := &file_millrace_v1_message_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LastSeenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LastSeenResponse) ProtoMessage() {}
+
+func (x *LastSeenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LastSeenResponse.ProtoReflect.Descriptor instead.
+func (*LastSeenResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *LastSeenResponse) GetLastSeen() map[int64]int64 {
+	if x != nil {
+		return x.LastSeen
+	}
+	return nil
+}
+
 type Group struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	GroupId int64                  `protobuf:"varint,1,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
@@ -2625,7 +2715,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_millrace_v1_message_proto_msgTypes[38]
+	mi := &file_millrace_v1_message_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +2727,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[38]
+	mi := &file_millrace_v1_message_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2650,7 +2740,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{38}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Group) GetGroupId() int64 {
@@ -2705,7 +2795,7 @@ type CreateGroupRequest struct {
 
 func (x *CreateGroupRequest) Reset() {
 	*x = CreateGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[39]
+	mi := &file_millrace_v1_message_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2717,7 +2807,7 @@ func (x *CreateGroupRequest) String() string {
 func (*CreateGroupRequest) ProtoMessage() {}
 
 func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[39]
+	mi := &file_millrace_v1_message_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2730,7 +2820,7 @@ func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupRequest.ProtoReflect.Descriptor instead.
 func (*CreateGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{39}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CreateGroupRequest) GetSender() *Sender {
@@ -2777,7 +2867,7 @@ type CreateGroupResponse struct {
 
 func (x *CreateGroupResponse) Reset() {
 	*x = CreateGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[40]
+	mi := &file_millrace_v1_message_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2789,7 +2879,7 @@ func (x *CreateGroupResponse) String() string {
 func (*CreateGroupResponse) ProtoMessage() {}
 
 func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[40]
+	mi := &file_millrace_v1_message_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2802,7 +2892,7 @@ func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupResponse.ProtoReflect.Descriptor instead.
 func (*CreateGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{40}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *CreateGroupResponse) GetGroup() *Group {
@@ -2822,7 +2912,7 @@ type GetGroupRequest struct {
 
 func (x *GetGroupRequest) Reset() {
 	*x = GetGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[41]
+	mi := &file_millrace_v1_message_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2834,7 +2924,7 @@ func (x *GetGroupRequest) String() string {
 func (*GetGroupRequest) ProtoMessage() {}
 
 func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[41]
+	mi := &file_millrace_v1_message_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2847,7 +2937,7 @@ func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{41}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GetGroupRequest) GetUser() int64 {
@@ -2873,7 +2963,7 @@ type GetGroupResponse struct {
 
 func (x *GetGroupResponse) Reset() {
 	*x = GetGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[42]
+	mi := &file_millrace_v1_message_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2885,7 +2975,7 @@ func (x *GetGroupResponse) String() string {
 func (*GetGroupResponse) ProtoMessage() {}
 
 func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[42]
+	mi := &file_millrace_v1_message_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2898,7 +2988,7 @@ func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupResponse.ProtoReflect.Descriptor instead.
 func (*GetGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{42}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetGroupResponse) GetGroup() *Group {
@@ -2921,7 +3011,7 @@ type JoinGroupRequest struct {
 
 func (x *JoinGroupRequest) Reset() {
 	*x = JoinGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[43]
+	mi := &file_millrace_v1_message_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2933,7 +3023,7 @@ func (x *JoinGroupRequest) String() string {
 func (*JoinGroupRequest) ProtoMessage() {}
 
 func (x *JoinGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[43]
+	mi := &file_millrace_v1_message_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2946,7 +3036,7 @@ func (x *JoinGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGroupRequest.ProtoReflect.Descriptor instead.
 func (*JoinGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{43}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *JoinGroupRequest) GetSender() *Sender {
@@ -2979,7 +3069,7 @@ type JoinGroupResponse struct {
 
 func (x *JoinGroupResponse) Reset() {
 	*x = JoinGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[44]
+	mi := &file_millrace_v1_message_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2991,7 +3081,7 @@ func (x *JoinGroupResponse) String() string {
 func (*JoinGroupResponse) ProtoMessage() {}
 
 func (x *JoinGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[44]
+	mi := &file_millrace_v1_message_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3004,7 +3094,7 @@ func (x *JoinGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGroupResponse.ProtoReflect.Descriptor instead.
 func (*JoinGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{44}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *JoinGroupResponse) GetGroup() *Group {
@@ -3027,7 +3117,7 @@ type LeaveGroupRequest struct {
 
 func (x *LeaveGroupRequest) Reset() {
 	*x = LeaveGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[45]
+	mi := &file_millrace_v1_message_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3039,7 +3129,7 @@ func (x *LeaveGroupRequest) String() string {
 func (*LeaveGroupRequest) ProtoMessage() {}
 
 func (x *LeaveGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[45]
+	mi := &file_millrace_v1_message_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3052,7 +3142,7 @@ func (x *LeaveGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveGroupRequest.ProtoReflect.Descriptor instead.
 func (*LeaveGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{45}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *LeaveGroupRequest) GetSender() *Sender {
@@ -3084,7 +3174,7 @@ type LeaveGroupResponse struct {
 
 func (x *LeaveGroupResponse) Reset() {
 	*x = LeaveGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[46]
+	mi := &file_millrace_v1_message_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3096,7 +3186,7 @@ func (x *LeaveGroupResponse) String() string {
 func (*LeaveGroupResponse) ProtoMessage() {}
 
 func (x *LeaveGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[46]
+	mi := &file_millrace_v1_message_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3109,7 +3199,7 @@ func (x *LeaveGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveGroupResponse.ProtoReflect.Descriptor instead.
 func (*LeaveGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{46}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{48}
 }
 
 type AddMemberRequest struct {
@@ -3126,7 +3216,7 @@ type AddMemberRequest struct {
 
 func (x *AddMemberRequest) Reset() {
 	*x = AddMemberRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[47]
+	mi := &file_millrace_v1_message_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3138,7 +3228,7 @@ func (x *AddMemberRequest) String() string {
 func (*AddMemberRequest) ProtoMessage() {}
 
 func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[47]
+	mi := &file_millrace_v1_message_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3151,7 +3241,7 @@ func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberRequest.ProtoReflect.Descriptor instead.
 func (*AddMemberRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{47}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *AddMemberRequest) GetSender() *Sender {
@@ -3191,7 +3281,7 @@ type AddMemberResponse struct {
 
 func (x *AddMemberResponse) Reset() {
 	*x = AddMemberResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[48]
+	mi := &file_millrace_v1_message_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3203,7 +3293,7 @@ func (x *AddMemberResponse) String() string {
 func (*AddMemberResponse) ProtoMessage() {}
 
 func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[48]
+	mi := &file_millrace_v1_message_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3216,7 +3306,7 @@ func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberResponse.ProtoReflect.Descriptor instead.
 func (*AddMemberResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{48}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AddMemberResponse) GetGroup() *Group {
@@ -3240,7 +3330,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[49]
+	mi := &file_millrace_v1_message_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3252,7 +3342,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[49]
+	mi := &file_millrace_v1_message_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3265,7 +3355,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{49}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RemoveMemberRequest) GetSender() *Sender {
@@ -3305,7 +3395,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[50]
+	mi := &file_millrace_v1_message_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3317,7 +3407,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[50]
+	mi := &file_millrace_v1_message_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3330,7 +3420,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{50}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RemoveMemberResponse) GetGroup() *Group {
@@ -3355,7 +3445,7 @@ type RenameGroupRequest struct {
 
 func (x *RenameGroupRequest) Reset() {
 	*x = RenameGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[51]
+	mi := &file_millrace_v1_message_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3367,7 +3457,7 @@ func (x *RenameGroupRequest) String() string {
 func (*RenameGroupRequest) ProtoMessage() {}
 
 func (x *RenameGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[51]
+	mi := &file_millrace_v1_message_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3380,7 +3470,7 @@ func (x *RenameGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameGroupRequest.ProtoReflect.Descriptor instead.
 func (*RenameGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{51}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RenameGroupRequest) GetSender() *Sender {
@@ -3420,7 +3510,7 @@ type RenameGroupResponse struct {
 
 func (x *RenameGroupResponse) Reset() {
 	*x = RenameGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[52]
+	mi := &file_millrace_v1_message_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3432,7 +3522,7 @@ func (x *RenameGroupResponse) String() string {
 func (*RenameGroupResponse) ProtoMessage() {}
 
 func (x *RenameGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[52]
+	mi := &file_millrace_v1_message_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3445,7 +3535,7 @@ func (x *RenameGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameGroupResponse.ProtoReflect.Descriptor instead.
 func (*RenameGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{52}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RenameGroupResponse) GetGroup() *Group {
@@ -3465,7 +3555,7 @@ type DissolveGroupRequest struct {
 
 func (x *DissolveGroupRequest) Reset() {
 	*x = DissolveGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[53]
+	mi := &file_millrace_v1_message_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3477,7 +3567,7 @@ func (x *DissolveGroupRequest) String() string {
 func (*DissolveGroupRequest) ProtoMessage() {}
 
 func (x *DissolveGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[53]
+	mi := &file_millrace_v1_message_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3490,7 +3580,7 @@ func (x *DissolveGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DissolveGroupRequest.ProtoReflect.Descriptor instead.
 func (*DissolveGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{53}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *DissolveGroupRequest) GetSender() *Sender {
@@ -3515,7 +3605,7 @@ type DissolveGroupResponse struct {
 
 func (x *DissolveGroupResponse) Reset() {
 	*x = DissolveGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[54]
+	mi := &file_millrace_v1_message_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3527,7 +3617,7 @@ func (x *DissolveGroupResponse) String() string {
 func (*DissolveGroupResponse) ProtoMessage() {}
 
 func (x *DissolveGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[54]
+	mi := &file_millrace_v1_message_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3540,7 +3630,7 @@ func (x *DissolveGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DissolveGroupResponse.ProtoReflect.Descriptor instead.
 func (*DissolveGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{54}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{56}
 }
 
 var File_millrace_v1_message_proto protoreflect.FileDescriptor
@@ -3762,6 +3852,13 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x03end\x18\x01 \x03(\v2\".millrace.v1.EndsResponse.EndEntryR\x03end\x1a6\n" +
 	"\bEndEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"'\n" +
+	"\x0fLastSeenRequest\x12\x14\n" +
+	"\x05users\x18\x01 \x03(\x03R\x05users\"\x99\x01\n" +
+	"\x10LastSeenResponse\x12H\n" +
+	"\tlast_seen\x18\x01 \x03(\v2+.millrace.v1.LastSeenResponse.LastSeenEntryR\blastSeen\x1a;\n" +
+	"\rLastSeenEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\x03R\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"z\n" +
 	"\x05Group\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x03R\agroupId\x12\x12\n" +
@@ -3817,7 +3914,7 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x14DissolveGroupRequest\x12+\n" +
 	"\x06sender\x18\x01 \x01(\v2\x13.millrace.v1.SenderR\x06sender\x12\x19\n" +
 	"\bgroup_id\x18\x02 \x01(\x03R\agroupId\"\x17\n" +
-	"\x15DissolveGroupResponse2\x87\r\n" +
+	"\x15DissolveGroupResponse2\xd0\r\n" +
 	"\x0eMessageService\x12V\n" +
 	"\rSendWSMessage\x12!.millrace.v1.SendWSMessageRequest\x1a\".millrace.v1.SendWSMessageResponse\x12T\n" +
 	"\vSendBatches\x12\x1f.millrace.v1.SendBatchesRequest\x1a .millrace.v1.SendBatchesResponse(\x010\x01\x12D\n" +
@@ -3831,7 +3928,8 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\vMemberships\x12\x1f.millrace.v1.MembershipsRequest\x1a .millrace.v1.MembershipsResponse\x12=\n" +
 	"\x04Sync\x12\x18.millrace.v1.SyncRequest\x1a\x19.millrace.v1.SyncResponse0\x01\x12F\n" +
 	"\aReadLog\x12\x1b.millrace.v1.ReadLogRequest\x1a\x1c.millrace.v1.ReadLogResponse0\x01\x12;\n" +
-	"\x04Ends\x12\x18.millrace.v1.EndsRequest\x1a\x19.millrace.v1.EndsResponse\x12P\n" +
+	"\x04Ends\x12\x18.millrace.v1.EndsRequest\x1a\x19.millrace.v1.EndsResponse\x12G\n" +
+	"\bLastSeen\x12\x1c.millrace.v1.LastSeenRequest\x1a\x1d.millrace.v1.LastSeenResponse\x12P\n" +
 	"\vCreateGroup\x12\x1f.millrace.v1.CreateGroupRequest\x1a .millrace.v1.CreateGroupResponse\x12G\n" +
 	"\bGetGroup\x12\x1c.millrace.v1.GetGroupRequest\x1a\x1d.millrace.v1.GetGroupResponse\x12J\n" +
 	"\tJoinGroup\x12\x1d.millrace.v1.JoinGroupRequest\x1a\x1e.millrace.v1.JoinGroupResponse\x12M\n" +
@@ -3854,7 +3952,7 @@ func file_millrace_v1_message_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_message_proto_rawDescData
 }
 
-var file_millrace_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_millrace_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_millrace_v1_message_proto_goTypes = []any{
 	(*Sender)(nil),                 // 0: millrace.v1.Sender
 	(*SendWSMessageRequest)(nil),   // 1: millrace.v1.SendWSMessageRequest
@@ -3894,31 +3992,34 @@ var file_millrace_v1_message_proto_goTypes = []any{
 	(*ReadLogResponse)(nil),        // 35: millrace.v1.ReadLogResponse
 	(*EndsRequest)(nil),            // 36: millrace.v1.EndsRequest
 	(*EndsResponse)(nil),           // 37: millrace.v1.EndsResponse
-	(*Group)(nil),                  // 38: millrace.v1.Group
-	(*CreateGroupRequest)(nil),     // 39: millrace.v1.CreateGroupRequest
-	(*CreateGroupResponse)(nil),    // 40: millrace.v1.CreateGroupResponse
-	(*GetGroupRequest)(nil),        // 41: millrace.v1.GetGroupRequest
-	(*GetGroupResponse)(nil),       // 42: millrace.v1.GetGroupResponse
-	(*JoinGroupRequest)(nil),       // 43: millrace.v1.JoinGroupRequest
-	(*JoinGroupResponse)(nil),      // 44: millrace.v1.JoinGroupResponse
-	(*LeaveGroupRequest)(nil),      // 45: millrace.v1.LeaveGroupRequest
-	(*LeaveGroupResponse)(nil),     // 46: millrace.v1.LeaveGroupResponse
-	(*AddMemberRequest)(nil),       // 47: millrace.v1.AddMemberRequest
-	(*AddMemberResponse)(nil),      // 48: millrace.v1.AddMemberResponse
-	(*RemoveMemberRequest)(nil),    // 49: millrace.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),   // 50: millrace.v1.RemoveMemberResponse
-	(*RenameGroupRequest)(nil),     // 51: millrace.v1.RenameGroupRequest
-	(*RenameGroupResponse)(nil),    // 52: millrace.v1.RenameGroupResponse
-	(*DissolveGroupRequest)(nil),   // 53: millrace.v1.DissolveGroupRequest
-	(*DissolveGroupResponse)(nil),  // 54: millrace.v1.DissolveGroupResponse
-	nil,                            // 55: millrace.v1.SyncRequest.CursorEntry
-	nil,                            // 56: millrace.v1.SyncRequest.HandledEntry
-	nil,                            // 57: millrace.v1.SyncRequest.ThroughEntry
-	nil,                            // 58: millrace.v1.SyncStart.CursorEntry
-	nil,                            // 59: millrace.v1.SyncStart.EndEntry
-	nil,                            // 60: millrace.v1.SyncEnd.RestEntry
-	nil,                            // 61: millrace.v1.EndsResponse.EndEntry
-	(*Span)(nil),                   // 62: millrace.v1.Span
+	(*LastSeenRequest)(nil),        // 38: millrace.v1.LastSeenRequest
+	(*LastSeenResponse)(nil),       // 39: millrace.v1.LastSeenResponse
+	(*Group)(nil),                  // 40: millrace.v1.Group
+	(*CreateGroupRequest)(nil),     // 41: millrace.v1.CreateGroupRequest
+	(*CreateGroupResponse)(nil),    // 42: millrace.v1.CreateGroupResponse
+	(*GetGroupRequest)(nil),        // 43: millrace.v1.GetGroupRequest
+	(*GetGroupResponse)(nil),       // 44: millrace.v1.GetGroupResponse
+	(*JoinGroupRequest)(nil),       // 45: millrace.v1.JoinGroupRequest
+	(*JoinGroupResponse)(nil),      // 46: millrace.v1.JoinGroupResponse
+	(*LeaveGroupRequest)(nil),      // 47: millrace.v1.LeaveGroupRequest
+	(*LeaveGroupResponse)(nil),     // 48: millrace.v1.LeaveGroupResponse
+	(*AddMemberRequest)(nil),       // 49: millrace.v1.AddMemberRequest
+	(*AddMemberResponse)(nil),      // 50: millrace.v1.AddMemberResponse
+	(*RemoveMemberRequest)(nil),    // 51: millrace.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),   // 52: millrace.v1.RemoveMemberResponse
+	(*RenameGroupRequest)(nil),     // 53: millrace.v1.RenameGroupRequest
+	(*RenameGroupResponse)(nil),    // 54: millrace.v1.RenameGroupResponse
+	(*DissolveGroupRequest)(nil),   // 55: millrace.v1.DissolveGroupRequest
+	(*DissolveGroupResponse)(nil),  // 56: millrace.v1.DissolveGroupResponse
+	nil,                            // 57: millrace.v1.SyncRequest.CursorEntry
+	nil,                            // 58: millrace.v1.SyncRequest.HandledEntry
+	nil,                            // 59: millrace.v1.SyncRequest.ThroughEntry
+	nil,                            // 60: millrace.v1.SyncStart.CursorEntry
+	nil,                            // 61: millrace.v1.SyncStart.EndEntry
+	nil,                            // 62: millrace.v1.SyncEnd.RestEntry
+	nil,                            // 63: millrace.v1.EndsResponse.EndEntry
+	nil,                            // 64: millrace.v1.LastSeenResponse.LastSeenEntry
+	(*Span)(nil),                   // 65: millrace.v1.Span
 }
 var file_millrace_v1_message_proto_depIdxs = []int32{
 	0,  // 0: millrace.v1.SendWSMessageRequest.sender:type_name -> millrace.v1.Sender
@@ -3929,97 +4030,100 @@ var file_millrace_v1_message_proto_depIdxs = []int32{
 	22, // 5: millrace.v1.Change.edit:type_name -> millrace.v1.EditMessageRequest
 	24, // 6: millrace.v1.Change.recall:type_name -> millrace.v1.RecallMessageRequest
 	15, // 7: millrace.v1.Change.read:type_name -> millrace.v1.MarkReadRequest
-	39, // 8: millrace.v1.Change.create_group:type_name -> millrace.v1.CreateGroupRequest
-	43, // 9: millrace.v1.Change.join_group:type_name -> millrace.v1.JoinGroupRequest
-	45, // 10: millrace.v1.Change.leave_group:type_name -> millrace.v1.LeaveGroupRequest
-	47, // 11: millrace.v1.Change.add_member:type_name -> millrace.v1.AddMemberRequest
-	49, // 12: millrace.v1.Change.remove_member:type_name -> millrace.v1.RemoveMemberRequest
-	51, // 13: millrace.v1.Change.rename_group:type_name -> millrace.v1.RenameGroupRequest
-	53, // 14: millrace.v1.Change.dissolve_group:type_name -> millrace.v1.DissolveGroupRequest
+	41, // 8: millrace.v1.Change.create_group:type_name -> millrace.v1.CreateGroupRequest
+	45, // 9: millrace.v1.Change.join_group:type_name -> millrace.v1.JoinGroupRequest
+	47, // 10: millrace.v1.Change.leave_group:type_name -> millrace.v1.LeaveGroupRequest
+	49, // 11: millrace.v1.Change.add_member:type_name -> millrace.v1.AddMemberRequest
+	51, // 12: millrace.v1.Change.remove_member:type_name -> millrace.v1.RemoveMemberRequest
+	53, // 13: millrace.v1.Change.rename_group:type_name -> millrace.v1.RenameGroupRequest
+	55, // 14: millrace.v1.Change.dissolve_group:type_name -> millrace.v1.DissolveGroupRequest
 	17, // 15: millrace.v1.Change.settings:type_name -> millrace.v1.ChangeSettingsRequest
 	7,  // 16: millrace.v1.SendBatchesResponse.results:type_name -> millrace.v1.SendBatchResult
 	8,  // 17: millrace.v1.SendBatchResult.results:type_name -> millrace.v1.SendResult
 	2,  // 18: millrace.v1.SendResult.sent:type_name -> millrace.v1.SendWSMessageResponse
-	38, // 19: millrace.v1.SendResult.group:type_name -> millrace.v1.Group
+	40, // 19: millrace.v1.SendResult.group:type_name -> millrace.v1.Group
 	9,  // 20: millrace.v1.HistoryResponse.messages:type_name -> millrace.v1.StoredMessage
 	14, // 21: millrace.v1.ConversationsResponse.conversations:type_name -> millrace.v1.ConversationHead
 	9,  // 22: millrace.v1.ConversationHead.last:type_name -> millrace.v1.StoredMessage
 	21, // 23: millrace.v1.ReadersResponse.readers:type_name -> millrace.v1.Reader
 	0,  // 24: millrace.v1.EditMessageRequest.sender:type_name -> millrace.v1.Sender
 	28, // 25: millrace.v1.MembershipsResponse.memberships:type_name -> millrace.v1.Membership
-	55, // 26: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
-	56, // 27: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
-	57, // 28: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
+	57, // 26: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
+	58, // 27: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
+	59, // 28: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
 	31, // 29: millrace.v1.SyncResponse.start:type_name -> millrace.v1.SyncStart
 	32, // 30: millrace.v1.SyncResponse.deliveries:type_name -> millrace.v1.SyncDeliveries
 	33, // 31: millrace.v1.SyncResponse.end:type_name -> millrace.v1.SyncEnd
-	58, // 32: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
-	59, // 33: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
-	62, // 34: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
+	60, // 32: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
+	61, // 33: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
+	65, // 34: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
 	28, // 35: millrace.v1.SyncEnd.memberships:type_name -> millrace.v1.Membership
-	60, // 36: millrace.v1.SyncEnd.rest:type_name -> millrace.v1.SyncEnd.RestEntry
-	62, // 37: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
-	61, // 38: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
-	0,  // 39: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
-	38, // 40: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
-	38, // 41: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 42: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
-	38, // 43: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 44: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
-	0,  // 45: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
-	38, // 46: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
-	0,  // 47: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
-	38, // 48: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
-	0,  // 49: millrace.v1.RenameGroupRequest.sender:type_name -> millrace.v1.Sender
-	38, // 50: millrace.v1.RenameGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 51: millrace.v1.DissolveGroupRequest.sender:type_name -> millrace.v1.Sender
-	1,  // 52: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
-	3,  // 53: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
-	10, // 54: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
-	12, // 55: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
-	15, // 56: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
-	17, // 57: millrace.v1.MessageService.ChangeSettings:input_type -> millrace.v1.ChangeSettingsRequest
-	19, // 58: millrace.v1.MessageService.Readers:input_type -> millrace.v1.ReadersRequest
-	22, // 59: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
-	24, // 60: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
-	26, // 61: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
-	29, // 62: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
-	34, // 63: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
-	36, // 64: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
-	39, // 65: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
-	41, // 66: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
-	43, // 67: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
-	45, // 68: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
-	47, // 69: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
-	49, // 70: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
-	51, // 71: millrace.v1.MessageService.RenameGroup:input_type -> millrace.v1.RenameGroupRequest
-	53, // 72: millrace.v1.MessageService.DissolveGroup:input_type -> millrace.v1.DissolveGroupRequest
-	2,  // 73: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
-	6,  // 74: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
-	11, // 75: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
-	13, // 76: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
-	16, // 77: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
-	18, // 78: millrace.v1.MessageService.ChangeSettings:output_type -> millrace.v1.ChangeSettingsResponse
-	20, // 79: millrace.v1.MessageService.Readers:output_type -> millrace.v1.ReadersResponse
-	23, // 80: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
-	25, // 81: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
-	27, // 82: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
-	30, // 83: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
-	35, // 84: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
-	37, // 85: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
-	40, // 86: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
-	42, // 87: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
-	44, // 88: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
-	46, // 89: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
-	48, // 90: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
-	50, // 91: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
-	52, // 92: millrace.v1.MessageService.RenameGroup:output_type -> millrace.v1.RenameGroupResponse
-	54, // 93: millrace.v1.MessageService.DissolveGroup:output_type -> millrace.v1.DissolveGroupResponse
-	73, // [73:94] is the sub-list for method output_type
-	52, // [52:73] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	62, // 36: millrace.v1.SyncEnd.rest:type_name -> millrace.v1.SyncEnd.RestEntry
+	65, // 37: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
+	63, // 38: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
+	64, // 39: millrace.v1.LastSeenResponse.last_seen:type_name -> millrace.v1.LastSeenResponse.LastSeenEntry
+	0,  // 40: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
+	40, // 41: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
+	40, // 42: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 43: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
+	40, // 44: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 45: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
+	0,  // 46: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
+	40, // 47: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
+	0,  // 48: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
+	40, // 49: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
+	0,  // 50: millrace.v1.RenameGroupRequest.sender:type_name -> millrace.v1.Sender
+	40, // 51: millrace.v1.RenameGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 52: millrace.v1.DissolveGroupRequest.sender:type_name -> millrace.v1.Sender
+	1,  // 53: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
+	3,  // 54: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
+	10, // 55: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
+	12, // 56: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
+	15, // 57: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
+	17, // 58: millrace.v1.MessageService.ChangeSettings:input_type -> millrace.v1.ChangeSettingsRequest
+	19, // 59: millrace.v1.MessageService.Readers:input_type -> millrace.v1.ReadersRequest
+	22, // 60: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
+	24, // 61: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
+	26, // 62: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
+	29, // 63: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
+	34, // 64: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
+	36, // 65: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
+	38, // 66: millrace.v1.MessageService.LastSeen:input_type -> millrace.v1.LastSeenRequest
+	41, // 67: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
+	43, // 68: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
+	45, // 69: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
+	47, // 70: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
+	49, // 71: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
+	51, // 72: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
+	53, // 73: millrace.v1.MessageService.RenameGroup:input_type -> millrace.v1.RenameGroupRequest
+	55, // 74: millrace.v1.MessageService.DissolveGroup:input_type -> millrace.v1.DissolveGroupRequest
+	2,  // 75: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
+	6,  // 76: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
+	11, // 77: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
+	13, // 78: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
+	16, // 79: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
+	18, // 80: millrace.v1.MessageService.ChangeSettings:output_type -> millrace.v1.ChangeSettingsResponse
+	20, // 81: millrace.v1.MessageService.Readers:output_type -> millrace.v1.ReadersResponse
+	23, // 82: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
+	25, // 83: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
+	27, // 84: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
+	30, // 85: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
+	35, // 86: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
+	37, // 87: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
+	39, // 88: millrace.v1.MessageService.LastSeen:output_type -> millrace.v1.LastSeenResponse
+	42, // 89: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
+	44, // 90: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
+	46, // 91: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
+	48, // 92: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
+	50, // 93: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
+	52, // 94: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
+	54, // 95: millrace.v1.MessageService.RenameGroup:output_type -> millrace.v1.RenameGroupResponse
+	56, // 96: millrace.v1.MessageService.DissolveGroup:output_type -> millrace.v1.DissolveGroupResponse
+	75, // [75:97] is the sub-list for method output_type
+	53, // [53:75] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_message_proto_init() }
@@ -4055,7 +4159,7 @@ func file_millrace_v1_message_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_message_proto_rawDesc), len(file_millrace_v1_message_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   62,
+			NumMessages:   65,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -32,6 +32,7 @@ const (
 	MessageService_Sync_FullMethodName           = "/millrace.v1.MessageService/Sync"
 	MessageService_ReadLog_FullMethodName        = "/millrace.v1.MessageService/ReadLog"
 	MessageService_Ends_FullMethodName           = "/millrace.v1.MessageService/Ends"
+	MessageService_LastSeen_FullMethodName       = "/millrace.v1.MessageService/LastSeen"
 	MessageService_CreateGroup_FullMethodName    = "/millrace.v1.MessageService/CreateGroup"
 	MessageService_GetGroup_FullMethodName       = "/millrace.v1.MessageService/GetGroup"
 	MessageService_JoinGroup_FullMethodName      = "/millrace.v1.MessageService/JoinGroup"
@@ -86,6 +87,8 @@ type MessageServiceClient interface {
 	ReadLog(ctx context.Context, in *ReadLogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadLogResponse], error)
 	// Ends returns where the log ends.
 	Ends(ctx context.Context, in *EndsRequest, opts ...grpc.CallOption) (*EndsResponse, error)
+	// LastSeen returns when users last came or went, as far as the store has it.
+	LastSeen(ctx context.Context, in *LastSeenRequest, opts ...grpc.CallOption) (*LastSeenResponse, error)
 	// The group calls return once the change is stored and holds. Repeating one is safe. For a user who is no member a group
 	// does not exist: the calls return NOT_FOUND with the same text whether or not there is such a group.
 	CreateGroup(ctx context.Context, in *CreateGroupRequest, opts ...grpc.CallOption) (*CreateGroupResponse, error)
@@ -257,6 +260,16 @@ func (c *messageServiceClient) Ends(ctx context.Context, in *EndsRequest, opts .
 	return out, nil
 }
 
+func (c *messageServiceClient) LastSeen(ctx context.Context, in *LastSeenRequest, opts ...grpc.CallOption) (*LastSeenResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LastSeenResponse)
+	err := c.cc.Invoke(ctx, MessageService_LastSeen_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *messageServiceClient) CreateGroup(ctx context.Context, in *CreateGroupRequest, opts ...grpc.CallOption) (*CreateGroupResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateGroupResponse)
@@ -381,6 +394,8 @@ type MessageServiceServer interface {
 	ReadLog(*ReadLogRequest, grpc.ServerStreamingServer[ReadLogResponse]) error
 	// Ends returns where the log ends.
 	Ends(context.Context, *EndsRequest) (*EndsResponse, error)
+	// LastSeen returns when users last came or went, as far as the store has it.
+	LastSeen(context.Context, *LastSeenRequest) (*LastSeenResponse, error)
 	// The group calls return once the change is stored and holds. Repeating one is safe. For a user who is no member a group
 	// does not exist: the calls return NOT_FOUND with the same text whether or not there is such a group.
 	CreateGroup(context.Context, *CreateGroupRequest) (*CreateGroupResponse, error)
@@ -439,6 +454,9 @@ func (UnimplementedMessageServiceServer) ReadLog(*ReadLogRequest, grpc.ServerStr
 }
 func (UnimplementedMessageServiceServer) Ends(context.Context, *EndsRequest) (*EndsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Ends not implemented")
+}
+func (UnimplementedMessageServiceServer) LastSeen(context.Context, *LastSeenRequest) (*LastSeenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LastSeen not implemented")
 }
 func (UnimplementedMessageServiceServer) CreateGroup(context.Context, *CreateGroupRequest) (*CreateGroupResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateGroup not implemented")
@@ -694,6 +712,24 @@ func _MessageService_Ends_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MessageService_LastSeen_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LastSeenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).LastSeen(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_LastSeen_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).LastSeen(ctx, req.(*LastSeenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MessageService_CreateGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CreateGroupRequest)
 	if err := dec(in); err != nil {
@@ -884,6 +920,10 @@ var MessageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Ends",
 			Handler:    _MessageService_Ends_Handler,
+		},
+		{
+			MethodName: "LastSeen",
+			Handler:    _MessageService_LastSeen_Handler,
 		},
 		{
 			MethodName: "CreateGroup",

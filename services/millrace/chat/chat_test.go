@@ -257,6 +257,9 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 				body = json.RawMessage(`{"join":"open"}`)
 			}
 		}
+		if verb == "presence" {
+			return `"presence":{"online":[1002],"last_seen":{"1003":1642678800}}`
+		}
 		asked = append(asked, verb+" "+drawnID.ReplaceAllString(string(body), ""))
 		if verb == "group_create" || verb == "group_info" {
 			return `"group":{"group_id":77,"name":"friends","owner":1001,"members":[1003,1001,1002]}`
@@ -277,6 +280,10 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 		{"/pin", "", "in which conversation?"},
 		{"/readers", "", "nothing is shown yet"},
 		{"/group info", "", "you are in no group"},
+		{"/seen", "", "not understood"},
+		{"/seen 1002", "1002 is online", ""},
+		{"/seen 1003 1004", "1003 was last seen at " + time.Unix(1642678800, 0).Format(time.DateTime), ""},
+		{"/seen 1004", "1004 is not online", ""},
 		{"/group create friends 1002 1003", "group 77 friends is there", ""},
 		{"hi all", at() + " 1001 (you): hi all", ""},
 		{"/group open plaza 1002 1003", "group 77 friends is there", ""},

@@ -21,6 +21,7 @@ const chatHelp = `/to USER                    chat with a user
 /pin /unpin /hide /unhide   put this conversation first or out of sight, for clients with a list
 /silence MINUTES            want no notifications of this conversation for so long; 0 ends it
 /readers                    show who has read all that is shown
+/seen USER...               tell who is online, and when the others were last seen
 /history [N]                show the N newest messages (20)
 /group create NAME USER...  create a group and chat in it
 /group open NAME USER...    create a group that anybody may join, and chat in it
@@ -69,6 +70,8 @@ func (h *chat) command(ctx context.Context, line string) (quit bool, err error) 
 		return false, h.showReaders(ctx)
 	case "/reply", "/mention", "/extra":
 		return false, h.postWith(ctx, words[0], strings.TrimSpace(line[len(words[0]):]))
+	case "/seen":
+		return false, h.seen(ctx, args)
 	case "/group":
 		return false, h.groupCommand(ctx, args)
 	}
@@ -125,6 +128,33 @@ func (h *chat) postWith(ctx context.Context, command, rest string) (err error) {
 		return errUsage
 	}
 	return h.post(ctx, m)
+}
+
+// seen prints who is online. From then on their coming and going is printed too.
+func (h *chat) seen(ctx context.Context, words []string) error {
+	users, err := parseIDs(words)
+	if err != nil {
+		return err
+	}
+	if len(users) == 0 {
+		return errUsage
+	}
+	present, err := h.client.Presence(ctx, users...)
+	if err != nil {
+		return err
+	}
+	for _, user := range users {
+		at, known := present.LastSeen[user]
+		switch {
+		case slices.Contains(present.Online, user):
+			h.print.note("%d is online", user)
+		case known:
+			h.print.note("%d was last seen at %s", user, time.Unix(at, 0).Format(time.DateTime))
+		default:
+			h.print.note("%d is not online", user)
+		}
+	}
+	return nil
 }
 
 func (h *chat) groupCommand(ctx context.Context, args []string) error {

@@ -69,7 +69,7 @@ func (c *cluster) startOn(t *testing.T, brokers []string, flags ...string) {
 	free := FreeAddresses(t, 12)
 	messages := free[:2]
 	flags = append([]string{"--data-dir=" + c.dataDir, "--kafka-brokers=" + strings.Join(brokers, ",")}, flags...)
-	handlers := []string{"--handlers=storage,push"}
+	handlers := []string{"--handlers=storage,push,users"}
 	if c.split {
 		handlers = []string{"--handlers=push"}
 	}
@@ -81,7 +81,7 @@ func (c *cluster) startOn(t *testing.T, brokers []string, flags ...string) {
 	if c.split {
 		for i, admin := range free[9:11] {
 			c.add(fmt.Sprintf("storage-%d", i+1), readyURL(admin),
-				append([]string{"worker", "--handlers=storage", "--admin-addr=" + admin}, flags...)...)
+				append([]string{"worker", "--handlers=storage,users", "--admin-addr=" + admin}, flags...)...)
 		}
 	}
 	for i, address := range free[4:6] {
@@ -97,7 +97,7 @@ func (c *cluster) startOn(t *testing.T, brokers []string, flags ...string) {
 	c.add("worker", readyURL(free[8]), append([]string{"worker", "--handlers=audit", "--admin-addr=" + free[8]}, flags...)...)
 	c.startAll(t, c.processes[c.brokers:])
 	if c.split {
-		c.add(newcomer, readyURL(free[11]), append([]string{"worker", "--handlers=storage", "--admin-addr=" + free[11]}, flags...)...)
+		c.add(newcomer, readyURL(free[11]), append([]string{"worker", "--handlers=storage,users", "--admin-addr=" + free[11]}, flags...)...)
 	}
 }
 

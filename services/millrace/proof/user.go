@@ -165,9 +165,9 @@ func Await(t *testing.T, is func() bool, what string) {
 // Online returns which of the users are online.
 func (u *User) Online(t *testing.T, users ...int64) []int64 {
 	t.Helper()
-	online, err := u.Presence(t.Context(), users...)
+	present, err := u.Presence(t.Context(), users...)
 	require.NoError(t, err)
-	return online
+	return present.Online
 }
 
 // Alice, Bob and Carol are users.
