@@ -188,3 +188,32 @@ func TestPoisonedValueCannotWriteToTheTerminal(t *testing.T) {
 		require.False(t, bytes.ContainsAny([]byte(printable([]byte(value))), "\x1b\xff\r"))
 	}
 }
+
+func TestPoisonQueueOfUserEventsIsListedAndReplayed(t *testing.T) {
+	besideOthers(t)
+	d := startDev(t, t.TempDir())
+	a := proof.Join(t, d.url(), proof.Alice, nil)
+	producer, err := kgo.NewClient(kgo.SeedBrokers(d.brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	require.NoError(t, err)
+	defer producer.Close()
+	partitions := proof.Partitions(t, d.brokers)
+	wrong := (events.Partition("1002", partitions) + 1) % partitions
+	for _, value := range []string{"garbage", `{"type":"user_offline","event_id":"e","user":1002,"timestamp":1642678800}`} {
+		require.NoError(t, producer.ProduceSync(t.Context(), &kgo.Record{
+			Topic: events.TopicUsers, Partition: wrong, Key: []byte("1002"), Value: []byte(value),
+		}).FirstErr())
+	}
+	require.Eventually(t, func() bool {
+		return len(listPoison(t, d.brokers, "--topic="+events.TopicUsers, "--handler=users")) == 2
+	}, proof.Patience, 10*time.Millisecond)
+	require.Empty(t, listPoison(t, d.brokers))
+
+	said, err := run(t, "poison", "replay", "--reason=misplaced", "--topic="+events.TopicUsers, "--kafka-brokers="+strings.Join(d.brokers, ","))
+	require.NoError(t, err)
+	require.Contains(t, said, "1 misplaced sent home")
+	require.Eventually(t, func() bool {
+		present, err := a.Presence(t.Context(), proof.Bob)
+		require.NoError(t, err)
+		return present.LastSeen[proof.Bob] == 1642678800
+	}, proof.Patience, 10*time.Millisecond)
+}
