@@ -11,6 +11,7 @@ import (
 	"go.uber.org/fx"
 
 	"millrace/events"
+	"millrace/handlers/analytics"
 	"millrace/handlers/audit"
 	"millrace/handlers/push"
 	"millrace/handlers/storage"
@@ -33,6 +34,7 @@ type handler struct {
 
 func all() []handler {
 	return []handler{
+		{name: analytics.Name, topic: events.TopicMessages, module: analytics.Module},
 		{name: "audit", topic: events.TopicMessages, module: audit.Module},
 		{name: "push", topic: events.TopicMessages, noReplay: push.NoReplay, noVersion: "gateways would get every message twice", module: push.Module},
 		{name: "storage", topic: events.TopicMessages, noVersion: "it would store into the same place", module: storage.Module},

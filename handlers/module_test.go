@@ -14,6 +14,7 @@ import (
 
 	"millrace/events"
 	"millrace/handlers"
+	"millrace/handlers/analytics"
 	"millrace/handlers/audit"
 	"millrace/handlers/push"
 	"millrace/handlers/storage"
@@ -35,6 +36,8 @@ func (store) SaveUsers(context.Context, []events.Record) error { return nil }
 
 type admission struct{ push.Admission }
 
+type figures struct{ analytics.Store }
+
 type webhookStore struct{ webhook.Store }
 
 func (webhookStore) WebhookDisabled(context.Context, string, string) (bool, error) { return false, nil }
@@ -54,10 +57,10 @@ func TestOnlyTheHandlersNamedAreMade(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "audit.log")
 			var g group
 			app := fxtest.New(t, module, fx.NopLogger, fx.Populate(&g),
-				fx.Supply(slog.New(slog.DiscardHandler), audit.Config{Path: path}, []webhook.Endpoint{{Name: "crm"}, {Name: "bi"}}),
+				fx.Supply(slog.New(slog.DiscardHandler), audit.Config{Path: path}, analytics.Config{}, []webhook.Endpoint{{Name: "crm"}, {Name: "bi"}}),
 				fx.Provide(
 					func() (storage.Store, users.Store) { return store{}, store{} }, func() push.Admission { return admission{} },
-					func() webhook.Store { return webhookStore{} },
+					func() webhook.Store { return webhookStore{} }, func() analytics.Store { return figures{} },
 				))
 			app.RequireStart().RequireStop()
 			var got []string
@@ -111,5 +114,5 @@ func TestGroupTellsItsHandler(t *testing.T) {
 
 func TestUnknownNameIsAnErrorThatTellsTheKnown(t *testing.T) {
 	_, err := handlers.Module(1, "storage", "telepathy")
-	require.EqualError(t, err, `unknown handler "telepathy": known are audit, push, storage, users, webhook`)
+	require.EqualError(t, err, `unknown handler "telepathy": known are analytics, audit, push, storage, users, webhook`)
 }

@@ -210,6 +210,15 @@ func (c *Config) bindAuditFile(flags *pflag.FlagSet) {
 	flags.StringVar(&c.AuditFile, "audit-file", "", "where the audit handler appends; empty: audit.log in the data directory")
 }
 
+// BindStats adds what the command `stats` needs: a message node and how to reach it.
+func (c *Config) BindStats(flags *pflag.FlagSet) {
+	flags.StringSliceVar(&c.MessageAddrs, "message-addrs", []string{"127.0.0.1:9090"}, "message nodes; the first one is asked")
+	flags.StringVar(&c.ServiceToken, "service-token", "", "secret that every internal gRPC call carries")
+	c.bindServiceTLS(flags)
+	flags.IntVar(&c.Version, "version", 1, "version of the handler")
+	lenient(flags)
+}
+
 // BindWebhook adds what the command `webhook` needs: the endpoints, and the store that tells which are disabled.
 func (c *Config) BindWebhook(flags *pflag.FlagSet) {
 	c.bindWebhooks(flags)

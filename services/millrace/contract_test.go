@@ -38,11 +38,12 @@ import (
 // line here, and a function that opens it.
 func TestEveryHandlerKeepsTheContract(t *testing.T) {
 	subjects := map[string]func(*testing.T) handlertest.Subject{
-		"audit":   openAudit,
-		"push":    openPush,
-		"storage": openStorage,
-		"users":   openUsers,
-		"webhook": openWebhook,
+		"analytics": openAnalytics,
+		"audit":     openAudit,
+		"push":      openPush,
+		"storage":   openStorage,
+		"users":     openUsers,
+		"webhook":   openWebhook,
 	}
 	for _, name := range handlers.Names() {
 		t.Run(name, func(t *testing.T) {

@@ -50,28 +50,16 @@ and how many of its records wait in the poison queue.`,
 			}
 			defer func() { _ = bus.Close() }() // nothing was published
 			list := handlerList{bus: bus, poisoned: make(map[string]poisoned)}
-			for {
+			return repeatedly(cmd, watch, asJSON, func() error {
 				rows, err := list.rows(cmd.Context())
-				if cmd.Context().Err() != nil {
-					return nil
-				}
-				if err == nil && asJSON {
-					err = printRowsJSON(cmd.OutOrStdout(), rows)
-				} else if err == nil {
-					err = printRows(cmd.OutOrStdout(), rows)
-				}
-				if err != nil || !watch {
+				switch {
+				case err != nil:
 					return err
+				case asJSON:
+					return printRowsJSON(cmd.OutOrStdout(), rows)
 				}
-				select {
-				case <-time.After(watchInterval):
-					if !asJSON {
-						fmt.Fprintln(cmd.OutOrStdout())
-					}
-				case <-cmd.Context().Done():
-					return nil
-				}
-			}
+				return printRows(cmd.OutOrStdout(), rows)
+			})
 		},
 	}
 	cfg.BindLog(cmd.Flags())

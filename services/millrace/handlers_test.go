@@ -134,7 +134,7 @@ func TestHandlersAreListedAndWatchedUntilInterrupted(t *testing.T) {
 	watching.SetArgs([]string{"handlers", "--watch", "--json", brokers})
 	ended := make(chan error, 1)
 	go func() { ended <- watching.ExecuteContext(ctx) }()
-	require.Contains(t, <-tables, `"handler":"audit"`)
+	require.Contains(t, <-tables, `"handler":"analytics"`)
 	interrupt()
 	for {
 		select {

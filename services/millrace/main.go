@@ -61,7 +61,7 @@ Try it:
 	}
 	for _, tool := range []*cobra.Command{
 		chat.NewCommand(), bench.NewCommand(), newTokenCommand(), newHandlersCommand(), newPoisonCommand(), newRulesCommand(), newAuditCommand(),
-		newWebhookCommand(), newHealthyCommand(),
+		newWebhookCommand(), newStatsCommand(), newHealthyCommand(),
 	} {
 		tool.GroupID = groupTools
 		root.AddCommand(tool)

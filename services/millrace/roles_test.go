@@ -19,7 +19,7 @@ func TestEveryRoleIsWiredCompletely(t *testing.T) {
 		config.Broker:  nil,
 		config.Message: {"--kafka-brokers=127.0.0.1:1"},
 		config.Connect: {"--jwt-secret=" + proof.Secret},
-		config.Worker:  {"--kafka-brokers=127.0.0.1:1", "--handlers=audit,push,storage,webhook", "--webhooks=" + webhooks},
+		config.Worker:  {"--kafka-brokers=127.0.0.1:1", "--handlers=analytics,audit,push,storage,webhook", "--webhooks=" + webhooks},
 	} {
 		t.Run(string(role), func(t *testing.T) {
 			options, err := roleNamed(t, role).appOptions(parse(t, role, args...))
@@ -43,8 +43,8 @@ func TestWrongConfigurationIsToldAtOnceBeforeAnythingStarts(t *testing.T) {
 	for _, want := range []string{"MILLRACE_KAFKA_BROKERS", "MILLRACE_MESSAGE_ADDR", "MILLRACE_LOG_FORMAT"} {
 		require.ErrorContains(t, err, want)
 	}
-	_, err = run(t, "worker", "--kafka-brokers=127.0.0.1:1", "--handlers=audit,analytics")
-	require.ErrorContains(t, err, `unknown handler "analytics"`)
+	_, err = run(t, "worker", "--kafka-brokers=127.0.0.1:1", "--handlers=audit,telepathy")
+	require.ErrorContains(t, err, `unknown handler "telepathy"`)
 	_, err = run(t, "worker", "--kafka-brokers=127.0.0.1:1", "--handlers=push", "--version=2", "--from=now", "--audit-max-size=-1")
 	for _, want := range []string{"one version of push alone", "--from=now", "MILLRACE_AUDIT_MAX_SIZE"} {
 		require.ErrorContains(t, err, want)

@@ -16,6 +16,7 @@ import (
 
 	"millrace/events"
 	"millrace/handlers"
+	"millrace/handlers/analytics"
 	"millrace/handlers/audit"
 	"millrace/handlers/push"
 	"millrace/handlers/storage"
@@ -39,6 +40,9 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 	}
 	options := []fx.Option{
 		selected,
+		fx.Provide(func(cfg *config.Config) analytics.Config {
+			return analytics.Config{Series: handlers.Version(analytics.Name, cfg.Version)}
+		}),
 		fx.Provide(func(cfg *config.Config) audit.Config {
 			return audit.Config{Path: auditFile(cfg), MaxSize: int64(cfg.AuditMaxSize) << 20}
 		}),

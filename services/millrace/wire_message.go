@@ -8,6 +8,8 @@ import (
 	"go.uber.org/fx"
 	"google.golang.org/grpc"
 
+	"millrace/handlers"
+	"millrace/handlers/analytics"
 	"millrace/infra/panics"
 	"millrace/infra/pubsub"
 	millracev1 "millrace/proto/millrace/v1"
@@ -19,6 +21,10 @@ func messageService() fx.Option {
 	return fx.Module("message", fx.Provide(
 		fx.Annotate(newMessageService, fx.ParamTags(``, ``, ``, `group:"hooks"`)),
 		asHooks(rulesHook), asHooks(httpHook),
+		asGRPCService(func(db storeBackend) grpcService {
+			statistics := message.NewStatistics(db, func(version int) string { return handlers.Version(analytics.Name, version) })
+			return grpcService{register: func(r grpc.ServiceRegistrar) { millracev1.RegisterStatisticsServiceServer(r, statistics) }}
+		}),
 		asGRPCService(func(s *message.Service) grpcService {
 			return grpcService{
 				register: func(r grpc.ServiceRegistrar) { millracev1.RegisterMessageServiceServer(r, s) },

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
 
+	"millrace/handlers/analytics"
 	"millrace/handlers/storage"
 	"millrace/handlers/users"
 	"millrace/handlers/webhook"
@@ -25,6 +26,8 @@ type storeBackend interface {
 	storage.Store
 	message.Store
 	kafka.EpochStore
+	analytics.Store
+	message.Figures
 	webhook.Store
 	EnableWebhook(ctx context.Context, name string) (was bool, err error)
 	users.Store
@@ -64,8 +67,10 @@ func dataStore() fx.Option {
 			lc.Append(fx.StopHook(db.Close))
 			return measureStore(metrics, db), nil
 		},
-		func(db storeBackend) (storage.Store, users.Store, message.Store, admission.Store, kafka.EpochStore, webhook.Store) {
-			return db, db, db, db, db, db
+		func(db storeBackend) (
+			storage.Store, users.Store, message.Store, admission.Store, kafka.EpochStore, webhook.Store, analytics.Store,
+		) {
+			return db, db, db, db, db, db, db
 		},
 	))
 }

@@ -49,6 +49,8 @@ type DB struct {
 	versions      *driver.Collection
 	webhooks      *driver.Collection
 	users         *driver.Collection
+	tallies       *driver.Collection
+	activeUsers   *driver.Collection
 
 	// known holds conversations whose documents exist, including, for direct ones, those of the two users.
 	known *lru.Cache[string, struct{}]
@@ -105,6 +107,8 @@ func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB,
 		versions:      database.Collection("versions"),
 		webhooks:      database.Collection("disabled_webhooks"),
 		users:         database.Collection("users"),
+		tallies:       database.Collection("tallies"),
+		activeUsers:   database.Collection("active_users"),
 		known:         known,
 	}
 	db.close = sync.OnceValue(func() error {

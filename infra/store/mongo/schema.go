@@ -121,6 +121,7 @@ func participantID(user int64, conversation string) string {
 // createIndexes creates the missing indexes. A page of history, or of changes, is one range of (conversation, seq), whose
 // index also refuses two messages at one position. Everything that a user has is one range of its participants.
 func (db *DB) createIndexes(ctx context.Context) error {
+	bucket := bson.D{{Key: "series", Value: 1}, {Key: "span", Value: 1}, {Key: "start", Value: 1}}
 	place := bson.D{{Key: "conversation", Value: 1}, {Key: "seq", Value: 1}}
 	for _, index := range []struct {
 		of     *driver.Collection
@@ -134,6 +135,8 @@ func (db *DB) createIndexes(ctx context.Context) error {
 		{db.participants, bson.D{{Key: "user", Value: 1}, {Key: "joined", Value: 1}}, false},
 		{db.participants, bson.D{{Key: "conversation", Value: 1}, {Key: "joined", Value: 1}}, false},
 		{db.users, bson.D{{Key: "partition", Value: 1}, {Key: "online", Value: 1}}, false},
+		{db.tallies, bucket, false},
+		{db.activeUsers, bucket, false},
 	} {
 		model := driver.IndexModel{Keys: index.keys}
 		if index.unique {

@@ -19,7 +19,7 @@ import (
 func migrations() []string {
 	return []string{
 		firstSchema, groupsByClientMsgID, changesByEventID, messageVersions, epochsOfTopics, extraOfMessages, renamedGroups, disabledWebhooks,
-		settingsOfUsers, usersSeen,
+		settingsOfUsers, usersSeen, statistics,
 	}
 }
 
@@ -178,6 +178,49 @@ CREATE TABLE users (
 	seen_at   INTEGER NOT NULL -- Unix seconds
 ) STRICT;
 CREATE INDEX users_online ON users (partition) WHERE online;
+`
+
+// statistics holds what was counted, by series: one for each version of the handler that counts.
+const statistics = `
+-- Per partition, up to where messages were counted, and the positions of replays that were.
+CREATE TABLE counted (
+	series    TEXT NOT NULL,
+	partition INTEGER NOT NULL,
+	seq       INTEGER NOT NULL,
+	PRIMARY KEY (series, partition)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE counted_replays (
+	series    TEXT NOT NULL,
+	partition INTEGER NOT NULL,
+	seq       INTEGER NOT NULL,
+	PRIMARY KEY (series, partition, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE buckets (
+	series    TEXT NOT NULL,
+	span      INTEGER NOT NULL, -- seconds
+	start     INTEGER NOT NULL, -- Unix seconds
+	messages  INTEGER NOT NULL,
+	within_2  INTEGER NOT NULL, -- of these, counted within so many seconds
+	within_5  INTEGER NOT NULL,
+	within_60 INTEGER NOT NULL,
+	PRIMARY KEY (series, span, start)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE busy_conversations (
+	series       TEXT NOT NULL,
+	span         INTEGER NOT NULL,
+	start        INTEGER NOT NULL,
+	conversation TEXT NOT NULL,
+	messages     INTEGER NOT NULL,
+	PRIMARY KEY (series, span, start, conversation)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE active_users (
+	series TEXT NOT NULL,
+	span   INTEGER NOT NULL,
+	start  INTEGER NOT NULL,
+	user   INTEGER NOT NULL,
+	PRIMARY KEY (series, span, start, user)
+) STRICT, WITHOUT ROWID;
 `
 
 // writerDSN lets the write-ahead log grow to 40 MB before SQLite copies it into the file. So SQLite writes a page once for

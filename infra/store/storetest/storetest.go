@@ -6,6 +6,7 @@ package storetest
 import (
 	"context"
 	"testing"
+	"time"
 
 	"millrace/events"
 	"millrace/infra/store"
@@ -74,6 +75,16 @@ type Store interface {
 	LastSeen(ctx context.Context, users []int64) (map[int64]events.Record, error)
 	// OnlineUsers returns, in ascending order, the users whose latest record lies in the partition and is a user_online.
 	OnlineUsers(ctx context.Context, partition int32) ([]int64, error)
+	// CountMessages counts those messages among the records, all of one partition and ascending, that the series has not
+	// counted yet: replays by their own position, others after the highest one. If it fails the same records may be counted
+	// again.
+	CountMessages(ctx context.Context, series string, records []events.Record, now time.Time) error
+	// DropBuckets deletes what is no longer kept of the series.
+	DropBuckets(ctx context.Context, series string, now time.Time) error
+	// Buckets returns the buckets of the series that begin at the time or later, in ascending order.
+	Buckets(ctx context.Context, series string, span store.Span, since int64) ([]store.Bucket, error)
+	// Busiest returns the conversations with the most messages in those buckets, the busiest first.
+	Busiest(ctx context.Context, series string, span store.Span, since int64, limit int) ([]store.Busy, error)
 	// Ping returns an error if the store cannot be reached.
 	Ping(ctx context.Context) error
 	// Close ends the use of the store.
@@ -99,6 +110,7 @@ func Run(t *testing.T, open func(*testing.T) Store) {
 		{"positions", positionTests()},
 		{"webhooks", webhookTests()},
 		{"users", userTests()},
+		{"statistics", statisticTests()},
 	} {
 		t.Run(subject.name, func(t *testing.T) {
 			for _, test := range subject.tests {

@@ -5,7 +5,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -53,9 +55,9 @@ func (h *hook) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	}
 }
 
-// Whatever happens to the worker and however often the endpoint fails, it gets every message, in order within each
-// conversation.
-func TestWebhookGetsEveryMessageInOrderThoughItFailsAndItsWorkersAreKilled(t *testing.T) {
+// Whatever happens to the workers and however often the endpoint fails, it gets every message, in order within each
+// conversation, and every message is counted once.
+func TestWebhookGetsEveryMessageInOrderAndEachIsCountedOnceThoughTheWorkersAreKilled(t *testing.T) {
 	t.Parallel()
 	h := &hook{t: t, taken: map[string]int{}, order: map[string][]events.Position{}}
 	server := httptest.NewServer(h)
@@ -71,7 +73,7 @@ func TestWebhookGetsEveryMessageInOrderThoughItFailsAndItsWorkersAreKilled(t *te
 `, server.URL), 0o600))
 	free := FreeAddresses(t, 2)
 	for i, admin := range free {
-		c.add(fmt.Sprint("webhook-", i), readyURL(admin), "worker", "--handlers=webhook", "--webhooks="+path,
+		c.add(fmt.Sprint("webhook-", i), readyURL(admin), "worker", "--handlers=webhook,analytics", "--webhooks="+path,
 			"--data-dir="+c.dataDir, "--kafka-brokers="+c.log[0], "--admin-addr="+admin)
 	}
 	workers := c.processes[len(c.processes)-2:]
@@ -113,6 +115,8 @@ func TestWebhookGetsEveryMessageInOrderThoughItFailsAndItsWorkersAreKilled(t *te
 	}
 	require.Greater(t, messages, 100)
 	require.Len(t, h.taken, messages)
+	require.Eventually(t, func() bool { return c.counted() >= messages }, Patience, 100*time.Millisecond)
+	require.Equal(t, messages, c.counted())
 	for conversation, positions := range h.order {
 		require.IsIncreasing(t, seqs(positions), conversation)
 	}
@@ -135,4 +139,24 @@ func seqs(positions []events.Position) (all []int64) {
 		all = append(all, p.Seq)
 	}
 	return all
+}
+
+// counted returns how many messages the analytics handler has counted.
+func (c *cluster) counted() (messages int) {
+	path, err := built.path()
+	require.NoError(c.t, err)
+	node := c.named("message-1").args[1] // --message-addr=
+	out, err := exec.CommandContext(c.t.Context(), path, "stats", "--json", "--span=day", "--last=2",
+		strings.Replace(node, "addr", "addrs", 1)).Output()
+	require.NoError(c.t, err)
+	var counted struct {
+		Buckets []struct {
+			Messages int `json:"messages"`
+		} `json:"buckets"`
+	}
+	require.NoError(c.t, json.Unmarshal(out, &counted))
+	for _, b := range counted.Buckets {
+		messages += b.Messages
+	}
+	return messages
 }
