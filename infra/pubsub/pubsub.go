@@ -95,8 +95,9 @@ type Log interface {
 
 // Groups are the consumer groups of the log.
 type Groups interface {
-	// List returns every group that has members or has acknowledged something, with the number of its members.
-	List(ctx context.Context) (map[string]int, error)
+	// List returns, of the groups whose names are wanted, all that have members or have acknowledged something, with the number
+	// of members of each.
+	List(ctx context.Context, wanted func(group string) bool) (map[string]int, error)
 	// Begin makes a new group begin elsewhere than at the oldest record, and reports whether it did. It changes nothing if the
 	// group has acknowledged something in the topic before.
 	Begin(ctx context.Context, group, topic string, at Start) (bool, error)

@@ -101,7 +101,10 @@ type poisoned struct {
 func (l *handlerList) rows(ctx context.Context) ([]handlerRow, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	members, err := l.bus.Groups().List(ctx)
+	members, err := l.bus.Groups().List(ctx, func(group string) bool {
+		_, _, ok := handlers.Of(group)
+		return ok
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -109,10 +112,7 @@ func (l *handlerList) rows(ctx context.Context) ([]handlerRow, error) {
 	slices.Sort(groups)
 	var rows []handlerRow
 	for _, group := range slices.Compact(groups) {
-		name, topic, ok := handlers.Of(group)
-		if !ok {
-			continue
-		}
+		name, topic, _ := handlers.Of(group)
 		row := handlerRow{Handler: name, Group: group, Topic: topic, State: neverRan, Members: members[group]}
 		if n, known := members[group]; known {
 			if row.State = stopped; n > 0 {

@@ -53,7 +53,7 @@ func retire(cmd *cobra.Command, bus pubsub.Bus, name string, yes bool) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), startTimeout)
 	defer cancel()
 	group := handlers.Group(name)
-	members, err := bus.Groups().List(ctx)
+	members, err := bus.Groups().List(ctx, func(name string) bool { return name == group })
 	if err != nil {
 		return err
 	}

@@ -76,15 +76,18 @@ func newPoisonReplayCommand() *cobra.Command {
 
 // noReplay returns, by handler, why nothing can be replayed for it: it cannot do that, or nobody would read the replay.
 func noReplay(ctx context.Context, groups pubsub.Groups, entries []*poison.Entry) (map[string]string, error) {
-	known, err := groups.List(ctx)
+	failed := make(map[string]string, len(entries)) // the handler of a group
+	for _, e := range entries {
+		failed[e.Metadata.Get(router.PoisonGroupHeader)] = e.Handler
+	}
+	known, err := groups.List(ctx, func(group string) bool { return failed[group] != "" })
 	if err != nil {
 		return nil, err
 	}
 	reasons := handlers.NoReplay()
-	for _, e := range entries {
-		group := e.Metadata.Get(router.PoisonGroupHeader)
-		if _, ok := known[group]; !ok && reasons[e.Handler] == "" {
-			reasons[e.Handler] = fmt.Sprintf("its consumer group %q does not exist: the handler was retired, or has never got on", group)
+	for group, handler := range failed {
+		if _, ok := known[group]; !ok && reasons[handler] == "" {
+			reasons[handler] = fmt.Sprintf("its consumer group %q does not exist: the handler was retired, or has never got on", group)
 		}
 	}
 	return reasons, nil

@@ -221,14 +221,12 @@ func newLags(
 
 // groupsOf returns the consumer groups that the log knows of handlers which read the topic, without those passed.
 func groupsOf(ctx context.Context, groups pubsub.Groups, topic string, without []string) ([]string, error) {
-	all, err := groups.List(ctx)
+	all, err := groups.List(ctx, func(group string) bool {
+		_, reads, ok := handlers.Of(group)
+		return ok && reads == topic && !slices.Contains(without, group)
+	})
 	if err != nil {
 		return nil, err
-	}
-	for group := range all {
-		if _, reads, ok := handlers.Of(group); !ok || reads != topic || slices.Contains(without, group) {
-			delete(all, group)
-		}
 	}
 	return slices.Sorted(maps.Keys(all)), nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -17,14 +18,26 @@ type groups struct{ bus *Bus }
 // Groups returns the consumer groups of the cluster, also those of other programs.
 func (b *Bus) Groups() pubsub.Groups { return groups{b} }
 
-// List asks all brokers.
-func (g groups) List(ctx context.Context) (map[string]int, error) {
-	described, err := g.bus.admin.DescribeGroups(ctx)
+// List asks all brokers for the names and the coordinators for what is wanted, because a cluster may have thousands of groups
+// of others.
+func (g groups) List(ctx context.Context, wanted func(group string) bool) (map[string]int, error) {
+	listed, err := g.bus.admin.ListGroups(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list consumer groups: %w", err)
 	}
-	members := make(map[string]int, len(described))
+	names := slices.DeleteFunc(listed.Groups(), func(name string) bool { return !wanted(name) })
+	members := make(map[string]int, len(names))
+	if len(names) == 0 {
+		return members, nil
+	}
+	described, err := g.bus.admin.DescribeGroups(ctx, names...)
+	if err != nil {
+		return nil, fmt.Errorf("describe consumer groups: %w", err)
+	}
 	for name, group := range described {
+		if errors.Is(group.Err, kerr.GroupIDNotFound) {
+			continue // it was deleted meanwhile
+		}
 		if group.Err != nil {
 			return nil, fmt.Errorf("describe consumer group %s: %w", name, group.Err)
 		}
@@ -34,8 +47,13 @@ func (g groups) List(ctx context.Context) (map[string]int, error) {
 }
 
 // Begin commits for the group. Brokers refuse that if another process has joined the group meanwhile, which begins by itself.
+// In a new cluster they make the topic of the commits first, for which Begin waits until the context ends.
 func (g groups) Begin(ctx context.Context, group, topic string, at pubsub.Start) (bool, error) {
-	commits, err := g.bus.commits(ctx, topic, group)
+	var commits map[int32]commit
+	err := persist(ctx, func() (err error) {
+		commits, err = g.bus.commits(ctx, topic, group)
+		return err
+	})
 	if err != nil || len(commits) > 0 {
 		return false, err
 	}
@@ -47,7 +65,8 @@ func (g groups) Begin(ctx context.Context, group, topic string, at pubsub.Start)
 	for p, offset := range next {
 		offsets.AddOffset(topic, p, offset, -1)
 	}
-	if err := g.bus.admin.CommitAllOffsets(ctx, group, offsets); err != nil {
+	err = persist(ctx, func() error { return g.bus.admin.CommitAllOffsets(ctx, group, offsets) })
+	if err != nil {
 		return false, fmt.Errorf("begin of group %s: %w", group, err)
 	}
 	return true, nil

@@ -14,13 +14,14 @@ type groups struct{ bus *Bus }
 func (b *Bus) Groups() pubsub.Groups { return groups{b} }
 
 // List returns the groups. A group has at most one member that reads.
-func (g groups) List(ctx context.Context) (map[string]int, error) {
+func (g groups) List(ctx context.Context, wanted func(group string) bool) (map[string]int, error) {
 	g.bus.mu.Lock()
 	defer g.bus.mu.Unlock()
 	members := make(map[string]int)
 	for at, partitions := range g.bus.groups {
 		for _, p := range partitions {
 			switch {
+			case !wanted(at.group):
 			case len(p.owner) == 0:
 				members[at.group] = 1
 			case p.get() > 0:
