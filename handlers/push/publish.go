@@ -20,6 +20,9 @@ const (
 	publishTimeout = 10 * time.Second
 	// publishedAtOnce is how many changes are published together.
 	publishedAtOnce = 256
+	// maxMoves is how many users are remembered who have come or gone, some 15 MB. If more have, the store is away for long or
+	// has nobody who fills it, and what is so is compared with it once it is back.
+	maxMoves = 1 << 17
 )
 
 // Users is where it is kept who is online: the topic user-events, and the store that has what the topic says.
@@ -44,6 +47,8 @@ type Users interface {
 type moves struct {
 	users map[int64]move
 	taken map[int32]time.Time // the partitions that are read here of late, of whose users nothing is known yet, and since when
+	most  int                 // of the users
+	lost  bool                // there were more, so nothing is known of the users of any partition
 }
 
 // move says that a user has come or gone.
@@ -54,11 +59,20 @@ type move struct {
 }
 
 func newMoves() *moves {
-	return &moves{users: make(map[int64]move), taken: make(map[int32]time.Time)}
+	return &moves{users: make(map[int64]move), taken: make(map[int32]time.Time), most: maxMoves}
 }
 
-// note notes that the user has come or gone. One who has gone before the coming was published has come all the same.
+// note notes that the user has come or gone. If that are too many, all users become due to be compared.
 func (m *moves) note(user int64, online bool) {
+	if len(m.users) >= m.most {
+		clear(m.users)
+		m.lost = true
+	}
+	m.add(user, online)
+}
+
+// add is note without a bound. One who has gone before the coming was published has come all the same.
+func (m *moves) add(user int64, online bool) {
 	m.users[user] = move{user, time.Now(), online || m.users[user].came}
 }
 
@@ -149,13 +163,20 @@ func (h *Hub) publishSome(ctx context.Context, some []move) error {
 func (t *routes) moving() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.presence.moves.users) > 0 || len(t.presence.moves.taken) > 0
+	m := t.presence.moves
+	return len(m.users) > 0 || len(m.taken) > 0 || m.lost
 }
 
 // takenOver returns the partitions that are read here for so long that all gateways have reported their users.
 func (t *routes) takenOver() (partitions []int32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.presence.moves.lost {
+		for partition := range t.partitions {
+			t.presence.moves.taken[partition] = time.Now()
+		}
+		t.presence.moves.lost = false
+	}
 	for partition, at := range t.presence.moves.taken {
 		if time.Since(at) >= offlineAfter {
 			partitions = append(partitions, partition)
@@ -170,7 +191,7 @@ func (t *routes) compare(partition int32, online []int64, partitionOf func(int64
 	defer t.mu.Unlock()
 	for user := range t.presence.online {
 		if partitionOf(user) == partition {
-			t.presence.moves.note(user, true)
+			t.presence.moves.add(user, true)
 		}
 	}
 	for _, user := range online {

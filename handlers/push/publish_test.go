@@ -268,3 +268,30 @@ func TestChangesWaitWhileTheStoreIsBehindOrDown(t *testing.T) {
 		require.ElementsMatch(t, []string{"user_online 1", "user_online 2"}, l.since())
 	})
 }
+
+func TestMoreUsersThanAreRememberedAreComparedOnceTheStoreIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newUserLog()
+		n := newPushNode(t, l, 0, 1)
+		n.routes.presence.moves.most = 3
+		g := n.gateway()
+		n.moves(g, 1, true)
+		n.moves(g, 2, true)
+		after(offlineAfter)
+		require.ElementsMatch(t, []string{"user_online 1", "user_online 2"}, l.since())
+		l.fails(false, errors.New("down"))
+		n.moves(g, 1, false)
+		for user := range int64(10) {
+			n.moves(g, 3+user, true)
+		}
+		after(time.Minute)
+		require.LessOrEqual(t, len(n.routes.presence.moves.users), 3)
+		l.fails(false, nil)
+		after(2 * offlineAfter)
+		want := []string{"user_offline 1"}
+		for user := range 10 {
+			want = append(want, fmt.Sprint("user_online ", 3+user))
+		}
+		require.ElementsMatch(t, want, l.since())
+	})
+}

@@ -70,12 +70,15 @@ func TestBundleGathersWhatComesWithinTheTime(t *testing.T) {
 		require.NoError(t, err)
 		begin := time.Now()
 		publish := func() { require.NoError(t, bus.Publisher().Publish("topic", message.NewMessage("", nil))) }
-		take := func() (records int, at time.Duration) {
+		take := func(meanwhile int) (records int, at time.Duration) {
 			msg := <-in
 			at = time.Since(begin)
 			for _, r := range bus.Records(msg) {
 				r.Ack()
 				records++
+			}
+			for range meanwhile {
+				publish()
 			}
 			msg.Ack()
 			return records, at
@@ -84,13 +87,10 @@ func TestBundleGathersWhatComesWithinTheTime(t *testing.T) {
 			publish()
 			time.Sleep(gather / 4)
 		}
-		records, at := take()
+		records, at := take(10)
 		require.Equal(t, 3, records)
 		require.Equal(t, gather, at)
-		for range 10 {
-			publish()
-		}
-		records, at = take()
+		records, at = take(0)
 		require.Equal(t, 10, records)
 		require.Equal(t, gather, at, "as many as a bundle may have wait for no more")
 		require.NoError(t, sub.Close())
