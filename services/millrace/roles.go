@@ -46,7 +46,7 @@ token for any user from POST /dev/token, so it is for development alone.`,
 			},
 		},
 		{
-			name: config.Message, short: "Run a message node: the gRPC API and, by default, the storage and push handlers",
+			name: config.Message, short: "Run a message node: the gRPC API and, by default, the handlers storage, push and users",
 			long: `Run a message node: it accepts messages and answers history and what clients missed, and by default runs the storage and
 push handlers. Any number of nodes share the work.`,
 			example: "  millrace message --kafka-brokers=127.0.0.1:9092",
