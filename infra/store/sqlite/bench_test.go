@@ -56,9 +56,10 @@ func record(seqs map[int32]int64, pair int64, number int, text string) events.Re
 }
 
 // BenchmarkNewestPage compares reading the 50 newest messages of a conversation when ten thousand messages are stored and
-// when a million are: first in one conversation, then in conversations of a thousand. The ratio should stay about 1.
+// when as many are as the flag growth.messages says: first in one conversation, then in conversations of a thousand. The ratio
+// should stay about 1.
 func BenchmarkNewestPage(b *testing.B) {
-	const few, many = 10_000, 1_000_000
+	few, many := int64(10_000), *most
 	for _, c := range []struct {
 		name          string
 		small, large  *DB
@@ -74,7 +75,7 @@ func BenchmarkNewestPage(b *testing.B) {
 				slow += readNewest(b, c.large, c.conversations[1])
 			}
 			b.ReportMetric(float64(fast.Microseconds())/float64(b.N), "µs/10k")
-			b.ReportMetric(float64(slow.Microseconds())/float64(b.N), "µs/1M")
+			b.ReportMetric(float64(slow.Microseconds())/float64(b.N), fmt.Sprintf("µs/%d", many))
 			b.ReportMetric(slow.Seconds()/fast.Seconds(), "ratio")
 		})
 	}
@@ -90,10 +91,10 @@ func readNewest(b *testing.B, db *DB, conversations int64) time.Duration {
 	return elapsed
 }
 
-// BenchmarkMissedNothing measures a Missed that finds nothing, for a user of five quiet conversations among a million
-// messages of others.
+// BenchmarkMissedNothing measures a Missed that finds nothing, for a user of five quiet conversations among the messages of
+// others, as many as the flag growth.messages says.
 func BenchmarkMissedNothing(b *testing.B) {
-	db := filled(b, 1000, 1_000_000)
+	db := filled(b, 1000, *most)
 	seqs := make(map[int32]int64)
 	var ranges []events.Range
 	for i := range 5 {
