@@ -84,6 +84,10 @@ func TestConsumerOfAnotherProcessGetsEveryMessageAndGoesOnWhereItWas(t *testing.
 	stop()
 	a.Sends(t, client.ToUser(proof.Bob), "three")
 	contents, stop = consume()
-	require.Equal(t, "three", <-contents)
+	next := <-contents
+	if next == "two" { // it was stopped before this one was acknowledged
+		next = <-contents
+	}
+	require.Equal(t, "three", next)
 	stop()
 }
