@@ -218,7 +218,7 @@ func (f *feed) complete() {
 		f.sub.session.out.text(pushFrame(struct {
 			Type   string          `json:"type"`
 			Cursor map[int32]int64 `json:"cursor"`
-		}{"complete", f.gw.hub.positions(f.sub)}))
+		}{pushComplete, f.gw.hub.positions(f.sub)}))
 	}
 	f.reached, f.first, f.pushed = nil, nil, nil
 	f.sub.feeding = false

@@ -209,7 +209,7 @@ func (h *hub) review(user int64) {
 	switch {
 	case online == w.told:
 	case online:
-		h.tell(user, w, "user_online")
+		h.tell(user, w, pushUserOnline)
 	case w.offline.IsZero():
 		since := time.Now()
 		w.offline = since
@@ -225,12 +225,12 @@ func (h *hub) expire(user int64, w *watch, since time.Time) {
 	defer h.mu.Unlock()
 	if h.watches[user] == w && w.told && w.offline.Equal(since) {
 		w.offline = time.Time{}
-		h.tell(user, w, "user_offline")
+		h.tell(user, w, pushUserOffline)
 	}
 }
 
 func (h *hub) tell(user int64, w *watch, kind string) {
-	w.told = kind == "user_online"
+	w.told = kind == pushUserOnline
 	push := pushFrame(struct {
 		Type string `json:"type"`
 		User int64  `json:"user"`

@@ -33,6 +33,14 @@ const (
 	closeFlood           = 4029
 )
 
+// The types of the pushes that gateways make. All others are made of records, by events.DeliveryOf.
+const (
+	pushComplete    = "complete"
+	pushTyping      = "typing"
+	pushUserOnline  = "user_online"
+	pushUserOffline = "user_offline"
+)
+
 // refusal is the error in the answer to a frame.
 type refusal struct {
 	Code    string `json:"code"`

@@ -112,7 +112,7 @@ func (s *session) relayTyping(b typingBody) {
 		From    int64  `json:"from"`
 		To      int64  `json:"to,omitempty"`
 		GroupID int64  `json:"group_id,omitempty"`
-	}{"typing", s.identity.User, b.To, b.GroupID})
+	}{pushTyping, s.identity.User, b.To, b.GroupID})
 	s.gw.hub.signal(&millracev1.Signal{
 		Channel: channel, ExceptUser: s.identity.User, Kind: &millracev1.Signal_Push{Push: push},
 	})
