@@ -51,6 +51,12 @@ func (c Conversation) Has(user int64) bool {
 	return c.GroupID == 0 && (user == c.Low || user == c.High)
 }
 
+// mayHave reports whether the user may take part in the conversation: in a direct one only its two users may. Who belongs to a
+// group does not show here.
+func (c Conversation) mayHave(user int64) bool {
+	return validID(user) && (c.GroupID != 0 || c.Has(user))
+}
+
 // Channels returns the channels on which everything that happens in the conversation is delivered: those of both users, or
 // the group's.
 func (c Conversation) Channels() []string {

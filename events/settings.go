@@ -17,7 +17,7 @@ func (e *Event) validateSettings() error {
 	switch {
 	case err != nil:
 		return err
-	case !validID(e.User) || c.GroupID == 0 && !c.Has(e.User):
+	case !c.mayHave(e.User):
 		return invalid("user %d", e.User)
 	case e.Settings == Settings{}:
 		return invalid("want at least one of muted_until, pinned and hidden")

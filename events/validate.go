@@ -122,7 +122,7 @@ func (e *Event) validateRead() error {
 	switch {
 	case err != nil:
 		return err
-	case !validID(e.User) || c.GroupID == 0 && !c.Has(e.User):
+	case !c.mayHave(e.User):
 		return invalid("user %d", e.User)
 	case !validSeq(e.MessageSeq):
 		return invalid("seq %d", e.MessageSeq)

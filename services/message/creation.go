@@ -7,9 +7,6 @@ import (
 	"errors"
 	"slices"
 	"strconv"
-	"unicode/utf8"
-
-	"google.golang.org/grpc/codes"
 
 	"millrace/events"
 	"millrace/infra/store"
@@ -19,14 +16,10 @@ import (
 // createGroup draws the group's id, so that nobody can guess it. Before anything is in the log, the store reserves the first
 // id that was drawn for the owner and the client_msg_id. A repeat of the call, on whatever node, goes on with that id.
 func (s *Service) createGroup(ctx context.Context, r *millracev1.CreateGroupRequest) (*millracev1.Group, error) {
-	owner, key := r.GetSender().GetUser(), r.GetClientMsgId()
-	switch err := checkClientMsgID(key); {
-	case err != nil:
+	owner := r.GetSender().GetUser()
+	key, err := naming(r)
+	if err != nil {
 		return nil, err
-	case !utf8.ValidString(r.GetName()):
-		return nil, refuse(codes.InvalidArgument, "name is not UTF-8")
-	case key == "":
-		key = rand.Text()
 	}
 	members := append([]int64{owner}, r.GetMembers()...)
 	slices.Sort(members)

@@ -1,6 +1,7 @@
 package message
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -129,16 +130,27 @@ func (s *Service) dissolveGroup(ctx context.Context, r *millracev1.DissolveGroup
 	return s.outliveLease(ctx)
 }
 
+// naming checks a request that names a group, and returns its client_msg_id. It draws one if there is none.
+func naming(r interface {
+	GetName() string
+	GetClientMsgId() string
+},
+) (string, error) {
+	if err := checkClientMsgID(r.GetClientMsgId()); err != nil {
+		return "", err
+	}
+	if !utf8.ValidString(r.GetName()) {
+		return "", refuse(codes.InvalidArgument, "name is not UTF-8")
+	}
+	return cmp.Or(r.GetClientMsgId(), rand.Text()), nil
+}
+
 // renameGroup draws an id for a change without one, because a group may get a former name again.
 func (s *Service) renameGroup(ctx context.Context, r *millracev1.RenameGroupRequest) (*millracev1.Group, error) {
-	user, key := r.GetSender().GetUser(), r.GetClientMsgId()
-	switch err := checkClientMsgID(key); {
-	case err != nil:
+	user := r.GetSender().GetUser()
+	key, err := naming(r)
+	if err != nil {
 		return nil, err
-	case !utf8.ValidString(r.GetName()):
-		return nil, refuse(codes.InvalidArgument, "name is not UTF-8")
-	case key == "":
-		key = rand.Text()
 	}
 	if err := s.checkOwner(ctx, user, r.GetGroupId()); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package message
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -116,10 +117,7 @@ func (p *sending) keepAccepted(drafts []*reviewed) {
 	for i, d := range drafts {
 		place := places[i]
 		sent := p.results[place].GetSent()
-		err := broken
-		if err == nil {
-			err = d.err
-		}
+		err := cmp.Or(broken, d.err)
 		if err == nil && d.replaced {
 			records[i].Payload, err = events.Encode(&events.Event{
 				Type: events.NewMessage, Message: d.Message, Timestamp: d.Message.Timestamp,

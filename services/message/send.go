@@ -79,8 +79,8 @@ func (s *Service) prepare(ctx context.Context, requests []*millracev1.SendWSMess
 	return p
 }
 
-// publishSends publishes what the hooks let pass of the runs with one call. The runs should all be in one partition, so that none waits for the partition of
-// another.
+// publishSends publishes what the hooks let pass of the runs with one call. The runs should all be in one partition, so that
+// none waits for the partition of another.
 func (s *Service) publishSends(ctx context.Context, runs ...*sending) {
 	if s.hooks != nil {
 		s.reviewSends(ctx, runs)

@@ -3,9 +3,9 @@
 // that a store which lags or fails delays nobody who was away only shortly.
 //
 // The files follow the API: send, batches and run, groups, history and changes, sync and readlog. They use publish (the only
-// way to the log), hooks and review (what is asked before a message is accepted), members (who may send to a group), originals (which message a send repeats), current (a message as the log
-// has it now), view (a user's groups at a position), tail (one reading of the log for all who wait) and shared (one reading
-// of anything for many callers).
+// way to the log), hooks and review (what is asked before a message is accepted), members (who may send to a group), originals
+// (which message a send repeats), current (a message as the log has it now), view (a user's groups at a position), tail (one
+// reading of the log for all who wait) and shared (one reading of anything for many callers).
 package message
 
 import (

@@ -127,7 +127,11 @@ func throughFranz(b *testing.B, brokers []string, topic string) func() {
 			reading.Wait()
 		})
 	}
-	produce := rawProducer(b, brokers, topic)
+	return producing(rawProducer(b, brokers, topic), &handled)
+}
+
+// producing returns a function that produces all records and waits until the groups have handled them.
+func producing(produce func(), handled *sync.WaitGroup) func() {
 	return func() {
 		handled.Add(limitGroups * limitRecords)
 		produce()
@@ -189,10 +193,5 @@ func throughSarama(b *testing.B, brokers []string, topic string) func() {
 			reading.Wait()
 		})
 	}
-	produce := rawProducer(b, brokers, topic)
-	return func() {
-		handled.Add(limitGroups * limitRecords)
-		produce()
-		handled.Wait()
-	}
+	return producing(rawProducer(b, brokers, topic), &handled)
 }
