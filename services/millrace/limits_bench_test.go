@@ -179,7 +179,7 @@ func dialAll(b *testing.B, url string, n int) []*websocket.Conn {
 func askAll(b *testing.B, all []*websocket.Conn) time.Duration {
 	begin := time.Now()
 	for _, ws := range all {
-		require.NoError(b, ws.WriteMessage(websocket.TextMessage, []byte(`{"id":2,"presence":{"users":[1]}}`)))
+		require.NoError(b, ws.WriteMessage(websocket.TextMessage, []byte(`{"id":2,"ping":{}}`)))
 	}
 	for _, ws := range all {
 		_, _, err := ws.ReadMessage()
