@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
-	"time"
 
 	driver "modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -275,27 +274,14 @@ func initialize(ctx context.Context, writer *pool) error {
 	})
 }
 
-// enableWAL tries again while other processes do the same, because SQLite does not wait for that lock.
+// enableWAL fails at once while other processes do the same, because SQLite does not wait for that lock.
 func enableWAL(ctx context.Context, db *sql.DB) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	for {
-		var mode string
-		err := db.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode)
-		switch {
-		case err == nil && mode == "wal":
-			return nil
-		case err == nil:
-			return fmt.Errorf("the file system leaves journal mode %q", mode)
-		case !busy(err):
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(err, ctx.Err())
-		case <-time.After(5 * time.Millisecond):
-		}
+	var mode string
+	err := db.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode)
+	if err == nil && mode != "wal" {
+		return fmt.Errorf("the file system leaves journal mode %q", mode)
 	}
+	return err
 }
 
 func busy(err error) bool {

@@ -241,3 +241,27 @@ func TestOpenDoesNotWaitForWhoeverWrites(t *testing.T) {
 	})
 	require.NoError(t, err)
 }
+
+// Whoever has the file keeps the lock for longer than SQLite itself waits for it.
+func TestOpenWaitsForWhoeverHasLockedTheFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "store.db")
+	holder, err := openPool(t.Context(), writerDSN(path), "BEGIN EXCLUSIVE", 1)
+	require.NoError(t, err)
+	opened := make(chan error)
+	err = holder.within(t.Context(), func(ctx context.Context, _ *conn) error {
+		go func() {
+			db, err := Open(ctx, path)
+			if err == nil {
+				err = db.Close()
+			}
+			opened <- err
+		}()
+		_, err := openOnce(ctx, path)
+		require.True(t, busy(err), err)
+		return nil
+	})
+	require.NoError(t, err)
+	require.NoError(t, <-opened)
+	require.NoError(t, holder.close())
+}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 )
@@ -29,23 +30,46 @@ type DB struct {
 	close         func() error
 }
 
-// Open opens the file, and creates it and its tables if necessary. Several processes may do so at once. The folder must
-// exist.
+// lockPatience is how long Open waits for a file that other processes have locked.
+const lockPatience = 30 * time.Second
+
+// Open opens the file, and creates it and its tables if necessary. Several processes may do so at once: while another one has
+// the file locked, Open waits, at most 30 s. The folder must exist.
 func Open(ctx context.Context, path string) (*DB, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	for {
+		db, err := openOnce(ctx, path)
+		if err == nil {
+			return db, nil
+		}
+		err = fmt.Errorf("open %s: %w", path, err)
+		if !busy(err) {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(err, ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func openOnce(ctx context.Context, path string) (*DB, error) {
 	conversations, err := lru.New[string, int64](cachedConversations)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, err
 	}
 	writer, err := openPool(ctx, writerDSN(path), "BEGIN IMMEDIATE", 1)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, err
 	}
 	if err := initialize(ctx, writer); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), writer.close())
+		return nil, errors.Join(err, writer.close())
 	}
 	readers, err := openPool(ctx, readerDSN(path), "BEGIN", readingConnections)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), writer.close())
+		return nil, errors.Join(err, writer.close())
 	}
 	db := &DB{writer: writer, readers: readers, conversations: conversations}
 	db.close = sync.OnceValue(func() error { return errors.Join(readers.close(), writer.close()) })
