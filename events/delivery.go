@@ -17,6 +17,7 @@ type Push struct {
 	Name      string `json:"name,omitempty"`
 	User      int64  `json:"user,omitempty"`
 	By        int64  `json:"by,omitempty"`
+	Reason    string `json:"reason,omitempty"`
 	Settings
 }
 
@@ -71,6 +72,9 @@ func DeliveryOf(r *Record) (*millracev1.Delivery, error) {
 	case ConversationSettings:
 		// Like a read mark, settings cannot be resumed: a client that comes back reads them with its conversations.
 		push.Type, push.Pos, push.Conversation, push.Settings = TypeSettingsChanged, "", r.Conversation, r.Settings
+	case MessageModerated:
+		// Like settings, the reason cannot be resumed. The recall itself can.
+		push.Pos, push.Conversation, push.MessageID, push.Seq, push.Reason = "", r.Conversation, r.MessageID, r.MessageSeq, r.Reason
 	case GroupRenamed:
 		push.GroupID, push.By, push.Name = r.GroupID, r.By, r.Name
 	}
@@ -96,7 +100,7 @@ func ChannelsOf(r *Record) ([]string, error) {
 		if conversation.GroupID != 0 {
 			channels = []string{UserChannel(r.User)}
 		}
-	case ConversationSettings:
+	case ConversationSettings, MessageModerated:
 		channels = []string{UserChannel(r.User)}
 	// Whoever joins is not subscribed to the group's channel yet, and whoever leaves is not for much longer, so both are also
 	// told on the user's own channel.

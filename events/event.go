@@ -24,6 +24,10 @@ const (
 	GroupRenamed    Type = "group_renamed"
 
 	ConversationSettings Type = "conversation_settings"
+
+	// MessageModerated says that moderation has recalled a message, and why. It follows the recall, and only the message's
+	// sender is told.
+	MessageModerated Type = "message_moderated"
 )
 
 // The types of events on user-events.
@@ -42,6 +46,7 @@ const (
 	MaxClientMsgBytes = 64
 	MaxGroupMembers   = 10_000
 	MaxGroupNameBytes = 256
+	MaxReasonBytes    = 1024
 )
 
 // The kinds of content that a message_type names: 1 text, 2 image, 3 file, 4 audio, 5 video, 6 location. Applications may use
@@ -58,7 +63,8 @@ const JoinOpen = "open"
 //
 //	new_message                   Message
 //	message_edited                Conversation, MessageID, MessageSeq, By, Content, Extra
-//	message_recalled              Conversation, MessageID, MessageSeq, By
+//	message_recalled              Conversation, MessageID, MessageSeq, By, or Reason in place of By if moderation recalls
+//	message_moderated             Conversation, MessageID, MessageSeq, User (the message's sender), Reason
 //	message_read                  Conversation, User, MessageSeq
 //	group_created                 Conversation, GroupID, User (the owner), By, Name, Members, Join, ClientMsgID
 //	member_joined, member_left    Conversation, GroupID, User, By
@@ -85,6 +91,7 @@ type Event struct {
 	Members      []int64 `json:"members,omitempty"`       // ascending, the owner included
 	Join         string  `json:"join,omitempty"`          // [JoinOpen] if anybody may join; else only those who left by themselves may come back
 	ClientMsgID  string  `json:"client_msg_id,omitempty"` // the id by which the owner repeats the creation of a group
+	Reason       string  `json:"reason,omitempty"`        // why moderation has recalled the message
 	Settings
 
 	Timestamp int64 `json:"timestamp"` // Unix seconds
@@ -153,11 +160,14 @@ func (t Type) On(topic string) bool {
 func (t Type) Known() bool {
 	switch t {
 	case NewMessage, MessageEdited, MessageRecalled, MessageRead, GroupCreated, MemberJoined, MemberLeft, GroupDissolved,
-		GroupRenamed, ConversationSettings:
+		GroupRenamed, ConversationSettings, MessageModerated:
 		return true
 	}
 	return false
 }
+
+// ByModeration reports whether the event is a recall by moderation, which may recall every message.
+func (e *Event) ByModeration() bool { return e.Type == MessageRecalled && e.By == 0 }
 
 // InvalidError says why an event breaks the rules. It is permanent: handling the same record again gives the same error.
 type InvalidError struct{ Reason string }

@@ -46,6 +46,14 @@ func samples() map[string]Event {
 			Type: MessageRecalled, EventID: "e2", Conversation: direct.Conversation, MessageID: direct.MessageID, MessageSeq: 349,
 			By: alice, Timestamp: when,
 		},
+		"message_recalled_moderated": {
+			Type: MessageRecalled, EventID: "e12", Conversation: direct.Conversation, MessageID: direct.MessageID, MessageSeq: 349,
+			Reason: "no advertising", Timestamp: when,
+		},
+		"message_moderated": {
+			Type: MessageModerated, EventID: "e13", Conversation: direct.Conversation, MessageID: direct.MessageID, MessageSeq: 349,
+			User: alice, Reason: "no advertising", Timestamp: when,
+		},
 		"message_read": {
 			Type: MessageRead, EventID: "e3", Conversation: direct.Conversation, User: bob, MessageSeq: 349, Timestamp: when,
 		},

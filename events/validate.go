@@ -30,16 +30,18 @@ func (e *Event) Validate() error {
 		return e.validateGroup()
 	case ConversationSettings:
 		return e.validateSettings()
+	case MessageModerated:
+		return e.validateModerated()
 	case UserOnline, UserOffline:
 		return e.validateUser()
 	}
 	return invalid("unknown type %.80q", e.Type)
 }
 
-// validateAt checks that a change comes after the message that it changes. It says nothing about positions in different
+// validateAt checks that a change comes after the message that it is about. It says nothing about positions in different
 // epochs, because a reader without a store takes every record to be in the first epoch.
 func (e *Event) validateAt(pos Position) error {
-	change := e.Type == MessageEdited || e.Type == MessageRecalled
+	change := e.Type == MessageEdited || e.Type == MessageRecalled || e.Type == MessageModerated
 	if change && e.MessageSeq >= pos.Seq && EpochStart(e.MessageSeq) == EpochStart(pos.Seq) {
 		return invalid("seq %d does not lie before the record's own, %d", e.MessageSeq, pos.Seq)
 	}
@@ -95,17 +97,53 @@ func ValidateContent(content string) error {
 	return nil
 }
 
-func (e *Event) validateChange() error {
-	if _, err := ParseConversation(e.Conversation); err != nil {
-		return err
-	}
+// validateAbout checks what the event says about which message it is about.
+func (e *Event) validateAbout() error {
 	switch {
 	case e.MessageID == "" || len(e.MessageID) > MaxClientMsgBytes:
 		return invalid("message_id of %d bytes", len(e.MessageID))
 	case !validSeq(e.MessageSeq):
 		return invalid("seq %d", e.MessageSeq)
-	case !validID(e.By):
-		return invalid("by %d", e.By)
+	}
+	return nil
+}
+
+func (e *Event) validateModerated() error {
+	c, err := ParseConversation(e.Conversation)
+	if err != nil {
+		return err
+	}
+	if err := e.validateAbout(); err != nil {
+		return err
+	}
+	if !c.mayHave(e.User) {
+		return invalid("user %d", e.User)
+	}
+	return validateReason(e.Reason)
+}
+
+func validateReason(reason string) error {
+	if reason == "" || len(reason) > MaxReasonBytes {
+		return invalid("reason of %d bytes, want 1 to %d", len(reason), MaxReasonBytes)
+	}
+	return nil
+}
+
+func (e *Event) validateChange() error {
+	if _, err := ParseConversation(e.Conversation); err != nil {
+		return err
+	}
+	if err := e.validateAbout(); err != nil {
+		return err
+	}
+	if e.ByModeration() {
+		if err := validateReason(e.Reason); err != nil {
+			return err
+		}
+	} else if !validID(e.By) || e.Reason != "" {
+		return invalid("by %d: want the user who changes the message, or of a recall a reason instead", e.By)
+	}
+	switch {
 	case e.Type == MessageRecalled && (e.Content != "" || e.Extra != nil):
 		return invalid("content in a recall")
 	case e.Type == MessageRecalled:

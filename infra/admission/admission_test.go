@@ -254,6 +254,9 @@ func (w *world) draw() events.Event {
 	})
 	if w.random.IntN(3) == 0 && !recalled {
 		e.Type, e.Content = events.MessageRecalled, ""
+		if w.random.IntN(3) == 0 {
+			e.By, e.Reason = 0, "moderated"
+		}
 	}
 	return e
 }

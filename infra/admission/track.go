@@ -78,7 +78,8 @@ func (t *Track) Admits(ctx context.Context, r *events.Record) bool {
 // matters reports whether what storage makes of later records depends on the record.
 func matters(r *events.Record) bool {
 	switch r.Type {
-	case events.NewMessage, events.MessageEdited, events.MessageRead, events.GroupRenamed, events.ConversationSettings:
+	case events.NewMessage, events.MessageEdited, events.MessageRead, events.GroupRenamed, events.ConversationSettings,
+		events.MessageModerated:
 		return false
 	}
 	return true

@@ -22,13 +22,16 @@ func CheckChange(r *events.Record, m *Original) error {
 	switch {
 	case m == nil:
 		return refused("unknown message %.80q", r.MessageID)
-	case m.From != r.By:
+	case !MayChange(&r.Event, m.From):
 		return refused("by user %d, who is not the author of the message", r.By)
 	case m.Seq != r.MessageSeq:
 		return refused("seq %d, but the message has %d", r.MessageSeq, m.Seq)
 	}
 	return nil
 }
+
+// MayChange reports whether who made the edit or recall had the right to change a message of the author.
+func MayChange(e *events.Event, author int64) bool { return e.By == author || e.ByModeration() }
 
 // CheckRepeat returns an error for a message whose id is that of another user's message.
 func CheckRepeat(r *events.Record, m *Original) error {

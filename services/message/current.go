@@ -93,7 +93,7 @@ func (s *Service) lookUp(ctx context.Context, conversation, id, eventID string) 
 		switch {
 		case r.Type == events.NewMessage && r.Message.MessageID == id && !found:
 			m.StoredMessage, found = store.StoredMessage{Message: *r.Message, Seq: r.Seq}, true
-		case !found || r.MessageID != id || r.By != m.From:
+		case !found || r.MessageID != id || !store.MayChange(&r.Event, m.From):
 		case r.Type == events.MessageEdited && !m.Recalled:
 			m.repeated = m.repeated || r.EventID == eventID
 			m.Extra = r.Extra
@@ -108,14 +108,14 @@ func (s *Service) lookUp(ctx context.Context, conversation, id, eventID string) 
 	return m, err
 }
 
-// recalledBetween reports whether the user has recalled the message at a position after one and before another.
+// recalledBetween reports whether somebody has recalled the message at a position after one and before another.
 func (s *Service) recalledBetween(ctx context.Context, m *messageNow, after, before int64) (bool, error) {
 	recalled := false
 	between := events.Range{
 		Partition: events.Partition(m.Conversation, s.partitions), After: after, Through: before - 1,
 	}
 	err := s.visit(ctx, m.Conversation, between, func(r *logged) {
-		recalled = recalled || r.Type == events.MessageRecalled && r.MessageID == m.MessageID && r.By == m.From
+		recalled = recalled || r.Type == events.MessageRecalled && r.MessageID == m.MessageID && store.MayChange(&r.Event, m.From)
 	})
 	return recalled, err
 }

@@ -54,7 +54,7 @@ type missed struct {
 // add appends the record's delivery. It skips records that no client resumes, and events that it has already: a repeated send
 // may be stored at one position and be in the log again at another.
 func (m *missed) add(r *events.Record, encode func() (*millracev1.Delivery, error)) error {
-	if m.over || r.Type == events.MessageRead || r.Type == events.ConversationSettings {
+	if m.over || !resumes(r.Type) {
 		return nil
 	}
 	id := r.EventID
@@ -85,6 +85,11 @@ func (m *missed) add(r *events.Record, encode func() (*millracev1.Delivery, erro
 		*m = missed{hold: m.hold, over: true}
 	}
 	return nil
+}
+
+// resumes reports whether clients resume pushes of the type, which then have a position.
+func resumes(t events.Type) bool {
+	return t != events.MessageRead && t != events.ConversationSettings && t != events.MessageModerated
 }
 
 // any reports whether anything of the partition was missed, or too much of all partitions.

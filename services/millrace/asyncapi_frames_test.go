@@ -193,7 +193,15 @@ func TestEndToEndEveryFrameAndRecordIsAsDocumented(t *testing.T) {
 	do(a, client.Edit{Conversation: name, MessageID: sent.MessageID, Content: "hello!", Extra: events.Extra(`{}`)},
 		client.Recall{Conversation: name, MessageID: stored.MessageID}, client.Typing{Target: client.ToUser(proof.Bob)})
 	do(b, client.Read{Conversation: name, Seq: seq}, client.Settings{Conversation: name, Settings: events.Settings{Pinned: new(true)}})
-	b.Sees(t, "message_recalled")
+	gone := b.Sees(t, "message_recalled")
+	moderated, err := events.Encode(&events.Event{
+		Type: events.MessageModerated, Conversation: name, MessageID: stored.MessageID, MessageSeq: gone.Seq, User: proof.Alice, Reason: "why", Timestamp: 1,
+	})
+	require.NoError(t, err)
+	require.True(t, produceForeign(t, d.brokers, kgo.NoCompression(), &kgo.Record{
+		Topic: events.TopicMessages, Partition: events.Partition(name, events.EmbeddedPartitions), Key: []byte(name), Value: moderated,
+	}))
+	require.Equal(t, "why", a.Sees(t, "message_moderated").Reason)
 
 	group, err := a.Group(ctx, client.GroupCreate{Name: "friends", Members: []int64{proof.Bob}, Join: events.JoinOpen})
 	require.NoError(t, err)

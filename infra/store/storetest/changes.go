@@ -49,6 +49,7 @@ func changeTests() []test {
 			[]events.Record{at(11, edit(alice, first, "uno")), at(12, edit(alice, first, "un")), at(13, edit(alice, first, "uno"))},
 			edited("uno", 13),
 		},
+		{"a recall by moderation wipes the content", []events.Record{at(11, moderated(first))}, stored(withdrawn(first))},
 		{"a recall wipes the content", []events.Record{at(11, recall(alice, first))}, stored(withdrawn(first))},
 		{
 			"a recall holds against a later edit",

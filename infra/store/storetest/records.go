@@ -81,6 +81,13 @@ func recall(by int64, of events.Record) events.Event {
 	return e
 }
 
+// moderated returns the recall of the message by moderation.
+func moderated(of events.Record) events.Event {
+	e := recall(0, of)
+	e.Reason = "no advertising"
+	return e
+}
+
 func read(user int64, conversation string, seq int64) events.Event {
 	return events.Event{Type: events.MessageRead, Conversation: conversation, User: user, MessageSeq: seq}
 }

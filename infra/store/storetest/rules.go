@@ -35,6 +35,8 @@ func ruleTests() []test {
 	}{
 		{"an edit by another than the author", []events.Record{first}, at(12, edit(bob, first, "uno")), "by user 1002, who is not the author"},
 		{"a recall by another than the author", []events.Record{first}, at(12, recall(bob, first)), "by user 1002, who is not the author"},
+		{"a recall by moderation that names another position", []events.Record{first, other}, at(12, withSeq(9, moderated(first))), "seq 9, but the message has 10"},
+		{"a recall by moderation of an unknown message", []events.Record{other}, at(12, moderated(first)), "unknown message"},
 		{"an edit that names another position", []events.Record{first, other}, at(12, withSeq(11, edit(alice, first, "uno"))), "seq 11, but the message has 10"},
 		{"a recall that names another position", []events.Record{first, other}, at(12, withSeq(9, recall(alice, first))), "seq 9, but the message has 10"},
 		{"an edit of an unknown message", []events.Record{other}, at(12, edit(alice, first, "uno")), "unknown message"},

@@ -110,6 +110,8 @@ func (v *view) pushed(p client.Push) {
 		v.print.note("a message was edited: %s", withExtra(p.Content, p.Extra))
 	case events.MessageRecalled:
 		v.print.note("a message was recalled")
+	case events.MessageModerated:
+		v.print.note("your message was removed: %s", p.Reason)
 	case events.GroupCreated:
 		v.print.note("%d created group %d", p.By, p.GroupID)
 	case events.MemberJoined:
