@@ -129,31 +129,47 @@ type (
 	}
 	// GroupDissolve ends a group for all its members.
 	GroupDissolve GroupInfo
+	// PushSubscribe makes a browser get the user's notifications by Web Push. It is what the browser's Push API returns.
+	PushSubscribe struct {
+		Endpoint string   `json:"endpoint"`
+		Keys     PushKeys `json:"keys"`
+	}
+	// PushUnsubscribe undoes that.
+	PushUnsubscribe struct {
+		Endpoint string `json:"endpoint"`
+	}
+	// PushKeys are a browser's public key and secret in base64url.
+	PushKeys struct {
+		P256dh string `json:"p256dh"`
+		Auth   string `json:"auth"`
+	}
 	// Ping asks for a pong.
 	Ping struct{}
 )
 
-func (Connect) verb() string       { return "connect" }
-func (Refresh) verb() string       { return "refresh" }
-func (Send) verb() string          { return "send" }
-func (History) verb() string       { return "history" }
-func (Conversations) verb() string { return "conversations" }
-func (Read) verb() string          { return "read" }
-func (Settings) verb() string      { return "settings" }
-func (Readers) verb() string       { return "readers" }
-func (Recall) verb() string        { return "recall" }
-func (Edit) verb() string          { return "edit" }
-func (Typing) verb() string        { return "typing" }
-func (Presence) verb() string      { return "presence" }
-func (GroupCreate) verb() string   { return "group_create" }
-func (GroupInfo) verb() string     { return "group_info" }
-func (GroupJoin) verb() string     { return "group_join" }
-func (GroupLeave) verb() string    { return "group_leave" }
-func (GroupAdd) verb() string      { return "group_add" }
-func (GroupRemove) verb() string   { return "group_remove" }
-func (GroupRename) verb() string   { return "group_rename" }
-func (GroupDissolve) verb() string { return "group_dissolve" }
-func (Ping) verb() string          { return "ping" }
+func (Connect) verb() string         { return "connect" }
+func (Refresh) verb() string         { return "refresh" }
+func (Send) verb() string            { return "send" }
+func (History) verb() string         { return "history" }
+func (Conversations) verb() string   { return "conversations" }
+func (Read) verb() string            { return "read" }
+func (Settings) verb() string        { return "settings" }
+func (Readers) verb() string         { return "readers" }
+func (Recall) verb() string          { return "recall" }
+func (Edit) verb() string            { return "edit" }
+func (Typing) verb() string          { return "typing" }
+func (Presence) verb() string        { return "presence" }
+func (GroupCreate) verb() string     { return "group_create" }
+func (GroupInfo) verb() string       { return "group_info" }
+func (GroupJoin) verb() string       { return "group_join" }
+func (GroupLeave) verb() string      { return "group_leave" }
+func (GroupAdd) verb() string        { return "group_add" }
+func (GroupRemove) verb() string     { return "group_remove" }
+func (GroupRename) verb() string     { return "group_rename" }
+func (GroupDissolve) verb() string   { return "group_dissolve" }
+func (PushSubscribe) verb() string   { return "push_subscribe" }
+func (PushUnsubscribe) verb() string { return "push_unsubscribe" }
+func (Ping) verb() string            { return "ping" }
 
 // Encode returns the frame of a request, or [ErrNotUTF8] if a text in it is not valid UTF-8.
 func Encode(id int64, r Request) ([]byte, error) {

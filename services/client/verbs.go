@@ -87,7 +87,7 @@ func (c *Client) Presence(ctx context.Context, users ...int64) (Present, error) 
 }
 
 // Do makes a request whose answer is ok or pong: [Read], [Settings], [Recall], [Edit] (it draws a ClientMsgID if there is none),
-// [Typing], [Refresh], [Ping].
+// [Typing], [Refresh], [PushSubscribe], [PushUnsubscribe], [Ping].
 func (c *Client) Do(ctx context.Context, r Request) error {
 	_, err := c.ask(ctx, named(r), func(f Frame) bool { return f.OK != nil || f.Pong != nil })
 	return err

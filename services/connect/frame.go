@@ -88,7 +88,7 @@ func knownVerb(name string) bool {
 	switch name {
 	case "connect", "refresh", "send", "history", "conversations", "readers", "settings", "read", "recall", "edit", "typing", "presence", "ping",
 		"group_create", "group_join", "group_leave", "group_add", "group_remove", "group_info",
-		"group_rename", "group_dissolve":
+		"group_rename", "group_dissolve", "push_subscribe", "push_unsubscribe":
 		return true
 	}
 	return false
@@ -198,6 +198,13 @@ type (
 	typingBody struct {
 		To      int64 `json:"to"`
 		GroupID int64 `json:"group_id"`
+	}
+	subscribeBody struct {
+		Endpoint string `json:"endpoint"`
+		Keys     struct {
+			P256dh string `json:"p256dh"`
+			Auth   string `json:"auth"`
+		} `json:"keys"`
 	}
 	groupBody struct {
 		GroupID     int64   `json:"group_id"`

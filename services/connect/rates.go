@@ -13,7 +13,7 @@ type class int
 
 const (
 	sends   class = iota // send
-	changes              // edit, recall, read, settings and the verbs that change a group
+	changes              // edit, recall, read, settings, and the verbs that change a group or a subscription
 	queries              // history, conversations, readers, presence, group_info, refresh
 	signals              // typing, which fans out to a whole group
 	classes = iota
@@ -35,7 +35,7 @@ func classOf(verb string) (class, bool) {
 	case "send":
 		return sends, true
 	case "edit", "recall", "read", "settings", "group_create", "group_join", "group_leave", "group_add", "group_remove",
-		"group_rename", "group_dissolve":
+		"group_rename", "group_dissolve", "push_subscribe", "push_unsubscribe":
 		return changes, true
 	case "history", "conversations", "readers", "presence", "group_info", "refresh":
 		return queries, true

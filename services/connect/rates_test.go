@@ -16,6 +16,7 @@ func TestEveryVerbIsLimitedPerUser(t *testing.T) {
 		for _, verb := range []string{
 			"refresh", "send", "history", "conversations", "read", "recall", "edit", "typing", "presence", "group_create", "group_join",
 			"group_leave", "group_add", "group_remove", "group_info", "group_rename", "group_dissolve", "readers", "settings",
+			"push_subscribe", "push_unsubscribe",
 		} {
 			require.True(t, knownVerb(verb))
 			r := &rates{sends: sendRate, connections: 2, users: map[int64]*userRate{}}

@@ -31,7 +31,8 @@ func (s *session) handle(data []byte) {
 		s.presence(r)
 	case r.verb == "typing":
 		s.typing(r)
-	case r.verb == "history", r.verb == "conversations", r.verb == "readers", r.verb == "group_info":
+	case r.verb == "history", r.verb == "conversations", r.verb == "readers", r.verb == "group_info",
+		r.verb == "push_subscribe", r.verb == "push_unsubscribe":
 		s.call(r)
 	default:
 		s.change(r)
@@ -99,6 +100,8 @@ func (s *session) ask(ctx context.Context, c millracev1.MessageServiceClient, r 
 		return s.conversations(ctx, c, r)
 	case "readers":
 		return s.readers(ctx, c, r)
+	case "push_subscribe", "push_unsubscribe":
+		return s.subscribe(ctx, c, r)
 	}
 	return s.groupInfo(ctx, c, r)
 }
@@ -113,6 +116,23 @@ func (s *session) groupInfo(ctx context.Context, c millracev1.MessageServiceClie
 		return "", nil, err
 	}
 	return "group", groupOf(answer.GetGroup()), nil
+}
+
+// subscribe makes a browser get the user's notifications, or no longer.
+func (s *session) subscribe(ctx context.Context, c millracev1.MessageServiceClient, r request) (string, any, error) {
+	var b subscribeBody
+	if refused := r.into(&b); refused != nil {
+		return "", nil, refused
+	}
+	var err error
+	if r.verb == "push_subscribe" {
+		_, err = c.SubscribePush(ctx, &millracev1.SubscribePushRequest{
+			User: s.identity.User, Endpoint: b.Endpoint, P256Dh: b.Keys.P256dh, Auth: b.Keys.Auth,
+		})
+	} else {
+		_, err = c.UnsubscribePush(ctx, &millracev1.UnsubscribePushRequest{User: s.identity.User, Endpoint: b.Endpoint})
+	}
+	return "ok", struct{}{}, err
 }
 
 // refresh extends the session to the expiry of the new token.

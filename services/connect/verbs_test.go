@@ -152,6 +152,22 @@ func (n *messageNode) Readers(_ context.Context, r *millracev1.ReadersRequest) (
 		&millracev1.ReadersResponse{Readers: []*millracev1.Reader{{User: 2, Seq: 4}}})
 }
 
+func (n *messageNode) SubscribePush(
+	_ context.Context, r *millracev1.SubscribePushRequest,
+) (*millracev1.SubscribePushResponse, error) {
+	return expect(r.GetUser() == 1 && r.GetEndpoint() == "https://p.example/1" && r.GetP256Dh() == "k" && r.GetAuth() == "a",
+		&millracev1.SubscribePushResponse{})
+}
+
+func (n *messageNode) UnsubscribePush(
+	_ context.Context, r *millracev1.UnsubscribePushRequest,
+) (*millracev1.UnsubscribePushResponse, error) {
+	if r.GetEndpoint() == "" {
+		return nil, status.Error(codes.InvalidArgument, "no endpoint")
+	}
+	return expect(r.GetUser() == 1, &millracev1.UnsubscribePushResponse{})
+}
+
 func (n *messageNode) ChangeSettings(
 	_ context.Context, r *millracev1.ChangeSettingsRequest,
 ) (*millracev1.ChangeSettingsResponse, error) {

@@ -83,6 +83,20 @@ func (s *Service) LastSeen(ctx context.Context, r *millracev1.LastSeenRequest) (
 	return answer(response, err)
 }
 
+// SubscribePush implements the call of the contract.
+func (s *Service) SubscribePush(
+	ctx context.Context, r *millracev1.SubscribePushRequest,
+) (*millracev1.SubscribePushResponse, error) {
+	return answer(&millracev1.SubscribePushResponse{}, s.subscribePush(ctx, r))
+}
+
+// UnsubscribePush implements the call of the contract.
+func (s *Service) UnsubscribePush(
+	ctx context.Context, r *millracev1.UnsubscribePushRequest,
+) (*millracev1.UnsubscribePushResponse, error) {
+	return answer(&millracev1.UnsubscribePushResponse{}, s.unsubscribePush(ctx, r))
+}
+
 // CreateGroup implements the call of the contract.
 func (s *Service) CreateGroup(
 	ctx context.Context, r *millracev1.CreateGroupRequest,

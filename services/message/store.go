@@ -41,6 +41,10 @@ type Store interface {
 	ReserveGroup(ctx context.Context, owner int64, clientMsgID string, drawn int64) (int64, error)
 	// LastSeen returns the latest user_online or user_offline of those of the users who have one.
 	LastSeen(ctx context.Context, users []int64) (map[int64]events.Record, error)
+	// SaveSubscription makes the subscription the user's latest, and drops the oldest of too many.
+	SaveSubscription(ctx context.Context, user int64, s store.Subscription) error
+	// DropSubscription drops the subscription with the endpoint if it is the user's, and reports whether it was.
+	DropSubscription(ctx context.Context, user int64, endpoint string) (was bool, err error)
 	// Stored returns, by partition, the position up to which everything is stored or otherwise done with.
 	Stored(ctx context.Context) (map[int32]int64, error)
 }

@@ -229,6 +229,11 @@ func TestEndToEndEveryFrameAndRecordIsAsDocumented(t *testing.T) {
 	require.NoError(t, err)
 	_, err = b.Readers(ctx, client.Readers{Conversation: said.Conversation, Seq: 1})
 	require.NoError(t, err)
+	browser := client.PushSubscribe{Endpoint: "https://push.example.com/1", Keys: client.PushKeys{
+		// The browser's keys of the example in RFC 8291.
+		P256dh: "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4", Auth: "BTBZMqHH6r4Tts7J_aSIgg",
+	}}
+	do(b, browser, client.PushUnsubscribe{Endpoint: browser.Endpoint})
 	_, err = a.Group(ctx, client.GroupDissolve{GroupID: group.GroupID})
 	require.NoError(t, err)
 	_, err = a.Send(ctx, client.Send{Target: client.ToGroup(group.GroupID), Content: "hello?"})

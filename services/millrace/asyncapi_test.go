@@ -273,6 +273,7 @@ func TestDocumentRefusesWhatServersRefuseAndIgnoresWhatReadersIgnore(t *testing.
 		`{"id":1,"send":{"to":1,"content":"x","message_type":7}}`, `{"id":1,"send":{"to":1,"content":"x","extra":[]}}`,
 		`{"id":1,"read":{"conversation":"u:1","seq":1}}`, `{"id":1,"settings":{"conversation":"g:1"}}`,
 		`{"id":1,"history":{"conversation":"g:1","before_seq":1,"after_seq":1}}`, `{"id":1,"group_create":{"name":"g","join":"closed"}}`,
+		`{"id":1,"push_subscribe":{"endpoint":"http://p.example/1","keys":{"p256dh":"x","auth":"x"}}}`, `{"id":1,"push_unsubscribe":{}}`,
 	} {
 		keys := d.matching("socket", "request", asJSON(t, []byte(frame)))
 		require.NotEqual(t, 1, len(keys), "%s: %v", frame, keys)

@@ -52,6 +52,7 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		"users by id":         db.usersByID([]int64{1, 2}),
 		"users online":        db.usersOnline(3),
 		"group id":            db.groupIDOf("1 c"),
+		"subscriptions":       db.subscriptionsOf([]int64{1}),
 	} {
 		t.Run(what, func(t *testing.T) {
 			stages := plan(t, q)

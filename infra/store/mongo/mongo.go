@@ -51,6 +51,7 @@ type DB struct {
 	users         *driver.Collection
 	tallies       *driver.Collection
 	activeUsers   *driver.Collection
+	subscriptions *driver.Collection
 
 	// known holds conversations whose documents exist, including, for direct ones, those of the two users.
 	known *lru.Cache[string, struct{}]
@@ -109,6 +110,7 @@ func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB,
 		users:         database.Collection("users"),
 		tallies:       database.Collection("tallies"),
 		activeUsers:   database.Collection("active_users"),
+		subscriptions: database.Collection("subscriptions"),
 		known:         known,
 	}
 	db.close = sync.OnceValue(func() error {

@@ -137,6 +137,7 @@ func (db *DB) createIndexes(ctx context.Context) error {
 		{db.users, bson.D{{Key: "partition", Value: 1}, {Key: "online", Value: 1}}, false},
 		{db.tallies, bucket, false},
 		{db.activeUsers, bucket, false},
+		{db.subscriptions, bson.D{{Key: "user", Value: 1}, {Key: "since", Value: 1}}, false},
 	} {
 		model := driver.IndexModel{Keys: index.keys}
 		if index.unique {

@@ -28,6 +28,7 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		"conversation": findConversation, "message id": findMessageID, "sender": findSender, "topic": findTopic,
 		"head": advanceHead, "move message": inheritChanges, "delete message": deleteMessage,
 		"edit": editMessage, "recall": recallMessage, "advance read mark": advanceReadMark,
+		"subscriptions": userSubscriptions, "drop subscription": dropSubscription,
 		"user": findUser, "users online": onlineUsers,
 		"find group": findGroup, "stay": findStays, "end stay": endStay, "end stays": endStays, "dissolve": dissolveGroup,
 	} {

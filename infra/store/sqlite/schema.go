@@ -18,7 +18,7 @@ import (
 func migrations() []string {
 	return []string{
 		firstSchema, groupsByClientMsgID, changesByEventID, messageVersions, epochsOfTopics, extraOfMessages, renamedGroups, disabledWebhooks,
-		settingsOfUsers, usersSeen, statistics,
+		settingsOfUsers, usersSeen, statistics, subscriptionsOfUsers,
 	}
 }
 
@@ -220,6 +220,18 @@ CREATE TABLE active_users (
 	user   INTEGER NOT NULL,
 	PRIMARY KEY (series, span, start, user)
 ) STRICT, WITHOUT ROWID;
+`
+
+const subscriptionsOfUsers = `
+-- The browsers that get users' notifications by Web Push.
+CREATE TABLE subscriptions (
+	endpoint TEXT PRIMARY KEY,
+	user     INTEGER NOT NULL,
+	p256dh   TEXT NOT NULL,
+	auth     TEXT NOT NULL,
+	since    INTEGER NOT NULL -- Unix nanoseconds
+) STRICT, WITHOUT ROWID;
+CREATE INDEX user_subscriptions ON subscriptions (user, since);
 `
 
 // writerDSN lets the write-ahead log grow to 40 MB before SQLite copies it into the file. So SQLite writes a page once for

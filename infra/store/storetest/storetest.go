@@ -75,6 +75,13 @@ type Store interface {
 	LastSeen(ctx context.Context, users []int64) (map[int64]events.Record, error)
 	// OnlineUsers returns, in ascending order, the users whose latest record lies in the partition and is a user_online.
 	OnlineUsers(ctx context.Context, partition int32) ([]int64, error)
+	// SaveSubscription makes the subscription the user's latest, whoever had it before. Of more than store.MaxSubscriptions of
+	// the user it drops the oldest.
+	SaveSubscription(ctx context.Context, user int64, s store.Subscription) error
+	// DropSubscription drops the subscription with the endpoint if it is the user's, and reports whether it was.
+	DropSubscription(ctx context.Context, user int64, endpoint string) (was bool, err error)
+	// Subscriptions returns the subscriptions of those of the users who have any, the oldest first.
+	Subscriptions(ctx context.Context, users []int64) (map[int64][]store.Subscription, error)
 	// CountMessages counts those messages among the records, all of one partition and ascending, that the series has not
 	// counted yet: replays by their own position, others after the highest one. If it fails the same records may be counted
 	// again.
@@ -110,6 +117,7 @@ func Run(t *testing.T, open func(*testing.T) Store) {
 		{"positions", positionTests()},
 		{"webhooks", webhookTests()},
 		{"users", userTests()},
+		{"subscriptions", subscriptionTests()},
 		{"statistics", statisticTests()},
 	} {
 		t.Run(subject.name, func(t *testing.T) {

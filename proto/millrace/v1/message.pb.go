@@ -2700,6 +2700,200 @@ func (x *LastSeenResponse) GetLastSeen() map[int64]int64 {
 	return nil
 }
 
+type SubscribePushRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	User  int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	// The https URL at the browser's push service, at most 2 KiB. It is a secret of the browser, like its keys.
+	Endpoint string `protobuf:"bytes,2,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	// The browser's public key on the curve P-256, uncompressed (65 bytes), and its secret (16 bytes), both in base64url.
+	P256Dh        string `protobuf:"bytes,3,opt,name=p256dh,proto3" json:"p256dh,omitempty"`
+	Auth          string `protobuf:"bytes,4,opt,name=auth,proto3" json:"auth,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscribePushRequest) Reset() {
+	*x = SubscribePushRequest{}
+	mi := &file_millrace_v1_message_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscribePushRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscribePushRequest) ProtoMessage() {}
+
+func (x *SubscribePushRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscribePushRequest.ProtoReflect.Descriptor instead.
+func (*SubscribePushRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *SubscribePushRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *SubscribePushRequest) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *SubscribePushRequest) GetP256Dh() string {
+	if x != nil {
+		return x.P256Dh
+	}
+	return ""
+}
+
+func (x *SubscribePushRequest) GetAuth() string {
+	if x != nil {
+		return x.Auth
+	}
+	return ""
+}
+
+type SubscribePushResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscribePushResponse) Reset() {
+	*x = SubscribePushResponse{}
+	mi := &file_millrace_v1_message_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscribePushResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscribePushResponse) ProtoMessage() {}
+
+func (x *SubscribePushResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscribePushResponse.ProtoReflect.Descriptor instead.
+func (*SubscribePushResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{41}
+}
+
+type UnsubscribePushRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	Endpoint      string                 `protobuf:"bytes,2,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnsubscribePushRequest) Reset() {
+	*x = UnsubscribePushRequest{}
+	mi := &file_millrace_v1_message_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnsubscribePushRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnsubscribePushRequest) ProtoMessage() {}
+
+func (x *UnsubscribePushRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnsubscribePushRequest.ProtoReflect.Descriptor instead.
+func (*UnsubscribePushRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *UnsubscribePushRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *UnsubscribePushRequest) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+type UnsubscribePushResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnsubscribePushResponse) Reset() {
+	*x = UnsubscribePushResponse{}
+	mi := &file_millrace_v1_message_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnsubscribePushResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnsubscribePushResponse) ProtoMessage() {}
+
+func (x *UnsubscribePushResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnsubscribePushResponse.ProtoReflect.Descriptor instead.
+func (*UnsubscribePushResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{43}
+}
+
 type Group struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	GroupId int64                  `protobuf:"varint,1,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
@@ -2715,7 +2909,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_millrace_v1_message_proto_msgTypes[40]
+	mi := &file_millrace_v1_message_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2727,7 +2921,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[40]
+	mi := &file_millrace_v1_message_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2740,7 +2934,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{40}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Group) GetGroupId() int64 {
@@ -2795,7 +2989,7 @@ type CreateGroupRequest struct {
 
 func (x *CreateGroupRequest) Reset() {
 	*x = CreateGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[41]
+	mi := &file_millrace_v1_message_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2807,7 +3001,7 @@ func (x *CreateGroupRequest) String() string {
 func (*CreateGroupRequest) ProtoMessage() {}
 
 func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[41]
+	mi := &file_millrace_v1_message_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2820,7 +3014,7 @@ func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupRequest.ProtoReflect.Descriptor instead.
 func (*CreateGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{41}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CreateGroupRequest) GetSender() *Sender {
@@ -2867,7 +3061,7 @@ type CreateGroupResponse struct {
 
 func (x *CreateGroupResponse) Reset() {
 	*x = CreateGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[42]
+	mi := &file_millrace_v1_message_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2879,7 +3073,7 @@ func (x *CreateGroupResponse) String() string {
 func (*CreateGroupResponse) ProtoMessage() {}
 
 func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[42]
+	mi := &file_millrace_v1_message_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2892,7 +3086,7 @@ func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupResponse.ProtoReflect.Descriptor instead.
 func (*CreateGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{42}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CreateGroupResponse) GetGroup() *Group {
@@ -2912,7 +3106,7 @@ type GetGroupRequest struct {
 
 func (x *GetGroupRequest) Reset() {
 	*x = GetGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[43]
+	mi := &file_millrace_v1_message_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2924,7 +3118,7 @@ func (x *GetGroupRequest) String() string {
 func (*GetGroupRequest) ProtoMessage() {}
 
 func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[43]
+	mi := &file_millrace_v1_message_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2937,7 +3131,7 @@ func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{43}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetGroupRequest) GetUser() int64 {
@@ -2963,7 +3157,7 @@ type GetGroupResponse struct {
 
 func (x *GetGroupResponse) Reset() {
 	*x = GetGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[44]
+	mi := &file_millrace_v1_message_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2975,7 +3169,7 @@ func (x *GetGroupResponse) String() string {
 func (*GetGroupResponse) ProtoMessage() {}
 
 func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[44]
+	mi := &file_millrace_v1_message_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2988,7 +3182,7 @@ func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupResponse.ProtoReflect.Descriptor instead.
 func (*GetGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{44}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetGroupResponse) GetGroup() *Group {
@@ -3011,7 +3205,7 @@ type JoinGroupRequest struct {
 
 func (x *JoinGroupRequest) Reset() {
 	*x = JoinGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[45]
+	mi := &file_millrace_v1_message_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3023,7 +3217,7 @@ func (x *JoinGroupRequest) String() string {
 func (*JoinGroupRequest) ProtoMessage() {}
 
 func (x *JoinGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[45]
+	mi := &file_millrace_v1_message_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3036,7 +3230,7 @@ func (x *JoinGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGroupRequest.ProtoReflect.Descriptor instead.
 func (*JoinGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{45}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *JoinGroupRequest) GetSender() *Sender {
@@ -3069,7 +3263,7 @@ type JoinGroupResponse struct {
 
 func (x *JoinGroupResponse) Reset() {
 	*x = JoinGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[46]
+	mi := &file_millrace_v1_message_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3081,7 +3275,7 @@ func (x *JoinGroupResponse) String() string {
 func (*JoinGroupResponse) ProtoMessage() {}
 
 func (x *JoinGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[46]
+	mi := &file_millrace_v1_message_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3094,7 +3288,7 @@ func (x *JoinGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGroupResponse.ProtoReflect.Descriptor instead.
 func (*JoinGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{46}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *JoinGroupResponse) GetGroup() *Group {
@@ -3117,7 +3311,7 @@ type LeaveGroupRequest struct {
 
 func (x *LeaveGroupRequest) Reset() {
 	*x = LeaveGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[47]
+	mi := &file_millrace_v1_message_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3129,7 +3323,7 @@ func (x *LeaveGroupRequest) String() string {
 func (*LeaveGroupRequest) ProtoMessage() {}
 
 func (x *LeaveGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[47]
+	mi := &file_millrace_v1_message_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3142,7 +3336,7 @@ func (x *LeaveGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveGroupRequest.ProtoReflect.Descriptor instead.
 func (*LeaveGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{47}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *LeaveGroupRequest) GetSender() *Sender {
@@ -3174,7 +3368,7 @@ type LeaveGroupResponse struct {
 
 func (x *LeaveGroupResponse) Reset() {
 	*x = LeaveGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[48]
+	mi := &file_millrace_v1_message_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3186,7 +3380,7 @@ func (x *LeaveGroupResponse) String() string {
 func (*LeaveGroupResponse) ProtoMessage() {}
 
 func (x *LeaveGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[48]
+	mi := &file_millrace_v1_message_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3199,7 +3393,7 @@ func (x *LeaveGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveGroupResponse.ProtoReflect.Descriptor instead.
 func (*LeaveGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{48}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{52}
 }
 
 type AddMemberRequest struct {
@@ -3216,7 +3410,7 @@ type AddMemberRequest struct {
 
 func (x *AddMemberRequest) Reset() {
 	*x = AddMemberRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[49]
+	mi := &file_millrace_v1_message_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3228,7 +3422,7 @@ func (x *AddMemberRequest) String() string {
 func (*AddMemberRequest) ProtoMessage() {}
 
 func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[49]
+	mi := &file_millrace_v1_message_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3241,7 +3435,7 @@ func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberRequest.ProtoReflect.Descriptor instead.
 func (*AddMemberRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{49}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AddMemberRequest) GetSender() *Sender {
@@ -3281,7 +3475,7 @@ type AddMemberResponse struct {
 
 func (x *AddMemberResponse) Reset() {
 	*x = AddMemberResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[50]
+	mi := &file_millrace_v1_message_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3293,7 +3487,7 @@ func (x *AddMemberResponse) String() string {
 func (*AddMemberResponse) ProtoMessage() {}
 
 func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[50]
+	mi := &file_millrace_v1_message_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3306,7 +3500,7 @@ func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberResponse.ProtoReflect.Descriptor instead.
 func (*AddMemberResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{50}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *AddMemberResponse) GetGroup() *Group {
@@ -3330,7 +3524,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[51]
+	mi := &file_millrace_v1_message_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3342,7 +3536,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[51]
+	mi := &file_millrace_v1_message_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3355,7 +3549,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{51}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *RemoveMemberRequest) GetSender() *Sender {
@@ -3395,7 +3589,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[52]
+	mi := &file_millrace_v1_message_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3407,7 +3601,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[52]
+	mi := &file_millrace_v1_message_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3420,7 +3614,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{52}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *RemoveMemberResponse) GetGroup() *Group {
@@ -3445,7 +3639,7 @@ type RenameGroupRequest struct {
 
 func (x *RenameGroupRequest) Reset() {
 	*x = RenameGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[53]
+	mi := &file_millrace_v1_message_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3457,7 +3651,7 @@ func (x *RenameGroupRequest) String() string {
 func (*RenameGroupRequest) ProtoMessage() {}
 
 func (x *RenameGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[53]
+	mi := &file_millrace_v1_message_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3470,7 +3664,7 @@ func (x *RenameGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameGroupRequest.ProtoReflect.Descriptor instead.
 func (*RenameGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{53}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *RenameGroupRequest) GetSender() *Sender {
@@ -3510,7 +3704,7 @@ type RenameGroupResponse struct {
 
 func (x *RenameGroupResponse) Reset() {
 	*x = RenameGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[54]
+	mi := &file_millrace_v1_message_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3522,7 +3716,7 @@ func (x *RenameGroupResponse) String() string {
 func (*RenameGroupResponse) ProtoMessage() {}
 
 func (x *RenameGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[54]
+	mi := &file_millrace_v1_message_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3535,7 +3729,7 @@ func (x *RenameGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameGroupResponse.ProtoReflect.Descriptor instead.
 func (*RenameGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{54}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RenameGroupResponse) GetGroup() *Group {
@@ -3555,7 +3749,7 @@ type DissolveGroupRequest struct {
 
 func (x *DissolveGroupRequest) Reset() {
 	*x = DissolveGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[55]
+	mi := &file_millrace_v1_message_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3567,7 +3761,7 @@ func (x *DissolveGroupRequest) String() string {
 func (*DissolveGroupRequest) ProtoMessage() {}
 
 func (x *DissolveGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[55]
+	mi := &file_millrace_v1_message_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3580,7 +3774,7 @@ func (x *DissolveGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DissolveGroupRequest.ProtoReflect.Descriptor instead.
 func (*DissolveGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{55}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *DissolveGroupRequest) GetSender() *Sender {
@@ -3605,7 +3799,7 @@ type DissolveGroupResponse struct {
 
 func (x *DissolveGroupResponse) Reset() {
 	*x = DissolveGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[56]
+	mi := &file_millrace_v1_message_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3617,7 +3811,7 @@ func (x *DissolveGroupResponse) String() string {
 func (*DissolveGroupResponse) ProtoMessage() {}
 
 func (x *DissolveGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[56]
+	mi := &file_millrace_v1_message_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3630,7 +3824,7 @@ func (x *DissolveGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DissolveGroupResponse.ProtoReflect.Descriptor instead.
 func (*DissolveGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{56}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{60}
 }
 
 var File_millrace_v1_message_proto protoreflect.FileDescriptor
@@ -3859,7 +4053,17 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\tlast_seen\x18\x01 \x03(\v2+.millrace.v1.LastSeenResponse.LastSeenEntryR\blastSeen\x1a;\n" +
 	"\rLastSeenEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x03R\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"z\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"r\n" +
+	"\x14SubscribePushRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x1a\n" +
+	"\bendpoint\x18\x02 \x01(\tR\bendpoint\x12\x16\n" +
+	"\x06p256dh\x18\x03 \x01(\tR\x06p256dh\x12\x12\n" +
+	"\x04auth\x18\x04 \x01(\tR\x04auth\"\x17\n" +
+	"\x15SubscribePushResponse\"H\n" +
+	"\x16UnsubscribePushRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x1a\n" +
+	"\bendpoint\x18\x02 \x01(\tR\bendpoint\"\x19\n" +
+	"\x17UnsubscribePushResponse\"z\n" +
 	"\x05Group\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x03R\agroupId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -3914,7 +4118,7 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x14DissolveGroupRequest\x12+\n" +
 	"\x06sender\x18\x01 \x01(\v2\x13.millrace.v1.SenderR\x06sender\x12\x19\n" +
 	"\bgroup_id\x18\x02 \x01(\x03R\agroupId\"\x17\n" +
-	"\x15DissolveGroupResponse2\xd0\r\n" +
+	"\x15DissolveGroupResponse2\x86\x0f\n" +
 	"\x0eMessageService\x12V\n" +
 	"\rSendWSMessage\x12!.millrace.v1.SendWSMessageRequest\x1a\".millrace.v1.SendWSMessageResponse\x12T\n" +
 	"\vSendBatches\x12\x1f.millrace.v1.SendBatchesRequest\x1a .millrace.v1.SendBatchesResponse(\x010\x01\x12D\n" +
@@ -3929,7 +4133,9 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x04Sync\x12\x18.millrace.v1.SyncRequest\x1a\x19.millrace.v1.SyncResponse0\x01\x12F\n" +
 	"\aReadLog\x12\x1b.millrace.v1.ReadLogRequest\x1a\x1c.millrace.v1.ReadLogResponse0\x01\x12;\n" +
 	"\x04Ends\x12\x18.millrace.v1.EndsRequest\x1a\x19.millrace.v1.EndsResponse\x12G\n" +
-	"\bLastSeen\x12\x1c.millrace.v1.LastSeenRequest\x1a\x1d.millrace.v1.LastSeenResponse\x12P\n" +
+	"\bLastSeen\x12\x1c.millrace.v1.LastSeenRequest\x1a\x1d.millrace.v1.LastSeenResponse\x12V\n" +
+	"\rSubscribePush\x12!.millrace.v1.SubscribePushRequest\x1a\".millrace.v1.SubscribePushResponse\x12\\\n" +
+	"\x0fUnsubscribePush\x12#.millrace.v1.UnsubscribePushRequest\x1a$.millrace.v1.UnsubscribePushResponse\x12P\n" +
 	"\vCreateGroup\x12\x1f.millrace.v1.CreateGroupRequest\x1a .millrace.v1.CreateGroupResponse\x12G\n" +
 	"\bGetGroup\x12\x1c.millrace.v1.GetGroupRequest\x1a\x1d.millrace.v1.GetGroupResponse\x12J\n" +
 	"\tJoinGroup\x12\x1d.millrace.v1.JoinGroupRequest\x1a\x1e.millrace.v1.JoinGroupResponse\x12M\n" +
@@ -3952,74 +4158,78 @@ func file_millrace_v1_message_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_message_proto_rawDescData
 }
 
-var file_millrace_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
+var file_millrace_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_millrace_v1_message_proto_goTypes = []any{
-	(*Sender)(nil),                 // 0: millrace.v1.Sender
-	(*SendWSMessageRequest)(nil),   // 1: millrace.v1.SendWSMessageRequest
-	(*SendWSMessageResponse)(nil),  // 2: millrace.v1.SendWSMessageResponse
-	(*SendBatchesRequest)(nil),     // 3: millrace.v1.SendBatchesRequest
-	(*SendBatch)(nil),              // 4: millrace.v1.SendBatch
-	(*Change)(nil),                 // 5: millrace.v1.Change
-	(*SendBatchesResponse)(nil),    // 6: millrace.v1.SendBatchesResponse
-	(*SendBatchResult)(nil),        // 7: millrace.v1.SendBatchResult
-	(*SendResult)(nil),             // 8: millrace.v1.SendResult
-	(*StoredMessage)(nil),          // 9: millrace.v1.StoredMessage
-	(*HistoryRequest)(nil),         // 10: millrace.v1.HistoryRequest
-	(*HistoryResponse)(nil),        // 11: millrace.v1.HistoryResponse
-	(*ConversationsRequest)(nil),   // 12: millrace.v1.ConversationsRequest
-	(*ConversationsResponse)(nil),  // 13: millrace.v1.ConversationsResponse
-	(*ConversationHead)(nil),       // 14: millrace.v1.ConversationHead
-	(*MarkReadRequest)(nil),        // 15: millrace.v1.MarkReadRequest
-	(*MarkReadResponse)(nil),       // 16: millrace.v1.MarkReadResponse
-	(*ChangeSettingsRequest)(nil),  // 17: millrace.v1.ChangeSettingsRequest
-	(*ChangeSettingsResponse)(nil), // 18: millrace.v1.ChangeSettingsResponse
-	(*ReadersRequest)(nil),         // 19: millrace.v1.ReadersRequest
-	(*ReadersResponse)(nil),        // 20: millrace.v1.ReadersResponse
-	(*Reader)(nil),                 // 21: millrace.v1.Reader
-	(*EditMessageRequest)(nil),     // 22: millrace.v1.EditMessageRequest
-	(*EditMessageResponse)(nil),    // 23: millrace.v1.EditMessageResponse
-	(*RecallMessageRequest)(nil),   // 24: millrace.v1.RecallMessageRequest
-	(*RecallMessageResponse)(nil),  // 25: millrace.v1.RecallMessageResponse
-	(*MembershipsRequest)(nil),     // 26: millrace.v1.MembershipsRequest
-	(*MembershipsResponse)(nil),    // 27: millrace.v1.MembershipsResponse
-	(*Membership)(nil),             // 28: millrace.v1.Membership
-	(*SyncRequest)(nil),            // 29: millrace.v1.SyncRequest
-	(*SyncResponse)(nil),           // 30: millrace.v1.SyncResponse
-	(*SyncStart)(nil),              // 31: millrace.v1.SyncStart
-	(*SyncDeliveries)(nil),         // 32: millrace.v1.SyncDeliveries
-	(*SyncEnd)(nil),                // 33: millrace.v1.SyncEnd
-	(*ReadLogRequest)(nil),         // 34: millrace.v1.ReadLogRequest
-	(*ReadLogResponse)(nil),        // 35: millrace.v1.ReadLogResponse
-	(*EndsRequest)(nil),            // 36: millrace.v1.EndsRequest
-	(*EndsResponse)(nil),           // 37: millrace.v1.EndsResponse
-	(*LastSeenRequest)(nil),        // 38: millrace.v1.LastSeenRequest
-	(*LastSeenResponse)(nil),       // 39: millrace.v1.LastSeenResponse
-	(*Group)(nil),                  // 40: millrace.v1.Group
-	(*CreateGroupRequest)(nil),     // 41: millrace.v1.CreateGroupRequest
-	(*CreateGroupResponse)(nil),    // 42: millrace.v1.CreateGroupResponse
-	(*GetGroupRequest)(nil),        // 43: millrace.v1.GetGroupRequest
-	(*GetGroupResponse)(nil),       // 44: millrace.v1.GetGroupResponse
-	(*JoinGroupRequest)(nil),       // 45: millrace.v1.JoinGroupRequest
-	(*JoinGroupResponse)(nil),      // 46: millrace.v1.JoinGroupResponse
-	(*LeaveGroupRequest)(nil),      // 47: millrace.v1.LeaveGroupRequest
-	(*LeaveGroupResponse)(nil),     // 48: millrace.v1.LeaveGroupResponse
-	(*AddMemberRequest)(nil),       // 49: millrace.v1.AddMemberRequest
-	(*AddMemberResponse)(nil),      // 50: millrace.v1.AddMemberResponse
-	(*RemoveMemberRequest)(nil),    // 51: millrace.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),   // 52: millrace.v1.RemoveMemberResponse
-	(*RenameGroupRequest)(nil),     // 53: millrace.v1.RenameGroupRequest
-	(*RenameGroupResponse)(nil),    // 54: millrace.v1.RenameGroupResponse
-	(*DissolveGroupRequest)(nil),   // 55: millrace.v1.DissolveGroupRequest
-	(*DissolveGroupResponse)(nil),  // 56: millrace.v1.DissolveGroupResponse
-	nil,                            // 57: millrace.v1.SyncRequest.CursorEntry
-	nil,                            // 58: millrace.v1.SyncRequest.HandledEntry
-	nil,                            // 59: millrace.v1.SyncRequest.ThroughEntry
-	nil,                            // 60: millrace.v1.SyncStart.CursorEntry
-	nil,                            // 61: millrace.v1.SyncStart.EndEntry
-	nil,                            // 62: millrace.v1.SyncEnd.RestEntry
-	nil,                            // 63: millrace.v1.EndsResponse.EndEntry
-	nil,                            // 64: millrace.v1.LastSeenResponse.LastSeenEntry
-	(*Span)(nil),                   // 65: millrace.v1.Span
+	(*Sender)(nil),                  // 0: millrace.v1.Sender
+	(*SendWSMessageRequest)(nil),    // 1: millrace.v1.SendWSMessageRequest
+	(*SendWSMessageResponse)(nil),   // 2: millrace.v1.SendWSMessageResponse
+	(*SendBatchesRequest)(nil),      // 3: millrace.v1.SendBatchesRequest
+	(*SendBatch)(nil),               // 4: millrace.v1.SendBatch
+	(*Change)(nil),                  // 5: millrace.v1.Change
+	(*SendBatchesResponse)(nil),     // 6: millrace.v1.SendBatchesResponse
+	(*SendBatchResult)(nil),         // 7: millrace.v1.SendBatchResult
+	(*SendResult)(nil),              // 8: millrace.v1.SendResult
+	(*StoredMessage)(nil),           // 9: millrace.v1.StoredMessage
+	(*HistoryRequest)(nil),          // 10: millrace.v1.HistoryRequest
+	(*HistoryResponse)(nil),         // 11: millrace.v1.HistoryResponse
+	(*ConversationsRequest)(nil),    // 12: millrace.v1.ConversationsRequest
+	(*ConversationsResponse)(nil),   // 13: millrace.v1.ConversationsResponse
+	(*ConversationHead)(nil),        // 14: millrace.v1.ConversationHead
+	(*MarkReadRequest)(nil),         // 15: millrace.v1.MarkReadRequest
+	(*MarkReadResponse)(nil),        // 16: millrace.v1.MarkReadResponse
+	(*ChangeSettingsRequest)(nil),   // 17: millrace.v1.ChangeSettingsRequest
+	(*ChangeSettingsResponse)(nil),  // 18: millrace.v1.ChangeSettingsResponse
+	(*ReadersRequest)(nil),          // 19: millrace.v1.ReadersRequest
+	(*ReadersResponse)(nil),         // 20: millrace.v1.ReadersResponse
+	(*Reader)(nil),                  // 21: millrace.v1.Reader
+	(*EditMessageRequest)(nil),      // 22: millrace.v1.EditMessageRequest
+	(*EditMessageResponse)(nil),     // 23: millrace.v1.EditMessageResponse
+	(*RecallMessageRequest)(nil),    // 24: millrace.v1.RecallMessageRequest
+	(*RecallMessageResponse)(nil),   // 25: millrace.v1.RecallMessageResponse
+	(*MembershipsRequest)(nil),      // 26: millrace.v1.MembershipsRequest
+	(*MembershipsResponse)(nil),     // 27: millrace.v1.MembershipsResponse
+	(*Membership)(nil),              // 28: millrace.v1.Membership
+	(*SyncRequest)(nil),             // 29: millrace.v1.SyncRequest
+	(*SyncResponse)(nil),            // 30: millrace.v1.SyncResponse
+	(*SyncStart)(nil),               // 31: millrace.v1.SyncStart
+	(*SyncDeliveries)(nil),          // 32: millrace.v1.SyncDeliveries
+	(*SyncEnd)(nil),                 // 33: millrace.v1.SyncEnd
+	(*ReadLogRequest)(nil),          // 34: millrace.v1.ReadLogRequest
+	(*ReadLogResponse)(nil),         // 35: millrace.v1.ReadLogResponse
+	(*EndsRequest)(nil),             // 36: millrace.v1.EndsRequest
+	(*EndsResponse)(nil),            // 37: millrace.v1.EndsResponse
+	(*LastSeenRequest)(nil),         // 38: millrace.v1.LastSeenRequest
+	(*LastSeenResponse)(nil),        // 39: millrace.v1.LastSeenResponse
+	(*SubscribePushRequest)(nil),    // 40: millrace.v1.SubscribePushRequest
+	(*SubscribePushResponse)(nil),   // 41: millrace.v1.SubscribePushResponse
+	(*UnsubscribePushRequest)(nil),  // 42: millrace.v1.UnsubscribePushRequest
+	(*UnsubscribePushResponse)(nil), // 43: millrace.v1.UnsubscribePushResponse
+	(*Group)(nil),                   // 44: millrace.v1.Group
+	(*CreateGroupRequest)(nil),      // 45: millrace.v1.CreateGroupRequest
+	(*CreateGroupResponse)(nil),     // 46: millrace.v1.CreateGroupResponse
+	(*GetGroupRequest)(nil),         // 47: millrace.v1.GetGroupRequest
+	(*GetGroupResponse)(nil),        // 48: millrace.v1.GetGroupResponse
+	(*JoinGroupRequest)(nil),        // 49: millrace.v1.JoinGroupRequest
+	(*JoinGroupResponse)(nil),       // 50: millrace.v1.JoinGroupResponse
+	(*LeaveGroupRequest)(nil),       // 51: millrace.v1.LeaveGroupRequest
+	(*LeaveGroupResponse)(nil),      // 52: millrace.v1.LeaveGroupResponse
+	(*AddMemberRequest)(nil),        // 53: millrace.v1.AddMemberRequest
+	(*AddMemberResponse)(nil),       // 54: millrace.v1.AddMemberResponse
+	(*RemoveMemberRequest)(nil),     // 55: millrace.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),    // 56: millrace.v1.RemoveMemberResponse
+	(*RenameGroupRequest)(nil),      // 57: millrace.v1.RenameGroupRequest
+	(*RenameGroupResponse)(nil),     // 58: millrace.v1.RenameGroupResponse
+	(*DissolveGroupRequest)(nil),    // 59: millrace.v1.DissolveGroupRequest
+	(*DissolveGroupResponse)(nil),   // 60: millrace.v1.DissolveGroupResponse
+	nil,                             // 61: millrace.v1.SyncRequest.CursorEntry
+	nil,                             // 62: millrace.v1.SyncRequest.HandledEntry
+	nil,                             // 63: millrace.v1.SyncRequest.ThroughEntry
+	nil,                             // 64: millrace.v1.SyncStart.CursorEntry
+	nil,                             // 65: millrace.v1.SyncStart.EndEntry
+	nil,                             // 66: millrace.v1.SyncEnd.RestEntry
+	nil,                             // 67: millrace.v1.EndsResponse.EndEntry
+	nil,                             // 68: millrace.v1.LastSeenResponse.LastSeenEntry
+	(*Span)(nil),                    // 69: millrace.v1.Span
 }
 var file_millrace_v1_message_proto_depIdxs = []int32{
 	0,  // 0: millrace.v1.SendWSMessageRequest.sender:type_name -> millrace.v1.Sender
@@ -4030,50 +4240,50 @@ var file_millrace_v1_message_proto_depIdxs = []int32{
 	22, // 5: millrace.v1.Change.edit:type_name -> millrace.v1.EditMessageRequest
 	24, // 6: millrace.v1.Change.recall:type_name -> millrace.v1.RecallMessageRequest
 	15, // 7: millrace.v1.Change.read:type_name -> millrace.v1.MarkReadRequest
-	41, // 8: millrace.v1.Change.create_group:type_name -> millrace.v1.CreateGroupRequest
-	45, // 9: millrace.v1.Change.join_group:type_name -> millrace.v1.JoinGroupRequest
-	47, // 10: millrace.v1.Change.leave_group:type_name -> millrace.v1.LeaveGroupRequest
-	49, // 11: millrace.v1.Change.add_member:type_name -> millrace.v1.AddMemberRequest
-	51, // 12: millrace.v1.Change.remove_member:type_name -> millrace.v1.RemoveMemberRequest
-	53, // 13: millrace.v1.Change.rename_group:type_name -> millrace.v1.RenameGroupRequest
-	55, // 14: millrace.v1.Change.dissolve_group:type_name -> millrace.v1.DissolveGroupRequest
+	45, // 8: millrace.v1.Change.create_group:type_name -> millrace.v1.CreateGroupRequest
+	49, // 9: millrace.v1.Change.join_group:type_name -> millrace.v1.JoinGroupRequest
+	51, // 10: millrace.v1.Change.leave_group:type_name -> millrace.v1.LeaveGroupRequest
+	53, // 11: millrace.v1.Change.add_member:type_name -> millrace.v1.AddMemberRequest
+	55, // 12: millrace.v1.Change.remove_member:type_name -> millrace.v1.RemoveMemberRequest
+	57, // 13: millrace.v1.Change.rename_group:type_name -> millrace.v1.RenameGroupRequest
+	59, // 14: millrace.v1.Change.dissolve_group:type_name -> millrace.v1.DissolveGroupRequest
 	17, // 15: millrace.v1.Change.settings:type_name -> millrace.v1.ChangeSettingsRequest
 	7,  // 16: millrace.v1.SendBatchesResponse.results:type_name -> millrace.v1.SendBatchResult
 	8,  // 17: millrace.v1.SendBatchResult.results:type_name -> millrace.v1.SendResult
 	2,  // 18: millrace.v1.SendResult.sent:type_name -> millrace.v1.SendWSMessageResponse
-	40, // 19: millrace.v1.SendResult.group:type_name -> millrace.v1.Group
+	44, // 19: millrace.v1.SendResult.group:type_name -> millrace.v1.Group
 	9,  // 20: millrace.v1.HistoryResponse.messages:type_name -> millrace.v1.StoredMessage
 	14, // 21: millrace.v1.ConversationsResponse.conversations:type_name -> millrace.v1.ConversationHead
 	9,  // 22: millrace.v1.ConversationHead.last:type_name -> millrace.v1.StoredMessage
 	21, // 23: millrace.v1.ReadersResponse.readers:type_name -> millrace.v1.Reader
 	0,  // 24: millrace.v1.EditMessageRequest.sender:type_name -> millrace.v1.Sender
 	28, // 25: millrace.v1.MembershipsResponse.memberships:type_name -> millrace.v1.Membership
-	57, // 26: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
-	58, // 27: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
-	59, // 28: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
+	61, // 26: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
+	62, // 27: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
+	63, // 28: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
 	31, // 29: millrace.v1.SyncResponse.start:type_name -> millrace.v1.SyncStart
 	32, // 30: millrace.v1.SyncResponse.deliveries:type_name -> millrace.v1.SyncDeliveries
 	33, // 31: millrace.v1.SyncResponse.end:type_name -> millrace.v1.SyncEnd
-	60, // 32: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
-	61, // 33: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
-	65, // 34: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
+	64, // 32: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
+	65, // 33: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
+	69, // 34: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
 	28, // 35: millrace.v1.SyncEnd.memberships:type_name -> millrace.v1.Membership
-	62, // 36: millrace.v1.SyncEnd.rest:type_name -> millrace.v1.SyncEnd.RestEntry
-	65, // 37: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
-	63, // 38: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
-	64, // 39: millrace.v1.LastSeenResponse.last_seen:type_name -> millrace.v1.LastSeenResponse.LastSeenEntry
+	66, // 36: millrace.v1.SyncEnd.rest:type_name -> millrace.v1.SyncEnd.RestEntry
+	69, // 37: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
+	67, // 38: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
+	68, // 39: millrace.v1.LastSeenResponse.last_seen:type_name -> millrace.v1.LastSeenResponse.LastSeenEntry
 	0,  // 40: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
-	40, // 41: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
-	40, // 42: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
+	44, // 41: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
+	44, // 42: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
 	0,  // 43: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
-	40, // 44: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
+	44, // 44: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
 	0,  // 45: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
 	0,  // 46: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
-	40, // 47: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
+	44, // 47: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
 	0,  // 48: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
-	40, // 49: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
+	44, // 49: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
 	0,  // 50: millrace.v1.RenameGroupRequest.sender:type_name -> millrace.v1.Sender
-	40, // 51: millrace.v1.RenameGroupResponse.group:type_name -> millrace.v1.Group
+	44, // 51: millrace.v1.RenameGroupResponse.group:type_name -> millrace.v1.Group
 	0,  // 52: millrace.v1.DissolveGroupRequest.sender:type_name -> millrace.v1.Sender
 	1,  // 53: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
 	3,  // 54: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
@@ -4089,38 +4299,42 @@ var file_millrace_v1_message_proto_depIdxs = []int32{
 	34, // 64: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
 	36, // 65: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
 	38, // 66: millrace.v1.MessageService.LastSeen:input_type -> millrace.v1.LastSeenRequest
-	41, // 67: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
-	43, // 68: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
-	45, // 69: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
-	47, // 70: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
-	49, // 71: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
-	51, // 72: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
-	53, // 73: millrace.v1.MessageService.RenameGroup:input_type -> millrace.v1.RenameGroupRequest
-	55, // 74: millrace.v1.MessageService.DissolveGroup:input_type -> millrace.v1.DissolveGroupRequest
-	2,  // 75: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
-	6,  // 76: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
-	11, // 77: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
-	13, // 78: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
-	16, // 79: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
-	18, // 80: millrace.v1.MessageService.ChangeSettings:output_type -> millrace.v1.ChangeSettingsResponse
-	20, // 81: millrace.v1.MessageService.Readers:output_type -> millrace.v1.ReadersResponse
-	23, // 82: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
-	25, // 83: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
-	27, // 84: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
-	30, // 85: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
-	35, // 86: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
-	37, // 87: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
-	39, // 88: millrace.v1.MessageService.LastSeen:output_type -> millrace.v1.LastSeenResponse
-	42, // 89: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
-	44, // 90: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
-	46, // 91: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
-	48, // 92: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
-	50, // 93: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
-	52, // 94: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
-	54, // 95: millrace.v1.MessageService.RenameGroup:output_type -> millrace.v1.RenameGroupResponse
-	56, // 96: millrace.v1.MessageService.DissolveGroup:output_type -> millrace.v1.DissolveGroupResponse
-	75, // [75:97] is the sub-list for method output_type
-	53, // [53:75] is the sub-list for method input_type
+	40, // 67: millrace.v1.MessageService.SubscribePush:input_type -> millrace.v1.SubscribePushRequest
+	42, // 68: millrace.v1.MessageService.UnsubscribePush:input_type -> millrace.v1.UnsubscribePushRequest
+	45, // 69: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
+	47, // 70: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
+	49, // 71: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
+	51, // 72: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
+	53, // 73: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
+	55, // 74: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
+	57, // 75: millrace.v1.MessageService.RenameGroup:input_type -> millrace.v1.RenameGroupRequest
+	59, // 76: millrace.v1.MessageService.DissolveGroup:input_type -> millrace.v1.DissolveGroupRequest
+	2,  // 77: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
+	6,  // 78: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
+	11, // 79: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
+	13, // 80: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
+	16, // 81: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
+	18, // 82: millrace.v1.MessageService.ChangeSettings:output_type -> millrace.v1.ChangeSettingsResponse
+	20, // 83: millrace.v1.MessageService.Readers:output_type -> millrace.v1.ReadersResponse
+	23, // 84: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
+	25, // 85: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
+	27, // 86: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
+	30, // 87: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
+	35, // 88: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
+	37, // 89: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
+	39, // 90: millrace.v1.MessageService.LastSeen:output_type -> millrace.v1.LastSeenResponse
+	41, // 91: millrace.v1.MessageService.SubscribePush:output_type -> millrace.v1.SubscribePushResponse
+	43, // 92: millrace.v1.MessageService.UnsubscribePush:output_type -> millrace.v1.UnsubscribePushResponse
+	46, // 93: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
+	48, // 94: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
+	50, // 95: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
+	52, // 96: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
+	54, // 97: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
+	56, // 98: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
+	58, // 99: millrace.v1.MessageService.RenameGroup:output_type -> millrace.v1.RenameGroupResponse
+	60, // 100: millrace.v1.MessageService.DissolveGroup:output_type -> millrace.v1.DissolveGroupResponse
+	77, // [77:101] is the sub-list for method output_type
+	53, // [53:77] is the sub-list for method input_type
 	53, // [53:53] is the sub-list for extension type_name
 	53, // [53:53] is the sub-list for extension extendee
 	0,  // [0:53] is the sub-list for field type_name
@@ -4159,7 +4373,7 @@ func file_millrace_v1_message_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_message_proto_rawDesc), len(file_millrace_v1_message_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   65,
+			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

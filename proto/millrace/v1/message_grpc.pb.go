@@ -19,28 +19,30 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	MessageService_SendWSMessage_FullMethodName  = "/millrace.v1.MessageService/SendWSMessage"
-	MessageService_SendBatches_FullMethodName    = "/millrace.v1.MessageService/SendBatches"
-	MessageService_History_FullMethodName        = "/millrace.v1.MessageService/History"
-	MessageService_Conversations_FullMethodName  = "/millrace.v1.MessageService/Conversations"
-	MessageService_MarkRead_FullMethodName       = "/millrace.v1.MessageService/MarkRead"
-	MessageService_ChangeSettings_FullMethodName = "/millrace.v1.MessageService/ChangeSettings"
-	MessageService_Readers_FullMethodName        = "/millrace.v1.MessageService/Readers"
-	MessageService_EditMessage_FullMethodName    = "/millrace.v1.MessageService/EditMessage"
-	MessageService_RecallMessage_FullMethodName  = "/millrace.v1.MessageService/RecallMessage"
-	MessageService_Memberships_FullMethodName    = "/millrace.v1.MessageService/Memberships"
-	MessageService_Sync_FullMethodName           = "/millrace.v1.MessageService/Sync"
-	MessageService_ReadLog_FullMethodName        = "/millrace.v1.MessageService/ReadLog"
-	MessageService_Ends_FullMethodName           = "/millrace.v1.MessageService/Ends"
-	MessageService_LastSeen_FullMethodName       = "/millrace.v1.MessageService/LastSeen"
-	MessageService_CreateGroup_FullMethodName    = "/millrace.v1.MessageService/CreateGroup"
-	MessageService_GetGroup_FullMethodName       = "/millrace.v1.MessageService/GetGroup"
-	MessageService_JoinGroup_FullMethodName      = "/millrace.v1.MessageService/JoinGroup"
-	MessageService_LeaveGroup_FullMethodName     = "/millrace.v1.MessageService/LeaveGroup"
-	MessageService_AddMember_FullMethodName      = "/millrace.v1.MessageService/AddMember"
-	MessageService_RemoveMember_FullMethodName   = "/millrace.v1.MessageService/RemoveMember"
-	MessageService_RenameGroup_FullMethodName    = "/millrace.v1.MessageService/RenameGroup"
-	MessageService_DissolveGroup_FullMethodName  = "/millrace.v1.MessageService/DissolveGroup"
+	MessageService_SendWSMessage_FullMethodName   = "/millrace.v1.MessageService/SendWSMessage"
+	MessageService_SendBatches_FullMethodName     = "/millrace.v1.MessageService/SendBatches"
+	MessageService_History_FullMethodName         = "/millrace.v1.MessageService/History"
+	MessageService_Conversations_FullMethodName   = "/millrace.v1.MessageService/Conversations"
+	MessageService_MarkRead_FullMethodName        = "/millrace.v1.MessageService/MarkRead"
+	MessageService_ChangeSettings_FullMethodName  = "/millrace.v1.MessageService/ChangeSettings"
+	MessageService_Readers_FullMethodName         = "/millrace.v1.MessageService/Readers"
+	MessageService_EditMessage_FullMethodName     = "/millrace.v1.MessageService/EditMessage"
+	MessageService_RecallMessage_FullMethodName   = "/millrace.v1.MessageService/RecallMessage"
+	MessageService_Memberships_FullMethodName     = "/millrace.v1.MessageService/Memberships"
+	MessageService_Sync_FullMethodName            = "/millrace.v1.MessageService/Sync"
+	MessageService_ReadLog_FullMethodName         = "/millrace.v1.MessageService/ReadLog"
+	MessageService_Ends_FullMethodName            = "/millrace.v1.MessageService/Ends"
+	MessageService_LastSeen_FullMethodName        = "/millrace.v1.MessageService/LastSeen"
+	MessageService_SubscribePush_FullMethodName   = "/millrace.v1.MessageService/SubscribePush"
+	MessageService_UnsubscribePush_FullMethodName = "/millrace.v1.MessageService/UnsubscribePush"
+	MessageService_CreateGroup_FullMethodName     = "/millrace.v1.MessageService/CreateGroup"
+	MessageService_GetGroup_FullMethodName        = "/millrace.v1.MessageService/GetGroup"
+	MessageService_JoinGroup_FullMethodName       = "/millrace.v1.MessageService/JoinGroup"
+	MessageService_LeaveGroup_FullMethodName      = "/millrace.v1.MessageService/LeaveGroup"
+	MessageService_AddMember_FullMethodName       = "/millrace.v1.MessageService/AddMember"
+	MessageService_RemoveMember_FullMethodName    = "/millrace.v1.MessageService/RemoveMember"
+	MessageService_RenameGroup_FullMethodName     = "/millrace.v1.MessageService/RenameGroup"
+	MessageService_DissolveGroup_FullMethodName   = "/millrace.v1.MessageService/DissolveGroup"
 )
 
 // MessageServiceClient is the client API for MessageService service.
@@ -89,6 +91,11 @@ type MessageServiceClient interface {
 	Ends(ctx context.Context, in *EndsRequest, opts ...grpc.CallOption) (*EndsResponse, error)
 	// LastSeen returns when users last came or went, as far as the store has it.
 	LastSeen(ctx context.Context, in *LastSeenRequest, opts ...grpc.CallOption) (*LastSeenResponse, error)
+	// SubscribePush makes a browser get the user's notifications by Web Push. A browser belongs to the user who has subscribed
+	// with it last. A user has at most 20; one more takes the place of the oldest.
+	SubscribePush(ctx context.Context, in *SubscribePushRequest, opts ...grpc.CallOption) (*SubscribePushResponse, error)
+	// UnsubscribePush undoes that. It is no error if the user has no such subscription.
+	UnsubscribePush(ctx context.Context, in *UnsubscribePushRequest, opts ...grpc.CallOption) (*UnsubscribePushResponse, error)
 	// The group calls return once the change is stored and holds. Repeating one is safe. For a user who is no member a group
 	// does not exist: the calls return NOT_FOUND with the same text whether or not there is such a group.
 	CreateGroup(ctx context.Context, in *CreateGroupRequest, opts ...grpc.CallOption) (*CreateGroupResponse, error)
@@ -270,6 +277,26 @@ func (c *messageServiceClient) LastSeen(ctx context.Context, in *LastSeenRequest
 	return out, nil
 }
 
+func (c *messageServiceClient) SubscribePush(ctx context.Context, in *SubscribePushRequest, opts ...grpc.CallOption) (*SubscribePushResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SubscribePushResponse)
+	err := c.cc.Invoke(ctx, MessageService_SubscribePush_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messageServiceClient) UnsubscribePush(ctx context.Context, in *UnsubscribePushRequest, opts ...grpc.CallOption) (*UnsubscribePushResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnsubscribePushResponse)
+	err := c.cc.Invoke(ctx, MessageService_UnsubscribePush_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *messageServiceClient) CreateGroup(ctx context.Context, in *CreateGroupRequest, opts ...grpc.CallOption) (*CreateGroupResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateGroupResponse)
@@ -396,6 +423,11 @@ type MessageServiceServer interface {
 	Ends(context.Context, *EndsRequest) (*EndsResponse, error)
 	// LastSeen returns when users last came or went, as far as the store has it.
 	LastSeen(context.Context, *LastSeenRequest) (*LastSeenResponse, error)
+	// SubscribePush makes a browser get the user's notifications by Web Push. A browser belongs to the user who has subscribed
+	// with it last. A user has at most 20; one more takes the place of the oldest.
+	SubscribePush(context.Context, *SubscribePushRequest) (*SubscribePushResponse, error)
+	// UnsubscribePush undoes that. It is no error if the user has no such subscription.
+	UnsubscribePush(context.Context, *UnsubscribePushRequest) (*UnsubscribePushResponse, error)
 	// The group calls return once the change is stored and holds. Repeating one is safe. For a user who is no member a group
 	// does not exist: the calls return NOT_FOUND with the same text whether or not there is such a group.
 	CreateGroup(context.Context, *CreateGroupRequest) (*CreateGroupResponse, error)
@@ -457,6 +489,12 @@ func (UnimplementedMessageServiceServer) Ends(context.Context, *EndsRequest) (*E
 }
 func (UnimplementedMessageServiceServer) LastSeen(context.Context, *LastSeenRequest) (*LastSeenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method LastSeen not implemented")
+}
+func (UnimplementedMessageServiceServer) SubscribePush(context.Context, *SubscribePushRequest) (*SubscribePushResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SubscribePush not implemented")
+}
+func (UnimplementedMessageServiceServer) UnsubscribePush(context.Context, *UnsubscribePushRequest) (*UnsubscribePushResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnsubscribePush not implemented")
 }
 func (UnimplementedMessageServiceServer) CreateGroup(context.Context, *CreateGroupRequest) (*CreateGroupResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateGroup not implemented")
@@ -730,6 +768,42 @@ func _MessageService_LastSeen_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MessageService_SubscribePush_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SubscribePushRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).SubscribePush(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_SubscribePush_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).SubscribePush(ctx, req.(*SubscribePushRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MessageService_UnsubscribePush_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnsubscribePushRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).UnsubscribePush(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_UnsubscribePush_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).UnsubscribePush(ctx, req.(*UnsubscribePushRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MessageService_CreateGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CreateGroupRequest)
 	if err := dec(in); err != nil {
@@ -924,6 +998,14 @@ var MessageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "LastSeen",
 			Handler:    _MessageService_LastSeen_Handler,
+		},
+		{
+			MethodName: "SubscribePush",
+			Handler:    _MessageService_SubscribePush_Handler,
+		},
+		{
+			MethodName: "UnsubscribePush",
+			Handler:    _MessageService_UnsubscribePush_Handler,
 		},
 		{
 			MethodName: "CreateGroup",
