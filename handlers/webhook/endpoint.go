@@ -4,10 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net/http"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -19,36 +17,20 @@ import (
 
 // endpoint sends the events of one consumer group.
 type endpoint struct {
-	Endpoint
-	client *http.Client
-	store  Store
-	gate   *gate
-	sent   *sent
-	slots  chan struct{} // holds an element for each request under way
-	log    *slog.Logger
+	*Sender
+	sent *sent
 }
 
 func newEndpoint(e Endpoint, store Store, trust *tls.Config, log *slog.Logger) *endpoint {
-	return &endpoint{
-		Endpoint: e, client: newClient(&e, trust), store: store, sent: newSent(), slots: make(chan struct{}, e.Parallel),
-		gate: newGate(e.Name, func(ctx context.Context) (bool, error) {
-			ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-			defer cancel()
-			return store.WebhookDisabled(ctx, e.Name, e.URL)
-		}),
-		log: log.With("webhook", e.Name),
-	}
+	return &endpoint{Sender: NewSender(e, store, trust, log), sent: newSent()}
 }
-
-// storeTimeout bounds a call to the store.
-const storeTimeout = time.Second
 
 // handler returns what the router needs to know about the endpoint.
 func (e *endpoint) handler() events.Handler {
 	name := HandlerName + "-" + e.Name
 	return events.Handler{
 		Name: name, Topic: events.TopicMessages, Group: name + "-consumer-group",
-		Handle: e.handle, HandleBatch: e.handleBatch, Gather: 20 * time.Millisecond, Timeout: e.Timeout + hold, Ready: e.gate.ready,
+		Handle: e.handle, HandleBatch: e.handleBatch, Gather: 20 * time.Millisecond, Timeout: e.Timeout + hold, Ready: e.Ready,
 		Assigned: func(after events.Position) { e.sent.forget(after.Partition) },
 		Settled:  e.sent.settled, Released: e.sent.forget,
 	}
@@ -69,12 +51,12 @@ func (e *endpoint) handleBatch(ctx context.Context, records []events.Record) []e
 			failed := held.Load()
 			for _, i := range lane {
 				if failed {
-					errs[i] = errHeld
+					errs[i] = ErrHeld
 					continue
 				}
 				errs[i] = e.sendAgain(ctx, &records[i])
 				failed = errs[i] != nil
-				if errors.Is(errs[i], errHeld) {
+				if errors.Is(errs[i], ErrHeld) {
 					held.Store(true)
 				}
 			}
@@ -114,7 +96,7 @@ const (
 func (e *endpoint) sendAgain(ctx context.Context, r *events.Record) error {
 	for n := 1; ; n++ {
 		err := e.sendOnce(ctx, r)
-		if err == nil || n == attempts || events.IsPermanent(err) || errors.Is(err, errHeld) {
+		if err == nil || n == attempts || events.IsPermanent(err) || errors.Is(err, ErrHeld) {
 			return err
 		}
 		pause := retryPause << (n - 1)
@@ -149,60 +131,11 @@ func (e *endpoint) handle(ctx context.Context, r events.Record) error {
 	return e.sendOnce(ctx, &r)
 }
 
-// send sends one record. It waits until the endpoint may get one and a slot is free.
+// send sends one record.
 func (e *endpoint) send(ctx context.Context, r *events.Record) error {
 	body, err := payload(r)
 	if err != nil {
 		return err
 	}
-	select {
-	case e.slots <- struct{}{}:
-		defer func() { <-e.slots }()
-	case <-ctx.Done():
-		return errHeld
-	}
-	if err := e.gate.enter(ctx, e.Timeout); err != nil {
-		return err
-	}
-	answer, err := post(ctx, e.client, &e.Endpoint, r.EventID, body)
-	switch {
-	case err != nil:
-		return e.failed(ctx, err, 0)
-	case answer.status == http.StatusGone:
-		return e.disable(ctx)
-	case answer.ok():
-		e.succeeded(ctx)
-		return nil
-	case answer.permanent():
-		e.succeeded(ctx) // the endpoint is all right, it does not want this event
-		return events.Permanent(answer.err())
-	}
-	return e.failed(ctx, answer.err(), answer.retryAfter)
-}
-
-func (e *endpoint) succeeded(ctx context.Context) {
-	if e.gate.succeeded() {
-		e.log.InfoContext(ctx, "the endpoint answers again")
-	}
-}
-
-// failed notes that a request has failed, for whatever reason that may pass, and returns the error.
-func (e *endpoint) failed(ctx context.Context, err error, asked time.Duration) error {
-	if pause := e.gate.failed(err, asked); pause > 0 {
-		e.log.WarnContext(ctx, "the endpoint fails and is left alone", "for", pause.String(), "error", err)
-	}
-	return err
-}
-
-// disable leaves the endpoint alone until an operator enables it again. The events wait in the log.
-func (e *endpoint) disable(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	if err := e.store.DisableWebhook(ctx, e.Name, e.URL); err != nil {
-		return e.failed(ctx, fmt.Errorf("answered 410 Gone, which cannot be stored: %w", err), 0)
-	}
-	if e.gate.close() {
-		e.log.ErrorContext(ctx, "the endpoint has answered 410 Gone: it is disabled until an operator enables it")
-	}
-	return errHeld
+	return e.Send(ctx, r.EventID, body)
 }

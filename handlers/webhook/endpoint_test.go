@@ -274,7 +274,7 @@ func TestGoneEndpointIsDisabledUntilAnOperatorEnablesIt(t *testing.T) {
 	require.ErrorContains(t, e.handler().Ready(), "millrace webhook enable crm")
 	require.Equal(t, c.URL, store.gone["crm"])
 
-	again := newWebhooks([]Endpoint{c}, store, nil, e.log)
+	again := newWebhooks([]Endpoint{c}, store, nil, e.remote.log)
 	again.Start(t.Context())
 	t.Cleanup(again.Stop)
 	for _, e := range []*endpoint{e, again.endpoints[0]} {

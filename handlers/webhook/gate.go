@@ -24,9 +24,9 @@ const (
 	lookAgain = 5 * time.Second
 )
 
-// errHeld is returned for what was not sent because the endpoint is left alone. It is a cancellation, which the router takes
+// ErrHeld is returned for what was not sent because the server is left alone. It is a cancellation, which the router takes
 // to say nothing about the record: the record comes again, for ever, and never counts as stuck.
-var errHeld = fmt.Errorf("the endpoint is left alone for now: %w", context.Canceled)
+var ErrHeld = fmt.Errorf("the endpoint is left alone for now: %w", context.Canceled)
 
 // gate says when requests to an endpoint may begin. After some failures in a row it lets one request through at a time, with
 // growing pauses, until one succeeds. While the endpoint is disabled it lets none through.
@@ -49,7 +49,7 @@ func newGate(name string, disabled func(context.Context) (bool, error)) *gate {
 	return &gate{name: name, disabled: disabled, changed: make(chan struct{})}
 }
 
-// enter waits until a request may begin. It returns errHeld if that is not within the time that a record may be held, or not
+// enter waits until a request may begin. It returns ErrHeld if that is not within the time that a record may be held, or not
 // early enough to leave the request its time before the context's deadline.
 func (g *gate) enter(ctx context.Context, request time.Duration) error {
 	latest := time.Now().Add(hold)
@@ -59,7 +59,7 @@ func (g *gate) enter(ctx context.Context, request time.Duration) error {
 	for {
 		left := time.Until(latest)
 		if left < 0 {
-			return errHeld
+			return ErrHeld
 		}
 		g.look(ctx)
 		opens, changed := g.try(request)
@@ -67,13 +67,13 @@ func (g *gate) enter(ctx context.Context, request time.Duration) error {
 		case opens.IsZero():
 			return nil
 		case left == 0:
-			return errHeld
+			return ErrHeld
 		}
 		select {
 		case <-time.After(min(left, time.Until(opens))):
 		case <-changed:
 		case <-ctx.Done():
-			return errHeld
+			return ErrHeld
 		}
 	}
 }

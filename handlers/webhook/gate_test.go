@@ -45,7 +45,7 @@ func TestGatePausesGrowAndOneRequestTriesAfterEach(t *testing.T) {
 		longest := firstPause
 		for range 10 {
 			began := time.Now()
-			for err := errHeld; err != nil; err = g.enter(t.Context(), time.Second) {
+			for err := ErrHeld; err != nil; err = g.enter(t.Context(), time.Second) {
 				require.ErrorIs(t, err, context.Canceled)
 			}
 			require.GreaterOrEqual(t, time.Since(began), longest/2-hold)
@@ -83,13 +83,13 @@ func TestGateKeepsNobodyLongerThanItsContextHasTime(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		require.NoError(t, g.enter(ctx, 3*time.Second))
-		require.ErrorIs(t, g.enter(ctx, 3*time.Second+1), errHeld, "the request would not have its time")
+		require.ErrorIs(t, g.enter(ctx, 3*time.Second+1), ErrHeld, "the request would not have its time")
 		g.failed(errFault, time.Minute)
 		begin := time.Now()
-		require.ErrorIs(t, g.enter(ctx, 2*time.Second), errHeld)
+		require.ErrorIs(t, g.enter(ctx, 2*time.Second), ErrHeld)
 		require.LessOrEqual(t, time.Since(begin), time.Second+time.Millisecond)
 		cancel()
-		require.ErrorIs(t, g.enter(ctx, 0), errHeld)
+		require.ErrorIs(t, g.enter(ctx, 0), ErrHeld)
 	})
 }
 
@@ -101,10 +101,10 @@ func TestGateGoesByWhatItKnowsWhileTheStoreIsAway(t *testing.T) {
 		gone = true
 		require.NoError(t, g.enter(t.Context(), time.Second), "the store is asked from time to time")
 		time.Sleep(lookAgain)
-		require.ErrorIs(t, g.enter(t.Context(), time.Second), errHeld)
+		require.ErrorIs(t, g.enter(t.Context(), time.Second), ErrHeld)
 		gone, err = false, errFault
 		time.Sleep(lookAgain)
-		require.ErrorIs(t, g.enter(t.Context(), time.Second), errHeld)
+		require.ErrorIs(t, g.enter(t.Context(), time.Second), ErrHeld)
 		require.ErrorContains(t, g.ready(), "410 Gone")
 		err = nil
 		time.Sleep(lookAgain)

@@ -56,7 +56,7 @@ func newWebhooks(endpoints []Endpoint, store Store, trust *tls.Config, log *slog
 // Start finds out which endpoints are disabled.
 func (w *Webhooks) Start(ctx context.Context) {
 	for _, e := range w.endpoints {
-		e.gate.look(ctx)
+		e.Start(ctx)
 	}
 }
 
@@ -72,6 +72,6 @@ func (w *Webhooks) Handlers() []events.Handler {
 // Stop closes the connections.
 func (w *Webhooks) Stop() {
 	for _, e := range w.endpoints {
-		e.client.CloseIdleConnections()
+		e.Close()
 	}
 }
