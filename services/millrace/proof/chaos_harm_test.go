@@ -16,6 +16,7 @@ import (
 type chaos struct {
 	cluster *cluster
 	crowd   *Crowd
+	figures *figures
 	losing  sync.Mutex // held by the loss under way
 }
 

@@ -39,13 +39,17 @@ func (c *chaos) lose(ctx context.Context, f fault) error {
 	return c.putStoreBack(ctx, f.For)
 }
 
-// inSilence inflicts the loss while nobody speaks and everything is stored and shown, so that nothing else may be lost.
+// inSilence inflicts the loss while nobody speaks and everything is stored and shown, and counted, written and sent by handlers,
+// so that nothing else may be lost.
 func (c *chaos) inSilence(ctx context.Context, told string, loss func(context.Context) error) error {
 	speak, err := c.crowd.hush(ctx)
 	if err != nil {
 		return err
 	}
 	defer speak()
+	if err := c.figures.await(ctx); err != nil {
+		return fmt.Errorf("before a loss: %w", err)
+	}
 	before := c.count(told)
 	if err := loss(ctx); err != nil {
 		return err
@@ -128,12 +132,15 @@ func (c *chaos) putStoreBack(ctx context.Context, d time.Duration) error {
 
 // exchange kills all processes that have the store open, puts the backup in its place, and starts them again.
 func (c *chaos) exchange(ctx context.Context, store, backup string) error {
-	names := []string{"message-1", "message-2", "storage-1", "storage-2", "worker"}
-	all := append([]string{newcomer}, names...)
+	names := []string{"message-1", "message-2", "storage-1", "storage-2", "worker", "analytics", "webhook"}
+	all := append([]string{newcomer, recounting}, names...)
 	release := c.hold(all...)
 	defer release()
 	for _, name := range all {
 		c.cluster.named(name).kill()
+	}
+	if err := c.figures.putBack(ctx, store, backup); err != nil {
+		return err
 	}
 	for _, file := range []string{store + "-wal", store + "-shm", store} {
 		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -20,7 +20,7 @@ const (
 	killed   harm = "kill -9"       // a process, started again after the duration
 	frozen   harm = "SIGSTOP"       // a process, until SIGCONT
 	renewed  harm = "restart"       // a process that is asked to stop, and started again at once
-	joined   harm = "joins, leaves" // one more storage worker
+	joined   harm = "joins, leaves" // one more storage worker, or a second version of other handlers
 	cutOff   harm = "cut off"       // a gateway from a message node
 	slowed   harm = "slow"          // what a message node sends to a gateway
 	dropped  harm = "client cut"    // and cut again in the middle of what it missed
@@ -71,7 +71,7 @@ func schedule(seed uint64, broker string, proxies, clients int) []fault {
 	between := func(least, most time.Duration) time.Duration {
 		return least + time.Duration(random.Int64N(int64(most-least))).Truncate(time.Millisecond)
 	}
-	processes := []string{"message-1", "message-2", "connect-1", "connect-2", "storage-1", "storage-2", "worker", broker}
+	processes := []string{"message-1", "message-2", "connect-1", "connect-2", "storage-1", "storage-2", "worker", "analytics", "webhook", broker}
 	busy := map[string]time.Duration{}
 	var faults []fault
 	for at := between(time.Second, 2*time.Second); ; at += between(chaosEvery/2, chaosEvery*3/2) {
@@ -89,8 +89,8 @@ func schedule(seed uint64, broker string, proxies, clients int) []fault {
 			case renewed:
 				f.For = 0
 			}
-		case draw < 60:
-			f.Harm, f.Target = joined, "storage-3"
+		case draw < 61:
+			f.Harm, f.Target = joined, []string{newcomer, recounting}[random.IntN(2)]
 		case draw < 75:
 			f.Harm, f.index = []harm{cutOff, slowed}[random.IntN(2)], random.IntN(proxies)
 			f.Target = fmt.Sprintf("proxy %d", f.index)

@@ -24,6 +24,8 @@ type cluster struct {
 	// split runs two storage workers of their own, and puts a proxy between each gateway and each message node.
 	split   bool
 	proxies []*toxiproxy.Proxy
+
+	rules string // the file of rules of the message nodes; empty: none
 }
 
 // startCluster starts everything on one embedded broker.
@@ -47,6 +49,9 @@ func (c *cluster) addEmbedded(address, admin string) {
 
 // newcomer is a storage worker that is not started with the others.
 const newcomer = "storage-3"
+
+// recounting is a worker of second versions of handlers. It is not started with the others either.
+const recounting = "recount"
 
 // startSplitCluster starts everything on one embedded broker, with storage workers and proxies.
 func startSplitCluster(t *testing.T) *cluster {
@@ -72,6 +77,9 @@ func (c *cluster) startOn(t *testing.T, brokers []string, flags ...string) {
 	handlers := []string{"--handlers=storage,push,users"}
 	if c.split {
 		handlers = []string{"--handlers=push"}
+	}
+	if c.rules != "" {
+		handlers = append(handlers, "--rules="+c.rules)
 	}
 	for i, address := range messages {
 		admin := free[2+i]
@@ -149,15 +157,15 @@ func (c *cluster) killAll() {
 	}
 }
 
-// stopAll stops the processes as Ctrl-C does, gateways first and brokers last. Of several brokers the last ones may stop in
-// disorder, because there is no quorum any more.
+// stopAll stops the processes that run as Ctrl-C does, gateways first and brokers last. Of several brokers the last ones may stop
+// in disorder, because there is no quorum any more.
 func (c *cluster) stopAll() {
-	names := []string{"connect-1", "connect-2", "worker", "message-1", "message-2"}
-	if c.split {
-		names = append(names, "storage-1", "storage-2")
-	}
-	for _, name := range names {
-		c.named(name).stop(c.t)
+	for _, role := range []string{"connect", "worker", "message"} {
+		for _, p := range c.processes[c.brokers:] {
+			if p.args[0] == role && p.runs() {
+				p.stop(c.t)
+			}
+		}
 	}
 	if c.brokers == 1 {
 		c.processes[0].stop(c.t)

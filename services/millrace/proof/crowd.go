@@ -38,6 +38,7 @@ type Crowd struct {
 	watches  watches
 	guests   []*talker // who join and leave the room and say nothing
 	moved    int       // how often
+	arranged arrangement
 
 	// silence is held for reading from each send until everything that it leads to is acknowledged.
 	silence sync.RWMutex
@@ -46,10 +47,18 @@ type Crowd struct {
 // StartCrowd connects eight users in turn to the gateways, puts them into a group and lets them send until Crowd.End.
 func StartCrowd(ctx context.Context, t *testing.T, gateways []string) *Crowd {
 	t.Helper()
+	return startCrowd(ctx, t, gateways, false)
+}
+
+// startCrowd is like [StartCrowd] for message nodes with or without the rules of [writeRules].
+func startCrowd(ctx context.Context, t *testing.T, gateways []string, ruled bool) *Crowd {
+	t.Helper()
 	c := &Crowd{t: t, Talkers: make([]*talker, 8), Journal: oracle.New()}
 	var users []int64
 	for i := range c.Talkers {
-		c.Talkers[i] = &talker{ID: int64(Alice + i), url: gateways[i%len(gateways)], journal: c.Journal, watches: &c.watches, silence: &c.silence}
+		c.Talkers[i] = &talker{
+			ID: int64(Alice + i), url: gateways[i%len(gateways)], journal: c.Journal, watches: &c.watches, silence: &c.silence, ruled: ruled,
+		}
 		require.NoError(t, c.Talkers[i].connect(ctx))
 		users = append(users, c.Talkers[i].ID)
 	}
@@ -101,6 +110,7 @@ func (c *Crowd) End(ctx context.Context) {
 		}
 	}
 	c.awaitWhole(ctx, "after the last resume")
+	c.requireArranged(ctx)
 	for _, k := range c.guests {
 		require.NoError(t, k.Client.Close())
 	}
@@ -237,7 +247,7 @@ func (c *Crowd) repeatOverBoth(ctx context.Context, gateways []string, nth int, 
 	defer other.Close()
 	for i := 0; time.Now().Before(until); i++ {
 		id := fmt.Sprintf("%d-%d", k.ID, i)
-		c.Journal.Sent(conversation, k.ID, id)
+		c.Journal.Sent(conversation, oracle.Message{From: k.ID, ClientMsgID: id, Content: id})
 		var both errgroup.Group
 		for _, over := range []*client.Client{k.Client, other} {
 			both.Go(func() error {

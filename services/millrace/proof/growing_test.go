@@ -11,6 +11,15 @@ import (
 // another adds and starts a process like an existing one, with other flags.
 func (c *cluster) another(name, like string, flags ...string) *process {
 	c.t.Helper()
+	p := c.addLike(name, like, flags...)
+	p.start(c.t)
+	p.awaitReady(c.t)
+	return p
+}
+
+// addLike adds a process like an existing one, with other flags.
+func (c *cluster) addLike(name, like string, flags ...string) *process {
+	c.t.Helper()
 	admin := FreeAddresses(c.t, 1)[0]
 	flags = append(flags, "--admin-addr="+admin)
 	args := slices.DeleteFunc(slices.Clone(c.named(like).args), func(arg string) bool {
@@ -20,10 +29,7 @@ func (c *cluster) another(name, like string, flags ...string) *process {
 		})
 	})
 	c.add(name, readyURL(admin), append(args, flags...)...)
-	p := c.named(name)
-	p.start(c.t)
-	p.awaitReady(c.t)
-	return p
+	return c.named(name)
 }
 
 // Nodes of every role come and go while clients on three gateways count. No gateway knows one of the message nodes: it gets

@@ -32,7 +32,7 @@ func TestHarmSameSendFiveTimesOverEverything(t *testing.T) {
 	require.NoError(t, err)
 
 	for i := range messages {
-		journal.Sent(conversation, Alice, fmt.Sprint(i))
+		journal.Sent(conversation, oracle.Message{From: Alice, ClientMsgID: fmt.Sprint(i), Content: fmt.Sprint(i)})
 	}
 	sendAll := func() {
 		for i := range messages {

@@ -84,9 +84,12 @@ func (p *process) isReady(ctx context.Context) bool {
 	return err == nil && response.StatusCode == http.StatusOK
 }
 
+// runs reports whether the process was started and not waited for since.
+func (p *process) runs() bool { return p.cmd != nil && p.cmd.ProcessState == nil }
+
 // kill ends the process with SIGKILL, if it runs.
 func (p *process) kill() {
-	if p.cmd == nil || p.cmd.ProcessState != nil {
+	if !p.runs() {
 		return
 	}
 	_ = p.cmd.Process.Kill()

@@ -24,11 +24,13 @@ type talker struct {
 	network network                     // the network of its connections
 	watches *watches                    // waits for its next message; may be nil
 	silence *sync.RWMutex               // of the crowd, if it talks
+	ruled   bool                        // the message nodes have the rules of writeRules
 	heard   func(client.Push)           // called with every push, if set
 	left    atomic.Pointer[func(error)] // called with the reason when a connection ends, if set
 	diary   diary
 	loaded  map[string]bool // messages that history had after too much was missed; they may still come as pushes
 	reloads atomic.Int64    // how often too much was missed
+	room    atomic.Int64    // the number in the room's name
 }
 
 func (k *talker) connect(ctx context.Context) (err error) {
@@ -78,6 +80,8 @@ func (k *talker) note(p client.Push) {
 		})
 	case events.MessageRecalled:
 		k.journal.Changed(p.Conversation, k.ID, pos.Seq, oracle.Change{MessageID: p.MessageID, Recalled: true})
+	case events.GroupRenamed:
+		k.called(p.Name)
 	case events.MemberJoined:
 		k.journal.Joined(events.Group(p.GroupID), pos.Seq, p.User)
 	case events.MemberLeft:
@@ -90,7 +94,23 @@ func (k *talker) note(p client.Push) {
 
 func seen(seq int64, m *events.PushMessage) oracle.Message {
 	return oracle.Message{
-		ID: m.MessageID, ClientMsgID: m.ClientMsgID, From: m.From, Seq: seq, Content: m.Content, Extra: string(m.Extra), Recalled: m.Recalled,
+		ID: m.MessageID, ClientMsgID: m.ClientMsgID, From: m.From, Seq: seq, Content: m.Content, Extra: string(m.Extra),
+		ReplyTo: m.ReplyTo, Mentions: mentioned(m.Mentions), Recalled: m.Recalled,
+	}
+}
+
+// mentioned returns the users as the journal has them.
+func mentioned(users []int64) string {
+	if len(users) == 0 {
+		return ""
+	}
+	return fmt.Sprint(users)
+}
+
+// toSend returns the message as it has to be accepted, if that has the content.
+func (k *talker) toSend(m client.Send, content string) oracle.Message {
+	return oracle.Message{
+		From: k.ID, ClientMsgID: m.ClientMsgID, Content: content, Extra: string(m.Extra), ReplyTo: m.ReplyTo, Mentions: mentioned(m.Mentions),
 	}
 }
 
@@ -106,36 +126,61 @@ func (k *talker) talk(ctx context.Context, targets []client.Target, until <-chan
 			return answers.Wait()
 		}
 		k.silence.RLock()
-		target := targets[i%len(targets)]
-		conversation := events.Direct(k.ID, target.To)
-		if target.GroupID != 0 {
-			conversation = events.Group(target.GroupID)
+		conversation, m := k.compose(i, targets[i%len(targets)], i-len(targets))
+		content, rejected := m.Content, false
+		if k.ruled {
+			content, rejected = ruled(m.Content)
 		}
-		id := fmt.Sprintf("%d-%d", k.ID, i)
-		k.journal.Sent(conversation, k.ID, id)
-		k.watches.sent(id)
-		sending := k.Client.Post(ctx, client.Send{Target: target, Content: id, ClientMsgID: id, Extra: extraOf(i, id)})
+		k.journal.Sent(conversation, k.toSend(m, content))
+		k.watches.sent(m.ClientMsgID)
+		sending := k.Client.Post(ctx, m)
 		answers.Go(func() error {
 			defer k.silence.RUnlock()
 			sent, err := sending.Wait()
-			if err != nil {
-				return fmt.Errorf("send %s: %w", id, err)
+			switch {
+			case rejected && errors.Is(err, &client.Error{Code: client.Rejected}):
+				k.journal.Rejected(conversation, k.ID, m.ClientMsgID)
+				return nil
+			case err != nil:
+				return fmt.Errorf("send %s: %w", m.ClientMsgID, err)
+			case rejected || sent.Replaced != (content != m.Content):
+				return fmt.Errorf("%q was accepted, replaced %t, though the rules say otherwise", m.Content, sent.Replaced)
 			}
-			k.journal.Acked(conversation, k.ID, id, sent.MessageID)
-			k.watches.acked(k.ID, id)
+			k.journal.Acked(conversation, k.ID, m.ClientMsgID, sent.MessageID)
+			k.watches.acked(k.ID, m.ClientMsgID)
 			return k.change(ctx, i, conversation, sent.MessageID)
 		})
 	}
 }
 
+// conversationOf returns the conversation with the target.
+func (k *talker) conversationOf(target client.Target) string {
+	if target.GroupID != 0 {
+		return events.Group(target.GroupID)
+	}
+	return events.Direct(k.ID, target.To)
+}
+
+// compose returns the talker's message with the number. Some messages answer an earlier one, some mention users, and some have
+// words that the rules of [writeRules] are about.
+func (k *talker) compose(i int, target client.Target, earlier int) (conversation string, m client.Send) {
+	conversation = k.conversationOf(target)
+	id := fmt.Sprintf("%d-%d", k.ID, i)
+	m = client.Send{Target: target, Content: id + wordOf(i), ClientMsgID: id, Extra: extraOf(i, id)}
+	if i%4 > 1 && earlier >= 0 {
+		m.ReplyTo = events.MessageID(k.ID, conversation, fmt.Sprintf("%d-%d", k.ID, earlier))
+	}
+	if i%6 > 3 {
+		m.Mentions = []int64{k.ID, target.To + Bob}
+	}
+	return conversation, m
+}
+
 // Say sends one message and notes it in the journal.
 func (k *talker) Say(ctx context.Context, target client.Target, id string) error {
-	conversation := events.Direct(k.ID, target.To)
-	if target.GroupID != 0 {
-		conversation = events.Group(target.GroupID)
-	}
-	k.journal.Sent(conversation, k.ID, id)
-	sent, err := k.Client.Send(ctx, client.Send{Target: target, Content: id, ClientMsgID: id})
+	conversation, m := k.conversationOf(target), client.Send{Target: target, Content: id, ClientMsgID: id}
+	k.journal.Sent(conversation, k.toSend(m, id))
+	sent, err := k.Client.Send(ctx, m)
 	if err != nil {
 		return fmt.Errorf("send %s: %w", id, err)
 	}
@@ -154,27 +199,46 @@ func extraOf(i int, text string) events.Extra {
 // change edits some messages, some of them twice, and recalls others. It makes each change after the one before was
 // acknowledged.
 func (k *talker) change(ctx context.Context, i int, conversation, messageID string) error {
-	var changes []oracle.Change
-	for edit := range [20]int{3: 1, 5: 2, 7: 1}[i%20] {
+	for edit := range [20]int{3: 1, 5: 2, 7: 1, 15: 2}[i%20] {
 		content := fmt.Sprintf("%d-%d changed %d", k.ID, i, edit)
-		changes = append(changes, oracle.Change{MessageID: messageID, Content: content, Extra: string(extraOf(i, content))})
-	}
-	if i%20 == 7 || i%20 == 12 {
-		changes = append(changes, oracle.Change{MessageID: messageID, Recalled: true})
-	}
-	for _, change := range changes {
-		k.journal.Asked(conversation, change)
-		var request client.Request = client.Edit{
-			Conversation: conversation, MessageID: messageID, Content: change.Content, Extra: events.Extra(change.Extra),
+		if i%20 > 7 {
+			content += []string{forbiddenWord, secretWord}[edit]
 		}
-		if change.Recalled {
-			request = client.Recall{Conversation: conversation, MessageID: messageID}
+		r := client.Edit{Conversation: conversation, MessageID: messageID, Content: content, Extra: extraOf(i, content)}
+		if err := k.edit(ctx, r); err != nil {
+			return err
 		}
-		if err := k.insist(ctx, request); err != nil {
-			return fmt.Errorf("change %s: %w", messageID, err)
-		}
-		k.journal.Agreed(conversation, change)
 	}
+	if i%20 != 7 && i%20 != 12 {
+		return nil
+	}
+	change := oracle.Change{MessageID: messageID, Recalled: true}
+	k.journal.Asked(conversation, change)
+	if err := k.insist(ctx, client.Recall{Conversation: conversation, MessageID: messageID}); err != nil {
+		return fmt.Errorf("recall %s: %w", messageID, err)
+	}
+	k.journal.Agreed(conversation, change)
+	return nil
+}
+
+// edit makes the edit, unless the rules are against it, and notes what it has to make of the message.
+func (k *talker) edit(ctx context.Context, r client.Edit) error {
+	change, rejected := oracle.Change{MessageID: r.MessageID, Content: r.Content, Extra: string(r.Extra)}, false
+	if k.ruled {
+		change.Content, rejected = ruled(r.Content)
+	}
+	if !rejected {
+		k.journal.Asked(r.Conversation, change)
+	}
+	switch err := k.insist(ctx, r); {
+	case rejected && errors.Is(err, &client.Error{Code: client.Rejected}):
+		return nil
+	case err != nil:
+		return fmt.Errorf("edit %s: %w", r.MessageID, err)
+	case rejected:
+		return fmt.Errorf("an edit to %q was accepted against the rules", r.Content)
+	}
+	k.journal.Agreed(r.Conversation, change)
 	return nil
 }
 
@@ -236,6 +300,13 @@ func (k *talker) reloadOnce(ctx context.Context) error {
 			k.loaded[m.ID] = true
 		}
 		k.journal.Reloaded(head.Conversation, k.ID, all)
+		if of, err := events.ParseConversation(head.Conversation); err == nil && of.GroupID != 0 {
+			g, err := reader.Group(ctx, client.GroupInfo{GroupID: of.GroupID})
+			if err != nil && !errors.Is(err, &client.Error{Code: client.NotFound}) { // a guest may have left
+				return err
+			}
+			k.called(g.Name)
+		}
 	}
 	return nil
 }

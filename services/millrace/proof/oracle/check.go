@@ -17,7 +17,7 @@ const (
 	Disordered Rule = "disordered" // a member saw another order than the history tells
 	Overtaken  Rule = "overtaken"  // the history tells a sender's messages in another order than it sent them
 	Misplaced  Rule = "misplaced"  // a client was pushed a position out of its turn
-	Invented   Rule = "invented"   // a message or a change that nobody sent, or another one than was acknowledged
+	Invented   Rule = "invented"   // a message or a change that nobody sent, that was rejected, or another one than was acknowledged
 	Leaked     Rule = "leaked"     // a user was shown a message from before it joined or after it left
 	Diverged   Rule = "diverged"   // a message ended differently for a member and in the history, or for two readers
 )
@@ -58,6 +58,7 @@ func (j *Journal) Check() []Violation {
 		}
 		from := len(found)
 		c.checkChanges(stays, report)
+		c.checkContents(report)
 		slices.SortFunc(found[from:], func(a, b Violation) int { return cmp.Compare(a.What, b.What) })
 	}
 	for _, what := range j.reports {
@@ -91,10 +92,6 @@ func (c *conversation) checkHistory(report report) {
 			report(Doubled, "message %s is %d times in the history", id, times)
 		}
 	}
-	type send struct {
-		user        int64
-		clientMsgID string
-	}
 	place := make(map[send]int, len(c.history))
 	for i, m := range c.history {
 		key := send{m.From, m.ClientMsgID}
@@ -110,7 +107,8 @@ func (c *conversation) checkHistory(report report) {
 	sent := 0
 	for _, user := range slices.Sorted(maps.Keys(c.sent)) {
 		latest := -1
-		for _, clientMsgID := range c.sent[user] {
+		for _, m := range c.sent[user] {
+			clientMsgID := m.ClientMsgID
 			i, stored := place[send{user, clientMsgID}]
 			acked, wasAcked := c.acked[user][clientMsgID]
 			switch {

@@ -15,7 +15,7 @@ func good() *Journal {
 	var history []Message
 	for i, name := range []string{"a", "b", "c"} {
 		m := Message{ID: "id-" + name, ClientMsgID: name, From: 1, Seq: int64(10 * (i + 1))}
-		j.Sent(room, 1, name)
+		j.Sent(room, Message{From: 1, ClientMsgID: name})
 		if name != "c" {
 			j.Acked(room, 1, name, m.ID)
 		}
@@ -117,11 +117,21 @@ func TestBrokenJournalIsFound(t *testing.T) {
 			c.history[1].Seq = 5
 		}},
 		"sender's order turned": {Overtaken, func(_ *Journal, c *conversation) {
-			c.sent[1] = []string{"b", "a", "c"}
+			c.sent[1][0], c.sent[1][1] = c.sent[1][1], c.sent[1][0]
 		}},
 		"message nobody sent": {Invented, func(_ *Journal, c *conversation) {
 			c.history = append(c.history, Message{ID: "id-x", ClientMsgID: "x", From: 2, Seq: 40})
 		}},
+		"message that was rejected, in the history": {Invented, func(j *Journal, _ *conversation) { j.Rejected(room, 1, "c") }},
+		"message that was rejected, shown to one": {Invented, func(j *Journal, c *conversation) {
+			j.Rejected(room, 1, "c")
+			c.history, c.received[1] = c.history[:2], c.received[1][:2]
+		}},
+		"content that no rule has made": {Invented, func(_ *Journal, c *conversation) {
+			c.history[0].Content, c.received[1][0].Content, c.received[2][0].Content = "x", "x", "x"
+		}},
+		"answer to another message":     {Invented, func(_ *Journal, c *conversation) { c.received[1][0].ReplyTo = "id-x" }},
+		"mention of nobody":             {Invented, func(_ *Journal, c *conversation) { c.history[0].Mentions = "[7]" }},
 		"acknowledged under another id": {Invented, func(_ *Journal, c *conversation) { c.acked[1]["a"] = "id-z" }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -284,6 +294,15 @@ func TestBrokenJournalWithChangesAndGuestsIsFound(t *testing.T) {
 			require.Contains(t, rules, test.rule)
 		})
 	}
+}
+
+func TestMessageThatWasRejectedIsNowhere(t *testing.T) {
+	j := good()
+	j.Sent(room, Message{From: 1, ClientMsgID: "d", Content: "forbidden"})
+	j.Rejected(room, 1, "d")
+	require.Empty(t, j.Check())
+	require.Equal(t, 1, j.RejectedCount())
+	require.Equal(t, map[string]bool{"id-a": true, "id-b": true}, j.Acknowledged())
 }
 
 func TestMissingCountsWhatMembersHaveYetToSee(t *testing.T) {

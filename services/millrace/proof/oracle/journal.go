@@ -5,7 +5,7 @@ package oracle
 
 import "sync"
 
-// Message is a message as somebody saw it.
+// Message is a message as somebody saw it, or is about to send it.
 type Message struct {
 	ID          string
 	ClientMsgID string
@@ -13,6 +13,8 @@ type Message struct {
 	Seq         int64
 	Content     string
 	Extra       string
+	ReplyTo     string
+	Mentions    string // the users, as fmt prints them
 	Recalled    bool
 	// Ahead says that it came while older ones were not available yet, so that its place among the others says nothing.
 	Ahead bool
@@ -27,15 +29,22 @@ type Journal struct {
 
 type conversation struct {
 	members  []int64
-	sent     map[int64][]string          // by sender, the client_msg_ids in the order of sending
+	sent     map[int64][]Message         // by sender, in the order of sending
 	acked    map[int64]map[string]string // by sender, client_msg_id → message id
-	received map[int64][]Message         // by reader, in the order of arrival
-	history  []Message                   // ascending, as the server returns it in the end
+	rejected map[send]bool
+	received map[int64][]Message // by reader, in the order of arrival
+	history  []Message           // ascending, as the server returns it in the end
 
 	asked   map[Change]bool           // changes that somebody asked for, without positions
 	agreed  []Change                  // those that were acknowledged
 	changed map[int64][]Change        // by reader, in the order of arrival
 	moves   map[int64]map[int64]*move // by user and position, the times it joined or left as anybody saw it
+}
+
+// send identifies a send, whatever came of it.
+type send struct {
+	user        int64
+	clientMsgID string
 }
 
 // New returns an empty journal.
@@ -48,9 +57,15 @@ func (j *Journal) Members(name string, members ...int64) {
 	j.with(name, func(c *conversation) { c.members = members })
 }
 
-// Sent notes that the user is about to send. Call it before the first attempt.
-func (j *Journal) Sent(name string, user int64, clientMsgID string) {
-	j.with(name, func(c *conversation) { c.sent[user] = append(c.sent[user], clientMsgID) })
+// Sent notes that a user is about to send the message, which has no ID and no Seq yet. Its content is what has to be accepted:
+// what rules make of it. Call it before the first attempt.
+func (j *Journal) Sent(name string, m Message) {
+	j.with(name, func(c *conversation) { c.sent[m.From] = append(c.sent[m.From], m) })
+}
+
+// Rejected notes that the server has refused the message for good: nobody may ever see it.
+func (j *Journal) Rejected(name string, user int64, clientMsgID string) {
+	j.with(name, func(c *conversation) { c.rejected[send{user, clientMsgID}] = true })
 }
 
 // Acked notes that the server has answered `sent`.
@@ -112,6 +127,31 @@ func (j *Journal) AckedCount() int {
 	return n
 }
 
+// Acknowledged returns the ids of all messages that were acknowledged so far.
+func (j *Journal) Acknowledged() map[string]bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	all := make(map[string]bool)
+	for _, c := range j.conversations {
+		for _, acked := range c.acked {
+			for _, id := range acked {
+				all[id] = true
+			}
+		}
+	}
+	return all
+}
+
+// RejectedCount returns how many messages were refused for good so far.
+func (j *Journal) RejectedCount() (n int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, c := range j.conversations {
+		n += len(c.rejected)
+	}
+	return n
+}
+
 // Missing returns how many acknowledged messages some member of the start has not got yet.
 func (j *Journal) Missing() int {
 	j.mu.Lock()
@@ -168,7 +208,7 @@ func (j *Journal) with(name string, note func(*conversation)) {
 	c := j.conversations[name]
 	if c == nil {
 		c = &conversation{
-			sent: map[int64][]string{}, acked: map[int64]map[string]string{}, received: map[int64][]Message{},
+			sent: map[int64][]Message{}, acked: map[int64]map[string]string{}, rejected: map[send]bool{}, received: map[int64][]Message{},
 			asked: map[Change]bool{}, changed: map[int64][]Change{}, moves: map[int64]map[int64]*move{},
 		}
 		j.conversations[name] = c

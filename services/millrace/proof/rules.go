@@ -1,0 +1,45 @@
+package proof
+
+import (
+	"os"
+	"strings"
+)
+
+// The words that the rules are about, as they stand at the end of messages.
+const (
+	secretWord    = " secret"
+	forbiddenWord = " forbidden"
+	urgentWord    = " urgent"
+	masked        = " ******"
+)
+
+// rulesFile replaces some messages, rejects others and tags others.
+const rulesFile = `rules:
+- name: mask
+  when: content endsWith "` + secretWord + `"
+  replace: {match: '` + secretWord + `$', with: '` + masked + `'}
+- name: refuse
+  when: content endsWith "` + forbiddenWord + `"
+  reject: nobody may say that
+- name: mark
+  when: content endsWith "` + urgentWord + `"
+  tag: urgent
+`
+
+// writeRules writes the rules for message nodes.
+func writeRules(path string) error { return os.WriteFile(path, []byte(rulesFile), 0o600) }
+
+// ruled returns what the rules make of a text.
+func ruled(text string) (accepted string, rejected bool) {
+	if before, secret := strings.CutSuffix(text, secretWord); secret {
+		return before + masked, false
+	}
+	return text, strings.HasSuffix(text, forbiddenWord)
+}
+
+// wordOf returns the word that a talker's message with the number ends with, if any.
+func wordOf(i int) string {
+	return [20]string{
+		1: secretWord, 16: secretWord, 9: forbiddenWord, 14: forbiddenWord, 11: urgentWord, 18: urgentWord,
+	}[i%20]
+}
