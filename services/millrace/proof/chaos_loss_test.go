@@ -39,15 +39,15 @@ func (c *chaos) lose(ctx context.Context, f fault) error {
 	return c.putStoreBack(ctx, f.For)
 }
 
-// inSilence inflicts the loss while nobody speaks and everything is stored and shown, and counted, written and sent by handlers,
-// so that nothing else may be lost.
+// inSilence inflicts the loss while nobody speaks and everything is stored and shown, so that nothing may be lost but what other
+// handlers have not read yet.
 func (c *chaos) inSilence(ctx context.Context, told string, loss func(context.Context) error) error {
 	speak, err := c.crowd.hush(ctx)
 	if err != nil {
 		return err
 	}
 	defer speak()
-	if err := c.figures.await(ctx); err != nil {
+	if err := c.figures.excuse(ctx); err != nil {
 		return fmt.Errorf("before a loss: %w", err)
 	}
 	before := c.count(told)
@@ -120,7 +120,7 @@ func (c *chaos) logFiles() (files []string, err error) {
 // everything, so nothing may be lost. Nobody need tell of it, because nobody can if the group had committed no more than the
 // backup has.
 func (c *chaos) putStoreBack(ctx context.Context, d time.Duration) error {
-	store := filepath.Join(c.cluster.dataDir, "millrace.db")
+	store := c.cluster.store()
 	backup := store + ".backup"
 	defer func() { _ = os.Remove(backup) }()
 	if err := vacuumInto(ctx, store, backup); err != nil {
@@ -139,7 +139,7 @@ func (c *chaos) exchange(ctx context.Context, store, backup string) error {
 	for _, name := range all {
 		c.cluster.named(name).kill()
 	}
-	if err := c.figures.putBack(ctx, store, backup); err != nil {
+	if err := c.figures.excuseBackup(ctx, backup); err != nil {
 		return err
 	}
 	for _, file := range []string{store + "-wal", store + "-shm", store} {

@@ -12,7 +12,7 @@ import (
 )
 
 // cluster is the system as separate processes over one data directory: brokers, two message nodes, two gateways and a
-// worker that runs the audit handler.
+// worker that runs the audit handler, as "worker".
 type cluster struct {
 	t         *testing.T
 	dataDir   string
@@ -24,6 +24,9 @@ type cluster struct {
 	// split runs two storage workers of their own, and puts a proxy between each gateway and each message node.
 	split   bool
 	proxies []*toxiproxy.Proxy
+
+	// apart runs storage, push and audit in workers of their own, which have the names of their handlers.
+	apart bool
 
 	rules string // the file of rules of the message nodes; empty: none
 }
@@ -71,26 +74,31 @@ func (c *cluster) startOn(t *testing.T, brokers []string, flags ...string) {
 	t.Cleanup(c.killAll)
 	c.startAll(t, c.processes)
 	c.brokers, c.log = len(c.processes), brokers
-	free := FreeAddresses(t, 12)
-	messages := free[:2]
+	free := FreeAddresses(t, 15)
+	messages, push := free[:2], free[12]
 	flags = append([]string{"--data-dir=" + c.dataDir, "--kafka-brokers=" + strings.Join(brokers, ",")}, flags...)
-	handlers := []string{"--handlers=storage,push,users"}
-	if c.split {
-		handlers = []string{"--handlers=push"}
+	worker := func(name, handlers, admin string, more ...string) {
+		c.add(name, readyURL(admin), slices.Concat([]string{"worker", "--handlers=" + handlers, "--admin-addr=" + admin}, more, flags)...)
 	}
-	if c.rules != "" {
-		handlers = append(handlers, "--rules="+c.rules)
+	inMessage, audit, pushed := "storage,push,users", "worker", []string(nil)
+	switch {
+	case c.split:
+		inMessage = "push"
+	case c.apart:
+		inMessage, audit, pushed = "", "audit", []string{"--push-addrs=" + push}
 	}
 	for i, address := range messages {
 		admin := free[2+i]
-		c.add(fmt.Sprintf("message-%d", i+1), readyURL(admin), slices.Concat(
-			[]string{"message", "--message-addr=" + address, "--admin-addr=" + admin}, handlers, flags)...)
+		c.add(fmt.Sprintf("message-%d", i+1), readyURL(admin), append(
+			[]string{"message", "--message-addr=" + address, "--admin-addr=" + admin, "--handlers=" + inMessage, "--rules=" + c.rules}, flags...)...)
 	}
 	if c.split {
-		for i, admin := range free[9:11] {
-			c.add(fmt.Sprintf("storage-%d", i+1), readyURL(admin),
-				append([]string{"worker", "--handlers=storage,users", "--admin-addr=" + admin}, flags...)...)
-		}
+		worker("storage-1", "storage,users", free[9])
+		worker("storage-2", "storage,users", free[10])
+	}
+	if c.apart {
+		worker("push", "push", free[13], "--message-addr="+push)
+		worker("storage", "storage", free[14])
 	}
 	for i, address := range free[4:6] {
 		admin := free[6+i]
@@ -98,14 +106,16 @@ func (c *cluster) startOn(t *testing.T, brokers []string, flags ...string) {
 		if c.split {
 			reached = c.proxied(fmt.Sprintf("connect-%d", i+1), messages)
 		}
-		c.add(fmt.Sprintf("connect-%d", i+1), readyURL(admin), "connect", "--jwt-secret="+Secret,
-			"--connect-addr="+address, "--message-addrs="+strings.Join(reached, ","), "--admin-addr="+admin)
+		c.add(fmt.Sprintf("connect-%d", i+1), readyURL(admin), append([]string{
+			"connect", "--jwt-secret=" + Secret, "--connect-addr=" + address,
+			"--message-addrs=" + strings.Join(reached, ","), "--admin-addr=" + admin,
+		}, pushed...)...)
 		c.gateways = append(c.gateways, "ws://"+address+"/ws")
 	}
-	c.add("worker", readyURL(free[8]), append([]string{"worker", "--handlers=audit", "--admin-addr=" + free[8]}, flags...)...)
+	worker(audit, "audit", free[8])
 	c.startAll(t, c.processes[c.brokers:])
 	if c.split {
-		c.add(newcomer, readyURL(free[11]), append([]string{"worker", "--handlers=storage,users", "--admin-addr=" + free[11]}, flags...)...)
+		worker(newcomer, "storage,users", free[11])
 	}
 }
 
@@ -119,6 +129,9 @@ func (c *cluster) startAll(t *testing.T, processes []*process) {
 		p.awaitReady(t)
 	}
 }
+
+// store returns the file of the store.
+func (c *cluster) store() string { return filepath.Join(c.dataDir, "millrace.db") }
 
 func (c *cluster) add(name, ready string, args ...string) {
 	c.processes = append(c.processes, &process{

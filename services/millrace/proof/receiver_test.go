@@ -3,11 +3,9 @@ package proof
 import (
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -87,7 +85,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 func (r *receiver) lacks(ids map[string]bool) (lacking []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, id := range slices.Sorted(maps.Keys(ids)) {
+	for id := range ids {
 		if r.taken[id] == 0 {
 			lacking = append(lacking, id)
 		}
