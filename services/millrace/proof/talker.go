@@ -201,8 +201,12 @@ func extraOf(i int, text string) events.Extra {
 func (k *talker) change(ctx context.Context, i int, conversation, messageID string) error {
 	for edit := range [20]int{3: 1, 5: 2, 7: 1, 15: 2}[i%20] {
 		content := fmt.Sprintf("%d-%d changed %d", k.ID, i, edit)
-		if i%20 > 7 {
-			content += []string{forbiddenWord, secretWord}[edit]
+		switch {
+		case i%20 < 15:
+		case edit == 0:
+			content += forbiddenWord
+		default:
+			content += secretWord
 		}
 		r := client.Edit{Conversation: conversation, MessageID: messageID, Content: content, Extra: extraOf(i, content)}
 		if err := k.edit(ctx, r); err != nil {
