@@ -139,6 +139,13 @@ func TestRecordThatBreaksARuleIsInvalidWithTheRuleAsReason(t *testing.T) {
 		"renamed to nothing":    {group("group_renamed", `"by":3`), "want a name and no user"},
 		"a user renamed":        {group("group_renamed", `"by":3,"user":3,"name":"x"`), "want a name and no user"},
 		"long new name":         {group("group_renamed", `"by":3,"name":"`+strings.Repeat("x", 257)+`"`), "name of 257 bytes"},
+		"an unknown role":       {group("member_role", `"user":3,"by":4,"role":"king"`), `role "king": want owner, admin or member`},
+		"no role":               {group("member_role", `"user":3,"by":4`), "want owner, admin or member"},
+		"a role for nobody":     {group("member_role", `"by":4,"role":"admin"`), "user 0"},
+		"a role for oneself":    {group("member_role", `"user":4,"by":4,"role":"admin"`), "user 4 gives itself a role"},
+		"muted without end":     {group("member_muted", `"user":3,"by":4`), "no until"},
+		"muted for ever":        {group("member_muted", `"user":3,"by":4,"until":1642678800000`), "these look like milliseconds"},
+		"nobody real is muted":  {group("member_muted", `"user":-3,"by":4,"until":1`), "user -3"},
 		"dissolved by another":  {group("group_dissolved", `"user":3,"by":4`), "by 4, want the owner, user 3"},
 	} {
 		t.Run(name, func(t *testing.T) {

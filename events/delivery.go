@@ -18,6 +18,8 @@ type Push struct {
 	User      int64  `json:"user,omitempty"`
 	By        int64  `json:"by,omitempty"`
 	Reason    string `json:"reason,omitempty"`
+	Role      Role   `json:"role,omitempty"`
+	Until     *int64 `json:"until,omitempty"`
 	Settings
 }
 
@@ -77,6 +79,10 @@ func DeliveryOf(r *Record) (*millracev1.Delivery, error) {
 		push.Pos, push.Conversation, push.MessageID, push.Seq, push.Reason = "", r.Conversation, r.MessageID, r.MessageSeq, r.Reason
 	case GroupRenamed:
 		push.GroupID, push.By, push.Name = r.GroupID, r.By, r.Name
+	case MemberRole:
+		push.GroupID, push.User, push.By, push.Role = r.GroupID, r.User, r.By, r.Role
+	case MemberMuted:
+		push.GroupID, push.User, push.By, push.Until = r.GroupID, r.User, r.By, r.Until
 	}
 	d.Push, err = marshal(struct {
 		Push *Push `json:"push"`

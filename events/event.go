@@ -22,6 +22,8 @@ const (
 	MemberLeft      Type = "member_left"
 	GroupDissolved  Type = "group_dissolved"
 	GroupRenamed    Type = "group_renamed"
+	MemberRole      Type = "member_role"
+	MemberMuted     Type = "member_muted"
 
 	ConversationSettings Type = "conversation_settings"
 
@@ -70,6 +72,8 @@ const JoinOpen = "open"
 //	member_joined, member_left    Conversation, GroupID, User, By
 //	group_dissolved               Conversation, GroupID, User (the owner), By
 //	group_renamed                 Conversation, GroupID, By, Name
+//	member_role                   Conversation, GroupID, User, By, Role
+//	member_muted                  Conversation, GroupID, User (0: all but owner and admins), By, Until
 //	conversation_settings         Conversation, User, Settings
 //	user_online, user_offline     User
 type Event struct {
@@ -92,6 +96,8 @@ type Event struct {
 	Join         string  `json:"join,omitempty"`          // [JoinOpen] if anybody may join; else only those who left by themselves may come back
 	ClientMsgID  string  `json:"client_msg_id,omitempty"` // the id by which the owner repeats the creation of a group
 	Reason       string  `json:"reason,omitempty"`        // why moderation has recalled the message
+	Role         Role    `json:"role,omitempty"`
+	Until        *int64  `json:"until,omitempty"` // Unix seconds until which a user is muted; 0: it is not any more
 	Settings
 
 	Timestamp int64 `json:"timestamp"` // Unix seconds
@@ -160,7 +166,7 @@ func (t Type) On(topic string) bool {
 func (t Type) Known() bool {
 	switch t {
 	case NewMessage, MessageEdited, MessageRecalled, MessageRead, GroupCreated, MemberJoined, MemberLeft, GroupDissolved,
-		GroupRenamed, ConversationSettings, MessageModerated:
+		GroupRenamed, MemberRole, MemberMuted, ConversationSettings, MessageModerated:
 		return true
 	}
 	return false

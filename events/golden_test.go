@@ -73,6 +73,17 @@ func samples() map[string]Event {
 		"group_renamed": {
 			Type: GroupRenamed, EventID: "e10", Conversation: Group(group), GroupID: group, By: alice, Name: "old friends", Timestamp: when,
 		},
+		"member_role": {
+			Type: MemberRole, EventID: "e12", Conversation: Group(group), GroupID: group, User: bob, By: alice, Role: RoleAdmin,
+			Timestamp: when,
+		},
+		"member_muted": {
+			Type: MemberMuted, EventID: "e13", Conversation: Group(group), GroupID: group, User: bob, By: alice,
+			Until: new(int64(when + 600)), Timestamp: when,
+		},
+		"member_muted_all": {
+			Type: MemberMuted, EventID: "e14", Conversation: Group(group), GroupID: group, By: alice, Until: new(int64(0)), Timestamp: when,
+		},
 		"conversation_settings": {
 			Type: ConversationSettings, EventID: "e11", Conversation: Group(group), User: bob,
 			Settings: Settings{MutedUntil: new(int64(when)), Pinned: new(true), Hidden: new(false)}, Timestamp: when,

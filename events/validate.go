@@ -26,7 +26,7 @@ func (e *Event) Validate() error {
 		return e.validateChange()
 	case MessageRead:
 		return e.validateRead()
-	case GroupCreated, MemberJoined, MemberLeft, GroupDissolved, GroupRenamed:
+	case GroupCreated, MemberJoined, MemberLeft, GroupDissolved, GroupRenamed, MemberRole, MemberMuted:
 		return e.validateGroup()
 	case ConversationSettings:
 		return e.validateSettings()
@@ -174,7 +174,7 @@ func (e *Event) validateGroup() error {
 		return invalid("group_id %d", e.GroupID)
 	case e.Conversation != Group(e.GroupID):
 		return invalid("conversation %.80q, want %q", e.Conversation, Group(e.GroupID))
-	case !validID(e.User) && e.Type != GroupRenamed:
+	case !validID(e.User) && e.Type != GroupRenamed && (e.Type != MemberMuted || e.User != 0):
 		return invalid("user %d", e.User)
 	case !validID(e.By):
 		return invalid("by %d", e.By)
@@ -191,9 +191,18 @@ func (e *Event) validateGroup() error {
 	case len(e.ClientMsgID) > MaxClientMsgBytes:
 		return invalid("client_msg_id of %d bytes", len(e.ClientMsgID))
 	}
-	if e.Type != GroupCreated {
-		return nil
+	switch e.Type {
+	case GroupCreated:
+		return e.validateMembers()
+	case MemberRole:
+		return e.validateRole()
+	case MemberMuted:
+		return e.validateMute()
 	}
+	return nil
+}
+
+func (e *Event) validateMembers() error {
 	for i, member := range e.Members {
 		if !validID(member) || i > 0 && member <= e.Members[i-1] {
 			return invalid("member %d: want users in ascending order", member)

@@ -141,8 +141,8 @@ func (j *Judge) stays(ctx context.Context, user, group int64) (stays []store.Mem
 	return stays, nil
 }
 
-// group returns a group, of which the caller must use only what never changes. It has no owner if the store knows no group
-// with the id.
+// group returns a group, which may be as it became after the record that is judged. It has no grants if the store knows no
+// group with the id.
 func (j *Judge) group(ctx context.Context, id int64) (g store.Group, err error) {
 	err = j.ask(ctx, func(ctx context.Context) error {
 		g, err = j.store.Group(ctx, id)

@@ -62,6 +62,7 @@ func TestAdmitsExactlyWhatStorageTakes(t *testing.T) {
 	}
 	for _, kind := range []events.Type{
 		events.NewMessage, events.MessageEdited, events.MessageRecalled, events.MemberJoined, events.MemberLeft, events.GroupDissolved,
+		events.GroupRenamed, events.MemberRole, events.MemberMuted,
 	} {
 		for _, taken := range []bool{true, false} {
 			require.Positive(t, verdicts[fmt.Sprint(kind, taken)], "the test must have seen %s taken: %t", kind, taken)
@@ -212,7 +213,15 @@ func (w *world) draw() events.Event {
 	if len(w.log) == 0 {
 		return membership(events.GroupCreated, 1, 1)
 	}
-	switch w.random.IntN(8) {
+	switch w.random.IntN(10) {
+	case 8:
+		e := membership(events.MemberRole, user, 1+(user+w.random.Int64N(3))%4)
+		e.Role = []events.Role{events.RoleOwner, events.RoleAdmin, events.RoleAdmin, events.RoleMember}[w.random.IntN(4)]
+		return e
+	case 9:
+		e := membership(events.MemberMuted, user, w.random.Int64N(5))
+		e.Until = new(int64(1 + len(w.log)))
+		return e
 	case 0:
 		return said(user, other, text)
 	case 1, 2:

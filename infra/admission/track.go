@@ -29,7 +29,7 @@ type Track struct {
 	partition int32
 
 	mu sync.Mutex
-	// recent holds, in order, the changes of membership and the recalls after the position since that storage takes.
+	// recent holds, in order, the changes of membership and roles and the recalls after the position since that storage takes.
 	since  int64
 	recent []events.Record
 	gapAt  time.Time // when the records that the store lacks may be read again
@@ -64,7 +64,8 @@ func (t *Track) Admits(ctx context.Context, r *events.Record) bool {
 		return t.message(ctx, r)
 	case events.MessageEdited, events.MessageRecalled:
 		admitted = t.change(ctx, r)
-	case events.GroupCreated, events.MemberJoined, events.MemberLeft, events.GroupDissolved, events.GroupRenamed:
+	case events.GroupCreated, events.MemberJoined, events.MemberLeft, events.GroupDissolved, events.GroupRenamed,
+		events.MemberRole, events.MemberMuted:
 		admitted = t.membership(ctx, r)
 	case events.MessageRead:
 		admitted = t.read(r)
@@ -78,8 +79,8 @@ func (t *Track) Admits(ctx context.Context, r *events.Record) bool {
 // matters reports whether what storage makes of later records depends on the record.
 func matters(r *events.Record) bool {
 	switch r.Type {
-	case events.NewMessage, events.MessageEdited, events.MessageRead, events.GroupRenamed, events.ConversationSettings,
-		events.MessageModerated:
+	case events.NewMessage, events.MessageEdited, events.MessageRead, events.GroupRenamed, events.MemberMuted,
+		events.ConversationSettings, events.MessageModerated:
 		return false
 	}
 	return true
@@ -114,13 +115,15 @@ func (t *Track) message(ctx context.Context, r *events.Record) bool {
 
 func (t *Track) change(ctx context.Context, r *events.Record) bool {
 	original, recalled, err := t.original(ctx, r, r.MessageID, r.MessageSeq)
-	switch {
-	case err != nil:
-		return true
-	case store.CheckChange(r, original) != nil:
-		return false
+	var by store.Standing
+	if err == nil && store.Foreign(r, original) {
+		by, err = t.standing(ctx, r)
 	}
-	return r.Type == events.MessageRecalled || !recalled
+	if err != nil {
+		return true
+	}
+	effective, err := store.CheckChange(r, original, by)
+	return err == nil && effective && (r.Type == events.MessageRecalled || !recalled)
 }
 
 // read reports whether the mark advances, according to the marks of the user that the track has seen. It cannot ask the
@@ -187,58 +190,67 @@ func (t *Track) logged(ctx context.Context, conversation, id string, seq int64) 
 	return original, nil
 }
 
-// membership reports whether storage takes a change of membership. If the store is ahead of the record, the stays that begin
-// or end at the record show it; else the rules decide. The owner is a member until the group is dissolved.
+// membership reports whether storage takes a change of a group. If the store is ahead of the record, the stays and grants that
+// begin or end at the record show it; else the rules decide.
 func (t *Track) membership(ctx context.Context, r *events.Record) bool {
 	group, err := t.group(ctx, r.GroupID)
 	if err != nil {
 		return true
 	}
-	if store.CheckMembership(r, group.Owner) != nil {
-		return false
-	}
-	if group.Owner == 0 {
-		return true // the record creates the group
-	}
-	ofOwner, err := t.stays(ctx, group.Owner, r.GroupID)
+	by, err := t.stays(ctx, r.By, r.GroupID)
 	if err != nil {
 		return true
 	}
-	switch r.Type {
-	case events.GroupCreated:
-		return slices.ContainsFunc(ofOwner, func(s store.Membership) bool { return s.Joined == r.Seq })
-	case events.GroupDissolved, events.GroupRenamed:
-		return memberBefore(ofOwner, r.Seq)
+	if r.Type == events.GroupCreated {
+		first := group.Grants == nil || slices.ContainsFunc(by, func(s store.Membership) bool { return s.Joined == r.Seq })
+		return first && group.CheckCreation(r) == nil
 	}
-	stays, err := t.stays(ctx, r.User, r.GroupID)
+	of := by
+	if r.User != r.By {
+		if of, err = t.stays(ctx, r.User, r.GroupID); err != nil {
+			return true
+		}
+	}
+	effective, err := group.Decide(r, by, of)
+	return err == nil && effective
+}
+
+// standing returns what the user who has made the change is in its group.
+func (t *Track) standing(ctx context.Context, r *events.Record) (store.Standing, error) {
+	conversation, err := events.ParseConversation(r.Conversation)
 	if err != nil {
-		return true
+		return store.Standing{}, err
 	}
-	if store.Takes(r, stays) {
-		return memberBefore(ofOwner, r.Seq) && store.CheckEntry(r, group.Open, stays) == nil
+	group, err := t.group(ctx, conversation.GroupID)
+	if err != nil {
+		return store.Standing{}, err
 	}
-	return slices.ContainsFunc(stays, func(s store.Membership) bool {
-		return r.Type == events.MemberJoined && s.Joined == r.Seq || r.Type == events.MemberLeft && s.Left == r.Seq
-	})
+	stays, err := t.stays(ctx, r.By, conversation.GroupID)
+	return store.Standing{User: r.By, Grants: group.Grants, Stays: stays}, err
 }
 
-// memberBefore reports whether one of the stays lasts at least until the position.
-func memberBefore(stays []store.Membership, seq int64) bool {
-	return slices.ContainsFunc(stays, func(s store.Membership) bool {
-		return s.Joined < seq && (s.Left == 0 || s.Left >= seq)
-	})
-}
-
+// group returns the group with the changes that the store does not have yet, and without what no rule needs. It has no grants
+// if there is no such group.
 func (t *Track) group(ctx context.Context, id int64) (store.Group, error) {
 	if err := t.complete(ctx); err != nil {
 		return store.Group{}, err
 	}
+	group, err := t.judge.group(ctx, id)
+	if err != nil {
+		return group, err
+	}
 	for _, r := range t.recent {
-		if r.Type == events.GroupCreated && r.GroupID == id {
-			return store.Group{Owner: r.User, Open: r.Join == events.JoinOpen}, nil
+		switch {
+		case r.GroupID != id:
+		case r.Type == events.GroupCreated && group.Grants == nil:
+			group.Grants, group.Open = store.Founded(r.User), r.Join == events.JoinOpen
+		case r.Type == events.GroupDissolved:
+			group.Dissolved = r.Seq
+		default:
+			group.Grants = group.Grants.With(&r)
 		}
 	}
-	return t.judge.group(ctx, id)
+	return group, nil
 }
 
 // stays returns the user's stays in the group, including those that the store does not have yet.
@@ -260,7 +272,7 @@ func (t *Track) stays(ctx context.Context, user, group int64) ([]store.Membershi
 			change.Type = events.MemberJoined
 		case r.Type == events.GroupDissolved:
 			change.Type = events.MemberLeft
-		case r.User != user:
+		case r.User != user || r.Type == events.MemberRole:
 			continue
 		}
 		switch {

@@ -65,15 +65,18 @@ func (h *Head) Hide(hidden bool, seq int64) {
 // Reader is a user who has read a conversation up to Seq.
 type Reader struct{ User, Seq int64 }
 
-// Group is a group as it is now, without its members.
+// Group is a group without its members.
 type Group struct {
-	ID    int64
-	Name  string
-	Owner int64
+	ID   int64
+	Name string
 	// Open says that anybody who knows the group's id may join.
 	Open bool
-	// Dissolved groups have no members and accept no more messages.
-	Dissolved bool
+	// Dissolved is the position at which the group was dissolved, or 0. Since then it has no members and accepts no messages.
+	Dissolved int64
+	Grants    Grants
+	// Mutes says by user until when it is muted, in Unix seconds, which may have passed. The user 0 stands for all but the owner
+	// and the admins, who are never muted.
+	Mutes map[int64]int64
 }
 
 // Membership is one stay of a user in a group. The user sees what lies in (Joined, Left].
@@ -82,6 +85,6 @@ type Membership struct {
 	User    int64
 	Joined  int64
 	Left    int64 // 0: the user is still a member
-	// Removed says that somebody else ended the stay: the owner removed the user or dissolved the group.
+	// Removed says that somebody else ended the stay: the user was removed or the group dissolved.
 	Removed bool
 }

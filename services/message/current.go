@@ -93,8 +93,8 @@ func (s *Service) lookUp(ctx context.Context, conversation, id, eventID string) 
 		switch {
 		case r.Type == events.NewMessage && r.Message.MessageID == id && !found:
 			m.StoredMessage, found = store.StoredMessage{Message: *r.Message, Seq: r.Seq}, true
-		case !found || r.MessageID != id || !store.MayChange(&r.Event, m.From):
-		case r.Type == events.MessageEdited && !m.Recalled:
+		case !found || r.MessageID != id:
+		case r.Type == events.MessageEdited && r.By == m.From && !m.Recalled:
 			m.repeated = m.repeated || r.EventID == eventID
 			m.Extra = r.Extra
 		case r.Type == events.MessageRecalled:
@@ -115,7 +115,7 @@ func (s *Service) recalledBetween(ctx context.Context, m *messageNow, after, bef
 		Partition: events.Partition(m.Conversation, s.partitions), After: after, Through: before - 1,
 	}
 	err := s.visit(ctx, m.Conversation, between, func(r *logged) {
-		recalled = recalled || r.Type == events.MessageRecalled && r.MessageID == m.MessageID && store.MayChange(&r.Event, m.From)
+		recalled = recalled || r.Type == events.MessageRecalled && r.MessageID == m.MessageID
 	})
 	return recalled, err
 }

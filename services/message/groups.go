@@ -41,7 +41,7 @@ func (s *Service) joinGroup(ctx context.Context, r *millracev1.JoinGroupRequest)
 	}
 	g, err := s.store.Group(ctx, r.GetGroupId())
 	switch {
-	case errors.Is(err, store.ErrNotFound) || err == nil && (g.Dissolved || !g.Open && !of.invited()):
+	case errors.Is(err, store.ErrNotFound) || err == nil && (g.Dissolved != 0 || !g.Open && !of.invited()):
 		return nil, errNoGroup
 	case err != nil:
 		return nil, err
@@ -93,7 +93,7 @@ func (s *Service) leaveGroup(ctx context.Context, r *millracev1.LeaveGroupReques
 		return err
 	}
 	kind := events.MemberLeft
-	if g.Owner == user {
+	if g.Grants.Owner() == user {
 		kind = events.GroupDissolved
 	}
 	_, err = s.changeMember(ctx, kind, r.GetSender(), g.ID, user, of, r.GetClientMsgId())
@@ -117,11 +117,11 @@ func (s *Service) dissolveGroup(ctx context.Context, r *millracev1.DissolveGroup
 	switch {
 	case err != nil:
 		return err
-	case g.Owner != user && of.member():
+	case g.Grants.Owner() != user && of.member():
 		return errNotOwner(user, g.ID)
-	case g.Owner != user:
+	case g.Grants.Owner() != user:
 		return errNoGroup
-	case !g.Dissolved:
+	case g.Dissolved == 0:
 		_, err = s.changeMember(ctx, events.GroupDissolved, r.GetSender(), g.ID, user, of, "")
 		if err != nil && !errors.Is(err, errNoGroup) { // it is dissolved, as it should be
 			return err
@@ -263,14 +263,14 @@ func (s *Service) storedGroup(ctx context.Context, id int64) (*millracev1.Group,
 	switch {
 	case err != nil:
 		return nil, err
-	case g.Dissolved:
+	case g.Dissolved != 0:
 		return nil, errNoGroup
 	}
 	members, err := s.store.Members(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	return &millracev1.Group{GroupId: g.ID, Name: g.Name, Owner: g.Owner, Members: members, Open: g.Open}, nil
+	return &millracev1.Group{GroupId: g.ID, Name: g.Name, Owner: g.Grants.Owner(), Members: members, Open: g.Open}, nil
 }
 
 // copyToGroups publishes the event on group-events too. The change itself is in message-events, so a failure is only logged:

@@ -19,7 +19,7 @@ func (s *Service) checkOwner(ctx context.Context, user, group int64) error {
 		return errNoGroup
 	}
 	g, err := s.store.Group(ctx, group)
-	if err == nil && g.Owner != user {
+	if err == nil && g.Grants.Owner() != user {
 		err = errNotOwner(user, group)
 	}
 	return err

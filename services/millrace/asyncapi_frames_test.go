@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -219,6 +220,13 @@ func TestEndToEndEveryFrameAndRecordIsAsDocumented(t *testing.T) {
 	} {
 		_, err := step.by.Group(ctx, step.request)
 		require.NoError(t, err)
+	}
+	for _, change := range []string{`"type":"member_role","user":1002,"role":"admin"`, `"type":"member_muted","until":0`} {
+		require.True(t, produceForeign(t, d.brokers, kgo.NoCompression(), &kgo.Record{
+			Topic: events.TopicMessages, Key: []byte(events.Group(group.GroupID)),
+			Partition: events.Partition(events.Group(group.GroupID), events.EmbeddedPartitions), Value: fmt.Appendf(nil,
+				`{%s,"conversation":"g:%d","group_id":%d,"by":1001,"timestamp":1}`, change, group.GroupID, group.GroupID),
+		}))
 	}
 	require.NoError(t, carol.Close())
 	said := a.Sends(t, client.ToGroup(group.GroupID), "hello")

@@ -26,22 +26,33 @@ func (b *batch) saveMemberships(ctx context.Context) error {
 			b.activate(r)
 		}
 		return err
-	}, events.GroupCreated, events.MemberJoined, events.MemberLeft, events.GroupDissolved, events.GroupRenamed)
+	}, events.GroupCreated, events.MemberJoined, events.MemberLeft, events.GroupDissolved, events.GroupRenamed,
+		events.MemberRole, events.MemberMuted)
 }
 
 func (b *batch) saveMembership(ctx context.Context, i int, r *events.Record) (effective bool, err error) {
-	group, _, err := findOne[conversation](ctx, b.conversationByName(r.Conversation))
+	found, _, err := findOne[conversation](ctx, b.conversationByName(r.Conversation))
 	if err != nil {
 		return false, fmt.Errorf("find group: %w", err)
 	}
-	if err := store.CheckMembership(r, group.Owner); err != nil {
+	group := found.group(r.GroupID)
+	if r.Type == events.GroupCreated {
+		if err := group.CheckCreation(r); err != nil {
+			return false, err
+		}
+		return b.createGroup(ctx, i, r, found)
+	}
+	by, err := b.member(ctx, r.By, r.Conversation)
+	if err != nil {
 		return false, err
 	}
-	switch {
-	case r.Type == events.GroupCreated:
-		return b.createGroup(ctx, i, r, group)
-	case group.Dissolved != 0 && group.Dissolved != r.Seq:
-		return false, nil
+	of, err := b.member(ctx, r.User, r.Conversation)
+	if err != nil {
+		return false, err
+	}
+	effective, err = group.Decide(r, by.memberships(), of.memberships())
+	if err != nil || !effective || group.Dissolved != 0 && group.Dissolved != r.Seq {
+		return false, err
 	}
 	first, err := b.firstChanges(ctx, []int{i})
 	if at, made := first[messageKey{r.Conversation, r.EventID}]; err != nil || made && at < r.Seq {
@@ -51,11 +62,17 @@ func (b *batch) saveMembership(ctx context.Context, i int, r *events.Record) (ef
 	case events.GroupDissolved:
 		return true, b.dissolve(ctx, i, r)
 	case events.GroupRenamed:
-		return true, b.rename(ctx, i, r)
+		err = b.rename(ctx, r)
+	case events.MemberMuted:
+		err = b.mute(ctx, r)
+	case events.MemberJoined, events.MemberLeft:
+		err = b.joinOrLeave(ctx, r, of)
 	}
-	effective, err = b.joinOrLeave(ctx, r, group.Open)
-	if err != nil || !effective {
-		return false, err
+	if err == nil {
+		err = b.grant(ctx, group.Grants, r)
+	}
+	if err != nil {
+		return false, fmt.Errorf("change group: %w", err)
 	}
 	return true, b.keepChanges(ctx, []int{i})
 }
@@ -92,35 +109,30 @@ func (b *batch) createGroup(ctx context.Context, i int, r *events.Record, group 
 	return true, nil
 }
 
-// joinOrLeave reports whether the event has an effect, or has had it before.
-func (b *batch) joinOrLeave(ctx context.Context, r *events.Record, open bool) (effective bool, err error) {
-	p, found, err := findOne[participant](ctx, b.participantOf(r.User, r.Conversation))
+// member returns the participant that the user is in the group, or one without any stay.
+func (b *batch) member(ctx context.Context, user int64, group string) (participant, error) {
+	p, _, err := findOne[participant](ctx, b.participantOf(user, group))
 	if err != nil {
-		return false, fmt.Errorf("find member: %w", err)
+		return p, fmt.Errorf("find member: %w", err)
 	}
-	if p.Changed == r.Seq {
-		return true, nil
-	}
-	stays := p.memberships()
-	if !store.Takes(r, stays) {
-		return false, nil
-	}
-	if err := store.CheckEntry(r, open, stays); err != nil {
-		return false, err
+	return p, nil
+}
+
+// joinOrLeave does nothing if the event has had its effect before.
+func (b *batch) joinOrLeave(ctx context.Context, r *events.Record, p participant) error {
+	if !store.Takes(r, p.memberships()) {
+		return nil
 	}
 	var model *driver.UpdateOneModel
 	switch {
 	case p.Joined != 0:
 		model = endStay(p, r.Seq, r.By != r.User)
-	case found:
+	case p.ID != "":
 		model = update(unchanged(p), set(field("joined", r.Seq), field("changed", r.Seq)))
 	default:
 		model = create(b.newParticipant(r.User, r.Conversation, r.Partition, r.Seq))
 	}
-	if err := b.write(ctx, b.participants, []driver.WriteModel{model}); err != nil {
-		return false, fmt.Errorf("change membership: %w", err)
-	}
-	return true, nil
+	return b.write(ctx, b.participants, []driver.WriteModel{model})
 }
 
 // unchanged returns the filter for the participant as long as nobody has changed it since it was read.
@@ -134,13 +146,10 @@ func endStay(p participant, seq int64, removed bool) *driver.UpdateOneModel {
 		field("$push", doc(field("past", ended)))))
 }
 
-func (b *batch) rename(ctx context.Context, i int, r *events.Record) error {
+func (b *batch) rename(ctx context.Context, r *events.Record) error {
 	older := doc(field("_id", r.Conversation), field("renamed", doc(field("$not", doc(field("$gte", r.Seq))))))
 	_, err := b.conversations.UpdateOne(ctx, older, set(field("name", r.Name), field("renamed", r.Seq)))
-	if err != nil {
-		return fmt.Errorf("rename group: %w", err)
-	}
-	return b.keepChanges(ctx, []int{i})
+	return err
 }
 
 // dissolve ends every stay in the group.
@@ -198,7 +207,7 @@ func (db *DB) Group(ctx context.Context, groupID int64) (store.Group, error) {
 	if err != nil {
 		return store.Group{}, fmt.Errorf("group %d: %w", groupID, err)
 	}
-	return store.Group{ID: groupID, Name: c.GroupName, Owner: c.Owner, Open: c.Open, Dissolved: c.Dissolved != 0}, nil
+	return c.group(groupID), nil
 }
 
 // Members returns the present members of the group in ascending order, or none if there is no such group.

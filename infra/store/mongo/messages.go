@@ -138,7 +138,7 @@ func (b *batch) move(ctx context.Context, r *events.Record) error {
 
 func (m *message) original() *store.Original { return &store.Original{From: m.From, Seq: m.Seq} }
 
-// saveChanges applies edits and recalls of messages by their senders. A recall wins over every edit, before or after it. Of
+// saveChanges applies edits and recalls of messages by their senders, and recalls by admins. A recall wins over every edit, before or after it. Of
 // several edits the latest counts, and of the repeats of one edit the first. Each write has no effect if it was overtaken, so
 // the writes need no order.
 func (b *batch) saveChanges(ctx context.Context) error {
@@ -157,7 +157,7 @@ func (b *batch) saveChanges(ctx context.Context) error {
 		return err
 	}
 	var models []driver.WriteModel
-	var effective []int
+	var made []int
 	var before versions
 	for _, i := range records {
 		r := &b.records[i]
@@ -167,16 +167,23 @@ func (b *batch) saveChanges(ctx context.Context) error {
 			original = m.original()
 		}
 		edit := r.Type == events.MessageEdited
-		if b.results[i] = store.CheckChange(r, original); b.results[i] != nil {
+		var by store.Standing
+		if store.Foreign(r, original) {
+			if by, err = b.standing(ctx, r.By, r.Conversation); err != nil {
+				return err
+			}
+		}
+		var effective bool
+		if effective, b.results[i] = store.CheckChange(r, original, by); !effective {
 			continue
 		}
 		key := messageKey{r.Conversation, r.EventID}
-		at, made := first[key]
-		if edit && m.Recalled || made && at < r.Seq {
+		at, repeated := first[key]
+		if edit && m.Recalled || repeated && at < r.Seq {
 			continue
 		}
 		first[key] = r.Seq
-		effective = append(effective, i)
+		made = append(made, i)
 		if err := b.changeVersions(ctx, &before, &m, r); err != nil {
 			return err
 		}
@@ -201,7 +208,7 @@ func (b *batch) saveChanges(ctx context.Context) error {
 	if err := b.wipeVersions(ctx, &before); err != nil {
 		return err
 	}
-	return b.keepChanges(ctx, effective)
+	return b.keepChanges(ctx, made)
 }
 
 // keepChanges keeps the events for users who are away. Only the message itself has what an edit has put into it, so that

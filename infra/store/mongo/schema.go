@@ -62,11 +62,14 @@ type conversation struct {
 	ActiveAt  int64  `bson:"active_at"` // Unix seconds of the latest message or change of membership
 
 	GroupName string `bson:"name,omitempty"`
-	Owner     int64  `bson:"owner,omitempty"`
+	Owner     int64  `bson:"owner,omitempty"`     // who has created the group
 	Open      bool   `bson:"open,omitempty"`      // anybody may join
 	Created   int64  `bson:"created,omitempty"`   // the position of the group's creation; absent: there is no such group
 	Renamed   int64  `bson:"renamed,omitempty"`   // the position at which it got its name, if not by its creation
 	Dissolved int64  `bson:"dissolved,omitempty"` // the position at which it was dissolved
+
+	Grants []grant            `bson:"grants,omitempty"` // after the owner's, ascending; 16 MB hold 300,000 of them
+	Mutes  map[string]setting `bson:"mutes,omitempty"`  // until when users are muted; "0": all but the owner and the admins
 }
 
 // participant is a document of participants: a user in a direct conversation, or in a group to which it belongs or has

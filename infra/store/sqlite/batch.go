@@ -88,7 +88,7 @@ func (b *batch) save(ctx context.Context, r *events.Record) error {
 		return b.saveSettings(ctx, r)
 	case events.GroupCreated:
 		return b.saveGroup(ctx, r)
-	case events.MemberJoined, events.MemberLeft, events.GroupDissolved, events.GroupRenamed:
+	case events.MemberJoined, events.MemberLeft, events.GroupDissolved, events.GroupRenamed, events.MemberRole, events.MemberMuted:
 		return b.saveMembership(ctx, r)
 	}
 	return nil

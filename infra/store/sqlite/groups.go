@@ -18,10 +18,11 @@ const (
 	insertStays   = `INSERT INTO stays (user, conversation_id, joined_seq, left_seq)
 		SELECT value, ?2, ?3, 0 FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING`
 	findStays = `SELECT joined_seq, left_seq, removed FROM stays WHERE user = ? AND conversation_id = ? ORDER BY joined_seq`
-	endStay   = `UPDATE stays SET left_seq = ?3, removed = ?4 WHERE user = ?1 AND conversation_id = ?2 AND left_seq = 0`
-	endStays  = `UPDATE stays SET left_seq = max(joined_seq, ?2), removed = 1 WHERE conversation_id = ?1 AND left_seq = 0`
+	endStay   = `UPDATE stays SET left_seq = ?3, removed = ?4
+		WHERE user = ?1 AND conversation_id = ?2 AND left_seq = 0 AND joined_seq < ?3`
+	endStays = `UPDATE stays SET left_seq = max(joined_seq, ?2), removed = 1 WHERE conversation_id = ?1 AND left_seq = 0`
 
-	groupByName = `SELECT g.name, g.owner, g.open, g.dissolved_seq > 0
+	groupByName = `SELECT g.conversation_id, g.name, g.owner, g.open, g.dissolved_seq
 		FROM conversations c JOIN groups g ON g.conversation_id = c.id WHERE c.name = ?`
 	groupMembers = `SELECT user FROM stays WHERE conversation_id = (SELECT id FROM conversations WHERE name = ?) AND left_seq = 0
 		ORDER BY user`
@@ -41,9 +42,9 @@ func (b *batch) saveGroup(ctx context.Context, r *events.Record) error {
 	}
 	group, err := b.group(ctx, conversation)
 	if err == nil {
-		err = store.CheckMembership(r, group.owner)
+		err = group.CheckCreation(r)
 	}
-	if err != nil || group.owner != 0 {
+	if err != nil || group.Grants != nil {
 		return err
 	}
 	if err := b.exec(ctx, insertGroup, conversation, r.Name, r.User, r.Join == events.JoinOpen); err != nil {
@@ -69,10 +70,18 @@ func (b *batch) saveMembership(ctx context.Context, r *events.Record) error {
 		return err
 	}
 	group, err := b.group(ctx, conversation)
+	var by, of []store.Membership
 	if err == nil {
-		err = store.CheckMembership(r, group.owner)
+		by, err = b.stays(ctx, r.By, conversation)
 	}
-	if err != nil || group.dissolved != 0 {
+	if err == nil {
+		of, err = b.stays(ctx, r.User, conversation)
+	}
+	if err != nil {
+		return err
+	}
+	effective, err := group.Decide(r, by, of)
+	if err != nil || !effective || group.Dissolved != 0 {
 		return err
 	}
 	if repeat, err := b.repeatsChange(ctx, r, conversation); err != nil || repeat {
@@ -80,31 +89,23 @@ func (b *batch) saveMembership(ctx context.Context, r *events.Record) error {
 	}
 	switch r.Type {
 	case events.GroupDissolved:
-		if err := b.dissolve(ctx, conversation, r.Seq); err != nil {
-			return err
-		}
-		return b.keepMembership(ctx, r, conversation)
+		err = b.dissolve(ctx, conversation, r.Seq)
 	case events.GroupRenamed:
-		if err := b.exec(ctx, renameGroup, conversation, r.Name, r.Seq); err != nil {
-			return fmt.Errorf("rename group: %w", err)
-		}
-		return b.keepMembership(ctx, r, conversation)
-	}
-
-	stays, err := b.stays(ctx, r.User, conversation)
-	if err != nil || !store.Takes(r, stays) {
-		return err
-	}
-	if err := store.CheckEntry(r, group.open, stays); err != nil {
-		return err
-	}
-	if r.Type == events.MemberLeft {
+		err = b.exec(ctx, renameGroup, conversation, r.Name, r.Seq)
+	case events.MemberMuted:
+		err = b.exec(ctx, muteMember, conversation, r.User, *r.Until, r.Seq)
+	case events.MemberLeft:
 		err = b.exec(ctx, endStay, r.User, conversation, r.Seq, r.By != r.User)
-	} else {
+	case events.MemberJoined:
 		err = b.join(ctx, []int64{r.User}, conversation, r.Seq)
 	}
+	for _, grant := range group.Grants.Made(r) {
+		if err == nil {
+			err = b.exec(ctx, insertGrant, conversation, grant.Seq, grant.User, string(grant.Role))
+		}
+	}
 	if err != nil {
-		return fmt.Errorf("change membership: %w", err)
+		return fmt.Errorf("change group: %w", err)
 	}
 	return b.keepMembership(ctx, r, conversation)
 }
@@ -118,9 +119,9 @@ func (b *batch) checkSender(ctx context.Context, r *events.Record) error {
 	stays, err := b.stays(ctx, r.Message.From, conversation)
 	exists := len(stays) > 0
 	if err == nil && !exists {
-		var group groupRow
+		var group store.Group
 		group, err = b.group(ctx, conversation)
-		exists = group.owner != 0
+		exists = group.Grants != nil
 	}
 	if err != nil {
 		return err
@@ -128,15 +129,14 @@ func (b *batch) checkSender(ctx context.Context, r *events.Record) error {
 	return store.CheckSender(r, exists, stays)
 }
 
-// groupRow is a group as it is stored. If owner is 0 there is no such group.
-type groupRow struct {
-	owner     int64
-	open      bool
-	dissolved int64 // the position of its end
-}
-
-func (b *batch) group(ctx context.Context, conversation int64) (g groupRow, err error) {
-	if _, err := b.get(ctx, findGroup, []any{conversation}, &g.owner, &g.open, &g.dissolved); err != nil {
+// group returns what the rules need of a group. It has no grants if there is no such group.
+func (b *batch) group(ctx context.Context, conversation int64) (g store.Group, err error) {
+	var founder int64
+	found, err := b.get(ctx, findGroup, []any{conversation}, &founder, &g.Open, &g.Dissolved)
+	if err == nil && found {
+		g.Grants, err = b.grants(ctx, conversation, founder)
+	}
+	if err != nil {
 		return g, fmt.Errorf("find group: %w", err)
 	}
 	return g, nil
@@ -166,6 +166,15 @@ func (b *batch) stays(ctx context.Context, user, conversation int64) ([]store.Me
 	}
 	b.members[key] = stays
 	return stays, nil
+}
+
+func (b *batch) standing(ctx context.Context, user, conversation int64) (store.Standing, error) {
+	group, err := b.group(ctx, conversation)
+	if err != nil {
+		return store.Standing{}, err
+	}
+	stays, err := b.stays(ctx, user, conversation)
+	return store.Standing{User: user, Grants: group.Grants, Stays: stays}, err
 }
 
 // join opens stays of the users, all of them with one statement: a group may have ten thousand members.
@@ -203,10 +212,17 @@ func (b *batch) keepMembership(ctx context.Context, r *events.Record, conversati
 func (db *DB) Group(ctx context.Context, groupID int64) (store.Group, error) {
 	group := store.Group{ID: groupID}
 	err := db.readers.within(ctx, func(ctx context.Context, c *conn) error {
+		var conversation, founder int64
 		found, err := c.get(ctx, groupByName, []any{events.Group(groupID)},
-			&group.Name, &group.Owner, &group.Open, &group.Dissolved)
+			&conversation, &group.Name, &founder, &group.Open, &group.Dissolved)
 		if err == nil && !found {
 			err = store.ErrNotFound
+		}
+		if err == nil {
+			group.Grants, err = c.grants(ctx, conversation, founder)
+		}
+		if err == nil {
+			group.Mutes, err = c.mutes(ctx, conversation)
 		}
 		return err
 	})

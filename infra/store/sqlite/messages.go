@@ -128,7 +128,7 @@ func (b *batch) saveRepeat(ctx context.Context, r *events.Record, conversation i
 	return nil
 }
 
-// saveChange applies an edit or a recall of a message by its sender. A recall wins over every edit, before or after it. Of
+// saveChange applies an edit or a recall of a message by its sender, or a recall by an admin. A recall wins over every edit, before or after it. Of
 // the repeats of one edit the first counts, so an edit that came in between stays.
 func (b *batch) saveChange(ctx context.Context, r *events.Record) error {
 	messageID := idValue(r.MessageID)
@@ -136,7 +136,13 @@ func (b *batch) saveChange(ctx context.Context, r *events.Record) error {
 	if err != nil {
 		return err
 	}
-	if err := store.CheckChange(r, original); err != nil {
+	var by store.Standing
+	if store.Foreign(r, original) {
+		if by, err = b.standing(ctx, r.By, conversation); err != nil {
+			return err
+		}
+	}
+	if effective, err := store.CheckChange(r, original, by); err != nil || !effective {
 		return err
 	}
 	seq := original.Seq

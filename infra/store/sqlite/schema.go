@@ -18,7 +18,7 @@ import (
 func migrations() []string {
 	return []string{
 		firstSchema, groupsByClientMsgID, changesByEventID, messageVersions, epochsOfTopics, extraOfMessages, renamedGroups, disabledWebhooks,
-		settingsOfUsers, usersSeen, statistics, subscriptionsOfUsers,
+		settingsOfUsers, usersSeen, statistics, subscriptionsOfUsers, rolesAndMutes,
 	}
 }
 
@@ -232,6 +232,25 @@ CREATE TABLE subscriptions (
 	since    INTEGER NOT NULL -- Unix nanoseconds
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX user_subscriptions ON subscriptions (user, since);
+`
+
+const rolesAndMutes = `
+-- Which roles users were given in a group, but for that of the founder, who is groups.owner.
+CREATE TABLE grants (
+	conversation_id INTEGER NOT NULL,
+	seq             INTEGER NOT NULL,
+	user            INTEGER NOT NULL,
+	role            TEXT NOT NULL,
+	PRIMARY KEY (conversation_id, seq, user)
+) STRICT, WITHOUT ROWID;
+-- Until when users are muted in a group, by the latest change; the user 0 is all but the owner and the admins.
+CREATE TABLE mutes (
+	conversation_id INTEGER NOT NULL,
+	user            INTEGER NOT NULL,
+	until           INTEGER NOT NULL, -- Unix seconds; 0: not any more
+	seq             INTEGER NOT NULL,
+	PRIMARY KEY (conversation_id, user)
+) STRICT, WITHOUT ROWID;
 `
 
 // writerDSN lets the write-ahead log grow to 40 MB before SQLite copies it into the file. So SQLite writes a page once for

@@ -189,7 +189,7 @@ func TestAFileOfAnOlderProgramIsBroughtUpToDate(t *testing.T) {
 		db := open(t, path)
 		group, err := db.Group(t.Context(), 77)
 		require.NoError(t, err)
-		require.Equal(t, store.Group{ID: 77, Name: "old", Owner: 1001}, group)
+		require.Equal(t, store.Group{ID: 77, Name: "old", Grants: store.Founded(1001)}, group)
 		stays, err := db.Stays(t.Context(), 1002, 77)
 		require.NoError(t, err)
 		require.Equal(t, []store.Membership{{GroupID: 77, User: 1002, Joined: 10, Left: 11}}, stays)

@@ -13,8 +13,9 @@ import (
 )
 
 func groupTests() []test {
-	theGroup := store.Group{ID: club, Name: "the group", Owner: alice, Open: true}
-	gone := store.Group{ID: club, Name: "the group", Owner: alice, Open: true, Dissolved: true}
+	theGroup := store.Group{ID: club, Name: "the group", Grants: store.Founded(alice), Open: true}
+	gone := theGroup
+	gone.Dissolved = 30
 	creation := at(10, created(club, alice, bob))
 	var tests []test
 	for _, c := range []struct {
@@ -78,7 +79,7 @@ func groupTests() []test {
 		{
 			"of two renamings the later holds, in whatever order they come",
 			[]events.Record{at(12, renamed(alice, "later")), at(11, renamed(alice, "earlier"))},
-			store.Group{ID: club, Name: "later", Owner: alice, Open: true},
+			store.Group{ID: club, Name: "later", Grants: store.Founded(alice), Open: true},
 			nil,
 			map[int64]int64{alice: 10, bob: 10},
 		},
@@ -87,7 +88,7 @@ func groupTests() []test {
 			[]events.Record{
 				at(11, renamed(alice, "one")), at(12, renamed(alice, "two")), repeatOf(at(11, renamed(alice, "one")), 13),
 			},
-			store.Group{ID: club, Name: "two", Owner: alice, Open: true},
+			store.Group{ID: club, Name: "two", Grants: store.Founded(alice), Open: true},
 			nil,
 			map[int64]int64{alice: 10, bob: 10},
 		},

@@ -112,6 +112,24 @@ func renamed(by int64, name string) events.Event {
 	return e
 }
 
+func role(by, user int64, role events.Role) events.Event {
+	e := membership(events.MemberRole, club, user)
+	e.By, e.Role = by, role
+	return e
+}
+
+func muted(by, user, until int64) events.Event {
+	e := membership(events.MemberMuted, club, user)
+	e.By, e.Until = by, &until
+	return e
+}
+
+func expelled(by, user int64) events.Event {
+	e := left(club, user)
+	e.By = by
+	return e
+}
+
 func membership(kind events.Type, group, user int64) events.Event {
 	return events.Event{Type: kind, Conversation: events.Group(group), GroupID: group, User: user, By: user}
 }

@@ -14,6 +14,7 @@ import (
 func ruleTests() []test {
 	first, other := at(10, direct(alice, bob, "one")), at(11, direct(bob, alice, "two"))
 	group := at(10, closed(created(club, alice, bob)))
+	said, heard := at(11, inGroup(alice, club, "hello")), at(11, inGroup(bob, club, "hi"))
 	forged := direct(bob, alice, "forged")
 	forged.Message.MessageID = first.Message.MessageID
 	elsewhere := edit(alice, first, "uno")
@@ -53,11 +54,20 @@ func ruleTests() []test {
 		{"a message to a dissolved group", []events.Record{group, at(11, dissolved(club, alice))}, at(12, inGroup(bob, club, "hello")), "user 1002 is no member of group 77"},
 		{"joining a group that does not exist", nil, at(12, joined(club, carol)), "unknown group 77"},
 		{"dissolving a group that does not exist", nil, at(12, dissolved(club, carol)), "unknown group 77"},
-		{"dissolving another's group", []events.Record{group}, at(12, dissolved(club, bob)), "by user 1002, who does not own group 77"},
+		{"dissolving another's group", []events.Record{group}, at(12, dissolved(club, bob)), "by user 1002, who does not own the group"},
 		{"renaming a group that does not exist", nil, at(12, renamed(alice, "ours")), "unknown group 77"},
-		{"renaming another's group", []events.Record{group}, at(12, renamed(bob, "mine")), "by user 1002, who does not own group 77"},
-		{"bringing somebody into another's group", []events.Record{group}, at(12, by(bob, joined(club, carol))), "by user 1002, who does not own group 77"},
-		{"taking somebody out of another's group", []events.Record{group}, at(12, by(carol, left(club, bob))), "by user 1003, who does not own group 77"},
+		{"renaming another's group", []events.Record{group}, at(12, renamed(bob, "mine")), "by user 1002, who is no admin of the group"},
+		{"bringing somebody into another's group", []events.Record{group}, at(12, by(bob, joined(club, carol))), "by user 1002, who is no admin of the group"},
+		{"taking somebody out of another's group", []events.Record{group}, at(12, by(carol, left(club, bob))), "by user 1003, who is no admin of the group"},
+		{"giving a role in another's group", []events.Record{group}, at(12, role(bob, alice, events.RoleMember)), "by user 1002, who does not own the group"},
+		{"an admin giving a role", []events.Record{group, at(11, role(alice, bob, events.RoleAdmin))}, at(12, role(bob, alice, events.RoleMember)), "by user 1002, who does not own the group"},
+		{"a role in a group that does not exist", nil, at(12, role(alice, bob, events.RoleAdmin)), "unknown group 77"},
+		{"an admin dissolving the group", []events.Record{group, at(11, role(alice, bob, events.RoleAdmin))}, at(12, dissolved(club, bob)), "by user 1002, who does not own the group"},
+		{"muting in another's group", []events.Record{group}, at(12, muted(bob, alice, 5)), "by user 1002, who is no admin of the group"},
+		{"muting another's group", []events.Record{group}, at(12, muted(carol, 0, 5)), "by user 1003, who is no admin of the group"},
+		{"a recall in a group by no admin", []events.Record{group, said}, at(12, recall(bob, said)), "by user 1002, who is no admin of the group"},
+		{"an edit in a group by its owner", []events.Record{group, heard}, at(12, edit(alice, heard, "uno")), "by user 1001, who is not the author"},
+		{"a recall by an admin that names another position", []events.Record{group, heard}, at(12, withSeq(9, recall(alice, heard))), "seq 9, but the message has 11"},
 		{"entering a closed group", []events.Record{group}, at(12, joined(club, carol)), "group 77 is closed to user 1003"},
 		{"entering a group after being taken out", []events.Record{group, at(11, by(alice, left(club, bob)))}, at(12, joined(club, bob)), "group 77 is closed to user 1002"},
 		{"the owner leaving the group to itself", []events.Record{group}, at(12, left(club, alice)), "the owner of group 77 leaves it by dissolving it"},

@@ -111,6 +111,7 @@ func Run(t *testing.T, open func(*testing.T) Store) {
 		{"extra", extraTests()},
 		{"settings", settingTests()},
 		{"groups", groupTests()},
+		{"roles", roleTests()},
 		{"rules", ruleTests()},
 		{"heads", headTests()},
 		{"missed", missedTests()},
