@@ -28,7 +28,7 @@ trap 'exit 143' TERM
 
 # start NAME BINARY PORT runs a system on four ports; the gateway has the first one.
 start() {
-	"$2" dev --data-dir="$dir/$1.data" --connect-addr="127.0.0.1:$3" --message-addr="127.0.0.1:$(($3 + 1))" \
+	MILLRACE_API_ADDR=127.0.0.1:0 "$2" dev --data-dir="$dir/$1.data" --connect-addr="127.0.0.1:$3" --message-addr="127.0.0.1:$(($3 + 1))" \
 		--admin-addr="127.0.0.1:$(($3 + 2))" --embedded-kafka-addr="127.0.0.1:$(($3 + 3))" >"$dir/$1.log" 2>&1 &
 	pids+=($!)
 }

@@ -27,6 +27,7 @@ func (c *Config) checkAddresses(fault func(flag, format string, args ...any), fl
 		}
 	}
 	listens("admin-addr", c.AdminAddr, true)
+	listens("api-addr", c.APIAddr, true)
 	listens("connect-addr", c.ConnectAddr, false)
 	listens("message-addr", c.MessageAddr, false)
 	listens("embedded-kafka-addr", c.EmbeddedKafkaAddr, c.Role == Dev && len(c.KafkaBrokers) > 0)

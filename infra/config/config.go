@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"millrace/events"
+	"millrace/infra/auth"
 	"millrace/infra/security"
 	"millrace/infra/store/mongo"
 )
@@ -82,6 +83,15 @@ type Config struct {
 	Webhooks     string // the file that lists the endpoints of the webhook handler
 
 	Rules string
+
+	// APIKeys is set by [Config.Load] from APIKeySettings.
+	APIAddr        string
+	APIKeySettings []string
+	APIKeys        auth.APIKeys
+	APIRate        int
+	APISystemUser  int64
+	APIOrigins     []string
+	APITLS         security.TLSFiles
 
 	HookURL     string // may hold a password: never shown
 	HookSecret  string // never shown
@@ -157,8 +167,13 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 		flags.IntVar(&c.SendRate, "send-rate", 2000, "messages per second that one user may send")
 		flags.IntVar(&c.UserConnections, "user-connections", 100, "connections that one user may have to a gateway; those of one device count once")
 		flags.IntVar(&c.MaxConnections, "max-connections", 0, "connections that the gateway takes; 0: as many as the limit of open files leaves room for")
-		flags.StringVar(&c.JWTSecret, "jwt-secret", "", "secret of the users' HS256 tokens")
 		flags.StringVar(&c.JWKSURL, "jwks-url", "", "key set of the users' RS256 or ES256 tokens")
+	}
+	if is(Dev, Message, Connect) {
+		flags.StringVar(&c.JWTSecret, "jwt-secret", "", "secret of the users' HS256 tokens"+map[bool]string{true: ", by which the API issues some"}[role != Connect])
+	}
+	if is(Dev, Message) {
+		c.bindAPI(role, flags)
 	}
 	if is(Connect) {
 		flags.StringSliceVar(&c.MessageAddrs, "message-addrs", []string{"127.0.0.1:9090"}, "message nodes to dial; a DNS name stands for all its addresses")
@@ -238,7 +253,7 @@ func (c *Config) bindMongoDB(flags *pflag.FlagSet) {
 // Load sets from the environment what no flag has set, and checks everything. Its error has a line for each fault.
 func (c *Config) Load(flags *pflag.FlagSet) error {
 	fromEnvironment(flags)
-	for _, list := range []*[]string{&c.KafkaBrokers, &c.AllowedOrigins, &c.MessageAddrs, &c.PushAddrs, &c.Handlers} {
+	for _, list := range []*[]string{&c.KafkaBrokers, &c.AllowedOrigins, &c.MessageAddrs, &c.PushAddrs, &c.Handlers, &c.APIKeySettings, &c.APIOrigins} {
 		for i, element := range *list {
 			(*list)[i] = strings.TrimSpace(element)
 		}
@@ -296,6 +311,9 @@ func (c *Config) check(fault func(flag, format string, args ...any), flags *pfla
 		c.checkHook(fault)
 	}
 	checkServerTLS(fault, "connect", c.ConnectTLS)
+	if flags.Lookup("api-addr") != nil {
+		c.checkAPI(fault)
+	}
 	if flags.Lookup("send-rate") != nil && (c.SendRate < 1 || c.SendRate > maxRate) {
 		fault("send-rate", "%d is not between 1 and %d", c.SendRate, maxRate)
 	}

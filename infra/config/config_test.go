@@ -83,6 +83,7 @@ func TestAddressesThatHoldPasswordsAreCheckedAndNotShown(t *testing.T) {
 }
 
 func TestRoleIsRefusedWithoutWhatItNeeds(t *testing.T) {
+	hash := strings.Repeat("ab", 32) // of a key
 	for name, test := range map[string]struct {
 		role Role
 		args []string
@@ -135,6 +136,13 @@ func TestRoleIsRefusedWithoutWhatItNeeds(t *testing.T) {
 		"a SASL user without mechanism":      {Worker, []string{"--handlers=audit", "--kafka-brokers=a:1", "--kafka-sasl-user=x"}, "MILLRACE_KAFKA_SASL"},
 		"SASL to the embedded broker":        {Dev, []string{"--kafka-sasl=plain", "--kafka-sasl-user=x", "--kafka-sasl-password=y"}, "MILLRACE_KAFKA_BROKERS"},
 		"a hook without a secret":            {Dev, []string{"--hook-url=https://x/hook"}, "MILLRACE_HOOK_SECRET"},
+		"a key of the API that is none":      {Message, []string{"--kafka-brokers=a:1", "--api-keys=shop:read"}, "MILLRACE_API_KEYS"},
+		"two keys of one name":               {Message, []string{"--kafka-brokers=a:1", "--api-keys=a:read:" + hash + ",a:send:" + hash}, "MILLRACE_API_KEYS"},
+		"no requests of the API":             {Message, []string{"--kafka-brokers=a:1", "--api-rate=0"}, "MILLRACE_API_RATE"},
+		"a system that is no user":           {Dev, []string{"--api-system-user=-1"}, "MILLRACE_API_SYSTEM_USER"},
+		"an origin of the API that is none":  {Dev, []string{"--api-origins=example.com"}, "MILLRACE_API_ORIGINS"},
+		"an API that listens nowhere":        {Dev, []string{"--api-addr=9180"}, "MILLRACE_API_ADDR"},
+		"a certificate of the API alone":     {Message, []string{"--kafka-brokers=a:1", "--api-tls-cert=nothing.pem"}, "MILLRACE_API_TLS_KEY"},
 		"a hook's secret without hook":       {Dev, []string{"--hook-secret=whsec_" + secret}, "MILLRACE_HOOK_URL"},
 		"a hook's secret that is too short":  {Dev, []string{"--hook-url=https://x/hook", "--hook-secret=whsec_AAAA"}, "MILLRACE_HOOK_SECRET"},
 		"a hook that is no URL":              {Dev, []string{"--hook-url=x:80/hook", "--hook-secret=whsec_" + secret}, "MILLRACE_HOOK_URL"},

@@ -68,6 +68,10 @@ func (c *Config) OpenTokens() []string {
 		all = append(all, fmt.Sprintf("users' tokens come without TLS to %s: set %s, or let only a proxy reach it that ends TLS",
 			c.ConnectAddr, EnvName("connect-tls-cert")))
 	}
+	if c.ServesAPI() && c.APITLS.Cert == "" && !loopback(c.APIAddr) {
+		all = append(all, fmt.Sprintf("the keys of backends come without TLS to %s: set %s, or let only a proxy reach it that ends TLS",
+			c.APIAddr, EnvName("api-tls-cert")))
+	}
 	return all
 }
 

@@ -85,6 +85,8 @@ func TestATokenThatCrossesANetworkWithoutTLSIsTold(t *testing.T) {
 		"a gateway by TLS to them":      {Connect, []string{"--jwt-secret=" + secret, "--service-token=x", "--connect-addr=127.0.0.1:1", "--message-addrs=node:1", "--service-tls"}, nil},
 		"a gateway for other machines":  {Connect, []string{"--jwt-secret=" + secret}, []string{"users' tokens come without TLS to :8080"}},
 		"a gateway for them, over wss":  {Connect, []string{"--jwt-secret=" + secret, "--connect-tls-cert=" + cert, "--connect-tls-key=" + key}, nil},
+		"an API for other machines":     {Message, []string{"--kafka-brokers=a:1", "--api-addr=:9180", "--api-keys=shop:read:" + strings.Repeat("ab", 32)}, []string{"keys of backends come without TLS to :9180"}},
+		"an API for nobody":             {Message, []string{"--kafka-brokers=a:1", "--api-addr=:9180"}, nil},
 		"a gateway, everything is open": {Connect, []string{"--jwt-secret=" + secret, "--service-token=x", "--message-addrs=node:1"}, []string{"to node:1", "to :8080"}},
 	} {
 		t.Run(name, func(t *testing.T) {

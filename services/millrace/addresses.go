@@ -19,6 +19,7 @@ type addresses struct {
 const (
 	partGateway = "gateway"
 	partGRPC    = "gRPC"
+	partAPI     = "API"
 	partBroker  = "broker"
 	partAdmin   = "admin"
 )

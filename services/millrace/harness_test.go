@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 type dev struct {
 	gateway *gatewayServer
 	grpc    *grpcServer
+	api     *apiServer
 	brokers brokerAddrs
 	stop    func()
 }
@@ -70,7 +71,7 @@ func startDevAs(t testing.TB, dataDir string, flags []string, replaced ...fx.Opt
 	t.Helper()
 	cfg := parse(t, config.Dev, append([]string{
 		"--data-dir=" + dataDir, "--jwt-secret=" + proof.Secret, "--admin-addr=", "--log-level=error", "--embedded-kafka-addr=127.0.0.1:0",
-		"--connect-addr=127.0.0.1:0", "--message-addr=127.0.0.1:0", "--kafka-brokers=" + os.Getenv(brokersEnv),
+		"--connect-addr=127.0.0.1:0", "--message-addr=127.0.0.1:0", "--api-addr=127.0.0.1:0", "--kafka-brokers=" + os.Getenv(brokersEnv),
 	}, flags...)...)
 	if files, err := os.ReadDir(dataDir); err == nil && len(files) == 0 && len(cfg.KafkaBrokers) > 0 {
 		deleteTopics(t, cfg.KafkaBrokers)
@@ -78,7 +79,7 @@ func startDevAs(t testing.TB, dataDir string, flags []string, replaced ...fx.Opt
 	options, err := roleNamed(t, config.Dev).appOptions(cfg)
 	require.NoError(t, err)
 	d := &dev{}
-	app, err := startApp(t.Context(), options, fx.Options(replaced...), fx.Populate(&d.gateway, &d.grpc, &d.brokers))
+	app, err := startApp(t.Context(), options, fx.Options(replaced...), fx.Populate(&d.gateway, &d.grpc, &d.api, &d.brokers))
 	require.NoError(t, err)
 	d.stop = sync.OnceFunc(func() {
 		require.NoError(t, stopApp(context.WithoutCancel(t.Context()), app))

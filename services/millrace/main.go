@@ -60,7 +60,7 @@ Try it:
 		root.AddCommand(newRoleCommand(r))
 	}
 	for _, tool := range []*cobra.Command{
-		chat.NewCommand(), bench.NewCommand(), newTokenCommand(), newHandlersCommand(), newPoisonCommand(), newRulesCommand(), newAuditCommand(),
+		chat.NewCommand(), bench.NewCommand(), newTokenCommand(), newAPIKeyCommand(), newHandlersCommand(), newPoisonCommand(), newRulesCommand(), newAuditCommand(),
 		newWebhookCommand(), newStatsCommand(), newHealthyCommand(),
 	} {
 		tool.GroupID = groupTools

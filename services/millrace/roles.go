@@ -134,7 +134,7 @@ func messageOptions(cfg *config.Config) (fx.Option, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fx.Options(externalBroker(), dataStore(), bus(), logAndStoreChecks(), messageService(), serveGRPC(), handlers), nil
+	return fx.Options(externalBroker(), dataStore(), bus(), logAndStoreChecks(), messageService(), serveGRPC(), serveAPI(cfg), handlers), nil
 }
 
 func workerOptions(cfg *config.Config) (fx.Option, error) {
@@ -163,7 +163,7 @@ func devOptions(cfg *config.Config) (fx.Option, error) {
 			return nil, err
 		}
 	}
-	return fx.Options(log, dataStore(), bus(), logAndStoreChecks(), messageService(), serveGRPC(), handlers, gateway()), nil
+	return fx.Options(log, dataStore(), bus(), logAndStoreChecks(), messageService(), serveGRPC(), serveAPI(cfg), handlers, gateway()), nil
 }
 
 func devHello(w io.Writer, cfg *config.Config, at *addresses) {
@@ -179,6 +179,10 @@ func devHello(w io.Writer, cfg *config.Config, at *addresses) {
 	if address := at.dialled(partAdmin); address != "" {
 		admin = "http://" + address + "/readyz"
 	}
+	api := "nowhere"
+	if address := at.dialled(partAPI); address != "" {
+		api = "http://" + address + "/openapi.json"
+	}
 	url := "ws://" + at.dialled(partGateway) + "/ws"
 	flag := "" // the client's own default is the gateway's
 	if url != "ws://127.0.0.1:8080/ws" {
@@ -187,13 +191,14 @@ func devHello(w io.Writer, cfg *config.Config, at *addresses) {
 	fmt.Fprintf(w, `millrace dev is running
   gateway      %s
   gRPC         %s
+  API          %s
   log          %s
   data         %s
   handlers     %s
   admin        %s
 
 Try it in two more terminals:
-  go run ./services/millrace client --user=1001 --target=1002%[7]s
-  go run ./services/millrace client --user=1002 --target=1001%[7]s
-`, url, at.get(partGRPC), log, data, strings.Join(cfg.Handlers, ", "), admin, flag)
+  go run ./services/millrace client --user=1001 --target=1002%[8]s
+  go run ./services/millrace client --user=1002 --target=1001%[8]s
+`, url, at.get(partGRPC), api, log, data, strings.Join(cfg.Handlers, ", "), admin, flag)
 }

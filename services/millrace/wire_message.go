@@ -21,8 +21,10 @@ func messageService() fx.Option {
 	return fx.Module("message", fx.Provide(
 		fx.Annotate(newMessageService, fx.ParamTags(``, ``, ``, `group:"hooks"`)),
 		asHooks(rulesHook), asHooks(httpHook),
-		asGRPCService(func(db storeBackend) grpcService {
-			statistics := message.NewStatistics(db, func(version int) string { return handlers.Version(analytics.Name, version) })
+		func(db storeBackend) millracev1.StatisticsServiceServer {
+			return message.NewStatistics(db, func(version int) string { return handlers.Version(analytics.Name, version) })
+		},
+		asGRPCService(func(statistics millracev1.StatisticsServiceServer) grpcService {
 			return grpcService{register: func(r grpc.ServiceRegistrar) { millracev1.RegisterStatisticsServiceServer(r, statistics) }}
 		}),
 		asGRPCService(func(s *message.Service) grpcService {

@@ -14,40 +14,42 @@ import (
 	"millrace/infra/security"
 )
 
-// serviceTLS holds the files for connections between nodes, connectTLS those for WebSockets. Without files they are empty,
-// and the connections use no TLS.
+// serviceTLS holds the files for connections between nodes, connectTLS those for WebSockets, and apiTLS those for the API.
+// Without files they are empty, and the connections use no TLS.
 type (
 	serviceTLS struct{ *security.WatchedTLS }
 	connectTLS struct{ *security.WatchedTLS }
+	apiTLS     struct{ *security.WatchedTLS }
 )
 
 // watchedTLS makes the TLS files be read again when they change and on SIGHUP, and logs where there are none but should be.
 func watchedTLS() fx.Option {
 	return fx.Module("tls",
 		fx.Provide(
-			func(cfg *config.Config, metrics prometheus.Registerer, log *slog.Logger) (s serviceTLS, c connectTLS, err error) {
+			func(cfg *config.Config, metrics prometheus.Registerer, log *slog.Logger) (s serviceTLS, c connectTLS, a apiTLS, err error) {
 				if cfg.ServiceTLS {
-					if s.WatchedTLS, err = security.WatchTLS(cfg.ServiceTLSFiles, "service", metrics, log); err != nil {
-						return s, c, err
-					}
+					s.WatchedTLS, err = security.WatchTLS(cfg.ServiceTLSFiles, "service", metrics, log)
 				}
-				if cfg.ConnectTLS.Named() {
+				if err == nil && cfg.ConnectTLS.Named() {
 					c.WatchedTLS, err = security.WatchTLS(cfg.ConnectTLS, "connect", metrics, log)
 				}
-				return s, c, err
+				if err == nil && cfg.APITLS.Named() {
+					a.WatchedTLS, err = security.WatchTLS(cfg.APITLS, "api", metrics, log)
+				}
+				return s, c, a, err
 			},
-			asReloads(func(s serviceTLS, c connectTLS) (reloads []reload) {
-				for part, w := range watched(s, c) {
+			asReloads(func(s serviceTLS, c connectTLS, a apiTLS) (reloads []reload) {
+				for part, w := range watched(s, c, a) {
 					reloads = append(reloads, reload{part, w.Reload})
 				}
 				return reloads
 			}),
 		),
-		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, cfg *config.Config, log *slog.Logger, s serviceTLS, c connectTLS) {
+		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, cfg *config.Config, log *slog.Logger, s serviceTLS, c connectTLS, a apiTLS) {
 			for _, where := range cfg.OpenTokens() {
 				log.Warn("a token crosses a network without TLS", "where", where)
 			}
-			for part, w := range watched(s, c) {
+			for part, w := range watched(s, c, a) {
 				runs(lc, shutdown, log, part, w.Run, nil)
 			}
 		}),
@@ -55,13 +57,16 @@ func watchedTLS() fx.Option {
 }
 
 // watched returns the sets of files that there are.
-func watched(s serviceTLS, c connectTLS) map[string]*security.WatchedTLS {
+func watched(s serviceTLS, c connectTLS, a apiTLS) map[string]*security.WatchedTLS {
 	all := map[string]*security.WatchedTLS{}
 	if s.WatchedTLS != nil {
 		all["TLS between nodes"] = s.WatchedTLS
 	}
 	if c.WatchedTLS != nil {
 		all["TLS of WebSockets"] = c.WatchedTLS
+	}
+	if a.WatchedTLS != nil {
+		all["TLS of the API"] = a.WatchedTLS
 	}
 	return all
 }

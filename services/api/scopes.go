@@ -1,0 +1,50 @@
+package api
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"millrace/infra/auth"
+	apiv1 "millrace/proto/millrace/api/v1"
+)
+
+// scopes returns the scopes that a key must have, by method. A method that is absent is permitted to nobody.
+func scopes() map[string][]auth.Scope {
+	read, send := []auth.Scope{auth.ScopeRead}, []auth.Scope{auth.ScopeSend}
+	return map[string][]auth.Scope{
+		apiv1.ApiService_SendMessage_FullMethodName:       send,
+		apiv1.ApiService_ListMessages_FullMethodName:      read,
+		apiv1.ApiService_EditMessage_FullMethodName:       send,
+		apiv1.ApiService_RecallMessage_FullMethodName:     send,
+		apiv1.ApiService_ListConversations_FullMethodName: read,
+		apiv1.ApiService_ListReaders_FullMethodName:       read,
+		apiv1.ApiService_CreateGroup_FullMethodName:       send,
+		apiv1.ApiService_GetGroup_FullMethodName:          read,
+		apiv1.ApiService_RenameGroup_FullMethodName:       send,
+		apiv1.ApiService_DissolveGroup_FullMethodName:     send,
+		apiv1.ApiService_AddMember_FullMethodName:         send,
+		apiv1.ApiService_RemoveMember_FullMethodName:      send,
+		apiv1.ApiService_IssueToken_FullMethodName:        {auth.ScopeRead, auth.ScopeSend},
+		apiv1.ApiService_GetStatistics_FullMethodName:     read,
+	}
+}
+
+// authorize returns an interceptor that passes on the calls that the caller's key permits.
+func authorize(scopes map[string][]auth.Scope) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		key, ok := caller(ctx)
+		needed, known := scopes[info.FullMethod]
+		if !ok || !known {
+			return nil, status.Error(codes.PermissionDenied, "not permitted")
+		}
+		for _, s := range needed {
+			if !key.Permits(s) {
+				return nil, status.Errorf(codes.PermissionDenied, "the key %s does not have the scope %s", key.Name, s)
+			}
+		}
+		return next(ctx, req)
+	}
+}

@@ -1,0 +1,123 @@
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"millrace/infra/auth"
+	"millrace/infra/panics"
+	"millrace/infra/security"
+	apiv1 "millrace/proto/millrace/api/v1"
+)
+
+// maxRequest bounds the body of an HTTP request. The largest is a message of 32 KiB whose every character is escaped.
+const maxRequest = 256 << 10
+
+// Config says who may call.
+type Config struct {
+	Keys auth.APIKeys
+	// Open is the key of requests that carry none; nil: they are refused.
+	Open *auth.APIKey
+	// Rate is how many requests a key may make in a second.
+	Rate int
+	// Origins are those, beside the API's own, whose pages may call.
+	Origins []string
+	Log     *slog.Logger
+	Panics  *panics.Panics
+}
+
+// New returns the API as a handler, of HTTP/1.1 and of HTTP/2 with and without TLS.
+func New(ctx context.Context, cfg Config, service *Service) (http.Handler, error) {
+	return newServer(ctx, cfg, service, scopes())
+}
+
+func newServer(ctx context.Context, cfg Config, service apiv1.ApiServiceServer, scopes map[string][]auth.Scope) (http.Handler, error) {
+	authorized := authorize(scopes)
+	recovered := recovery.UnaryServerInterceptor(recovery.WithRecoveryHandler(func(v any) error {
+		_ = cfg.Panics.Recovered(panics.Call, v) // Panics counts and logs it; the caller need not know more
+		return status.Error(codes.Internal, "internal error")
+	}))
+	intercept := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		return authorized(ctx, req, info, func(ctx context.Context, req any) (any, error) { return recovered(ctx, req, info, next) })
+	}
+	calls := grpc.NewServer(grpc.UnaryInterceptor(intercept), grpc.MaxRecvMsgSize(maxRequest))
+	apiv1.RegisterApiServiceServer(calls, service)
+
+	gateway := runtime.NewServeMux(
+		runtime.WithErrorHandler(refuseCall),
+		runtime.WithRoutingErrorHandler(refusePath),
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{
+			MarshalOptions:   protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: false},
+			UnmarshalOptions: protojson.UnmarshalOptions{},
+		}),
+	)
+	client := apiv1.NewApiServiceClient(inProcess{desc: &apiv1.ApiService_ServiceDesc, service: service, intercept: intercept})
+	if err := apiv1.RegisterApiServiceHandlerClient(ctx, gateway, client); err != nil {
+		return nil, err
+	}
+	gate := newGate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isGRPC(r) {
+			calls.ServeHTTP(w, r)
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+		gateway.ServeHTTP(w, r)
+	}), cfg.Keys, cfg.Open, cfg.Rate, cfg.Log)
+	mux := http.NewServeMux()
+	mux.Handle("/v1/", gate)
+	mux.Handle("/"+apiv1.ApiService_ServiceDesc.ServiceName+"/", gate)
+	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(apiv1.OpenAPI()) // the client may have gone
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { refuse(w, r, codes.NotFound, "no such path") })
+	return allowOrigins(mux, cfg.Origins), nil
+}
+
+func isGRPC(r *http.Request) bool {
+	return r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
+}
+
+// allowOrigins refuses requests of pages from elsewhere, and tells browsers which they may make (CORS). A browser asks before
+// it makes one that carries a key, but not before all others.
+func allowOrigins(next http.Handler, origins []string) http.Handler {
+	var allowed []security.Origin
+	for _, o := range origins {
+		if origin, ok := security.ParseOrigin(o); ok {
+			allowed = append(allowed, origin)
+		}
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		named := r.Header.Get("Origin")
+		if named == "" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Add("Vary", "Origin")
+		origin, ok := security.ParseOrigin(named)
+		own, _ := origin.Own(r.Host)
+		if !ok || origin != own && !slices.Contains(allowed, origin) {
+			refuse(w, r, codes.PermissionDenied, "pages of this origin may not call")
+			return
+		}
+		w.Header().Set("Access-Control-Allow-Origin", named)
+		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+			w.Header().Set("Access-Control-Allow-Methods", "GET, POST, PUT, PATCH, DELETE")
+			w.Header().Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+			w.Header().Set("Access-Control-Max-Age", "600")
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"go.uber.org/fx"
+
+	"millrace/infra/auth"
+	"millrace/infra/config"
+	"millrace/infra/panics"
+	"millrace/infra/security"
+	"millrace/infra/telemetry"
+	millracev1 "millrace/proto/millrace/v1"
+	"millrace/services/api"
+	"millrace/services/message"
+)
+
+const (
+	// apiIdle is how long a connection of a backend stays open for the next request.
+	apiIdle = 2 * time.Minute
+	// apiTimeout is how long a request may take to arrive, and its response to be read.
+	apiTimeout = 30 * time.Second
+)
+
+// apiServer serves the API for backends.
+type apiServer struct {
+	listener net.Listener
+	server   *http.Server
+}
+
+func newAPIServer(
+	ctx context.Context, cfg *config.Config, files apiTLS, messages *message.Service, statistics millracev1.StatisticsServiceServer,
+	store message.Store, contain *panics.Panics, log *slog.Logger,
+) (*apiServer, error) {
+	service := &api.Service{Deps: api.Deps{Messages: messages, Statistics: statistics, Groups: store, SystemUser: cfg.APISystemUser}}
+	if cfg.JWTSecret != "" {
+		service.Sign = func(id auth.Identity) (string, error) { return auth.Sign(cfg.JWTSecret, id) }
+	}
+	limits := api.Config{Keys: cfg.APIKeys, Rate: cfg.APIRate, Origins: cfg.APIOrigins, Log: log, Panics: contain}
+	if cfg.APIOpen() {
+		limits.Open = &auth.APIKey{Name: "dev", Scopes: []auth.Scope{auth.ScopeAdmin}}
+	}
+	handler, err := api.New(ctx, limits, service)
+	if err != nil {
+		return nil, fmt.Errorf("API: %w", err)
+	}
+	if cfg.APIOpen() {
+		handler = security.OnlyLocalHosts(handler, cfg.AllowsHost)
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.APIAddr)
+	if err != nil {
+		return nil, fmt.Errorf("API: %w", err)
+	}
+	s := &apiServer{listener: listener, server: &http.Server{
+		Handler: handler, ReadTimeout: apiTimeout, WriteTimeout: apiTimeout, IdleTimeout: apiIdle, ErrorLog: telemetry.ServerErrors(log),
+		Protocols: new(http.Protocols),
+	}}
+	s.server.Protocols.SetHTTP1(true)
+	s.server.Protocols.SetHTTP2(true)
+	s.server.Protocols.SetUnencryptedHTTP2(true)
+	if files.WatchedTLS != nil {
+		s.listener = tls.NewListener(listener, files.Server("h2", "http/1.1"))
+	}
+	return s, nil
+}
+
+func (s *apiServer) run(context.Context) error {
+	if err := s.server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// serveAPI serves the API if the configuration lets anybody call it.
+func serveAPI(cfg *config.Config) fx.Option {
+	if !cfg.ServesAPI() {
+		return fx.Options()
+	}
+	return fx.Module("API",
+		fx.Provide(newAPIServer),
+		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, at *addresses, s *apiServer) {
+			at.set(partAPI, s.listener.Addr().String())
+			runs(lc, shutdown, log, "API", s.run, s.server.Shutdown)
+		}),
+	)
+}
