@@ -10,26 +10,27 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// inProcess is a connection to a service of this process, by which the HTTP gateway makes its calls. They pass the same
+// inProcess is a connection to services of this process, by which the HTTP gateway makes its calls. They pass the same
 // interceptor as calls by gRPC.
 type inProcess struct {
-	desc      *grpc.ServiceDesc
-	service   any
+	services  map[*grpc.ServiceDesc]any
 	intercept grpc.UnaryServerInterceptor
 }
 
 // Invoke makes a call.
 func (c inProcess) Invoke(ctx context.Context, method string, args, reply any, _ ...grpc.CallOption) error {
-	for _, m := range c.desc.Methods {
-		if method != "/"+c.desc.ServiceName+"/"+m.MethodName {
-			continue
+	for desc, service := range c.services {
+		for _, m := range desc.Methods {
+			if method != "/"+desc.ServiceName+"/"+m.MethodName {
+				continue
+			}
+			given := func(in any) error { return move(in, args) }
+			result, err := m.Handler(service, ctx, given, c.intercept)
+			if err != nil {
+				return err
+			}
+			return move(reply, result)
 		}
-		given := func(in any) error { return move(in, args) }
-		result, err := m.Handler(c.service, ctx, given, c.intercept)
-		if err != nil {
-			return err
-		}
-		return move(reply, result)
 	}
 	return status.Error(codes.Unimplemented, "no such call")
 }
@@ -44,7 +45,7 @@ func move(to, from any) error {
 	return nil
 }
 
-// NewStream returns an error: no call of the service streams.
+// NewStream returns an error: no call of the services streams.
 func (c inProcess) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
 	return nil, errors.ErrUnsupported
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"log/slog"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -13,7 +14,7 @@ import (
 
 // scopes returns the scopes that a key must have, by method. A method that is absent is permitted to nobody.
 func scopes() map[string][]auth.Scope {
-	read, send := []auth.Scope{auth.ScopeRead}, []auth.Scope{auth.ScopeSend}
+	read, send, admin := []auth.Scope{auth.ScopeRead}, []auth.Scope{auth.ScopeSend}, []auth.Scope{auth.ScopeAdmin}
 	return map[string][]auth.Scope{
 		apiv1.ApiService_SendMessage_FullMethodName:       send,
 		apiv1.ApiService_ListMessages_FullMethodName:      read,
@@ -29,11 +30,18 @@ func scopes() map[string][]auth.Scope {
 		apiv1.ApiService_RemoveMember_FullMethodName:      send,
 		apiv1.ApiService_IssueToken_FullMethodName:        {auth.ScopeRead, auth.ScopeSend},
 		apiv1.ApiService_GetStatistics_FullMethodName:     read,
+
+		apiv1.OperatorService_ListHandlers_FullMethodName:    read,
+		apiv1.OperatorService_ListPoisoned_FullMethodName:    read,
+		apiv1.OperatorService_GetPoisoned_FullMethodName:     admin,
+		apiv1.OperatorService_ReplayPoisoned_FullMethodName:  admin,
+		apiv1.OperatorService_DiscardPoisoned_FullMethodName: admin,
 	}
 }
 
-// authorize returns an interceptor that passes on the calls that the caller's key permits.
-func authorize(scopes map[string][]auth.Scope) grpc.UnaryServerInterceptor {
+// authorize returns an interceptor that passes on the calls that the caller's key permits. It logs each call by a key that
+// permits everything.
+func authorize(scopes map[string][]auth.Scope, log *slog.Logger) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 		key, ok := caller(ctx)
 		needed, known := scopes[info.FullMethod]
@@ -45,6 +53,10 @@ func authorize(scopes map[string][]auth.Scope) grpc.UnaryServerInterceptor {
 				return nil, status.Errorf(codes.PermissionDenied, "the key %s does not have the scope %s", key.Name, s)
 			}
 		}
-		return next(ctx, req)
+		response, err := next(ctx, req)
+		if key.Permits(auth.ScopeAdmin) {
+			log.InfoContext(ctx, "a call by an admin key", "key", key.Name, "call", info.FullMethod, "code", status.Code(err))
+		}
+		return response, err
 	}
 }

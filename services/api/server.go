@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -37,12 +38,8 @@ type Config struct {
 }
 
 // New returns the API as a handler, of HTTP/1.1 and of HTTP/2 with and without TLS.
-func New(ctx context.Context, cfg Config, service *Service) (http.Handler, error) {
-	return newServer(ctx, cfg, service, scopes())
-}
-
-func newServer(ctx context.Context, cfg Config, service apiv1.ApiServiceServer, scopes map[string][]auth.Scope) (http.Handler, error) {
-	authorized := authorize(scopes)
+func New(ctx context.Context, cfg Config, service *Service, operator *Operator) (http.Handler, error) {
+	authorized := authorize(scopes(), cfg.Log)
 	recovered := recovery.UnaryServerInterceptor(recovery.WithRecoveryHandler(func(v any) error {
 		_ = cfg.Panics.Recovered(panics.Call, v) // Panics counts and logs it; the caller need not know more
 		return status.Error(codes.Internal, "internal error")
@@ -52,6 +49,7 @@ func newServer(ctx context.Context, cfg Config, service apiv1.ApiServiceServer, 
 	}
 	calls := grpc.NewServer(grpc.UnaryInterceptor(intercept), grpc.MaxRecvMsgSize(maxRequest))
 	apiv1.RegisterApiServiceServer(calls, service)
+	apiv1.RegisterOperatorServiceServer(calls, operator)
 
 	gateway := runtime.NewServeMux(
 		runtime.WithErrorHandler(refuseCall),
@@ -61,8 +59,14 @@ func newServer(ctx context.Context, cfg Config, service apiv1.ApiServiceServer, 
 			UnmarshalOptions: protojson.UnmarshalOptions{},
 		}),
 	)
-	client := apiv1.NewApiServiceClient(inProcess{desc: &apiv1.ApiService_ServiceDesc, service: service, intercept: intercept})
-	if err := apiv1.RegisterApiServiceHandlerClient(ctx, gateway, client); err != nil {
+	within := inProcess{intercept: intercept, services: map[*grpc.ServiceDesc]any{
+		&apiv1.ApiService_ServiceDesc: service, &apiv1.OperatorService_ServiceDesc: operator,
+	}}
+	err := errors.Join(
+		apiv1.RegisterApiServiceHandlerClient(ctx, gateway, apiv1.NewApiServiceClient(within)),
+		apiv1.RegisterOperatorServiceHandlerClient(ctx, gateway, apiv1.NewOperatorServiceClient(within)),
+	)
+	if err != nil {
 		return nil, err
 	}
 	gate := newGate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -75,7 +79,9 @@ func newServer(ctx context.Context, cfg Config, service apiv1.ApiServiceServer, 
 	}), cfg.Keys, cfg.Open, cfg.Rate, cfg.Log)
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", gate)
-	mux.Handle("/"+apiv1.ApiService_ServiceDesc.ServiceName+"/", gate)
+	for desc := range within.services {
+		mux.Handle("/"+desc.ServiceName+"/", gate)
+	}
 	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(apiv1.OpenAPI()) // the client may have gone

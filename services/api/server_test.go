@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -93,7 +94,7 @@ func (c *callers) serve(t *testing.T, cfg Config, service *Service) http.Handler
 	if cfg.Rate == 0 {
 		cfg.Rate = 1000
 	}
-	handler, err := New(t.Context(), cfg, service)
+	handler, err := New(t.Context(), cfg, service, &Operator{})
 	require.NoError(t, err)
 	return handler
 }
@@ -177,14 +178,21 @@ func TestErrorsHaveOneForm(t *testing.T) {
 	}
 }
 
+func services() []grpc.ServiceDesc {
+	return []grpc.ServiceDesc{apiv1.ApiService_ServiceDesc, apiv1.OperatorService_ServiceDesc}
+}
+
 // Every call needs a key with its scopes, whatever calls there are.
 func TestEveryCallHasScopesAndIsRefusedWithoutThem(t *testing.T) {
-	all := scopes()
-	for _, m := range apiv1.ApiService_ServiceDesc.Methods {
-		require.NotEmpty(t, all["/"+apiv1.ApiService_ServiceDesc.ServiceName+"/"+m.MethodName], m.MethodName)
+	all, calls := scopes(), 0
+	for _, desc := range services() {
+		for _, m := range desc.Methods {
+			require.NotEmpty(t, all["/"+desc.ServiceName+"/"+m.MethodName], m.MethodName)
+			calls++
+		}
+		require.Empty(t, desc.Streams)
 	}
-	require.Len(t, all, len(apiv1.ApiService_ServiceDesc.Methods))
-	require.Empty(t, apiv1.ApiService_ServiceDesc.Streams)
+	require.Len(t, all, calls)
 
 	c := newCallers(t)
 	h := c.serve(t, Config{}, &Service{Deps: Deps{Messages: &messages{}, Sign: func(auth.Identity) (string, error) { return "signed", nil }}})
@@ -272,12 +280,14 @@ func TestOpenAPIHasEveryCall(t *testing.T) {
 	var operations []string
 	for _, path := range document.Paths {
 		for _, operation := range path {
-			operations = append(operations, strings.TrimPrefix(operation.OperationID, "ApiService_"))
+			operations = append(operations, operation.OperationID)
 		}
 	}
 	var calls []string
-	for _, m := range apiv1.ApiService_ServiceDesc.Methods {
-		calls = append(calls, m.MethodName)
+	for _, desc := range services() {
+		for _, m := range desc.Methods {
+			calls = append(calls, strings.TrimPrefix(desc.ServiceName, "millrace.api.v1.")+"_"+m.MethodName)
+		}
 	}
 	require.ElementsMatch(t, calls, operations)
 }

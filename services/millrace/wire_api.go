@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"go.uber.org/fx"
@@ -15,8 +16,11 @@ import (
 	"millrace/infra/auth"
 	"millrace/infra/config"
 	"millrace/infra/panics"
+	"millrace/infra/poison"
+	"millrace/infra/pubsub"
 	"millrace/infra/security"
 	"millrace/infra/telemetry"
+	apiv1 "millrace/proto/millrace/api/v1"
 	millracev1 "millrace/proto/millrace/v1"
 	"millrace/services/api"
 	"millrace/services/message"
@@ -37,7 +41,7 @@ type apiServer struct {
 
 func newAPIServer(
 	ctx context.Context, cfg *config.Config, files apiTLS, messages *message.Service, statistics millracev1.StatisticsServiceServer,
-	store message.Store, contain *panics.Panics, log *slog.Logger,
+	store message.Store, bus pubsub.Bus, contain *panics.Panics, log *slog.Logger,
 ) (*apiServer, error) {
 	service := &api.Service{Deps: api.Deps{Messages: messages, Statistics: statistics, Groups: store, SystemUser: cfg.APISystemUser}}
 	if cfg.JWTSecret != "" {
@@ -47,7 +51,13 @@ func newAPIServer(
 	if cfg.APIOpen() {
 		limits.Open = &auth.APIKey{Name: "dev", Scopes: []auth.Scope{auth.ScopeAdmin}}
 	}
-	handler, err := api.New(ctx, limits, service)
+	operator := &api.Operator{OperatorDeps: api.OperatorDeps{
+		Bus: bus, Log: log, Handlers: handlerStates(bus),
+		NoReplay: func(ctx context.Context, entries []*poison.Entry) (map[string]string, error) {
+			return noReplay(ctx, bus.Groups(), entries)
+		},
+	}}
+	handler, err := api.New(ctx, limits, service, operator)
 	if err != nil {
 		return nil, fmt.Errorf("API: %w", err)
 	}
@@ -69,6 +79,24 @@ func newAPIServer(
 		s.listener = tls.NewListener(listener, files.Server("h2", "http/1.1"))
 	}
 	return s, nil
+}
+
+// handlerStates returns a function that lists the handlers as the command `handlers` does.
+func handlerStates(bus pubsub.Bus) func(context.Context) ([]*apiv1.Handler, error) {
+	list := handlerList{bus: bus, poisoned: make(map[string]poisoned)}
+	var mu sync.Mutex
+	return func(ctx context.Context) ([]*apiv1.Handler, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		rows, err := list.rows(ctx)
+		states := make([]*apiv1.Handler, len(rows))
+		for i, r := range rows {
+			states[i] = &apiv1.Handler{
+				Name: r.Handler, Group: r.Group, Topic: r.Topic, State: r.State, Members: int32(r.Members), Lag: r.Lag, Poisoned: int32(r.Poisoned),
+			}
+		}
+		return states, err
+	}
 }
 
 func (s *apiServer) run(context.Context) error {

@@ -1,0 +1,233 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"millrace/events"
+	"millrace/infra/poison"
+	"millrace/infra/pubsub"
+	apiv1 "millrace/proto/millrace/api/v1"
+)
+
+// OperatorDeps is what the operator's service works with.
+type OperatorDeps struct {
+	Bus pubsub.Bus
+	// Handlers lists the handlers.
+	Handlers func(context.Context) ([]*apiv1.Handler, error)
+	// NoReplay returns, by handler, why nothing can be replayed for it.
+	NoReplay func(context.Context, []*poison.Entry) (map[string]string, error)
+	Log      *slog.Logger
+}
+
+// Operator implements the calls of the contract.
+type Operator struct {
+	apiv1.UnimplementedOperatorServiceServer
+	OperatorDeps
+}
+
+const (
+	defaultChoice = 100
+	maxChoice     = 1000
+	maxWhy        = 256
+)
+
+// ListHandlers implements the call of the contract.
+func (o *Operator) ListHandlers(ctx context.Context, _ *apiv1.ListHandlersRequest) (*apiv1.ListHandlersResponse, error) {
+	list, err := o.Handlers(ctx)
+	if err != nil {
+		return nil, logFault(err)
+	}
+	return &apiv1.ListHandlersResponse{Handlers: list}, nil
+}
+
+// ListPoisoned implements the call of the contract.
+func (o *Operator) ListPoisoned(ctx context.Context, r *apiv1.ListPoisonedRequest) (*apiv1.ListPoisonedResponse, error) {
+	c, err := o.choose(ctx, r.GetTopic(), r.GetFilter(), r.GetLimit())
+	if err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(c.selected, func(a, b *poison.Entry) int { return b.Time.Compare(a.Time) })
+	response := &apiv1.ListPoisonedResponse{Selected: int32(len(c.selected))}
+	for _, e := range c.selected[:min(c.limit, len(c.selected))] {
+		response.Records = append(response.Records, poisoned(e))
+	}
+	return response, nil
+}
+
+// GetPoisoned implements the call of the contract.
+func (o *Operator) GetPoisoned(ctx context.Context, r *apiv1.GetPoisonedRequest) (*apiv1.GetPoisonedResponse, error) {
+	queue, err := o.queue(r.GetTopic())
+	if err != nil {
+		return nil, err
+	}
+	entries, err := queue.Entries(ctx)
+	if err != nil {
+		return nil, logFault(err)
+	}
+	i := slices.IndexFunc(entries, func(e *poison.Entry) bool { return e.ID == r.GetId() })
+	if i < 0 {
+		return nil, status.Error(codes.NotFound, "not in the poison queue")
+	}
+	e := entries[i]
+	response := &apiv1.GetPoisonedResponse{Record: poisoned(e), Headers: map[string]string{}}
+	for name, value := range e.Metadata {
+		response.Headers[valid(name)] = valid(value)
+	}
+	value, err := queue.Value(ctx, e)
+	if err != nil {
+		value, response.Cut = e.Payload, true
+	}
+	response.Value = valid(string(value))
+	return response, nil
+}
+
+// ReplayPoisoned implements the call of the contract.
+func (o *Operator) ReplayPoisoned(ctx context.Context, r *apiv1.ReplayPoisonedRequest) (*apiv1.ReplayPoisonedResponse, error) {
+	c, err := o.choose(ctx, r.GetTopic(), r.GetFilter(), r.GetLimit())
+	if err == nil {
+		err = c.mustSelect()
+	}
+	if err != nil {
+		return nil, err
+	}
+	response := &apiv1.ReplayPoisonedResponse{Remaining: int32(max(0, len(c.selected)-c.limit)), Refused: map[string]int32{}}
+	some := c.selected[:min(c.limit, len(c.selected))]
+	if r.GetDryRun() || len(some) == 0 {
+		response.Replayed = int32(len(some))
+		return response, nil
+	}
+	filter := c.only(some)
+	if filter.NoReplay, err = o.NoReplay(ctx, some); err != nil {
+		return nil, logFault(err)
+	}
+	done, err := c.queue.Replay(ctx, c.entries, filter, 0)
+	response.Replayed, response.Changes = int32(done.ToHandlers+done.Home), int32(done.Changes)
+	for handler, ids := range done.Refused {
+		response.Refused[fmt.Sprintf("%s takes no replays: %s", handler, filter.NoReplay[handler])] = int32(len(ids))
+	}
+	if n := len(done.Gone); n > 0 {
+		response.Refused["the log no longer has the originals"] = int32(n)
+	}
+	if done.Unplaced > 0 {
+		response.Refused["they are of no conversation"] = int32(done.Unplaced)
+	}
+	if err != nil {
+		return nil, logFault(err)
+	}
+	return response, nil
+}
+
+// DiscardPoisoned implements the call of the contract.
+func (o *Operator) DiscardPoisoned(ctx context.Context, r *apiv1.DiscardPoisonedRequest) (*apiv1.DiscardPoisonedResponse, error) {
+	if why := r.GetWhy(); why == "" || len(why) > maxWhy {
+		return nil, status.Errorf(codes.InvalidArgument, "why is not of 1 to %d bytes", maxWhy)
+	}
+	c, err := o.choose(ctx, r.GetTopic(), r.GetFilter(), r.GetLimit())
+	if err == nil {
+		err = c.mustSelect()
+	}
+	if err != nil {
+		return nil, err
+	}
+	response := &apiv1.DiscardPoisonedResponse{Remaining: int32(max(0, len(c.selected)-c.limit))}
+	some := c.selected[:min(c.limit, len(c.selected))]
+	if r.GetDryRun() || len(some) == 0 {
+		response.Discarded = int32(len(some))
+		return response, nil
+	}
+	n, err := c.queue.Discard(ctx, c.entries, c.only(some))
+	response.Discarded = int32(n)
+	o.Log.InfoContext(ctx, "records of the poison queue were discarded", "discarded", n, "why", r.GetWhy())
+	if err != nil {
+		return nil, logFault(err)
+	}
+	return response, nil
+}
+
+// choice is what a filter selects in the poison queue of a topic.
+type choice struct {
+	queue             *poison.Queue
+	filter            poison.Filter
+	entries, selected []*poison.Entry
+	limit             int
+}
+
+func (o *Operator) choose(ctx context.Context, topic string, f *apiv1.PoisonFilter, limit int32) (*choice, error) {
+	if limit < 0 || limit > maxChoice {
+		return nil, status.Errorf(codes.InvalidArgument, "limit is not between 0 and %d", maxChoice)
+	}
+	queue, err := o.queue(topic)
+	if err != nil {
+		return nil, err
+	}
+	c := &choice{queue: queue, limit: int(limit), filter: poison.Filter{
+		IDs: f.GetIds(), Handler: f.GetHandler(), Reason: f.GetReason(), Since: unix(f.GetSince()), Until: unix(f.GetUntil()),
+	}}
+	if limit == 0 {
+		c.limit = defaultChoice
+	}
+	if c.entries, err = queue.Entries(ctx); err != nil {
+		return nil, logFault(err)
+	}
+	c.selected = c.filter.Select(c.entries)
+	return c, nil
+}
+
+// mustSelect returns an error if the filter would select the whole queue.
+func (c *choice) mustSelect() error {
+	f := c.filter
+	if len(f.IDs) == 0 && f.Handler == "" && f.Reason == "" && f.Since.IsZero() && f.Until.IsZero() {
+		return status.Error(codes.InvalidArgument, "say which records: by ids, handler, reason, since or until")
+	}
+	return nil
+}
+
+// only returns a filter that selects these entries.
+func (c *choice) only(some []*poison.Entry) poison.Filter {
+	var ids []string
+	for _, e := range some {
+		ids = append(ids, e.ID)
+	}
+	return poison.Filter{IDs: ids}
+}
+
+func (o *Operator) queue(topic string) (*poison.Queue, error) {
+	if topic == "" {
+		topic = events.TopicMessages
+	}
+	if !slices.Contains(events.Topics(), events.PoisonTopic(topic)) {
+		return nil, status.Error(codes.NotFound, "no topic of this name has a poison queue")
+	}
+	return poison.New(o.Bus, topic), nil
+}
+
+func poisoned(e *poison.Entry) *apiv1.Poisoned {
+	p := &apiv1.Poisoned{
+		Id: e.ID, Topic: e.Topic, Position: valid(e.Position), Key: valid(e.Key), Handler: valid(e.Handler), Reason: valid(e.Reason),
+	}
+	if !e.Time.IsZero() {
+		p.Time = e.Time.Unix()
+	}
+	return p
+}
+
+// valid replaces what is no UTF-8, which a foreign producer may have written and which no message of protobuf may have.
+func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+func unix(seconds int64) time.Time {
+	if seconds == 0 {
+		return time.Time{}
+	}
+	return time.Unix(seconds, 0)
+}
+
+// logFault is the error for a log that cannot be read or written now.
+func logFault(err error) error { return status.Error(codes.Unavailable, err.Error()) }
