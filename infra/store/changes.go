@@ -19,7 +19,7 @@ func (g *Group) CheckCreation(r *events.Record) error {
 // change by who may not make it. But who was allowed to before, and is not any more, has only lost a race: such a change has no
 // effect and is nobody's fault.
 func (g *Group) Decide(r *events.Record, by, of []Membership) (effective bool, err error) {
-	actor, target := Standing{r.By, g.Grants, by}, Standing{r.User, g.Grants, of}
+	actor, target := g.Standing(r.By, by), g.Standing(r.User, of)
 	switch {
 	case g.Grants.founder() == 0:
 		return false, unknownGroup(r.GroupID)

@@ -89,6 +89,9 @@ func (g Grants) overtake(r *events.Record) bool {
 	})
 }
 
+// Role returns the present role of a member.
+func (g Grants) Role(user int64) events.Role { return g.role(user, maxSeq) }
+
 // role returns the role that a member has before the position.
 func (g Grants) role(user, seq int64) events.Role {
 	role := events.RoleMember
@@ -100,11 +103,24 @@ func (g Grants) role(user, seq int64) events.Role {
 	return role
 }
 
+// Latest returns the position of the latest grant.
+func (g Grants) Latest() int64 {
+	if len(g) == 0 {
+		return 0
+	}
+	return g[len(g)-1].Seq
+}
+
 // Standing is what a user is in a group, which the group's grants and the user's stays say.
 type Standing struct {
 	User   int64
 	Grants Grants
 	Stays  []Membership
+}
+
+// Standing returns what a user with these stays is in the group.
+func (g *Group) Standing(user int64, stays []Membership) Standing {
+	return Standing{user, g.Grants, stays}
 }
 
 // Role returns the user's role before the position, or an empty one if the user was no member then.

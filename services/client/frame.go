@@ -121,7 +121,11 @@ type Group struct {
 	Name    string  `json:"name"`
 	Owner   int64   `json:"owner"`
 	Members []int64 `json:"members"`
-	Join    string  `json:"join"` // [events.JoinOpen]: anybody may join; empty: the owner adds members
+	Join    string  `json:"join"`   // [events.JoinOpen]: anybody may join; empty: the owner and the admins add members
+	Admins  []int64 `json:"admins"` // without the owner, ascending
+	// Who is muted until when, and until when all but the owner and the admins are; in Unix seconds.
+	Muted      map[int64]int64 `json:"muted"`
+	MutedUntil int64           `json:"muted_until"`
 }
 
 // Error is an error answer of the server. Compare codes with errors.Is: errors.Is(err, &Error{Code: Unavailable}).

@@ -57,6 +57,9 @@ func TestRequestsLookAsTheProtocolSays(t *testing.T) {
 		`{"id":7,"group_add":{"group_id":77,"user":1002}}`:                                              GroupAdd{GroupID: 77, User: 1002},
 		`{"id":7,"group_rename":{"group_id":77,"name":"old friends"}}`:                                  GroupRename{GroupID: 77, Name: "old friends"},
 		`{"id":7,"group_dissolve":{"group_id":77}}`:                                                     GroupDissolve{GroupID: 77},
+		`{"id":7,"group_role":{"group_id":77,"user":1002,"role":"admin"}}`:                              GroupRole{GroupID: 77, User: 1002, Role: events.RoleAdmin},
+		`{"id":7,"group_mute":{"group_id":77,"user":1002,"until":9}}`:                                   GroupMute{GroupID: 77, User: 1002, Until: 9},
+		`{"id":7,"group_mute":{"group_id":77,"until":0}}`:                                               GroupMute{GroupID: 77},
 		`{"id":7,"group_remove":{"group_id":77,"user":1002}}`:                                           GroupRemove{GroupID: 77, User: 1002},
 	} {
 		text, err := Encode(7, r)

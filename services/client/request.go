@@ -73,7 +73,7 @@ type (
 		Conversation string `json:"conversation"`
 		Seq          int64  `json:"seq"`
 	}
-	// Recall recalls the user's own message.
+	// Recall recalls the user's own message or, in a group whose owner or admin the user is, any message.
 	Recall struct {
 		Conversation string `json:"conversation"`
 		MessageID    string `json:"message_id"`
@@ -127,6 +127,21 @@ type (
 		Name        string `json:"name"`
 		ClientMsgID string `json:"client_msg_id,omitempty"`
 	}
+	// GroupRole gives a member a role. With that of the owner, the user itself becomes an admin.
+	GroupRole struct {
+		GroupID     int64       `json:"group_id"`
+		User        int64       `json:"user"`
+		Role        events.Role `json:"role"`
+		ClientMsgID string      `json:"client_msg_id,omitempty"`
+	}
+	// GroupMute mutes a member until a time in Unix seconds, or with 0 ends that. Without User it does so for all but the owner
+	// and the admins.
+	GroupMute struct {
+		GroupID     int64  `json:"group_id"`
+		User        int64  `json:"user,omitempty"`
+		Until       int64  `json:"until"`
+		ClientMsgID string `json:"client_msg_id,omitempty"`
+	}
 	// GroupDissolve ends a group for all its members.
 	GroupDissolve GroupInfo
 	// PushSubscribe makes a browser get the user's notifications by Web Push. It is what the browser's Push API returns.
@@ -166,6 +181,8 @@ func (GroupLeave) verb() string      { return "group_leave" }
 func (GroupAdd) verb() string        { return "group_add" }
 func (GroupRemove) verb() string     { return "group_remove" }
 func (GroupRename) verb() string     { return "group_rename" }
+func (GroupRole) verb() string       { return "group_role" }
+func (GroupMute) verb() string       { return "group_mute" }
 func (GroupDissolve) verb() string   { return "group_dissolve" }
 func (PushSubscribe) verb() string   { return "push_subscribe" }
 func (PushUnsubscribe) verb() string { return "push_unsubscribe" }

@@ -67,7 +67,7 @@ func (c *Client) Readers(ctx context.Context, r Readers) ([]Reader, error) {
 }
 
 // Group makes a group request: [GroupCreate], [GroupInfo], [GroupJoin], [GroupLeave], [GroupAdd],
-// [GroupRemove], [GroupRename] or [GroupDissolve]. It draws a ClientMsgID if there is none. The group is zero if the server answered ok.
+// [GroupRemove], [GroupRename], [GroupDissolve], [GroupRole] or [GroupMute]. It draws a ClientMsgID if there is none. The group is zero if the server answered ok.
 func (c *Client) Group(ctx context.Context, r Request) (Group, error) {
 	f, err := c.ask(ctx, named(r), func(f Frame) bool { return f.Group != nil || f.OK != nil })
 	if err != nil || f.Group == nil {
@@ -127,6 +127,12 @@ func named(r Request) Request {
 		drawn(&r.ClientMsgID)
 		return r
 	case GroupRemove:
+		drawn(&r.ClientMsgID)
+		return r
+	case GroupRole:
+		drawn(&r.ClientMsgID)
+		return r
+	case GroupMute:
 		drawn(&r.ClientMsgID)
 		return r
 	case GroupRename:

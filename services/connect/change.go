@@ -50,6 +50,10 @@ func nameOf(c *millracev1.Change) string {
 		return kind.AddMember.GetClientMsgId()
 	case *millracev1.Change_RemoveMember:
 		return kind.RemoveMember.GetClientMsgId()
+	case *millracev1.Change_ChangeRole:
+		return kind.ChangeRole.GetClientMsgId()
+	case *millracev1.Change_MuteMember:
+		return kind.MuteMember.GetClientMsgId()
 	case *millracev1.Change_RenameGroup:
 		return kind.RenameGroup.GetClientMsgId()
 	}
@@ -69,6 +73,8 @@ func nameless(c *millracev1.Change) *millracev1.Change {
 		kind.CreateGroup.ClientMsgId = ""
 	case *millracev1.Change_RenameGroup:
 		kind.RenameGroup.ClientMsgId = ""
+	case *millracev1.Change_MuteMember:
+		kind.MuteMember.ClientMsgId = ""
 	}
 	return c
 }
@@ -101,6 +107,8 @@ func (s *session) compose(r request) (conversation string, m *outgoing, refused 
 		conversation, refused = s.composeChange(r, m)
 	case "settings":
 		conversation, refused = s.composeSettings(r, m)
+	case "group_mute":
+		conversation, refused = s.composeMute(r, m)
 	default:
 		conversation, refused = s.composeGroup(r, m)
 	}
@@ -196,9 +204,7 @@ func (s *session) composeGroup(r request, m *outgoing) (string, *refusal) {
 	if refused != nil {
 		return "", refused
 	}
-	m.stored, m.named = true, b.ClientMsgID != ""
-	// The answers of group changes are long, so only a few may be unanswered at a time.
-	m.weight = max(int64(s.gw.cfg.Unanswered)/4, 1)
+	m.changesGroup(s, b.ClientMsgID)
 	if r.verb == "group_create" {
 		if b.Join != "" && b.Join != events.JoinOpen {
 			return "", refuse(codeInvalid, `join: want "open" or nothing`)
@@ -209,8 +215,8 @@ func (s *session) composeGroup(r request, m *outgoing) (string, *refusal) {
 		}}
 		return newGroup + name, nil
 	}
-	if b.GroupID < 1 || b.GroupID > events.MaxID {
-		return "", refuse(codeInvalid, "group_id: want an integer from 1 to 2^53-1")
+	if refused := checkGroup(b.GroupID); refused != nil {
+		return "", refused
 	}
 	switch r.verb {
 	case "group_join":
@@ -229,6 +235,10 @@ func (s *session) composeGroup(r request, m *outgoing) (string, *refusal) {
 		m.change.Kind = &millracev1.Change_RemoveMember{RemoveMember: &millracev1.RemoveMemberRequest{
 			Sender: s.sender, GroupId: b.GroupID, User: b.User, ClientMsgId: b.ClientMsgID,
 		}}
+	case "group_role":
+		m.change.Kind = &millracev1.Change_ChangeRole{ChangeRole: &millracev1.ChangeRoleRequest{
+			Sender: s.sender, GroupId: b.GroupID, User: b.User, Role: b.Role, ClientMsgId: b.ClientMsgID,
+		}}
 	case "group_rename":
 		m.change.Kind = &millracev1.Change_RenameGroup{RenameGroup: &millracev1.RenameGroupRequest{
 			Sender: s.sender, GroupId: b.GroupID, Name: b.Name, ClientMsgId: orDrawn(b.ClientMsgID),
@@ -238,6 +248,49 @@ func (s *session) composeGroup(r request, m *outgoing) (string, *refusal) {
 			Sender: s.sender, GroupId: b.GroupID,
 		}}
 	}
+	return events.Group(b.GroupID), nil
+}
+
+func checkGroup(id int64) *refusal {
+	if id < 1 || id > events.MaxID {
+		return refuse(codeInvalid, "group_id: want an integer from 1 to 2^53-1")
+	}
+	return nil
+}
+
+// changesGroup notes that the change is one of a group. The answers of such changes are long, so only a few may be unanswered at
+// a time.
+func (m *outgoing) changesGroup(s *session, clientMsgID string) {
+	m.stored, m.named = true, clientMsgID != ""
+	m.weight = max(int64(s.gw.cfg.Unanswered)/4, 1)
+}
+
+// composeMute refuses a user that is 0, so that a fault of a client does not mute everybody.
+func (s *session) composeMute(r request, m *outgoing) (string, *refusal) {
+	var b muteBody
+	if refused := r.into(&b); refused != nil {
+		return "", refused
+	}
+	if refused := checkClientMsgID(b.ClientMsgID); refused != nil {
+		return "", refused
+	}
+	if refused := checkGroup(b.GroupID); refused != nil {
+		return "", refused
+	}
+	switch {
+	case b.Until == nil:
+		return "", refuse(codeInvalid, "until: want Unix seconds, or 0")
+	case b.User != nil && (*b.User < 1 || *b.User > events.MaxID):
+		return "", refuse(codeInvalid, "user: want an integer from 1 to 2^53-1, or none for all members")
+	}
+	m.changesGroup(s, b.ClientMsgID)
+	mute := &millracev1.MuteMemberRequest{
+		Sender: s.sender, GroupId: b.GroupID, Until: *b.Until, ClientMsgId: orDrawn(b.ClientMsgID),
+	}
+	if b.User != nil {
+		mute.User = *b.User
+	}
+	m.change.Kind = &millracev1.Change_MuteMember{MuteMember: mute}
 	return events.Group(b.GroupID), nil
 }
 

@@ -88,7 +88,7 @@ func knownVerb(name string) bool {
 	switch name {
 	case "connect", "refresh", "send", "history", "conversations", "readers", "settings", "read", "recall", "edit", "typing", "presence", "ping",
 		"group_create", "group_join", "group_leave", "group_add", "group_remove", "group_info",
-		"group_rename", "group_dissolve", "push_subscribe", "push_unsubscribe":
+		"group_rename", "group_dissolve", "group_role", "group_mute", "push_subscribe", "push_unsubscribe":
 		return true
 	}
 	return false
@@ -212,7 +212,14 @@ type (
 		Name        string  `json:"name"`
 		Members     []int64 `json:"members"`
 		Join        string  `json:"join"`
+		Role        string  `json:"role"`
 		ClientMsgID string  `json:"client_msg_id"`
+	}
+	muteBody struct {
+		GroupID     int64  `json:"group_id"`
+		User        *int64 `json:"user"` // nil: all but the owner and the admins
+		Until       *int64 `json:"until"`
+		ClientMsgID string `json:"client_msg_id"`
 	}
 )
 

@@ -54,6 +54,10 @@ type group struct {
 	Owner   int64   `json:"owner"`
 	Members []int64 `json:"members"`
 	Join    string  `json:"join,omitempty"`
+	Admins  []int64 `json:"admins,omitempty"`
+	// Who is muted until when, and until when all but the owner and the admins are.
+	Muted      map[int64]int64 `json:"muted,omitempty"`
+	MutedUntil int64           `json:"muted_until,omitempty"`
 }
 
 func (s *session) history(ctx context.Context, c millracev1.MessageServiceClient, r request) (string, any, error) {
@@ -175,5 +179,8 @@ func groupOf(g *millracev1.Group) group {
 	if g.GetOpen() {
 		join = events.JoinOpen
 	}
-	return group{GroupID: g.GetGroupId(), Name: g.GetName(), Owner: g.GetOwner(), Members: members, Join: join}
+	return group{
+		GroupID: g.GetGroupId(), Name: g.GetName(), Owner: g.GetOwner(), Members: members, Join: join,
+		Admins: g.GetAdmins(), Muted: g.GetMuted(), MutedUntil: g.GetMutedUntil(),
+	}
 }

@@ -35,7 +35,7 @@ func classOf(verb string) (class, bool) {
 	case "send":
 		return sends, true
 	case "edit", "recall", "read", "settings", "group_create", "group_join", "group_leave", "group_add", "group_remove",
-		"group_rename", "group_dissolve", "push_subscribe", "push_unsubscribe":
+		"group_rename", "group_dissolve", "group_role", "group_mute", "push_subscribe", "push_unsubscribe":
 		return changes, true
 	case "history", "conversations", "readers", "presence", "group_info", "refresh":
 		return queries, true

@@ -15,7 +15,7 @@ func TestEveryVerbIsLimitedPerUser(t *testing.T) {
 		burst := map[class]int{sends: sendRate, changes: changeRate, queries: queryRate, signals: signalRate}
 		for _, verb := range []string{
 			"refresh", "send", "history", "conversations", "read", "recall", "edit", "typing", "presence", "group_create", "group_join",
-			"group_leave", "group_add", "group_remove", "group_info", "group_rename", "group_dissolve", "readers", "settings",
+			"group_leave", "group_add", "group_remove", "group_info", "group_rename", "group_dissolve", "group_role", "group_mute", "readers", "settings",
 			"push_subscribe", "push_unsubscribe",
 		} {
 			require.True(t, knownVerb(verb))

@@ -41,6 +41,10 @@ func (n *messageNode) change(c *millracev1.Change) *millracev1.SendResult {
 		answer, err = n.AddMember(ctx, kind.AddMember)
 	case *millracev1.Change_Settings:
 		answer, err = n.ChangeSettings(ctx, kind.Settings)
+	case *millracev1.Change_ChangeRole:
+		answer, err = n.ChangeRole(ctx, kind.ChangeRole)
+	case *millracev1.Change_MuteMember:
+		answer, err = n.MuteMember(ctx, kind.MuteMember)
 	case *millracev1.Change_RenameGroup:
 		answer, err = n.RenameGroup(ctx, kind.RenameGroup)
 	case *millracev1.Change_DissolveGroup:
@@ -133,6 +137,22 @@ func (n *messageNode) RemoveMember(
 	context.Context, *millracev1.RemoveMemberRequest,
 ) (*millracev1.RemoveMemberResponse, error) {
 	return nil, status.Error(codes.PermissionDenied, "not the owner")
+}
+
+func (n *messageNode) ChangeRole(_ context.Context, r *millracev1.ChangeRoleRequest) (*millracev1.ChangeRoleResponse, error) {
+	g := us(1, 3)
+	g.Admins = []int64{3}
+	asked := r.GetSender().GetUser() == 1 && r.GetGroupId() == 7 && r.GetUser() == 3
+	return expect(asked && r.GetRole() == "admin" && r.GetClientMsgId() == "c", &millracev1.ChangeRoleResponse{Group: g})
+}
+
+func (n *messageNode) MuteMember(_ context.Context, r *millracev1.MuteMemberRequest) (*millracev1.MuteMemberResponse, error) {
+	g := us(1, 3)
+	if g.MutedUntil = r.GetUntil(); r.GetUser() != 0 {
+		g.Muted, g.MutedUntil = map[int64]int64{r.GetUser(): r.GetUntil()}, 0
+	}
+	asked := r.GetSender().GetUser() == 1 && r.GetGroupId() == 7 && r.GetClientMsgId() != ""
+	return expect(asked, &millracev1.MuteMemberResponse{Group: g})
 }
 
 func (n *messageNode) RenameGroup(_ context.Context, r *millracev1.RenameGroupRequest) (*millracev1.RenameGroupResponse, error) {

@@ -14,10 +14,10 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// The users of the table: one who never was in the group, one whom the owner has removed, one who has left it, a member, and
-// the owner. Somebody is the user whom the owner adds and removes.
+// The users of the table: one who never was in the group, one whom the owner has removed, one who has left it, a member, an
+// admin, and the owner. Somebody is the user whom they add and remove.
 const (
-	stranger, expelled, departed, member, owner, somebody = 11, 12, 13, 14, 15, 16
+	stranger, expelled, departed, member, admin, owner, somebody = 11, 12, 13, 14, 15, 16, 17
 
 	secret = 7 // the group
 )
@@ -25,73 +25,85 @@ const (
 // access is the table: for every verb and state of the group it has the outcome for each of the users above. ok: it is done;
 // -: no such group; denied: a member is told that it may not.
 const access = `
-of a closed group  | stranger expelled departed member owner
-send               | -        -        -        ok     ok
-history            | -        ok       ok       ok     ok
-read               | -        -        -        ok     ok
-edit               | -        -        -        ok     ok
-recall             | -        ok       ok       ok     ok
-group_info         | -        -        -        ok     ok
-settings           | -        -        -        ok     ok
-readers            | -        -        -        ok     ok
-group_join         | -        -        ok       ok     ok
-group_leave        | -        ok       ok       ok     ok
-group_add          | -        -        -        denied ok
-group_remove       | -        -        -        denied ok
-group_rename       | -        -        -        denied ok
-group_dissolve     | -        -        -        denied ok
-conversations      | -        -        -        ok     ok
+of a closed group  | stranger expelled departed member admin  owner
+send               | -        -        -        ok     ok     ok
+history            | -        ok       ok       ok     ok     ok
+read               | -        -        -        ok     ok     ok
+edit               | -        -        -        ok     ok     ok
+recall             | -        ok       ok       ok     ok     ok
+group_info         | -        -        -        ok     ok     ok
+settings           | -        -        -        ok     ok     ok
+readers            | -        -        -        ok     ok     ok
+group_join         | -        -        ok       ok     ok     ok
+group_leave        | -        ok       ok       ok     ok     ok
+group_add          | -        -        -        denied ok     ok
+group_remove       | -        -        -        denied ok     ok
+group_rename       | -        -        -        denied ok     ok
+group_dissolve     | -        -        -        denied denied ok
+conversations      | -        -        -        ok     ok     ok
+group_role         | -        -        -        denied denied ok
+group_mute         | -        -        -        denied ok     ok
+recall_foreign     | -        -        ok       denied ok     ok
 
-of an open group   | stranger expelled departed member owner
-send               | -        -        -        ok     ok
-history            | -        ok       ok       ok     ok
-read               | -        -        -        ok     ok
-edit               | -        -        -        ok     ok
-recall             | -        ok       ok       ok     ok
-group_info         | -        -        -        ok     ok
-settings           | -        -        -        ok     ok
-readers            | -        -        -        ok     ok
-group_join         | ok       ok       ok       ok     ok
-group_leave        | -        ok       ok       ok     ok
-group_add          | -        -        -        denied ok
-group_remove       | -        -        -        denied ok
-group_rename       | -        -        -        denied ok
-group_dissolve     | -        -        -        denied ok
-conversations      | -        -        -        ok     ok
+of an open group   | stranger expelled departed member admin  owner
+send               | -        -        -        ok     ok     ok
+history            | -        ok       ok       ok     ok     ok
+read               | -        -        -        ok     ok     ok
+edit               | -        -        -        ok     ok     ok
+recall             | -        ok       ok       ok     ok     ok
+group_info         | -        -        -        ok     ok     ok
+settings           | -        -        -        ok     ok     ok
+readers            | -        -        -        ok     ok     ok
+group_join         | ok       ok       ok       ok     ok     ok
+group_leave        | -        ok       ok       ok     ok     ok
+group_add          | -        -        -        denied ok     ok
+group_remove       | -        -        -        denied ok     ok
+group_rename       | -        -        -        denied ok     ok
+group_dissolve     | -        -        -        denied denied ok
+conversations      | -        -        -        ok     ok     ok
+group_role         | -        -        -        denied denied ok
+group_mute         | -        -        -        denied ok     ok
+recall_foreign     | -        -        ok       denied ok     ok
 
-of a dissolved one | stranger expelled departed member owner
-send               | -        -        -        -      -
-history            | -        ok       ok       ok     ok
-read               | -        -        -        -      -
-edit               | -        -        -        -      -
-recall             | -        ok       ok       ok     ok
-group_info         | -        -        -        -      -
-settings           | -        -        -        -      -
-readers            | -        -        -        -      -
-group_join         | -        -        -        -      -
-group_leave        | -        ok       ok       ok     ok
-group_add          | -        -        -        -      -
-group_remove       | -        -        -        -      -
-group_rename       | -        -        -        -      -
-group_dissolve     | -        -        -        -      ok
-conversations      | -        -        -        -      -
+of a dissolved one | stranger expelled departed member admin  owner
+send               | -        -        -        -      -      -
+history            | -        ok       ok       ok     ok     ok
+read               | -        -        -        -      -      -
+edit               | -        -        -        -      -      -
+recall             | -        ok       ok       ok     ok     ok
+group_info         | -        -        -        -      -      -
+settings           | -        -        -        -      -      -
+readers            | -        -        -        -      -      -
+group_join         | -        -        -        -      -      -
+group_leave        | -        ok       ok       ok     ok     ok
+group_add          | -        -        -        -      -      -
+group_remove       | -        -        -        -      -      -
+group_rename       | -        -        -        -      -      -
+group_dissolve     | -        -        -        -      -      ok
+conversations      | -        -        -        -      -      -
+group_role         | -        -        -        -      -      -
+group_mute         | -        -        -        -      -      -
+recall_foreign     | -        -        ok       -      -      -
 
-of none            | stranger expelled departed member owner
-send               | -        -        -        -      -
-history            | -        -        -        -      -
-read               | -        -        -        -      -
-edit               | -        -        -        -      -
-recall             | -        -        -        -      -
-group_info         | -        -        -        -      -
-settings           | -        -        -        -      -
-readers            | -        -        -        -      -
-group_join         | -        -        -        -      -
-group_leave        | -        -        -        -      -
-group_add          | -        -        -        -      -
-group_remove       | -        -        -        -      -
-group_rename       | -        -        -        -      -
-group_dissolve     | -        -        -        -      -
-conversations      | -        -        -        -      -
+of none            | stranger expelled departed member admin  owner
+send               | -        -        -        -      -      -
+history            | -        -        -        -      -      -
+read               | -        -        -        -      -      -
+edit               | -        -        -        -      -      -
+recall             | -        -        -        -      -      -
+group_info         | -        -        -        -      -      -
+settings           | -        -        -        -      -      -
+readers            | -        -        -        -      -      -
+group_join         | -        -        -        -      -      -
+group_leave        | -        -        -        -      -      -
+group_add          | -        -        -        -      -      -
+group_remove       | -        -        -        -      -      -
+group_rename       | -        -        -        -      -      -
+group_dissolve     | -        -        -        -      -      -
+conversations      | -        -        -        -      -      -
+group_role         | -        -        -        -      -      -
+group_mute         | -        -        -        -      -      -
+recall_foreign     | -        -        -        -      -      -
 `
 
 func TestGroupIsThereForItsMembersAlone(t *testing.T) {
@@ -99,7 +111,7 @@ func TestGroupIsThereForItsMembersAlone(t *testing.T) {
 		rows := strings.Split(table, "\n")
 		state, _, _ := strings.Cut(rows[0], "|")
 		state = strings.TrimSpace(state)
-		require.Len(t, rows, 16, state)
+		require.Len(t, rows, 19, state)
 		for _, row := range rows[1:] {
 			verb, cells, _ := strings.Cut(row, "|")
 			verb = strings.TrimSpace(verb)
@@ -131,7 +143,7 @@ func prepare(t *testing.T, n *node, state string) {
 	if state == "of none" {
 		return
 	}
-	all := []int64{expelled, departed, member, owner}
+	all := []int64{expelled, departed, member, admin, owner}
 	begin := change(events.GroupCreated, secret, owner, 0, all...)
 	if state != "of an open group" {
 		begin.Join = ""
@@ -142,7 +154,9 @@ func prepare(t *testing.T, n *node, state string) {
 	}
 	removal := change(events.MemberLeft, secret, expelled, 1)
 	removal.By = owner
-	log = append(log, removal, change(events.MemberLeft, secret, departed, 1))
+	promotion := change(events.MemberRole, secret, admin, 1)
+	promotion.By, promotion.Role = owner, events.RoleAdmin
+	log = append(log, promotion, removal, change(events.MemberLeft, secret, departed, 1))
 	if state == "of a dissolved one" {
 		log = append(log, change(events.GroupDissolved, secret, owner, 1))
 	}
@@ -164,7 +178,7 @@ func ask(t *testing.T, n *node, verb string, user int64) error {
 	case "history":
 		page, err := n.History(ctx, &millracev1.HistoryRequest{User: user, Conversation: room})
 		if err == nil {
-			require.Len(t, page.GetMessages(), 4)
+			require.Len(t, page.GetMessages(), 5)
 		}
 		return err
 	case "read":
@@ -189,6 +203,13 @@ func ask(t *testing.T, n *node, verb string, user int64) error {
 		return second(n.RemoveMember(ctx, &millracev1.RemoveMemberRequest{Sender: by(user), GroupId: secret, User: somebody}))
 	case "group_rename":
 		return second(n.RenameGroup(ctx, &millracev1.RenameGroupRequest{Sender: by(user), GroupId: secret, Name: "another"}))
+	case "group_role":
+		return second(n.ChangeRole(ctx, &millracev1.ChangeRoleRequest{Sender: by(user), GroupId: secret, User: member, Role: "admin"}))
+	case "group_mute":
+		return second(n.MuteMember(ctx, &millracev1.MuteMemberRequest{Sender: by(user), GroupId: secret, Until: 9_999_999_999}))
+	case "recall_foreign":
+		message = events.MessageID(departed, room, strconv.Itoa(departed))
+		return second(n.RecallMessage(ctx, &millracev1.RecallMessageRequest{User: user, Conversation: room, MessageId: message}))
 	case "group_dissolve":
 		return second(n.DissolveGroup(ctx, &millracev1.DissolveGroupRequest{Sender: by(user), GroupId: secret}))
 	case "conversations":

@@ -145,6 +145,18 @@ func (s *Service) DissolveGroup(
 	return answer(&millracev1.DissolveGroupResponse{}, s.dissolveGroup(ctx, r))
 }
 
+// ChangeRole implements the call of the contract.
+func (s *Service) ChangeRole(ctx context.Context, r *millracev1.ChangeRoleRequest) (*millracev1.ChangeRoleResponse, error) {
+	g, err := s.changeRole(ctx, r)
+	return answer(&millracev1.ChangeRoleResponse{Group: g}, err)
+}
+
+// MuteMember implements the call of the contract.
+func (s *Service) MuteMember(ctx context.Context, r *millracev1.MuteMemberRequest) (*millracev1.MuteMemberResponse, error) {
+	g, err := s.muteMember(ctx, r)
+	return answer(&millracev1.MuteMemberResponse{Group: g}, err)
+}
+
 // RemoveMember implements the call of the contract.
 func (s *Service) RemoveMember(
 	ctx context.Context, r *millracev1.RemoveMemberRequest,

@@ -1,6 +1,7 @@
 package message
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"strconv"
@@ -50,7 +51,7 @@ func (s *Service) editMessage(ctx context.Context, r *millracev1.EditMessageRequ
 	if err := checkClientMsgID(r.GetClientMsgId()); err != nil {
 		return err
 	}
-	if err := s.partOf(ctx, r.GetUser(), r.GetConversation()); err != nil {
+	if err := s.mayWrite(ctx, r.GetUser(), r.GetConversation()); err != nil {
 		return err
 	}
 	key := r.GetClientMsgId()
@@ -93,7 +94,7 @@ func (s *Service) editMessage(ctx context.Context, r *millracev1.EditMessageRequ
 	return err
 }
 
-// recallMessage derives the event's id from the message alone, so that a message is recalled once, however often somebody
+// recallMessage derives the event's id from the message alone, so that a message is recalled once, however often its author
 // asks for it. A user who has left a group may still recall its own messages there.
 func (s *Service) recallMessage(ctx context.Context, r *millracev1.RecallMessageRequest) error {
 	outside := s.partOf(ctx, r.GetUser(), r.GetConversation())
@@ -107,7 +108,7 @@ func (s *Service) recallMessage(ctx context.Context, r *millracev1.RecallMessage
 	case err != nil:
 		return err
 	case m.From != r.GetUser():
-		return errNotOwn(r.GetMessageId(), r.GetUser())
+		return s.recallForeign(ctx, r, &m)
 	case m.Recalled:
 		return nil
 	}
@@ -120,7 +121,43 @@ func (s *Service) recallMessage(ctx context.Context, r *millracev1.RecallMessage
 	return err
 }
 
-// partOf returns an error if the user may not write to the conversation now.
+// recallForeign recalls a message of somebody else, which the owner and the admins of a group may. It makes sure that the user
+// still was that at the position of the recall. A recall after which the user is made an admin again is another event.
+func (s *Service) recallForeign(ctx context.Context, r *millracev1.RecallMessageRequest, m *messageNow) error {
+	c, err := events.ParseConversation(m.Conversation)
+	if err != nil || c.GroupID == 0 {
+		return cmp.Or(err, errNotOwn(m.MessageID, r.GetUser()))
+	}
+	g, _, err := s.governed(ctx, r.GetUser(), c.GroupID)
+	if err != nil || m.Recalled {
+		return err
+	}
+	_, err = s.publishEvent(ctx, &events.Event{
+		Type: events.MessageRecalled,
+		EventID: events.EventID(events.MessageRecalled, m.Conversation, m.MessageID,
+			strconv.FormatInt(r.GetUser(), 10), strconv.FormatInt(g.Grants.Latest(), 10)),
+		Conversation: m.Conversation, MessageID: m.MessageID, MessageSeq: m.Seq, By: r.GetUser(), Timestamp: time.Now().Unix(),
+	}, nil)
+	if err != nil {
+		return err
+	}
+	now, err := s.messageNow(ctx, m.Conversation, m.MessageID, "")
+	if err == nil && !now.Recalled {
+		err = errOvertaken
+	}
+	return err
+}
+
+// mayWrite returns an error if the user may not write to the conversation now.
+func (s *Service) mayWrite(ctx context.Context, user int64, conversation string) error {
+	c, err := events.ParseConversation(conversation)
+	if err == nil && c.GroupID != 0 {
+		return s.members.mayWrite(ctx, user, c.GroupID)
+	}
+	return s.partOf(ctx, user, conversation)
+}
+
+// partOf returns an error if the user has no part in the conversation now.
 func (s *Service) partOf(ctx context.Context, user int64, conversation string) error {
 	c, err := events.ParseConversation(conversation)
 	switch {

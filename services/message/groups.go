@@ -16,8 +16,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// The group verbs publish the change, wait until it is stored and return the group from the store. A repeat that finds
-// nothing to change returns at once; a repeat that runs at the same time publishes the same event id. The user's own stays
+// The group verbs publish the change, wait until it is stored and return the group from the store (groupchange.go). A repeat that
+// finds nothing to change returns at once; a repeat that runs at the same time publishes the same event id. The user's own stays
 // as of the present end of the log decide what the user may do, before anything else of the group is read, so that a user who
 // is no member finds out nothing, not even by how long the answer takes.
 
@@ -46,34 +46,35 @@ func (s *Service) joinGroup(ctx context.Context, r *millracev1.JoinGroupRequest)
 	case err != nil:
 		return nil, err
 	}
-	return s.admit(ctx, r.GetSender(), g.ID, user, of, r.GetClientMsgId())
+	return s.admit(ctx, r.GetSender(), &g, user, of, r.GetClientMsgId())
 }
 
 func (s *Service) addMember(ctx context.Context, r *millracev1.AddMemberRequest) (*millracev1.Group, error) {
-	if err := s.checkOwner(ctx, r.GetSender().GetUser(), r.GetGroupId()); err != nil {
-		return nil, err
-	}
-	of, err := s.stays(ctx, r.GetUser(), r.GetGroupId())
+	g, _, err := s.governed(ctx, r.GetSender().GetUser(), r.GetGroupId())
 	if err != nil {
 		return nil, err
 	}
-	return s.admit(ctx, r.GetSender(), r.GetGroupId(), r.GetUser(), of, r.GetClientMsgId())
+	of, err := s.stays(ctx, r.GetUser(), g.ID)
+	if err != nil {
+		return nil, err
+	}
+	return s.admit(ctx, r.GetSender(), &g, r.GetUser(), of, r.GetClientMsgId())
 }
 
 func (s *Service) admit(
-	ctx context.Context, by *millracev1.Sender, group, user int64, of standing, clientMsgID string,
+	ctx context.Context, by *millracev1.Sender, g *store.Group, user int64, of standing, clientMsgID string,
 ) (*millracev1.Group, error) {
 	if of.member() {
-		return s.liveGroup(ctx, group)
+		return s.liveGroup(ctx, g.ID)
 	}
-	members, err := s.store.Members(ctx, group)
+	members, err := s.store.Members(ctx, g.ID)
 	if err != nil {
 		return nil, err
 	}
 	if len(members) >= events.MaxGroupMembers {
-		return nil, refuse(codes.InvalidArgument, "group %d has %d members, the most", group, len(members))
+		return nil, refuse(codes.InvalidArgument, "group %d has %d members, the most", g.ID, len(members))
 	}
-	return s.changeMember(ctx, events.MemberJoined, by, group, user, of, clientMsgID)
+	return s.changeMember(ctx, events.MemberJoined, by, g, user, of, clientMsgID)
 }
 
 // leaveGroup dissolves the group when its owner leaves. It does nothing for a user who has left before.
@@ -96,7 +97,7 @@ func (s *Service) leaveGroup(ctx context.Context, r *millracev1.LeaveGroupReques
 	if g.Grants.Owner() == user {
 		kind = events.GroupDissolved
 	}
-	_, err = s.changeMember(ctx, kind, r.GetSender(), g.ID, user, of, r.GetClientMsgId())
+	_, err = s.changeMember(ctx, kind, r.GetSender(), &g, user, of, r.GetClientMsgId())
 	if err != nil && !errors.Is(err, errNoGroup) { // it is dissolved, as it should be
 		return err
 	}
@@ -122,7 +123,7 @@ func (s *Service) dissolveGroup(ctx context.Context, r *millracev1.DissolveGroup
 	case g.Grants.Owner() != user:
 		return errNoGroup
 	case g.Dissolved == 0:
-		_, err = s.changeMember(ctx, events.GroupDissolved, r.GetSender(), g.ID, user, of, "")
+		_, err = s.changeMember(ctx, events.GroupDissolved, r.GetSender(), &g, user, of, "")
 		if err != nil && !errors.Is(err, errNoGroup) { // it is dissolved, as it should be
 			return err
 		}
@@ -152,7 +153,7 @@ func (s *Service) renameGroup(ctx context.Context, r *millracev1.RenameGroupRequ
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkOwner(ctx, user, r.GetGroupId()); err != nil {
+	if _, _, err := s.governed(ctx, user, r.GetGroupId()); err != nil {
 		return nil, err
 	}
 	e := &events.Event{
@@ -169,20 +170,26 @@ func (s *Service) renameGroup(ctx context.Context, r *millracev1.RenameGroupRequ
 	return s.changeGroup(ctx, r.GetSender(), e)
 }
 
+// removeMember lets admins remove members, and the owner also admins.
 func (s *Service) removeMember(ctx context.Context, r *millracev1.RemoveMemberRequest) (*millracev1.Group, error) {
-	owner := r.GetSender().GetUser()
-	if err := s.checkOwner(ctx, owner, r.GetGroupId()); err != nil {
-		return nil, err
-	}
-	if r.GetUser() == owner {
-		return nil, refuse(codes.InvalidArgument, "the owner cannot be removed: it leaves, which dissolves the group")
-	}
-	of, err := s.stays(ctx, r.GetUser(), r.GetGroupId())
+	g, me, err := s.governed(ctx, r.GetSender().GetUser(), r.GetGroupId())
 	if err != nil {
 		return nil, err
 	}
+	of, err := s.stays(ctx, r.GetUser(), g.ID)
+	if err != nil {
+		return nil, err
+	}
+	switch role := g.Standing(r.GetUser(), of).Present(); {
+	case role == events.RoleOwner && r.GetUser() == me.User:
+		return nil, refuse(codes.InvalidArgument, "the owner cannot be removed: it leaves, which dissolves the group")
+	case r.GetUser() == me.User:
+		return nil, refuse(codes.InvalidArgument, "user %d removes itself: who wants to go leaves", me.User)
+	case role.Governs() && me.Present() != events.RoleOwner:
+		return nil, refuse(codes.PermissionDenied, "user %d is the owner or an admin of group %d", r.GetUser(), g.ID)
+	}
 	if of.member() {
-		_, err = s.changeMember(ctx, events.MemberLeft, r.GetSender(), r.GetGroupId(), r.GetUser(), of, r.GetClientMsgId())
+		_, err = s.changeMember(ctx, events.MemberLeft, r.GetSender(), &g, r.GetUser(), of, r.GetClientMsgId())
 		if err != nil {
 			return nil, err
 		}
@@ -190,61 +197,7 @@ func (s *Service) removeMember(ctx context.Context, r *millracev1.RemoveMemberRe
 	if err := s.outliveLease(ctx); err != nil {
 		return nil, err
 	}
-	return s.liveGroup(ctx, r.GetGroupId())
-}
-
-// outliveLease waits until every node either has seen the change that is in group-events now, or will ask for it before it
-// admits a send. A repeat waits too, because the call that it repeats may just have ended without an answer.
-func (s *Service) outliveLease(ctx context.Context) error {
-	sleep(ctx, lease)
-	return ctx.Err()
-}
-
-// changeMember publishes a change of membership. A change with a client_msg_id takes effect once, however late it is repeated.
-// For a change without one, the event's id is derived from the last change of the user's membership. So the same change made
-// twice at the same time is one event, and a later change of the same kind is another.
-func (s *Service) changeMember(
-	ctx context.Context, t events.Type, by *millracev1.Sender, group, user int64, of standing, clientMsgID string,
-) (*millracev1.Group, error) {
-	if err := checkClientMsgID(clientMsgID); err != nil {
-		return nil, err
-	}
-	parts := []string{strconv.FormatInt(group, 10), strconv.FormatInt(user, 10)}
-	if clientMsgID == "" {
-		parts = append(parts, strconv.FormatInt(max(of.last().Joined, of.last().Left), 10))
-	} else {
-		parts = append(parts, strconv.FormatInt(by.GetUser(), 10), clientMsgID)
-	}
-	e := &events.Event{Type: t, EventID: events.EventID(t, parts...), GroupID: group, User: user}
-	if clientMsgID != "" {
-		taken, err := s.store.HasChange(ctx, events.Group(group), e.EventID)
-		switch {
-		case err != nil:
-			return nil, err
-		case taken && t == events.MemberJoined && by.GetUser() == user:
-			return nil, errNoGroup // the user has left since
-		case taken:
-			return s.liveGroup(ctx, group)
-		}
-	}
-	return s.changeGroup(ctx, by, e)
-}
-
-// changeGroup publishes the change and returns the group once it is stored.
-func (s *Service) changeGroup(
-	ctx context.Context, by *millracev1.Sender, e *events.Event,
-) (*millracev1.Group, error) {
-	e.Conversation, e.By, e.Timestamp = events.Group(e.GroupID), by.GetUser(), time.Now().Unix()
-	pos, err := s.publishEvent(ctx, e, by)
-	if err != nil {
-		return nil, err
-	}
-	s.copyToGroups(ctx, e, by)
-	if err := s.waitStored(ctx, map[int32]int64{pos.Partition: pos.Seq}, storedWait); err != nil {
-		return nil, err
-	}
-	s.members.changed(e)
-	return s.liveGroup(ctx, e.GroupID)
+	return s.liveGroup(ctx, g.ID)
 }
 
 // liveGroup returns the group unless it was dissolved.
@@ -270,18 +223,19 @@ func (s *Service) storedGroup(ctx context.Context, id int64) (*millracev1.Group,
 	if err != nil {
 		return nil, err
 	}
-	return &millracev1.Group{GroupId: g.ID, Name: g.Name, Owner: g.Grants.Owner(), Members: members, Open: g.Open}, nil
-}
-
-// copyToGroups publishes the event on group-events too. The change itself is in message-events, so a failure is only logged:
-// other nodes then use the rosters that they have read for up to [rosterLife].
-func (s *Service) copyToGroups(ctx context.Context, e *events.Event, by *millracev1.Sender) {
-	msg, err := newRecord(e, by, correlation(ctx))
-	if err == nil {
-		err = s.bus.Publisher().Publish(events.TopicGroups, msg)
+	answer := &millracev1.Group{
+		GroupId: g.ID, Name: g.Name, Owner: g.Grants.Owner(), Members: members, Open: g.Open, Admins: g.Grants.Admins(),
+		Muted: make(map[int64]int64),
 	}
-	if err != nil {
-		s.log.WarnContext(ctx, "copying a change of membership failed", "topic", events.TopicGroups,
-			"type", string(e.Type), "group", e.GroupID, events.CorrelationHeader, correlation(ctx), "error", err)
+	now := time.Now().Unix()
+	for user, until := range g.Mutes {
+		switch {
+		case until <= now:
+		case user == 0:
+			answer.MutedUntil = until
+		default:
+			answer.Muted[user] = until
+		}
 	}
+	return answer, nil
 }

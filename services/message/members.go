@@ -2,6 +2,7 @@ package message
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"millrace/events"
 	"millrace/infra/pubsub"
+	"millrace/infra/store"
 )
 
 const (
@@ -34,7 +36,7 @@ const (
 	maxRosterUsers = 4 << 20
 )
 
-// members decides who may send to a group. It keeps the roster of every group that members send to, and follows group-events
+// members decides who may send to a group: members who are not muted. It keeps the roster of every group that members send to, and follows group-events
 // to know which memberships have changed since. As long as it keeps up with the log, the send of a known member needs no
 // question to the store. For users who are unknown, or whose membership has changed lately, it reads their own stays from the
 // store, which takes the same time whether or not the group exists. While the store is down, known memberships go on being
@@ -67,54 +69,77 @@ func newMembers(
 
 // check returns nil if the user is a member of the group, errNoGroup if it is not, and a transient error if nobody knows.
 func (m *members) check(ctx context.Context, user, group int64) error {
-	if m.vouches(ctx, user, group) {
-		return nil
+	_, err := m.mutedUntil(ctx, user, group)
+	return err
+}
+
+// mayWrite is like check, and refuses also a member who is muted.
+func (m *members) mayWrite(ctx context.Context, user, group int64) error {
+	until, err := m.mutedUntil(ctx, user, group)
+	if err == nil && until > time.Now().Unix() {
+		err = errMuted(group, until)
 	}
-	known := m.roster(group).knows(user)
+	return err
+}
+
+// mutedUntil returns until when a member is muted, or the error of check.
+func (m *members) mutedUntil(ctx context.Context, user, group int64) (int64, error) {
+	vouched := m.vouches(ctx, user, group)
+	cached := m.roster(group)
+	if vouched && cached != nil {
+		return cached.mutedUntil(user), nil
+	}
+	known := cached.knows(user)
 	wait := missWait
 	if known {
 		wait = staleWait
 	}
-	of, err := m.stays(ctx, user, group, wait)
+	of, until, err := m.ask(ctx, user, group, wait)
 	switch {
 	case err == nil && !of.member():
-		return m.refuse(ctx, user, group)
+		return m.askAgain(ctx, user, group)
 	case err == nil:
 		m.load(group)
-		return nil
+		return until, nil
 	case known && ctx.Err() == nil:
-		return nil
+		return cached.mutedUntil(user), nil
 	}
-	return fmt.Errorf("membership of user %d in group %d: %w", user, group, err)
+	return 0, fmt.Errorf("membership of user %d in group %d: %w", user, group, err)
 }
 
-// refuse returns errNoGroup unless the store is older than the log, for example because it was put back from a backup, and the
+// askAgain returns errNoGroup unless the store is older than the log, for example because it was put back from a backup, and the
 // user turns out to be a member once storage has caught up.
-func (m *members) refuse(ctx context.Context, user, group int64) error {
+func (m *members) askAgain(ctx context.Context, user, group int64) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, missWait)
 	defer cancel()
 	err := m.stored(ctx, events.Group(group))
 	var of standing
+	var until int64
 	if err == nil {
-		of, err = m.stays(ctx, user, group, missWait)
+		of, until, err = m.ask(ctx, user, group, missWait)
 	}
 	switch {
 	case err != nil:
-		return fmt.Errorf("membership of user %d in group %d: %w", user, group, err)
+		return 0, fmt.Errorf("membership of user %d in group %d: %w", user, group, err)
 	case !of.member():
-		return errNoGroup
+		return 0, errNoGroup
 	}
-	return nil
+	return until, nil
 }
 
-func (m *members) stays(ctx context.Context, user, group int64, wait time.Duration) (of standing, err error) {
+// ask asks the store for the user's stays and, if the user is a member, until when it is muted.
+func (m *members) ask(ctx context.Context, user, group int64, wait time.Duration) (of standing, until int64, err error) {
 	err = m.breaker.call(ctx, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, wait)
 		defer cancel()
-		of, err = m.store.Stays(ctx, user, group)
+		if of, err = m.store.Stays(ctx, user, group); err != nil || !of.member() {
+			return err
+		}
+		g, err := m.store.Group(ctx, group)
+		until = mutedUntil(&g, user)
 		return err
 	})
-	return of, err
+	return of, until, err
 }
 
 // vouches reports whether a roster says that the user is a member and no change since is known. It waits only for the log,
@@ -159,20 +184,25 @@ func (m *members) load(group int64) {
 		r.reads = newShared(m.tasks, rosterPause, rosterTimeout, func(ctx context.Context) (struct{}, error) {
 			began := time.Now()
 			users, err := m.store.Members(ctx, group)
-			if err == nil {
-				m.keep(group, r, users, began)
+			if err != nil {
+				return struct{}{}, err
 			}
-			return struct{}{}, err
+			g, err := m.store.Group(ctx, group)
+			if err != nil && !errors.Is(err, store.ErrNotFound) {
+				return struct{}{}, err
+			}
+			m.keep(group, r, users, &g, began)
+			return struct{}{}, nil
 		})
 		m.rosters.Add(group, r)
 	}
-	if !ok || r.isFrom().Before(m.trusted) && !time.Now().Before(m.trusted) {
+	if trusted := r.trustedFrom(m.trusted); !ok || r.isFrom().Before(trusted) && !time.Now().Before(trusted) {
 		r.reads.start()
 	}
 }
 
 // keep keeps the roster that was read. If all rosters together are too large, it drops those that were not used for longest.
-func (m *members) keep(group int64, r *roster, users []int64, began time.Time) {
+func (m *members) keep(group int64, r *roster, users []int64, g *store.Group, began time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if now, ok := m.rosters.Peek(group); !ok || now != r {
@@ -180,13 +210,13 @@ func (m *members) keep(group int64, r *roster, users []int64, began time.Time) {
 	}
 	m.users += len(users) - r.counted
 	r.counted = len(users)
-	r.set(users, began)
+	r.set(users, g, began)
 	for m.users > maxRosterUsers && m.rosters.Len() > 1 {
 		m.rosters.RemoveOldest()
 	}
 }
 
-// changed notes a change of membership: from now on the store is asked about the users that it concerns.
+// changed notes a change of a group: from now on the store is asked about the users that it concerns.
 func (m *members) changed(e *events.Event) {
 	if r := m.roster(e.GroupID); r != nil {
 		r.change(e, time.Now())

@@ -24,6 +24,8 @@ type oneGroup struct {
 	pubsub.Log
 	mu    sync.Mutex
 	users []int64
+	mutes map[int64]int64
+	admin int64 // 0: there is none
 	err   error
 	takes time.Duration
 
@@ -45,6 +47,12 @@ func (s *oneGroup) wait(ctx context.Context) error {
 func (s *oneGroup) Members(ctx context.Context, _ int64) ([]int64, error) {
 	users := s.now(&s.rosters)
 	return users, s.wait(ctx)
+}
+
+func (s *oneGroup) Group(context.Context, int64) (store.Group, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return store.Group{Grants: append(store.Founded(1), store.Grant{Seq: 2, User: s.admin, Role: events.RoleAdmin}), Mutes: s.mutes}, s.err
 }
 
 func (s *oneGroup) Stays(ctx context.Context, user, group int64) ([]store.Membership, error) {
@@ -201,6 +209,78 @@ func TestChangeThatIsSeenBeforeItIsStoredIsNotForgotten(t *testing.T) {
 			require.NoError(t, m.check(t.Context(), 1, 7))
 			time.Sleep(rosterLife / 5)
 		}
+	})
+}
+
+func muted(user int64, until time.Time) events.Event {
+	e := change(events.MemberMuted, 7, user, 0)
+	e.By, e.Until = 1, new(until.Unix())
+	return e
+}
+
+func TestMuteOnAnotherNodeIsSeenWithinALeaseAndEndsByItself(t *testing.T) {
+	withMembers(t, func(t *testing.T, st *oneGroup, m *members) {
+		settled(t, st, m)
+		until := time.Now().Add(time.Minute)
+		st.set(func(s *oneGroup) { s.mutes = map[int64]int64{2: until.Unix()} }, muted(2, until))
+		time.Sleep(lease)
+		for time.Now().Before(until) {
+			require.Equal(t, codes.PermissionDenied, codeOf(m.mayWrite(t.Context(), 2, 7)))
+			require.NoError(t, m.check(t.Context(), 2, 7), "a muted member stays one")
+			require.NoError(t, m.mayWrite(t.Context(), 1, 7))
+			time.Sleep(time.Second)
+		}
+		require.NoError(t, m.mayWrite(t.Context(), 2, 7))
+	})
+}
+
+func TestMuteOfAllSparesOwnerAndAdmins(t *testing.T) {
+	withMembers(t, func(t *testing.T, st *oneGroup, m *members) {
+		settled(t, st, m)
+		until := time.Now().Add(time.Hour)
+		st.set(func(s *oneGroup) { s.mutes, s.users = map[int64]int64{0: until.Unix()}, []int64{1, 2, 3} }, muted(0, until))
+		time.Sleep(lease)
+		for range 3 { // asked of the store, and of the roster later
+			require.NoError(t, m.mayWrite(t.Context(), 1, 7))
+			require.Equal(t, codes.PermissionDenied, codeOf(m.mayWrite(t.Context(), 3, 7)))
+			time.Sleep(storedWait)
+		}
+		promoted := change(events.MemberRole, 7, 3, 0)
+		promoted.By, promoted.Role = 1, events.RoleAdmin
+		st.set(func(s *oneGroup) { s.admin = 3 }, promoted)
+		time.Sleep(lease)
+		require.NoError(t, m.mayWrite(t.Context(), 3, 7))
+		require.Equal(t, codes.PermissionDenied, codeOf(m.mayWrite(t.Context(), 2, 7)))
+	})
+}
+
+func TestMuteThatIsSeenBeforeItIsStoredIsNotForgotten(t *testing.T) {
+	withMembers(t, func(t *testing.T, st *oneGroup, m *members) {
+		settled(t, st, m)
+		until := time.Now().Add(time.Hour)
+		st.set(func(*oneGroup) {}, muted(2, until))
+		for range 5 {
+			time.Sleep(storedWait / 10)
+			require.NoError(t, m.mayWrite(t.Context(), 2, 7), "by the store it still may")
+			m.load(7)
+		}
+		st.set(func(s *oneGroup) { s.mutes = map[int64]int64{2: until.Unix()} })
+		for range 20 {
+			require.Equal(t, codes.PermissionDenied, codeOf(m.mayWrite(t.Context(), 2, 7)))
+			time.Sleep(rosterLife / 5)
+		}
+	})
+}
+
+func TestWhoIsMutedStaysSoWhileTheStoreIsDown(t *testing.T) {
+	withMembers(t, func(t *testing.T, st *oneGroup, m *members) {
+		until := time.Now().Add(2 * time.Hour)
+		st.set(func(s *oneGroup) { s.mutes = map[int64]int64{2: until.Unix()} })
+		settled(t, st, m)
+		st.set(func(s *oneGroup) { s.err = errDown })
+		time.Sleep(time.Hour)
+		require.NoError(t, m.mayWrite(t.Context(), 1, 7))
+		require.Equal(t, codes.PermissionDenied, codeOf(m.mayWrite(t.Context(), 2, 7)))
 	})
 }
 

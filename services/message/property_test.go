@@ -28,6 +28,7 @@ type written struct {
 	log    []events.Record
 	stays  map[int64][]store.Membership // by group
 	owners map[int64]int64
+	admins map[[2]int64]bool // by group and user
 	alive  map[int64]bool
 	done   map[string]events.Type // by message, the last change of it
 }
@@ -38,7 +39,7 @@ func TestSyncGivesWhatANaiveReaderOfTheWholeLogWould(t *testing.T) {
 	for seed := range uint64(15) {
 		w := &written{
 			node: newNode(t, memory.Config{Partitions: historyPartitions}), random: rand.New(rand.NewPCG(seed, 1)),
-			stays: map[int64][]store.Membership{}, owners: map[int64]int64{}, alive: map[int64]bool{}, done: map[string]events.Type{},
+			stays: map[int64][]store.Membership{}, owners: map[int64]int64{}, admins: map[[2]int64]bool{}, alive: map[int64]bool{}, done: map[string]events.Type{},
 		}
 		for range 4 {
 			w.write(t, 40)
@@ -189,11 +190,11 @@ func (w *written) next() (events.Event, bool) {
 	id := strconv.Itoa(len(w.log))
 	user, other := 1+w.random.Int64N(historyUsers), 1+w.random.Int64N(historyUsers)
 	group := 10 + w.random.Int64N(historyGroups)
-	member := slices.ContainsFunc(w.stays[group], func(s store.Membership) bool { return s.User == user && s.Left == 0 })
+	member := w.member(group, user)
 	made := w.stays[group] != nil
 	dissolved := made && !w.alive[group]
 	owner := w.owners[group]
-	switch w.random.IntN(10) {
+	switch w.random.IntN(12) {
 	case 0, 1:
 		return said(user, other, id), true
 	case 2, 3:
@@ -210,12 +211,32 @@ func (w *written) next() (events.Event, bool) {
 		return change(events.MemberLeft, group, user, len(w.log)), member && user != owner
 	case 7:
 		return change(events.GroupDissolved, group, owner, len(w.log)), made && !dissolved && w.random.IntN(8) == 0
-	case 8:
+	case 8, 9:
+		return w.governs(group, user, other)
+	case 10:
 		return events.Event{
 			Type: events.MessageRead, Conversation: events.Direct(user, other), User: user, MessageSeq: 1, Timestamp: 5,
 		}, true
 	}
 	return w.again(id)
+}
+
+func (w *written) member(group, user int64) bool {
+	return slices.ContainsFunc(w.stays[group], func(s store.Membership) bool { return s.User == user && s.Left == 0 })
+}
+
+// governs draws a change of a role or a mute by the owner or an admin, and reports whether it has an effect.
+func (w *written) governs(group, user, other int64) (events.Event, bool) {
+	e := change(events.MemberMuted, group, other, len(w.log))
+	e.By, e.Until = user, new(w.random.Int64N(100))
+	plain := w.member(group, other) && other != w.owners[group] && !w.admins[[2]int64{group, other}]
+	if w.random.IntN(2) == 0 {
+		return e, w.member(group, user) && plain && (user == w.owners[group] || w.admins[[2]int64{group, user}])
+	}
+	e.Type, e.By, e.Until = events.MemberRole, w.owners[group], nil
+	e.Role = []events.Role{events.RoleOwner, events.RoleAdmin, events.RoleMember}[w.random.IntN(3)]
+	same := plain == (e.Role == events.RoleMember) && e.Role != events.RoleOwner
+	return e, w.alive[group] && w.member(group, other) && other != e.By && !same
 }
 
 // again draws a repeat, an edit or a recall of an earlier message. The store does not return edits of a recalled message, so
@@ -241,6 +262,9 @@ func (w *written) again(id string) (events.Event, bool) {
 	}
 	if w.random.IntN(2) == 0 {
 		e.Type, e.Content = events.MessageRecalled, ""
+		if owner := w.owners[m.GroupID]; w.alive[m.GroupID] {
+			e.By = owner
+		}
 	}
 	if w.done[m.MessageID] != "" && (w.done[m.MessageID] != events.MessageEdited || e.Type != events.MessageEdited) {
 		return events.Event{}, false
@@ -259,7 +283,13 @@ func (w *written) apply(r *events.Record) {
 		}
 	case events.MemberJoined:
 		w.stays[group] = append(w.stays[group], store.Membership{GroupID: group, User: r.User, Joined: r.Seq})
+	case events.MemberRole:
+		w.admins[[2]int64{group, r.User}] = r.Role == events.RoleAdmin
+		if r.Role == events.RoleOwner {
+			w.owners[group], w.admins[[2]int64{group, r.By}] = r.User, true
+		}
 	case events.MemberLeft, events.GroupDissolved:
+		delete(w.admins, [2]int64{group, r.User})
 		if r.Type == events.GroupDissolved {
 			delete(w.alive, group)
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"millrace/events"
+	"millrace/infra/store"
 )
 
 // roster holds the members of one group as they were last read.
@@ -17,13 +18,16 @@ type roster struct {
 	users   []int64   // ascending
 	read    time.Time // when the reading of users began
 	changed map[int64]time.Time
-	ended   bool // the group was dissolved
+	ended   bool      // the group was dissolved
+	revised time.Time // when a change of roles or mutes was seen
+
+	group *store.Group // as it was read after the users
 }
 
-func (r *roster) set(users []int64, began time.Time) {
+func (r *roster) set(users []int64, g *store.Group, began time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.users, r.read = users, began
+	r.users, r.group, r.read = users, g, began
 	for user, at := range r.changed {
 		if time.Since(at) >= changeLife {
 			delete(r.changed, user)
@@ -44,6 +48,8 @@ func (r *roster) change(e *events.Event, at time.Time) {
 		r.ended = true
 	case events.MemberJoined, events.MemberLeft:
 		r.changed[e.User] = at
+	case events.MemberRole, events.MemberMuted:
+		r.revised = at
 	}
 }
 
@@ -72,11 +78,41 @@ func (r *roster) vouchesFor(user int64, since time.Time) bool {
 	r.mu.Lock()
 	read, member := r.read, r.has(user)
 	r.mu.Unlock()
+	since = r.trustedFrom(since)
 	age := time.Since(read)
 	if age >= rosterLife/2 {
 		r.reads.start()
 	}
 	return member && age < rosterLife && !read.Before(since)
+}
+
+// trustedFrom returns the later of the time and that from which on a reading has the roles and mutes that were seen to change.
+// Those are stored within [storedWait].
+func (r *roster) trustedFrom(since time.Time) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if stored := r.revised.Add(storedWait); !r.revised.IsZero() && stored.After(since) {
+		return stored
+	}
+	return since
+}
+
+// mutedUntil returns until when a user was muted when the roster was read.
+func (r *roster) mutedUntil(user int64) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.group == nil {
+		return 0
+	}
+	return mutedUntil(r.group, user)
+}
+
+// mutedUntil returns until when a member of the group is muted, in Unix seconds.
+func mutedUntil(g *store.Group, user int64) int64 {
+	if len(g.Mutes) == 0 || g.Grants.Role(user).Governs() {
+		return 0
+	}
+	return max(g.Mutes[user], g.Mutes[0])
 }
 
 func (r *roster) isFrom() time.Time {

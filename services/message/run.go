@@ -112,6 +112,10 @@ func placeOf(c *millracev1.Change) (user int64, conversation string) {
 		return kind.RemoveMember.GetSender().GetUser(), events.Group(kind.RemoveMember.GetGroupId())
 	case *millracev1.Change_Settings:
 		return kind.Settings.GetUser(), kind.Settings.GetConversation()
+	case *millracev1.Change_ChangeRole:
+		return kind.ChangeRole.GetSender().GetUser(), events.Group(kind.ChangeRole.GetGroupId())
+	case *millracev1.Change_MuteMember:
+		return kind.MuteMember.GetSender().GetUser(), events.Group(kind.MuteMember.GetGroupId())
 	case *millracev1.Change_RenameGroup:
 		return kind.RenameGroup.GetSender().GetUser(), events.Group(kind.RenameGroup.GetGroupId())
 	case *millracev1.Change_DissolveGroup:
@@ -145,6 +149,10 @@ func (s *Service) change(ctx context.Context, c *millracev1.Change) *millracev1.
 		group, err = s.removeMember(ctx, kind.RemoveMember)
 	case *millracev1.Change_Settings:
 		err = s.changeSettings(ctx, kind.Settings)
+	case *millracev1.Change_ChangeRole:
+		group, err = s.changeRole(ctx, kind.ChangeRole)
+	case *millracev1.Change_MuteMember:
+		group, err = s.muteMember(ctx, kind.MuteMember)
 	case *millracev1.Change_RenameGroup:
 		group, err = s.renameGroup(ctx, kind.RenameGroup)
 	case *millracev1.Change_DissolveGroup:

@@ -169,12 +169,13 @@ func checkContent(content string, extra []byte) error {
 	return events.ValidateContent(content)
 }
 
-// authorize returns nil if the sender may write: anybody to a user, and members to a group.
+// authorize returns nil if the sender may write: anybody to a user, and members who are not muted to a group. A mute that the
+// log has before a message which was accepted already does not undo that.
 func (s *Service) authorize(ctx context.Context, m *events.Message) error {
 	if m.GroupID == 0 {
 		return nil
 	}
-	return s.members.check(ctx, m.From, m.GroupID)
+	return s.members.mayWrite(ctx, m.From, m.GroupID)
 }
 
 func failed(err error) *millracev1.SendResult {

@@ -9,20 +9,27 @@ import (
 	"millrace/infra/store"
 )
 
-// checkOwner returns nil if the user is the group's owner, once the store has what the log has now.
-func (s *Service) checkOwner(ctx context.Context, user, group int64) error {
+// membership returns the group and what the user is in it, once the store has what the log has now. The error is errNoGroup if the
+// user is no member.
+func (s *Service) membership(ctx context.Context, user, group int64) (store.Group, store.Standing, error) {
 	of, err := s.standingNow(ctx, user, group)
 	switch {
 	case err != nil:
-		return err
+		return store.Group{}, store.Standing{}, err
 	case !of.member():
-		return errNoGroup
+		return store.Group{}, store.Standing{}, errNoGroup
 	}
 	g, err := s.store.Group(ctx, group)
-	if err == nil && g.Grants.Owner() != user {
-		err = errNotOwner(user, group)
+	return g, g.Standing(user, of), err
+}
+
+// governed is membership for what only the owner and the admins may do.
+func (s *Service) governed(ctx context.Context, user, group int64) (store.Group, store.Standing, error) {
+	g, me, err := s.membership(ctx, user, group)
+	if err == nil && !me.Present().Governs() {
+		err = refuse(codes.PermissionDenied, "user %d is no admin of group %d", user, group)
 	}
-	return err
+	return g, me, err
 }
 
 func errNotOwner(user, group int64) error {

@@ -33,6 +33,7 @@ type Store interface {
 	Memberships(ctx context.Context, user int64) ([]store.Membership, error)
 	// Stays returns every stay of the user in the group, ended ones included, the first one first.
 	Stays(ctx context.Context, user, groupID int64) ([]store.Membership, error)
+	// Group returns a group, whose mutes may have passed.
 	Group(ctx context.Context, id int64) (store.Group, error)
 	// Members returns the present members of the group in ascending order, or none if there is no such group.
 	Members(ctx context.Context, group int64) ([]int64, error)

@@ -402,6 +402,8 @@ type Change struct {
 	//	*Change_RenameGroup
 	//	*Change_DissolveGroup
 	//	*Change_Settings
+	//	*Change_ChangeRole
+	//	*Change_MuteMember
 	Kind isChange_Kind `protobuf_oneof:"kind"`
 	// Correlates the log lines and record headers of a change that is no send; a send has its own.
 	CorrelationId string `protobuf:"bytes,15,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
@@ -554,6 +556,24 @@ func (x *Change) GetSettings() *ChangeSettingsRequest {
 	return nil
 }
 
+func (x *Change) GetChangeRole() *ChangeRoleRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_ChangeRole); ok {
+			return x.ChangeRole
+		}
+	}
+	return nil
+}
+
+func (x *Change) GetMuteMember() *MuteMemberRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_MuteMember); ok {
+			return x.MuteMember
+		}
+	}
+	return nil
+}
+
 func (x *Change) GetCorrelationId() string {
 	if x != nil {
 		return x.CorrelationId
@@ -613,6 +633,14 @@ type Change_Settings struct {
 	Settings *ChangeSettingsRequest `protobuf:"bytes,12,opt,name=settings,proto3,oneof"`
 }
 
+type Change_ChangeRole struct {
+	ChangeRole *ChangeRoleRequest `protobuf:"bytes,13,opt,name=change_role,json=changeRole,proto3,oneof"`
+}
+
+type Change_MuteMember struct {
+	MuteMember *MuteMemberRequest `protobuf:"bytes,14,opt,name=mute_member,json=muteMember,proto3,oneof"`
+}
+
 func (*Change_Send) isChange_Kind() {}
 
 func (*Change_Edit) isChange_Kind() {}
@@ -636,6 +664,10 @@ func (*Change_RenameGroup) isChange_Kind() {}
 func (*Change_DissolveGroup) isChange_Kind() {}
 
 func (*Change_Settings) isChange_Kind() {}
+
+func (*Change_ChangeRole) isChange_Kind() {}
+
+func (*Change_MuteMember) isChange_Kind() {}
 
 type SendBatchesResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -2902,7 +2934,13 @@ type Group struct {
 	// Ascending.
 	Members []int64 `protobuf:"varint,4,rep,packed,name=members,proto3" json:"members,omitempty"`
 	// Anybody who knows its id may join.
-	Open          bool `protobuf:"varint,5,opt,name=open,proto3" json:"open,omitempty"`
+	Open bool `protobuf:"varint,5,opt,name=open,proto3" json:"open,omitempty"`
+	// Ascending, without the owner.
+	Admins []int64 `protobuf:"varint,6,rep,packed,name=admins,proto3" json:"admins,omitempty"`
+	// Who is muted until when, in Unix seconds.
+	Muted map[int64]int64 `protobuf:"bytes,7,rep,name=muted,proto3" json:"muted,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Until when all but the owner and the admins are muted, in Unix seconds; 0: they are not.
+	MutedUntil    int64 `protobuf:"varint,8,opt,name=muted_until,json=mutedUntil,proto3" json:"muted_until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2970,6 +3008,27 @@ func (x *Group) GetOpen() bool {
 		return x.Open
 	}
 	return false
+}
+
+func (x *Group) GetAdmins() []int64 {
+	if x != nil {
+		return x.Admins
+	}
+	return nil
+}
+
+func (x *Group) GetMuted() map[int64]int64 {
+	if x != nil {
+		return x.Muted
+	}
+	return nil
+}
+
+func (x *Group) GetMutedUntil() int64 {
+	if x != nil {
+		return x.MutedUntil
+	}
+	return 0
 }
 
 type CreateGroupRequest struct {
@@ -3827,6 +3886,251 @@ func (*DissolveGroupResponse) Descriptor() ([]byte, []int) {
 	return file_millrace_v1_message_proto_rawDescGZIP(), []int{60}
 }
 
+type ChangeRoleRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Sender  *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
+	GroupId int64                  `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	User    int64                  `protobuf:"varint,3,opt,name=user,proto3" json:"user,omitempty"`
+	// owner, admin or member. With owner the sender becomes an admin.
+	Role string `protobuf:"bytes,4,opt,name=role,proto3" json:"role,omitempty"`
+	// As for AddMemberRequest.
+	ClientMsgId   string `protobuf:"bytes,5,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeRoleRequest) Reset() {
+	*x = ChangeRoleRequest{}
+	mi := &file_millrace_v1_message_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeRoleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeRoleRequest) ProtoMessage() {}
+
+func (x *ChangeRoleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeRoleRequest.ProtoReflect.Descriptor instead.
+func (*ChangeRoleRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *ChangeRoleRequest) GetSender() *Sender {
+	if x != nil {
+		return x.Sender
+	}
+	return nil
+}
+
+func (x *ChangeRoleRequest) GetGroupId() int64 {
+	if x != nil {
+		return x.GroupId
+	}
+	return 0
+}
+
+func (x *ChangeRoleRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *ChangeRoleRequest) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *ChangeRoleRequest) GetClientMsgId() string {
+	if x != nil {
+		return x.ClientMsgId
+	}
+	return ""
+}
+
+type ChangeRoleResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         *Group                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeRoleResponse) Reset() {
+	*x = ChangeRoleResponse{}
+	mi := &file_millrace_v1_message_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeRoleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeRoleResponse) ProtoMessage() {}
+
+func (x *ChangeRoleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeRoleResponse.ProtoReflect.Descriptor instead.
+func (*ChangeRoleResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *ChangeRoleResponse) GetGroup() *Group {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+type MuteMemberRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Sender  *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
+	GroupId int64                  `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	// 0: all but the owner and the admins.
+	User int64 `protobuf:"varint,3,opt,name=user,proto3" json:"user,omitempty"`
+	// Unix seconds; 0 ends it.
+	Until int64 `protobuf:"varint,4,opt,name=until,proto3" json:"until,omitempty"`
+	// As for RenameGroupRequest.
+	ClientMsgId   string `protobuf:"bytes,5,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MuteMemberRequest) Reset() {
+	*x = MuteMemberRequest{}
+	mi := &file_millrace_v1_message_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MuteMemberRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MuteMemberRequest) ProtoMessage() {}
+
+func (x *MuteMemberRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MuteMemberRequest.ProtoReflect.Descriptor instead.
+func (*MuteMemberRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *MuteMemberRequest) GetSender() *Sender {
+	if x != nil {
+		return x.Sender
+	}
+	return nil
+}
+
+func (x *MuteMemberRequest) GetGroupId() int64 {
+	if x != nil {
+		return x.GroupId
+	}
+	return 0
+}
+
+func (x *MuteMemberRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *MuteMemberRequest) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *MuteMemberRequest) GetClientMsgId() string {
+	if x != nil {
+		return x.ClientMsgId
+	}
+	return ""
+}
+
+type MuteMemberResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         *Group                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MuteMemberResponse) Reset() {
+	*x = MuteMemberResponse{}
+	mi := &file_millrace_v1_message_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MuteMemberResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MuteMemberResponse) ProtoMessage() {}
+
+func (x *MuteMemberResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MuteMemberResponse.ProtoReflect.Descriptor instead.
+func (*MuteMemberResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *MuteMemberResponse) GetGroup() *Group {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
 var File_millrace_v1_message_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_message_proto_rawDesc = "" +
@@ -3859,7 +4163,7 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\tSendBatch\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12=\n" +
 	"\bmessages\x18\x02 \x03(\v2!.millrace.v1.SendWSMessageRequestR\bmessages\x12-\n" +
-	"\achanges\x18\x03 \x03(\v2\x13.millrace.v1.ChangeR\achanges\"\xbe\x06\n" +
+	"\achanges\x18\x03 \x03(\v2\x13.millrace.v1.ChangeR\achanges\"\xc4\a\n" +
 	"\x06Change\x127\n" +
 	"\x04send\x18\x01 \x01(\v2!.millrace.v1.SendWSMessageRequestH\x00R\x04send\x125\n" +
 	"\x04edit\x18\x02 \x01(\v2\x1f.millrace.v1.EditMessageRequestH\x00R\x04edit\x12;\n" +
@@ -3876,7 +4180,11 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\frename_group\x18\n" +
 	" \x01(\v2\x1f.millrace.v1.RenameGroupRequestH\x00R\vrenameGroup\x12J\n" +
 	"\x0edissolve_group\x18\v \x01(\v2!.millrace.v1.DissolveGroupRequestH\x00R\rdissolveGroup\x12@\n" +
-	"\bsettings\x18\f \x01(\v2\".millrace.v1.ChangeSettingsRequestH\x00R\bsettings\x12%\n" +
+	"\bsettings\x18\f \x01(\v2\".millrace.v1.ChangeSettingsRequestH\x00R\bsettings\x12A\n" +
+	"\vchange_role\x18\r \x01(\v2\x1e.millrace.v1.ChangeRoleRequestH\x00R\n" +
+	"changeRole\x12A\n" +
+	"\vmute_member\x18\x0e \x01(\v2\x1e.millrace.v1.MuteMemberRequestH\x00R\n" +
+	"muteMember\x12%\n" +
 	"\x0ecorrelation_id\x18\x0f \x01(\tR\rcorrelationIdB\x06\n" +
 	"\x04kind\"i\n" +
 	"\x13SendBatchesResponse\x126\n" +
@@ -4063,13 +4371,21 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x16UnsubscribePushRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x1a\n" +
 	"\bendpoint\x18\x02 \x01(\tR\bendpoint\"\x19\n" +
-	"\x17UnsubscribePushResponse\"z\n" +
+	"\x17UnsubscribePushResponse\"\xa2\x02\n" +
 	"\x05Group\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x03R\agroupId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05owner\x18\x03 \x01(\x03R\x05owner\x12\x18\n" +
 	"\amembers\x18\x04 \x03(\x03R\amembers\x12\x12\n" +
-	"\x04open\x18\x05 \x01(\bR\x04open\"\xa7\x01\n" +
+	"\x04open\x18\x05 \x01(\bR\x04open\x12\x16\n" +
+	"\x06admins\x18\x06 \x03(\x03R\x06admins\x123\n" +
+	"\x05muted\x18\a \x03(\v2\x1d.millrace.v1.Group.MutedEntryR\x05muted\x12\x1f\n" +
+	"\vmuted_until\x18\b \x01(\x03R\n" +
+	"mutedUntil\x1a8\n" +
+	"\n" +
+	"MutedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\x03R\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xa7\x01\n" +
 	"\x12CreateGroupRequest\x12+\n" +
 	"\x06sender\x18\x01 \x01(\v2\x13.millrace.v1.SenderR\x06sender\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -4118,7 +4434,23 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x14DissolveGroupRequest\x12+\n" +
 	"\x06sender\x18\x01 \x01(\v2\x13.millrace.v1.SenderR\x06sender\x12\x19\n" +
 	"\bgroup_id\x18\x02 \x01(\x03R\agroupId\"\x17\n" +
-	"\x15DissolveGroupResponse2\x86\x0f\n" +
+	"\x15DissolveGroupResponse\"\xa7\x01\n" +
+	"\x11ChangeRoleRequest\x12+\n" +
+	"\x06sender\x18\x01 \x01(\v2\x13.millrace.v1.SenderR\x06sender\x12\x19\n" +
+	"\bgroup_id\x18\x02 \x01(\x03R\agroupId\x12\x12\n" +
+	"\x04user\x18\x03 \x01(\x03R\x04user\x12\x12\n" +
+	"\x04role\x18\x04 \x01(\tR\x04role\x12\"\n" +
+	"\rclient_msg_id\x18\x05 \x01(\tR\vclientMsgId\">\n" +
+	"\x12ChangeRoleResponse\x12(\n" +
+	"\x05group\x18\x01 \x01(\v2\x12.millrace.v1.GroupR\x05group\"\xa9\x01\n" +
+	"\x11MuteMemberRequest\x12+\n" +
+	"\x06sender\x18\x01 \x01(\v2\x13.millrace.v1.SenderR\x06sender\x12\x19\n" +
+	"\bgroup_id\x18\x02 \x01(\x03R\agroupId\x12\x12\n" +
+	"\x04user\x18\x03 \x01(\x03R\x04user\x12\x14\n" +
+	"\x05until\x18\x04 \x01(\x03R\x05until\x12\"\n" +
+	"\rclient_msg_id\x18\x05 \x01(\tR\vclientMsgId\">\n" +
+	"\x12MuteMemberResponse\x12(\n" +
+	"\x05group\x18\x01 \x01(\v2\x12.millrace.v1.GroupR\x05group2\xa4\x10\n" +
 	"\x0eMessageService\x12V\n" +
 	"\rSendWSMessage\x12!.millrace.v1.SendWSMessageRequest\x1a\".millrace.v1.SendWSMessageResponse\x12T\n" +
 	"\vSendBatches\x12\x1f.millrace.v1.SendBatchesRequest\x1a .millrace.v1.SendBatchesResponse(\x010\x01\x12D\n" +
@@ -4144,7 +4476,11 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\tAddMember\x12\x1d.millrace.v1.AddMemberRequest\x1a\x1e.millrace.v1.AddMemberResponse\x12S\n" +
 	"\fRemoveMember\x12 .millrace.v1.RemoveMemberRequest\x1a!.millrace.v1.RemoveMemberResponse\x12P\n" +
 	"\vRenameGroup\x12\x1f.millrace.v1.RenameGroupRequest\x1a .millrace.v1.RenameGroupResponse\x12V\n" +
-	"\rDissolveGroup\x12!.millrace.v1.DissolveGroupRequest\x1a\".millrace.v1.DissolveGroupResponseB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
+	"\rDissolveGroup\x12!.millrace.v1.DissolveGroupRequest\x1a\".millrace.v1.DissolveGroupResponse\x12M\n" +
+	"\n" +
+	"ChangeRole\x12\x1e.millrace.v1.ChangeRoleRequest\x1a\x1f.millrace.v1.ChangeRoleResponse\x12M\n" +
+	"\n" +
+	"MuteMember\x12\x1e.millrace.v1.MuteMemberRequest\x1a\x1f.millrace.v1.MuteMemberResponseB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
 
 var (
 	file_millrace_v1_message_proto_rawDescOnce sync.Once
@@ -4158,7 +4494,7 @@ func file_millrace_v1_message_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_message_proto_rawDescData
 }
 
-var file_millrace_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
+var file_millrace_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
 var file_millrace_v1_message_proto_goTypes = []any{
 	(*Sender)(nil),                  // 0: millrace.v1.Sender
 	(*SendWSMessageRequest)(nil),    // 1: millrace.v1.SendWSMessageRequest
@@ -4221,15 +4557,20 @@ var file_millrace_v1_message_proto_goTypes = []any{
 	(*RenameGroupResponse)(nil),     // 58: millrace.v1.RenameGroupResponse
 	(*DissolveGroupRequest)(nil),    // 59: millrace.v1.DissolveGroupRequest
 	(*DissolveGroupResponse)(nil),   // 60: millrace.v1.DissolveGroupResponse
-	nil,                             // 61: millrace.v1.SyncRequest.CursorEntry
-	nil,                             // 62: millrace.v1.SyncRequest.HandledEntry
-	nil,                             // 63: millrace.v1.SyncRequest.ThroughEntry
-	nil,                             // 64: millrace.v1.SyncStart.CursorEntry
-	nil,                             // 65: millrace.v1.SyncStart.EndEntry
-	nil,                             // 66: millrace.v1.SyncEnd.RestEntry
-	nil,                             // 67: millrace.v1.EndsResponse.EndEntry
-	nil,                             // 68: millrace.v1.LastSeenResponse.LastSeenEntry
-	(*Span)(nil),                    // 69: millrace.v1.Span
+	(*ChangeRoleRequest)(nil),       // 61: millrace.v1.ChangeRoleRequest
+	(*ChangeRoleResponse)(nil),      // 62: millrace.v1.ChangeRoleResponse
+	(*MuteMemberRequest)(nil),       // 63: millrace.v1.MuteMemberRequest
+	(*MuteMemberResponse)(nil),      // 64: millrace.v1.MuteMemberResponse
+	nil,                             // 65: millrace.v1.SyncRequest.CursorEntry
+	nil,                             // 66: millrace.v1.SyncRequest.HandledEntry
+	nil,                             // 67: millrace.v1.SyncRequest.ThroughEntry
+	nil,                             // 68: millrace.v1.SyncStart.CursorEntry
+	nil,                             // 69: millrace.v1.SyncStart.EndEntry
+	nil,                             // 70: millrace.v1.SyncEnd.RestEntry
+	nil,                             // 71: millrace.v1.EndsResponse.EndEntry
+	nil,                             // 72: millrace.v1.LastSeenResponse.LastSeenEntry
+	nil,                             // 73: millrace.v1.Group.MutedEntry
+	(*Span)(nil),                    // 74: millrace.v1.Span
 }
 var file_millrace_v1_message_proto_depIdxs = []int32{
 	0,  // 0: millrace.v1.SendWSMessageRequest.sender:type_name -> millrace.v1.Sender
@@ -4248,96 +4589,107 @@ var file_millrace_v1_message_proto_depIdxs = []int32{
 	57, // 13: millrace.v1.Change.rename_group:type_name -> millrace.v1.RenameGroupRequest
 	59, // 14: millrace.v1.Change.dissolve_group:type_name -> millrace.v1.DissolveGroupRequest
 	17, // 15: millrace.v1.Change.settings:type_name -> millrace.v1.ChangeSettingsRequest
-	7,  // 16: millrace.v1.SendBatchesResponse.results:type_name -> millrace.v1.SendBatchResult
-	8,  // 17: millrace.v1.SendBatchResult.results:type_name -> millrace.v1.SendResult
-	2,  // 18: millrace.v1.SendResult.sent:type_name -> millrace.v1.SendWSMessageResponse
-	44, // 19: millrace.v1.SendResult.group:type_name -> millrace.v1.Group
-	9,  // 20: millrace.v1.HistoryResponse.messages:type_name -> millrace.v1.StoredMessage
-	14, // 21: millrace.v1.ConversationsResponse.conversations:type_name -> millrace.v1.ConversationHead
-	9,  // 22: millrace.v1.ConversationHead.last:type_name -> millrace.v1.StoredMessage
-	21, // 23: millrace.v1.ReadersResponse.readers:type_name -> millrace.v1.Reader
-	0,  // 24: millrace.v1.EditMessageRequest.sender:type_name -> millrace.v1.Sender
-	28, // 25: millrace.v1.MembershipsResponse.memberships:type_name -> millrace.v1.Membership
-	61, // 26: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
-	62, // 27: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
-	63, // 28: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
-	31, // 29: millrace.v1.SyncResponse.start:type_name -> millrace.v1.SyncStart
-	32, // 30: millrace.v1.SyncResponse.deliveries:type_name -> millrace.v1.SyncDeliveries
-	33, // 31: millrace.v1.SyncResponse.end:type_name -> millrace.v1.SyncEnd
-	64, // 32: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
-	65, // 33: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
-	69, // 34: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
-	28, // 35: millrace.v1.SyncEnd.memberships:type_name -> millrace.v1.Membership
-	66, // 36: millrace.v1.SyncEnd.rest:type_name -> millrace.v1.SyncEnd.RestEntry
-	69, // 37: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
-	67, // 38: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
-	68, // 39: millrace.v1.LastSeenResponse.last_seen:type_name -> millrace.v1.LastSeenResponse.LastSeenEntry
-	0,  // 40: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
-	44, // 41: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
-	44, // 42: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 43: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
-	44, // 44: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 45: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
-	0,  // 46: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
-	44, // 47: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
-	0,  // 48: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
-	44, // 49: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
-	0,  // 50: millrace.v1.RenameGroupRequest.sender:type_name -> millrace.v1.Sender
-	44, // 51: millrace.v1.RenameGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 52: millrace.v1.DissolveGroupRequest.sender:type_name -> millrace.v1.Sender
-	1,  // 53: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
-	3,  // 54: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
-	10, // 55: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
-	12, // 56: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
-	15, // 57: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
-	17, // 58: millrace.v1.MessageService.ChangeSettings:input_type -> millrace.v1.ChangeSettingsRequest
-	19, // 59: millrace.v1.MessageService.Readers:input_type -> millrace.v1.ReadersRequest
-	22, // 60: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
-	24, // 61: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
-	26, // 62: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
-	29, // 63: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
-	34, // 64: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
-	36, // 65: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
-	38, // 66: millrace.v1.MessageService.LastSeen:input_type -> millrace.v1.LastSeenRequest
-	40, // 67: millrace.v1.MessageService.SubscribePush:input_type -> millrace.v1.SubscribePushRequest
-	42, // 68: millrace.v1.MessageService.UnsubscribePush:input_type -> millrace.v1.UnsubscribePushRequest
-	45, // 69: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
-	47, // 70: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
-	49, // 71: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
-	51, // 72: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
-	53, // 73: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
-	55, // 74: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
-	57, // 75: millrace.v1.MessageService.RenameGroup:input_type -> millrace.v1.RenameGroupRequest
-	59, // 76: millrace.v1.MessageService.DissolveGroup:input_type -> millrace.v1.DissolveGroupRequest
-	2,  // 77: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
-	6,  // 78: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
-	11, // 79: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
-	13, // 80: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
-	16, // 81: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
-	18, // 82: millrace.v1.MessageService.ChangeSettings:output_type -> millrace.v1.ChangeSettingsResponse
-	20, // 83: millrace.v1.MessageService.Readers:output_type -> millrace.v1.ReadersResponse
-	23, // 84: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
-	25, // 85: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
-	27, // 86: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
-	30, // 87: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
-	35, // 88: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
-	37, // 89: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
-	39, // 90: millrace.v1.MessageService.LastSeen:output_type -> millrace.v1.LastSeenResponse
-	41, // 91: millrace.v1.MessageService.SubscribePush:output_type -> millrace.v1.SubscribePushResponse
-	43, // 92: millrace.v1.MessageService.UnsubscribePush:output_type -> millrace.v1.UnsubscribePushResponse
-	46, // 93: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
-	48, // 94: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
-	50, // 95: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
-	52, // 96: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
-	54, // 97: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
-	56, // 98: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
-	58, // 99: millrace.v1.MessageService.RenameGroup:output_type -> millrace.v1.RenameGroupResponse
-	60, // 100: millrace.v1.MessageService.DissolveGroup:output_type -> millrace.v1.DissolveGroupResponse
-	77, // [77:101] is the sub-list for method output_type
-	53, // [53:77] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	61, // 16: millrace.v1.Change.change_role:type_name -> millrace.v1.ChangeRoleRequest
+	63, // 17: millrace.v1.Change.mute_member:type_name -> millrace.v1.MuteMemberRequest
+	7,  // 18: millrace.v1.SendBatchesResponse.results:type_name -> millrace.v1.SendBatchResult
+	8,  // 19: millrace.v1.SendBatchResult.results:type_name -> millrace.v1.SendResult
+	2,  // 20: millrace.v1.SendResult.sent:type_name -> millrace.v1.SendWSMessageResponse
+	44, // 21: millrace.v1.SendResult.group:type_name -> millrace.v1.Group
+	9,  // 22: millrace.v1.HistoryResponse.messages:type_name -> millrace.v1.StoredMessage
+	14, // 23: millrace.v1.ConversationsResponse.conversations:type_name -> millrace.v1.ConversationHead
+	9,  // 24: millrace.v1.ConversationHead.last:type_name -> millrace.v1.StoredMessage
+	21, // 25: millrace.v1.ReadersResponse.readers:type_name -> millrace.v1.Reader
+	0,  // 26: millrace.v1.EditMessageRequest.sender:type_name -> millrace.v1.Sender
+	28, // 27: millrace.v1.MembershipsResponse.memberships:type_name -> millrace.v1.Membership
+	65, // 28: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
+	66, // 29: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
+	67, // 30: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
+	31, // 31: millrace.v1.SyncResponse.start:type_name -> millrace.v1.SyncStart
+	32, // 32: millrace.v1.SyncResponse.deliveries:type_name -> millrace.v1.SyncDeliveries
+	33, // 33: millrace.v1.SyncResponse.end:type_name -> millrace.v1.SyncEnd
+	68, // 34: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
+	69, // 35: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
+	74, // 36: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
+	28, // 37: millrace.v1.SyncEnd.memberships:type_name -> millrace.v1.Membership
+	70, // 38: millrace.v1.SyncEnd.rest:type_name -> millrace.v1.SyncEnd.RestEntry
+	74, // 39: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
+	71, // 40: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
+	72, // 41: millrace.v1.LastSeenResponse.last_seen:type_name -> millrace.v1.LastSeenResponse.LastSeenEntry
+	73, // 42: millrace.v1.Group.muted:type_name -> millrace.v1.Group.MutedEntry
+	0,  // 43: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
+	44, // 44: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
+	44, // 45: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 46: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
+	44, // 47: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 48: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
+	0,  // 49: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
+	44, // 50: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
+	0,  // 51: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
+	44, // 52: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
+	0,  // 53: millrace.v1.RenameGroupRequest.sender:type_name -> millrace.v1.Sender
+	44, // 54: millrace.v1.RenameGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 55: millrace.v1.DissolveGroupRequest.sender:type_name -> millrace.v1.Sender
+	0,  // 56: millrace.v1.ChangeRoleRequest.sender:type_name -> millrace.v1.Sender
+	44, // 57: millrace.v1.ChangeRoleResponse.group:type_name -> millrace.v1.Group
+	0,  // 58: millrace.v1.MuteMemberRequest.sender:type_name -> millrace.v1.Sender
+	44, // 59: millrace.v1.MuteMemberResponse.group:type_name -> millrace.v1.Group
+	1,  // 60: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
+	3,  // 61: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
+	10, // 62: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
+	12, // 63: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
+	15, // 64: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
+	17, // 65: millrace.v1.MessageService.ChangeSettings:input_type -> millrace.v1.ChangeSettingsRequest
+	19, // 66: millrace.v1.MessageService.Readers:input_type -> millrace.v1.ReadersRequest
+	22, // 67: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
+	24, // 68: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
+	26, // 69: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
+	29, // 70: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
+	34, // 71: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
+	36, // 72: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
+	38, // 73: millrace.v1.MessageService.LastSeen:input_type -> millrace.v1.LastSeenRequest
+	40, // 74: millrace.v1.MessageService.SubscribePush:input_type -> millrace.v1.SubscribePushRequest
+	42, // 75: millrace.v1.MessageService.UnsubscribePush:input_type -> millrace.v1.UnsubscribePushRequest
+	45, // 76: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
+	47, // 77: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
+	49, // 78: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
+	51, // 79: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
+	53, // 80: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
+	55, // 81: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
+	57, // 82: millrace.v1.MessageService.RenameGroup:input_type -> millrace.v1.RenameGroupRequest
+	59, // 83: millrace.v1.MessageService.DissolveGroup:input_type -> millrace.v1.DissolveGroupRequest
+	61, // 84: millrace.v1.MessageService.ChangeRole:input_type -> millrace.v1.ChangeRoleRequest
+	63, // 85: millrace.v1.MessageService.MuteMember:input_type -> millrace.v1.MuteMemberRequest
+	2,  // 86: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
+	6,  // 87: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
+	11, // 88: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
+	13, // 89: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
+	16, // 90: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
+	18, // 91: millrace.v1.MessageService.ChangeSettings:output_type -> millrace.v1.ChangeSettingsResponse
+	20, // 92: millrace.v1.MessageService.Readers:output_type -> millrace.v1.ReadersResponse
+	23, // 93: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
+	25, // 94: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
+	27, // 95: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
+	30, // 96: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
+	35, // 97: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
+	37, // 98: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
+	39, // 99: millrace.v1.MessageService.LastSeen:output_type -> millrace.v1.LastSeenResponse
+	41, // 100: millrace.v1.MessageService.SubscribePush:output_type -> millrace.v1.SubscribePushResponse
+	43, // 101: millrace.v1.MessageService.UnsubscribePush:output_type -> millrace.v1.UnsubscribePushResponse
+	46, // 102: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
+	48, // 103: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
+	50, // 104: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
+	52, // 105: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
+	54, // 106: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
+	56, // 107: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
+	58, // 108: millrace.v1.MessageService.RenameGroup:output_type -> millrace.v1.RenameGroupResponse
+	60, // 109: millrace.v1.MessageService.DissolveGroup:output_type -> millrace.v1.DissolveGroupResponse
+	62, // 110: millrace.v1.MessageService.ChangeRole:output_type -> millrace.v1.ChangeRoleResponse
+	64, // 111: millrace.v1.MessageService.MuteMember:output_type -> millrace.v1.MuteMemberResponse
+	86, // [86:112] is the sub-list for method output_type
+	60, // [60:86] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_message_proto_init() }
@@ -4359,6 +4711,8 @@ func file_millrace_v1_message_proto_init() {
 		(*Change_RenameGroup)(nil),
 		(*Change_DissolveGroup)(nil),
 		(*Change_Settings)(nil),
+		(*Change_ChangeRole)(nil),
+		(*Change_MuteMember)(nil),
 	}
 	file_millrace_v1_message_proto_msgTypes[10].OneofWrappers = []any{}
 	file_millrace_v1_message_proto_msgTypes[17].OneofWrappers = []any{}
@@ -4373,7 +4727,7 @@ func file_millrace_v1_message_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_message_proto_rawDesc), len(file_millrace_v1_message_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   69,
+			NumMessages:   74,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -43,6 +43,8 @@ const (
 	MessageService_RemoveMember_FullMethodName    = "/millrace.v1.MessageService/RemoveMember"
 	MessageService_RenameGroup_FullMethodName     = "/millrace.v1.MessageService/RenameGroup"
 	MessageService_DissolveGroup_FullMethodName   = "/millrace.v1.MessageService/DissolveGroup"
+	MessageService_ChangeRole_FullMethodName      = "/millrace.v1.MessageService/ChangeRole"
+	MessageService_MuteMember_FullMethodName      = "/millrace.v1.MessageService/MuteMember"
 )
 
 // MessageServiceClient is the client API for MessageService service.
@@ -106,6 +108,8 @@ type MessageServiceClient interface {
 	RemoveMember(ctx context.Context, in *RemoveMemberRequest, opts ...grpc.CallOption) (*RemoveMemberResponse, error)
 	RenameGroup(ctx context.Context, in *RenameGroupRequest, opts ...grpc.CallOption) (*RenameGroupResponse, error)
 	DissolveGroup(ctx context.Context, in *DissolveGroupRequest, opts ...grpc.CallOption) (*DissolveGroupResponse, error)
+	ChangeRole(ctx context.Context, in *ChangeRoleRequest, opts ...grpc.CallOption) (*ChangeRoleResponse, error)
+	MuteMember(ctx context.Context, in *MuteMemberRequest, opts ...grpc.CallOption) (*MuteMemberResponse, error)
 }
 
 type messageServiceClient struct {
@@ -377,6 +381,26 @@ func (c *messageServiceClient) DissolveGroup(ctx context.Context, in *DissolveGr
 	return out, nil
 }
 
+func (c *messageServiceClient) ChangeRole(ctx context.Context, in *ChangeRoleRequest, opts ...grpc.CallOption) (*ChangeRoleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangeRoleResponse)
+	err := c.cc.Invoke(ctx, MessageService_ChangeRole_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messageServiceClient) MuteMember(ctx context.Context, in *MuteMemberRequest, opts ...grpc.CallOption) (*MuteMemberResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MuteMemberResponse)
+	err := c.cc.Invoke(ctx, MessageService_MuteMember_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // MessageServiceServer is the server API for MessageService service.
 // All implementations must embed UnimplementedMessageServiceServer
 // for forward compatibility.
@@ -438,6 +462,8 @@ type MessageServiceServer interface {
 	RemoveMember(context.Context, *RemoveMemberRequest) (*RemoveMemberResponse, error)
 	RenameGroup(context.Context, *RenameGroupRequest) (*RenameGroupResponse, error)
 	DissolveGroup(context.Context, *DissolveGroupRequest) (*DissolveGroupResponse, error)
+	ChangeRole(context.Context, *ChangeRoleRequest) (*ChangeRoleResponse, error)
+	MuteMember(context.Context, *MuteMemberRequest) (*MuteMemberResponse, error)
 	mustEmbedUnimplementedMessageServiceServer()
 }
 
@@ -519,6 +545,12 @@ func (UnimplementedMessageServiceServer) RenameGroup(context.Context, *RenameGro
 }
 func (UnimplementedMessageServiceServer) DissolveGroup(context.Context, *DissolveGroupRequest) (*DissolveGroupResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DissolveGroup not implemented")
+}
+func (UnimplementedMessageServiceServer) ChangeRole(context.Context, *ChangeRoleRequest) (*ChangeRoleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangeRole not implemented")
+}
+func (UnimplementedMessageServiceServer) MuteMember(context.Context, *MuteMemberRequest) (*MuteMemberResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MuteMember not implemented")
 }
 func (UnimplementedMessageServiceServer) mustEmbedUnimplementedMessageServiceServer() {}
 func (UnimplementedMessageServiceServer) testEmbeddedByValue()                        {}
@@ -948,6 +980,42 @@ func _MessageService_DissolveGroup_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MessageService_ChangeRole_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangeRoleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).ChangeRole(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_ChangeRole_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).ChangeRole(ctx, req.(*ChangeRoleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MessageService_MuteMember_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MuteMemberRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).MuteMember(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_MuteMember_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).MuteMember(ctx, req.(*MuteMemberRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // MessageService_ServiceDesc is the grpc.ServiceDesc for MessageService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1038,6 +1106,14 @@ var MessageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DissolveGroup",
 			Handler:    _MessageService_DissolveGroup_Handler,
+		},
+		{
+			MethodName: "ChangeRole",
+			Handler:    _MessageService_ChangeRole_Handler,
+		},
+		{
+			MethodName: "MuteMember",
+			Handler:    _MessageService_MuteMember_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

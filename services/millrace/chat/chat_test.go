@@ -267,6 +267,9 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 		if verb == "readers" {
 			return `"readers":{"readers":[{"user":1002,"seq":3}]}`
 		}
+		if verb == "group_role" {
+			return `"group":{"group_id":77,"name":"friends","owner":1001,"members":[1001,1002],"admins":[1002],"muted":{"1002":9999999999}}`
+		}
 		if verb == "group_rename" {
 			return `"group":{"group_id":77,"name":"old friends","owner":1001,"members":[1001]}`
 		}
@@ -293,6 +296,16 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 		{"/group remove", "", "not understood"},
 		{"/group rename old friends", "group 77 old friends,", ""},
 		{"/group rename", "", "not understood"},
+		{"/group admin 1002", "owner 1001, admins [1002], members [1001 1002], 1002 muted until", ""},
+		{"/group member 1002", "owner 1001, admins [1002]", ""},
+		{"/group owner 1002", "owner 1001, admins [1002]", ""},
+		{"/group king 1002", "", "not understood"},
+		{"/group admin", "", "not understood"},
+		{"/group mute 1002 0", "done", ""},
+		{"/group mute all 0", "done", ""},
+		{"/group mute all often", "", `"often" is no number`},
+		{"/group mute nobody 5", "", `"nobody" is no id`},
+		{"/group mute 1002", "", "not understood"},
 		{"/group dissolve", "done", ""},
 		{"/group leave", "you have left group 77", ""},
 		{"/group join 77", "1001 (you): hi all", ""},
@@ -320,7 +333,10 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 	defer mu.Unlock()
 	require.Equal(t, []string{
 		"group_create {}", `group_create {"join":"open"}`, `group_info {"group_id":77}`, `group_add {"group_id":77,"user":1004}`,
-		`group_remove {"group_id":77,"user":1004}`, `group_rename {"group_id":77,"name":"old friends"}`, `group_dissolve {"group_id":77}`, `group_leave {"group_id":77}`, `group_join {"group_id":77}`, `settings {"conversation":"u:1001:1002","pinned":true}`,
+		`group_remove {"group_id":77,"user":1004}`, `group_rename {"group_id":77,"name":"old friends"}`, `group_role {"group_id":77,"user":1002,"role":"admin"}`,
+		`group_role {"group_id":77,"user":1002,"role":"member"}`, `group_role {"group_id":77,"user":1002,"role":"owner"}`,
+		`group_mute {"group_id":77,"user":1002,"until":0}`, `group_mute {"group_id":77,"until":0}`,
+		`group_dissolve {"group_id":77}`, `group_leave {"group_id":77}`, `group_join {"group_id":77}`, `settings {"conversation":"u:1001:1002","pinned":true}`,
 		`settings {"conversation":"u:1001:1002","hidden":false}`, `settings {"conversation":"u:1001:1002","muted_until":0}`,
 		`readers {"conversation":"u:1001:1002","seq":2}`,
 	}, asked)

@@ -26,8 +26,11 @@ const chatHelp = `/to USER                    chat with a user
 /group create NAME USER...  create a group and chat in it
 /group open NAME USER...    create a group that anybody may join, and chat in it
 /group join ID              chat in a group, joining it if need be
-/group add|remove USER      change the members of this group; its owner may
-/group rename NAME          give this group another name; its owner may
+/group add|remove USER      change the members of this group; its owner and admins may
+/group rename NAME          give this group another name; its owner and admins may
+/group mute USER MINUTES    keep a member from writing for so long, or with all instead of USER everybody; 0 ends it
+/group admin|member USER    make a member an admin, or an admin a member again; its owner may
+/group owner USER           give this group to another member; its owner may
 /group dissolve             end this group for everybody; its owner may
 /group info                 show this group
 /group leave                leave this group
@@ -182,7 +185,7 @@ func (h *chat) groupCommand(ctx context.Context, args []string) error {
 		return h.enter(ctx, client.ToGroup(g.GroupID))
 	}
 	var ids []int64
-	if verb != "rename" {
+	if verb != "rename" && verb != "mute" {
 		var err error
 		if ids, err = parseIDs(args); err != nil {
 			return err
@@ -204,6 +207,14 @@ func (h *chat) groupCommand(ctx context.Context, args []string) error {
 		request = client.GroupAdd{GroupID: group, User: ids[0]}
 	case verb == "remove" && len(ids) == 1:
 		request = client.GroupRemove{GroupID: group, User: ids[0]}
+	case verb == "mute" && len(args) == 2:
+		mute, err := muteOf(group, args[0], args[1])
+		if err != nil {
+			return err
+		}
+		request = mute
+	case events.Role(verb).Validate() == nil && len(ids) == 1:
+		request = client.GroupRole{GroupID: group, User: ids[0], Role: events.Role(verb)}
 	case verb == "rename" && len(args) > 0:
 		request = client.GroupRename{GroupID: group, Name: strings.Join(args, " ")}
 	case verb == "dissolve" && len(ids) == 0:
@@ -225,7 +236,7 @@ func (h *chat) groupCommand(ctx context.Context, args []string) error {
 		h.print.note("you have left group %d", group)
 	case g.GroupID != 0:
 		slices.Sort(g.Members)
-		h.print.note("group %d %s, owner %d, members %v", g.GroupID, g.Name, g.Owner, g.Members)
+		h.print.note("group %d %s, owner %d%s, members %v%s", g.GroupID, g.Name, g.Owner, adminsOf(g), g.Members, mutesOf(g))
 	default:
 		h.print.note("done")
 	}

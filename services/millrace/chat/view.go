@@ -122,6 +122,10 @@ func (v *view) pushed(p client.Push) {
 		v.print.note("%s: %s", p.Conversation, settingsOf(p.Settings))
 	case events.GroupRenamed:
 		v.print.note("group %d is now called %s", p.GroupID, p.Name)
+	case events.MemberRole:
+		v.print.note("%d is now %s of group %d", p.User, p.Role, p.GroupID)
+	case events.MemberMuted:
+		v.print.note("%s", noteOfMute(p))
 	case events.GroupDissolved:
 		v.print.note("group %d is no more", p.GroupID)
 	case client.TypeUserOnline:
