@@ -33,11 +33,14 @@ type Config struct {
 	Rate int
 	// Origins are those, beside the API's own, whose pages may call.
 	Origins []string
+	// Console is served at /console/; nil: nothing is.
+	Console http.Handler
 	Log     *slog.Logger
 	Panics  *panics.Panics
 }
 
-// New returns the API as a handler, of HTTP/1.1 and of HTTP/2 with and without TLS.
+// New returns the API as a handler, of HTTP/1.1 and of HTTP/2 with and without TLS. Requests that would go on for ever end with
+// the context.
 func New(ctx context.Context, cfg Config, service *Service, operator *Operator) (http.Handler, error) {
 	authorized := authorize(scopes(), cfg.Log)
 	recovered := recovery.UnaryServerInterceptor(recovery.WithRecoveryHandler(func(v any) error {
@@ -69,14 +72,17 @@ func New(ctx context.Context, cfg Config, service *Service, operator *Operator) 
 	if err != nil {
 		return nil, err
 	}
-	gate := newGate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	requests := http.NewServeMux()
+	requests.Handle("GET /v1/events", newTail(ctx, operator.Bus))
+	requests.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if isGRPC(r) {
 			calls.ServeHTTP(w, r)
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
 		gateway.ServeHTTP(w, r)
-	}), cfg.Keys, cfg.Open, cfg.Rate, cfg.Log)
+	})
+	gate := newGate(requests, cfg.Keys, cfg.Open, cfg.Rate, cfg.Log)
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", gate)
 	for desc := range within.services {
@@ -86,6 +92,9 @@ func New(ctx context.Context, cfg Config, service *Service, operator *Operator) 
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(apiv1.OpenAPI()) // the client may have gone
 	})
+	if cfg.Console != nil {
+		mux.Handle("GET /console/", cfg.Console)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { refuse(w, r, codes.NotFound, "no such path") })
 	return allowOrigins(mux, cfg.Origins), nil
 }

@@ -71,13 +71,16 @@ and how many of its records wait in the poison queue.`,
 
 // handlerRow is what the list says about a handler.
 type handlerRow struct {
-	Handler  string `json:"handler"`
-	Group    string `json:"group"`
-	Topic    string `json:"topic"`
-	State    string `json:"state"`
-	Members  int    `json:"members"`
-	Lag      *int64 `json:"lag,omitempty"` // in records; nil if it never ran
-	Poisoned int    `json:"poisoned"`
+	Handler string `json:"handler"`
+	Group   string `json:"group"`
+	Topic   string `json:"topic"`
+	State   string `json:"state"`
+	Members int    `json:"members"`
+	Lag     *int64 `json:"lag,omitempty"` // in records; nil if it never ran
+	// Written is how many records the topic has had in its present epochs, and Handled up to where the group is done with them.
+	Written  int64 `json:"-"`
+	Handled  int64 `json:"-"`
+	Poisoned int   `json:"poisoned"`
 }
 
 // The states of a handler.
@@ -118,11 +121,9 @@ func (l *handlerList) rows(ctx context.Context) ([]handlerRow, error) {
 			if row.State = stopped; n > 0 {
 				row.State = running
 			}
-			lag, err := lagOf(ctx, l.bus.Log(topic), group)
-			if err != nil {
+			if err := row.measure(ctx, l.bus.Log(topic)); err != nil {
 				return nil, err
 			}
-			row.Lag = &lag
 		}
 		if row.Poisoned, err = l.poisonedBy(ctx, topic, name); err != nil {
 			return nil, err
@@ -132,20 +133,23 @@ func (l *handlerList) rows(ctx context.Context) ([]handlerRow, error) {
 	return rows, nil
 }
 
-// lagOf returns how many records of the topic the group has yet to commit.
-func lagOf(ctx context.Context, log pubsub.Log, group string) (lag int64, err error) {
-	committed, err := log.Committed(ctx, group) // before the end, because it only grows
+// measure finds out how many records of the topic the group has yet to commit.
+func (r *handlerRow) measure(ctx context.Context, log pubsub.Log) error {
+	committed, err := log.Committed(ctx, r.Group) // before the end, because it only grows
 	if err != nil {
-		return 0, err
+		return err
 	}
 	end, err := log.End(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
+	r.Lag = new(int64)
 	for p, through := range end {
-		lag += events.Range{Partition: p, After: committed[p], Through: through}.Len()
+		*r.Lag += events.Range{Partition: p, After: committed[p], Through: through}.Len()
+		r.Written += through - events.EpochStart(through)
+		r.Handled += committed[p] - events.EpochStart(committed[p])
 	}
-	return lag, nil
+	return nil
 }
 
 // poisonedBy returns how many entries of the handler wait in the queue, which it reads again only if it has grown.

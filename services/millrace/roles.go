@@ -179,9 +179,9 @@ func devHello(w io.Writer, cfg *config.Config, at *addresses) {
 	if address := at.dialled(partAdmin); address != "" {
 		admin = "http://" + address + "/readyz"
 	}
-	api := "nowhere"
+	api, console := "nowhere", "nowhere"
 	if address := at.dialled(partAPI); address != "" {
-		api = "http://" + address + "/openapi.json"
+		api, console = "http://"+address+"/openapi.json", "http://"+address+"/console/"
 	}
 	url := "ws://" + at.dialled(partGateway) + "/ws"
 	flag := "" // the client's own default is the gateway's
@@ -192,13 +192,14 @@ func devHello(w io.Writer, cfg *config.Config, at *addresses) {
   gateway      %s
   gRPC         %s
   API          %s
+  console      %s
   log          %s
   data         %s
   handlers     %s
   admin        %s
 
 Try it in two more terminals:
-  go run ./services/millrace client --user=1001 --target=1002%[8]s
-  go run ./services/millrace client --user=1002 --target=1001%[8]s
-`, url, at.get(partGRPC), api, log, data, strings.Join(cfg.Handlers, ", "), admin, flag)
+  go run ./services/millrace client --user=1001 --target=1002%[9]s
+  go run ./services/millrace client --user=1002 --target=1001%[9]s
+`, url, at.get(partGRPC), api, console, log, data, strings.Join(cfg.Handlers, ", "), admin, flag)
 }

@@ -24,6 +24,7 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 	"millrace/services/api"
 	"millrace/services/message"
+	"millrace/services/web/console"
 )
 
 const (
@@ -47,7 +48,7 @@ func newAPIServer(
 	if cfg.JWTSecret != "" {
 		service.Sign = func(id auth.Identity) (string, error) { return auth.Sign(cfg.JWTSecret, id) }
 	}
-	limits := api.Config{Keys: cfg.APIKeys, Rate: cfg.APIRate, Origins: cfg.APIOrigins, Log: log, Panics: contain}
+	limits := api.Config{Keys: cfg.APIKeys, Rate: cfg.APIRate, Origins: cfg.APIOrigins, Log: log, Panics: contain, Console: console.Handler()}
 	if cfg.APIOpen() {
 		limits.Open = &auth.APIKey{Name: "dev", Scopes: []auth.Scope{auth.ScopeAdmin}}
 	}
@@ -57,8 +58,10 @@ func newAPIServer(
 			return noReplay(ctx, bus.Groups(), entries)
 		},
 	}}
-	handler, err := api.New(ctx, limits, service, operator)
+	stopping, stop := context.WithCancel(context.WithoutCancel(ctx))
+	handler, err := api.New(stopping, limits, service, operator)
 	if err != nil {
+		stop()
 		return nil, fmt.Errorf("API: %w", err)
 	}
 	if cfg.APIOpen() {
@@ -66,12 +69,14 @@ func newAPIServer(
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.APIAddr)
 	if err != nil {
+		stop()
 		return nil, fmt.Errorf("API: %w", err)
 	}
 	s := &apiServer{listener: listener, server: &http.Server{
 		Handler: handler, ReadTimeout: apiTimeout, WriteTimeout: apiTimeout, IdleTimeout: apiIdle, ErrorLog: telemetry.ServerErrors(log),
 		Protocols: new(http.Protocols),
 	}}
+	s.server.RegisterOnShutdown(stop)
 	s.server.Protocols.SetHTTP1(true)
 	s.server.Protocols.SetHTTP2(true)
 	s.server.Protocols.SetUnencryptedHTTP2(true)
@@ -93,6 +98,7 @@ func handlerStates(bus pubsub.Bus) func(context.Context) ([]*apiv1.Handler, erro
 		for i, r := range rows {
 			states[i] = &apiv1.Handler{
 				Name: r.Handler, Group: r.Group, Topic: r.Topic, State: r.State, Members: int32(r.Members), Lag: r.Lag, Poisoned: int32(r.Poisoned),
+				Written: r.Written, Handled: r.Handled,
 			}
 		}
 		return states, err

@@ -113,7 +113,11 @@ type Handler struct {
 	// In records; absent if the handler never ran.
 	Lag *int64 `protobuf:"varint,6,opt,name=lag,proto3,oneof" json:"lag,omitempty"`
 	// Its records in the poison queue that were not replayed.
-	Poisoned      int32 `protobuf:"varint,7,opt,name=poisoned,proto3" json:"poisoned,omitempty"`
+	Poisoned int32 `protobuf:"varint,7,opt,name=poisoned,proto3" json:"poisoned,omitempty"`
+	// How many records its topic has had, and up to where it has handled them: from two calls follow the rates. Both fall when
+	// the topic is made anew.
+	Written       int64 `protobuf:"varint,8,opt,name=written,proto3" json:"written,omitempty"`
+	Handled       int64 `protobuf:"varint,9,opt,name=handled,proto3" json:"handled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -193,6 +197,20 @@ func (x *Handler) GetLag() int64 {
 func (x *Handler) GetPoisoned() int32 {
 	if x != nil {
 		return x.Poisoned
+	}
+	return 0
+}
+
+func (x *Handler) GetWritten() int64 {
+	if x != nil {
+		return x.Written
+	}
+	return 0
+}
+
+func (x *Handler) GetHandled() int64 {
+	if x != nil {
+		return x.Handled
 	}
 	return 0
 }
@@ -895,7 +913,7 @@ const file_millrace_api_v1_operator_proto_rawDesc = "" +
 	"\x1emillrace/api/v1/operator.proto\x12\x0fmillrace.api.v1\"\x15\n" +
 	"\x13ListHandlersRequest\"L\n" +
 	"\x14ListHandlersResponse\x124\n" +
-	"\bhandlers\x18\x01 \x03(\v2\x18.millrace.api.v1.HandlerR\bhandlers\"\xb4\x01\n" +
+	"\bhandlers\x18\x01 \x03(\v2\x18.millrace.api.v1.HandlerR\bhandlers\"\xe8\x01\n" +
 	"\aHandler\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
@@ -903,7 +921,9 @@ const file_millrace_api_v1_operator_proto_rawDesc = "" +
 	"\x05state\x18\x04 \x01(\tR\x05state\x12\x18\n" +
 	"\amembers\x18\x05 \x01(\x05R\amembers\x12\x15\n" +
 	"\x03lag\x18\x06 \x01(\x03H\x00R\x03lag\x88\x01\x01\x12\x1a\n" +
-	"\bpoisoned\x18\a \x01(\x05R\bpoisonedB\x06\n" +
+	"\bpoisoned\x18\a \x01(\x05R\bpoisoned\x12\x18\n" +
+	"\awritten\x18\b \x01(\x03R\awritten\x12\x18\n" +
+	"\ahandled\x18\t \x01(\x03R\ahandledB\x06\n" +
 	"\x04_lag\"~\n" +
 	"\fPoisonFilter\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\x12\x18\n" +

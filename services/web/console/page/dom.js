@@ -1,0 +1,30 @@
+// Elements are made here only, from text, so that nothing a user or a producer wrote becomes markup.
+
+// h returns an element. A property that begins with "on" is a listener; false, null and undefined set nothing.
+export function h(tag, properties, ...children) {
+  const node = tag === "svg" || tag === "polyline" ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(properties ?? {})) {
+    if (value === false || value == null) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.flat().filter((c) => c != null && c !== false));
+  return node;
+}
+
+// table returns a table with a caption. Columns whose name begins with "#" hold numbers.
+export function table(caption, columns, rows) {
+  const number = columns.map((c) => c.startsWith("#"));
+  return h("div", { class: "scroll" }, h("table", {},
+    h("caption", {}, caption),
+    h("thead", {}, h("tr", {}, columns.map((c, i) => h("th", { scope: "col", class: number[i] && "number" }, c.replace(/^#/, ""))))),
+    h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((c, i) => h("td", { class: number[i] && "number" }, c))))),
+  ));
+}
+
+// field returns a labelled control.
+export const field = (label, control) => h("label", {}, label, control);
+
+export const clock = (seconds) => (Number(seconds) ? new Date(Number(seconds) * 1000).toLocaleString() : "–");
+
+export const count = (n) => Math.round(Number(n ?? 0)).toLocaleString();
