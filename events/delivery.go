@@ -49,7 +49,7 @@ func DeliveryOf(r *Record) (*millracev1.Delivery, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &millracev1.Delivery{Seq: r.Seq, Channels: channels}
+	d := &millracev1.Delivery{Seq: r.Seq, Channels: channels, Trace: r.Trace}
 	push := Push{Type: r.Type, Pos: r.Position.String()}
 	switch r.Type {
 	case NewMessage:

@@ -6,6 +6,8 @@ package events
 import (
 	"fmt"
 	"strconv"
+
+	millracev1 "millrace/proto/millrace/v1"
 )
 
 // Type names what happened.
@@ -135,6 +137,8 @@ type Record struct {
 	// Replay reports that the record comes from the poison queue. It has its original position, which is lower than the
 	// positions of records that were handled since.
 	Replay bool
+	// Trace names the span of a trace in which the record was published or is being handled. It is nil unless that is recorded.
+	Trace *millracev1.TraceContext
 }
 
 // ConversationKey returns the event's conversation, which is the key of its record. All events of a conversation have the same

@@ -37,7 +37,7 @@ type batcher struct {
 
 // job is a waiting call: the records of one partition, in order.
 type job struct {
-	ctx     context.Context //nolint:containedctx // tells whether the caller still waits
+	ctx     context.Context //nolint:containedctx // tells whether the caller still waits, and which trace it belongs to
 	records []events.Record
 	results chan []error
 }
@@ -152,7 +152,9 @@ func (b *batcher) saveJobs(jobs []*job) {
 	for _, j := range jobs {
 		batch = append(batch, j.records...)
 	}
-	results := b.saveBatch(batch)
+	ctx, span := startCommit(jobs, n)
+	results := b.saveBatch(ctx, batch)
+	endCommit(span, results)
 	saved := make(map[int32]int64)
 	for i, r := range batch {
 		if results[i] == nil {
@@ -212,7 +214,7 @@ func (b *batcher) reached(positions map[int32]int64) {
 
 // saveBatch returns one result for each record, whatever the store does. If the store panics, saveBatch tries each record
 // alone, so that only the record that causes the panic fails for good.
-func (b *batcher) saveBatch(batch []events.Record) (results []error) {
+func (b *batcher) saveBatch(ctx context.Context, batch []events.Record) (results []error) {
 	defer func() {
 		v := recover()
 		if v == nil {
@@ -226,10 +228,10 @@ func (b *batcher) saveBatch(batch []events.Record) (results []error) {
 		}
 		results = nil
 		for i := range batch {
-			results = append(results, b.saveBatch(batch[i:i+1])...)
+			results = append(results, b.saveBatch(ctx, batch[i:i+1])...)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
 	results = b.store.SaveBatch(ctx, batch)
 	if len(results) != len(batch) {

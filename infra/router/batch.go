@@ -24,9 +24,11 @@ func (c *consumer) handleBatch(messages []*message.Message) map[*message.Message
 	if len(records) == 0 {
 		return nil
 	}
+	ctx, spans := c.startBatch(ctx, taken, records)
 	errs, err := c.tryBatch(ctx, records)
-	if err != nil || len(errs) != len(records) {
-		c.log.Warn("batch failed, its records are handled one by one", "records", len(records), "error", err)
+	spans.end(errs, err)
+	if err != nil {
+		c.log.WarnContext(ctx, "batch failed, its records are handled one by one", "records", len(records), "error", err)
 		return nil
 	}
 	took := time.Since(begin) / time.Duration(len(records))
@@ -41,7 +43,8 @@ func (c *consumer) handleBatch(messages []*message.Message) map[*message.Message
 		places = append(places, records[i].Position)
 		c.observe(Observation{Handler: c.Name, Outcome: Handled, Took: took, Age: age(records[i].Timestamp)})
 		if c.debugs(ctx) {
-			c.logger(&delivery{Position: records[i].Position, correlation: correlation(msg)}).Debug("record done", "outcome", string(Handled))
+			c.logger(&delivery{Position: records[i].Position, correlation: correlation(msg)}).
+				DebugContext(spans.of(ctx, i), "record done", "outcome", string(Handled))
 		}
 		handled[msg] = true
 	}
@@ -78,12 +81,16 @@ func (c *consumer) readBatch(ctx context.Context, messages []*message.Message) (
 	return taken[:kept], records[:kept]
 }
 
-// tryBatch calls the handler and turns a panic into an error.
+// tryBatch calls the handler, and turns a panic or a wrong number of results into an error.
 func (c *consumer) tryBatch(ctx context.Context, records []events.Record) (errs []error, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("panic: %v", v)
 		}
 	}()
-	return c.HandleBatch(ctx, records), nil
+	errs = c.HandleBatch(ctx, records)
+	if len(errs) != len(records) {
+		return nil, fmt.Errorf("%d results for %d records", len(errs), len(records))
+	}
+	return errs, nil
 }

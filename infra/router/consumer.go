@@ -12,9 +12,12 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"millrace/events"
 	"millrace/infra/pubsub"
+	"millrace/infra/telemetry"
 )
 
 // Outcome says how the delivery of a record ended.
@@ -53,6 +56,7 @@ type consumer struct {
 	observe    func(Observation)
 	log        *slog.Logger
 	decoder    *decoder
+	tracer     *telemetry.Tracer
 	partitions int32
 	batches    bool // whether the handler gets batches
 	stages     []message.HandlerMiddleware
@@ -61,6 +65,7 @@ type consumer struct {
 func newConsumer(bus pubsub.Bus, h events.Handler, decoder *decoder, opts Options, log *slog.Logger) *consumer {
 	c := &consumer{
 		Handler: h, bus: bus, decoder: decoder, marks: opts.Marks(h.Name), timeout: cmp.Or(h.Timeout, opts.Timeout), observe: opts.Observe,
+		tracer:   opts.Tracer,
 		failures: &failures{patience: opts.StuckAfter, records: make(map[int32]*failure)},
 		log:      log.With("handler", h.Name, "topic", h.Topic),
 		// The user's own middleware must see every single record before the handler does, and may change or refuse it.
@@ -169,6 +174,7 @@ type delivery struct {
 	outcome         Outcome
 	attempts        int
 	timestamp       int64
+	span            trace.Span // nil unless the record belongs to a trace that is recorded
 }
 
 type deliveryKey struct{}
@@ -210,16 +216,22 @@ func (c *consumer) finish(next message.HandlerFunc) message.HandlerFunc {
 		if d.correlation != "" {
 			d.Context = events.WithCorrelation(d.Context, d.correlation)
 		}
+		if c.tracer != nil {
+			d.Context, d.span = c.startSpan(d.Context, msg, place)
+		}
 		msg.SetContext(d)
 
 		if _, err = next(msg); err != nil {
 			d.outcome = Failed
 			if !errors.Is(err, context.Canceled) {
-				c.logger(d).Warn("record failed, it comes again", "attempts", d.attempts, "error", err)
+				c.logger(d).WarnContext(d, "record failed, it comes again", "attempts", d.attempts, "error", err)
 			}
 		}
 		if c.debugs(d) {
-			c.logger(d).Debug("record done", "outcome", string(d.outcome))
+			c.logger(d).DebugContext(d, "record done", "outcome", string(d.outcome))
+		}
+		if d.span != nil {
+			d.endSpan(err)
 		}
 		c.observe(Observation{
 			Handler: c.Name, Outcome: d.outcome, Retries: max(d.attempts-1, 0), Took: time.Since(begin), Age: age(d.timestamp),
@@ -257,6 +269,9 @@ func detach(next message.HandlerFunc) message.HandlerFunc {
 func (c *consumer) handle(msg *message.Message) error {
 	d := deliveryOf(msg)
 	d.attempts++
+	if d.span != nil && d.attempts > 1 {
+		d.span.AddEvent("retry", trace.WithAttributes(attribute.Int("millrace.attempt", d.attempts)))
+	}
 	r, outcome, err := c.read(msg.Context(), msg, d.Position, d.place)
 	if err != nil {
 		return err
@@ -271,7 +286,13 @@ func (c *consumer) handle(msg *message.Message) error {
 	if d.outcome = outcome; outcome != Handled {
 		return nil
 	}
+	if d.span != nil {
+		r.Trace = telemetry.ContextOf(d.span)
+	}
 	if err := c.Handle(msg.Context(), r); err != nil {
+		if d.span != nil {
+			d.span.RecordError(err)
+		}
 		return err
 	}
 	c.marks.Mark(msg.Context(), Mark{r.EventID, r.Position})

@@ -10,9 +10,11 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
+	"go.opentelemetry.io/otel/codes"
 
 	"millrace/events"
 	"millrace/infra/pubsub"
+	"millrace/infra/telemetry"
 )
 
 // poisonPrefix begins the names of the headers that only records of a poison queue have. If the record that is poisoned has
@@ -59,11 +61,16 @@ func (c *consumer) poison(next message.HandlerFunc) message.HandlerFunc {
 		}
 		d := deliveryOf(msg)
 		why, stack := reason(err)
-		if err := c.bus.Publisher().Publish(events.PoisonTopic(c.Topic), c.poisoned(msg, d, why)); err != nil {
+		poisoned := c.poisoned(msg, d, why)
+		if d.span != nil {
+			d.span.SetStatus(codes.Error, why)
+			telemetry.Carry(d, poisoned)
+		}
+		if err := c.bus.Publisher().Publish(events.PoisonTopic(c.Topic), poisoned); err != nil {
 			return nil, fmt.Errorf("poison (%s): %w", why, err)
 		}
 		d.outcome = Poisoned
-		c.logger(d).Error("record poisoned", "reason", why, "stack", stack)
+		c.logger(d).ErrorContext(d, "record poisoned", "reason", why, "stack", stack)
 		return nil, nil
 	}
 }

@@ -2,7 +2,7 @@
 // of a partition as one message and passes it through these stages, the outermost first. Each stage is Watermill middleware:
 //
 //	unbundle   takes the message apart: each of its records runs, in order, through the other stages
-//	finish     reports how the delivery ended
+//	finish     reports how the delivery ended, and records it if the record belongs to a trace (trace.go)
 //	poison     moves a record with a permanent error to the poison queue
 //	park       does so for a record that is stuck while the handler handles others (stuck.go)
 //	retry      tries again after a transient error, each time from the context that the record came with
@@ -54,6 +54,8 @@ type Options struct {
 	Middleware []message.HandlerMiddleware
 	// Observe is called after every delivery of a record. It must not block. It may be nil.
 	Observe func(Observation)
+	// Tracer records how handlers handle records whose headers say that they belong to a trace. Nil records nothing.
+	Tracer *telemetry.Tracer
 }
 
 func (o Options) withDefaults() Options {

@@ -8,14 +8,18 @@ import (
 	"os"
 	"strings"
 
+	"go.opentelemetry.io/otel"
 	"google.golang.org/grpc/grpclog"
 )
 
-// CaptureLibraries sends into the log what Go's own packages and gRPC would else write to standard error in forms of their
-// own. Both have one logger for a whole process, so main calls it, before anything uses them.
+// CaptureLibraries sends into the log what Go's own packages, gRPC and OpenTelemetry would else write to standard error in
+// forms of their own. Each has one logger for a whole process, so main calls it, before anything uses them.
 func CaptureLibraries(log *slog.Logger) {
 	slog.SetDefault(log)
 	grpclog.SetLoggerV2(grpcLog{log.With("library", "grpc")})
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		writeLine(log.With("library", "opentelemetry"), slog.LevelWarn, err.Error())
+	}))
 }
 
 // ServerErrors is the error log of an HTTP server. Handshakes that fail are for debugging, since anybody can make them

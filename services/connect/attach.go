@@ -98,9 +98,9 @@ func (h *hub) uncork() {
 	}
 }
 
-// write queues a push and, unless the hub is corked, begins to write it. The lock is held.
-func (h *hub) write(out *outbox, push []byte) {
-	frame := outFrame{op: websocket.TextMessage, payload: push}
+// write queues a push, which may have a span, and, unless the hub is corked, begins to write it. The lock is held.
+func (h *hub) write(out *outbox, push []byte, span *deliverSpan) {
+	frame := outFrame{op: websocket.TextMessage, payload: push, span: span}
 	switch {
 	case h.corked == 0:
 		out.put(frame)

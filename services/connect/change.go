@@ -3,6 +3,7 @@ package connect
 import (
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
 
 	"millrace/events"
@@ -19,6 +20,8 @@ type outgoing struct {
 	weight int64 // what it takes of the connection's window
 	stored bool  // the answer comes only once the change is stored
 	named  bool  // the client has set a client_msg_id
+
+	span trace.Span // nil unless the request is recorded
 }
 
 // repeats reports whether the change repeats the other one: it has the same client_msg_id or, if the client set none, equals
@@ -63,10 +66,10 @@ func nameOf(c *millracev1.Change) string {
 // nameless returns a copy without the ids that this gateway has drawn.
 func nameless(c *millracev1.Change) *millracev1.Change {
 	c = proto.CloneOf(c)
-	c.CorrelationId = ""
+	c.CorrelationId, c.Trace = "", nil
 	switch kind := c.GetKind().(type) {
 	case *millracev1.Change_Send:
-		kind.Send.ClientMsgId, kind.Send.CorrelationId = "", ""
+		kind.Send.ClientMsgId, kind.Send.CorrelationId, kind.Send.Trace = "", "", nil
 	case *millracev1.Change_Edit:
 		kind.Edit.ClientMsgId = ""
 	case *millracev1.Change_CreateGroup:
@@ -81,16 +84,21 @@ func nameless(c *millracev1.Change) *millracev1.Change {
 
 // change puts a request that changes a conversation into the conversation's lane.
 func (s *session) change(r request) {
+	_, span := s.startSpan(s.ctx, r)
 	conversation, m, refused := s.compose(r)
 	if refused != nil {
 		if r.verb == "send" {
 			s.gw.metrics.sends.WithLabelValues(refused.Code).Inc()
 		}
-		s.logAnswer(r.id, r.verb, refused)
+		s.logAnswer(span, r.id, r.verb, refused)
 		s.refuse(r.id, refused)
+		endSpan(span, refused)
 		return
 	}
 	m.id, m.verb, m.at = r.id, r.verb, time.Now()
+	if span != nil {
+		m.trace(span, conversation)
+	}
 	if s.window.Acquire(s.ctx, m.weight) == nil {
 		s.lanes.add(conversation, m)
 	}
@@ -307,7 +315,7 @@ func (l *lanes) answer(m *outgoing, result *millracev1.SendResult, refused *refu
 	if m.verb == "send" {
 		s.gw.metrics.send(m, refused)
 	}
-	s.logAnswer(m.id, m.verb, refused)
+	s.logAnswer(m.span, m.id, m.verb, refused)
 	switch {
 	case refused != nil:
 		s.refuse(m.id, refused)
@@ -328,4 +336,5 @@ func (l *lanes) answer(m *outgoing, result *millracev1.SendResult, refused *refu
 		s.answer(m.id, "ok", struct{}{})
 	}
 	s.window.Release(m.weight)
+	endSpan(m.span, refused)
 }

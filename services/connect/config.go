@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"millrace/infra/panics"
+	"millrace/infra/telemetry"
 )
 
 // Config holds the settings of a gateway. A zero value means the default in parentheses.
@@ -14,6 +15,8 @@ type Config struct {
 	Name string
 	// Metrics is where the gateway registers its metrics. Nil means nowhere.
 	Metrics prometheus.Registerer
+	// Tracer records clients' requests, and deliveries that belong to a trace. Nil records nothing.
+	Tracer *telemetry.Tracer
 	// Panics contains panics in sessions and in the gateway's loops. It may be nil.
 	Panics *panics.Panics
 	// AllowedOrigins lists browser origins ("https://chat.example.org") that may connect, beside the gateway's own host. "*"

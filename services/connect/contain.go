@@ -62,8 +62,17 @@ func (h *hub) giveContained(sub *subscriber, pos events.Position, push []byte, g
 			sub.session.closeNow(websocket.CloseInternalServerErr, internalError)
 		}
 	}()
-	if push = sub.give(pos, push, group, h.limit); push != nil {
-		h.write(sub.session.out, push)
+	buffered := len(sub.buffer)
+	push = sub.give(pos, push, group, h.limit)
+	var span *deliverSpan
+	if h.tracing.ctx != nil && (push != nil || len(sub.buffer) > buffered) {
+		span = h.startDeliver(sub, pos)
+	}
+	switch {
+	case push != nil:
+		h.write(sub.session.out, push, span)
+	case span != nil:
+		sub.buffer[len(sub.buffer)-1].span = span
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"strconv"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"millrace/events"
 )
 
@@ -13,15 +15,19 @@ func (s *session) correlation(request int64) string {
 	return s.id + "-" + strconv.FormatInt(request, 10)
 }
 
-// logAnswer logs how a request to a message node has ended.
-func (s *session) logAnswer(request int64, verb string, refused *refusal) {
+// logAnswer logs how a request to a message node has ended. The span may be nil.
+func (s *session) logAnswer(span trace.Span, request int64, verb string, refused *refusal) {
 	if !s.log.Enabled(s.ctx, slog.LevelDebug) {
 		return
+	}
+	ctx := s.ctx
+	if span != nil {
+		ctx = trace.ContextWithSpan(ctx, span)
 	}
 	result := "ok"
 	if refused != nil {
 		result = refused.Code
 	}
-	s.log.LogAttrs(s.ctx, slog.LevelDebug, "request answered", slog.String("verb", verb), slog.String("result", result),
+	s.log.LogAttrs(ctx, slog.LevelDebug, "request answered", slog.String("verb", verb), slog.String("result", result),
 		slog.Int64("user", s.identity.User), slog.String(events.CorrelationHeader, s.correlation(request)))
 }

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/gorilla/websocket"
+
 	"millrace/events"
 	millracev1 "millrace/proto/millrace/v1"
 	"millrace/services/connect/cluster"
@@ -150,14 +152,16 @@ func (f *feed) release(ctx context.Context) feedState {
 		if done {
 			return state
 		}
-		if !f.write(ctx, pushes) {
-			return caughtUp
+		for _, push := range pushes {
+			if !f.writeFrame(ctx, push) {
+				return caughtUp
+			}
 		}
 	}
 }
 
 // unbuffer takes what is buffered. If nothing is, the session is live, or has to ask first.
-func (f *feed) unbuffer() (pushes [][]byte, state feedState, done bool) {
+func (f *feed) unbuffer() (pushes []outFrame, state feedState, done bool) {
 	hub, sub := f.gw.hub, f.sub
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
@@ -171,7 +175,7 @@ func (f *feed) unbuffer() (pushes [][]byte, state feedState, done bool) {
 		sub.skipped = nil
 		for _, b := range sub.buffer {
 			if b.Seq > f.reached[b.Partition] {
-				pushes = append(pushes, sub.dress(b.Position, b.push))
+				pushes = append(pushes, outFrame{op: websocket.TextMessage, payload: sub.dress(b.Position, b.push), span: b.span})
 			}
 		}
 		sub.buffer, sub.bufferBytes = nil, 0

@@ -8,6 +8,7 @@ import (
 
 	"millrace/events"
 	"millrace/infra/panics"
+	"millrace/infra/telemetry"
 	millracev1 "millrace/proto/millrace/v1"
 	"millrace/services/connect/cluster"
 )
@@ -23,6 +24,7 @@ type hub struct {
 	reader  logReader
 	limit   bounds
 	metrics *metrics
+	tracer  *telemetry.Tracer
 	panics  *panics.Panics
 	wait    time.Duration // how long to wait for acknowledgements
 	keep    time.Duration // how long to keep the interest in a channel without sessions
@@ -44,8 +46,9 @@ type hub struct {
 	sessions   []*subscriber    // all that have joined, in no particular order
 	skips      []skip           // those that some session may not have taken into account yet
 	skipped    uint64           // the number of skips so far
-	skipping   bool             // a goroutine is telling the sessions
-	announced  []*subscriber    // sessions of devices that are to be announced again, ordered by time
+	tracing    deliveryTrace
+	skipping   bool          // a goroutine is telling the sessions
+	announced  []*subscriber // sessions of devices that are to be announced again, ordered by time
 }
 
 // logReader reads the deliveries of all records of a partition in (after, through]. It calls visit for span after span. When
@@ -69,7 +72,7 @@ type idleChannel struct {
 
 func newHub(ctx context.Context, cfg Config, reader logReader, m *metrics, log *slog.Logger) *hub {
 	return &hub{
-		log: log, reader: reader, metrics: m, panics: cfg.Panics, limit: bounds{cfg.OutboxFrames, cfg.OutboxBytes}, wait: cfg.AckWait, keep: cfg.KeepInterest,
+		log: log, reader: reader, metrics: m, tracer: cfg.Tracer, panics: cfg.Panics, limit: bounds{cfg.OutboxFrames, cfg.OutboxBytes}, wait: cfg.AckWait, keep: cfg.KeepInterest,
 		ctx:      ctx,
 		channels: map[string]*channel{}, streams: map[*stream]struct{}{}, partitions: map[int32]*partition{},
 		watches: map[int64]*watch{}, grace: cfg.OfflineAfter,

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 
 	millracev1 "millrace/proto/millrace/v1"
@@ -111,9 +112,15 @@ func (l *lanes) dispatch(ln *lane, changes []*outgoing) {
 		return
 	}
 	b := &cluster.SendBatch{Deadline: changes[0].at.Add(l.session.gw.cfg.CallTimeout), Stored: changes[0].stored}
-	for _, m := range changes {
+	for i, m := range changes {
 		b.Changes = append(b.Changes, m.change)
 		b.Bytes += m.size
+		if m.span != nil {
+			if b.Spans == nil {
+				b.Spans = make([]trace.Span, len(changes))
+			}
+			b.Spans[i] = m.span
+		}
 	}
 	done := func(results []*millracev1.SendResult, err error) {
 		if errors.Is(err, cluster.ErrUnsent) && time.Now().Before(b.Deadline) {

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/gorilla/websocket"
+
 	"millrace/events"
 	millracev1 "millrace/proto/millrace/v1"
 	"millrace/services/connect/cluster"
@@ -37,13 +39,20 @@ func (f *feed) give(ctx context.Context, a *cluster.Synced) bool {
 
 // write writes the pushes as the client reads. It reports false if the session ends.
 func (f *feed) write(ctx context.Context, pushes [][]byte) bool {
-	out := f.sub.session.out
 	for _, push := range pushes {
-		if out.room(ctx, &out.pushes) != nil {
+		if !f.writeFrame(ctx, outFrame{op: websocket.TextMessage, payload: push}) {
 			return false
 		}
-		out.text(push)
 	}
+	return true
+}
+
+func (f *feed) writeFrame(ctx context.Context, push outFrame) bool {
+	out := f.sub.session.out
+	if out.room(ctx, &out.pushes) != nil {
+		return false
+	}
+	out.put(push)
 	return true
 }
 

@@ -50,8 +50,9 @@ type outbox struct {
 }
 
 type outFrame struct {
-	op      byte
 	payload []byte
+	span    *deliverSpan // ends when the frame was written; nil for most frames
+	op      byte
 	answer  bool // it answers a request
 }
 
@@ -113,7 +114,7 @@ func (o *outbox) answer(payload []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.closed {
-		o.add(outFrame{websocket.TextMessage, payload, true})
+		o.add(outFrame{op: websocket.TextMessage, payload: payload, answer: true})
 		o.start()
 	}
 }
@@ -135,7 +136,7 @@ func (o *outbox) answerNow(payload []byte) bool {
 		return false
 	}
 	if !o.closed {
-		o.add(outFrame{websocket.TextMessage, payload, true})
+		o.add(outFrame{op: websocket.TextMessage, payload: payload, answer: true})
 		o.start()
 	}
 	return true
@@ -302,6 +303,9 @@ func (o *outbox) flush(chunk []byte, frames []outFrame) bool {
 		l := o.loadOf(f)
 		l.frames--
 		l.bytes -= len(f.payload)
+		if f.span != nil {
+			f.span.end(err)
+		}
 	}
 	if err == nil && len(o.waiting) > 0 {
 		o.progress()

@@ -27,6 +27,10 @@ func (s *session) handleConnect(r request) {
 	s.timer.Stop() // the connect has come in time, however long its answer takes
 	ctx, cancel := context.WithTimeout(s.ctx, s.gw.cfg.AnswerTimeout)
 	defer cancel()
+	ctx, span := s.startSpan(ctx, r)
+	if span != nil {
+		defer span.End()
+	}
 	number := s.gw.hub.number()
 	identity, err := s.gw.verifier.Verify(ctx, b.Token)
 	if refused = refusedToken(err); refused != nil {

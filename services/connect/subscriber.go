@@ -75,6 +75,7 @@ type buffered struct {
 	push  []byte
 	group int64 // the group, if the delivery came on no other channel
 	stay  stay  // the session's stay in that group at that time
+	span  *deliverSpan
 }
 
 // give returns the push as it is to be written to the session, or nil if it has the push, or gets it later.
@@ -91,7 +92,7 @@ func (s *subscriber) give(pos events.Position, push []byte, group int64, limit b
 			s.skipBuffered(pos)
 			return nil
 		}
-		s.buffer = append(s.buffer, buffered{pos, push, group, s.groups[group]})
+		s.buffer = append(s.buffer, buffered{Position: pos, push: push, group: group, stay: s.groups[group]})
 		s.bufferBytes += len(push)
 		return nil
 	}
@@ -144,6 +145,9 @@ func (h *hub) delivered() map[int32]int64 {
 func (h *hub) deliver(partition int32, d *millracev1.Delivery) {
 	h.deliveries++
 	h.metrics.relayed.Inc()
+	if h.tracer != nil {
+		h.traceDelivery(d.GetTrace())
+	}
 	pos := events.Position{Partition: partition, Seq: d.GetSeq()}
 	for _, name := range d.GetChannels() {
 		c := h.channels[name]

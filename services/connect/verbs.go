@@ -51,7 +51,7 @@ func (s *session) limit(r request) *refusal {
 		if c == sends {
 			s.gw.metrics.sends.WithLabelValues(refused.Code).Inc()
 		}
-		s.logAnswer(r.id, r.verb, refused)
+		s.logAnswer(nil, r.id, r.verb, refused)
 	}
 	return refused
 }
@@ -73,6 +73,7 @@ func (s *session) call(r request) {
 		defer func() { <-s.calls }()
 		ctx, cancel := context.WithTimeout(s.ctx, s.gw.cfg.CallTimeout)
 		defer cancel()
+		ctx, span := s.startSpan(ctx, r)
 		ctx = metadata.AppendToOutgoingContext(ctx, events.CorrelationHeader, s.correlation(r.id))
 		var name string
 		var value any
@@ -82,12 +83,14 @@ func (s *session) call(r request) {
 		})
 		if err != nil {
 			refused := asRefusal(err)
-			s.logAnswer(r.id, r.verb, refused)
+			s.logAnswer(span, r.id, r.verb, refused)
 			s.refuse(r.id, refused)
+			endSpan(span, refused)
 			return
 		}
-		s.logAnswer(r.id, r.verb, nil)
+		s.logAnswer(span, r.id, r.verb, nil)
 		s.out.answerInTurn(s.ctx, resultFrame(r.id, name, value))
+		endSpan(span, nil)
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"millrace/events"
 	"millrace/infra/store"
+	"millrace/infra/telemetry"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -101,6 +102,7 @@ func (s *Service) holds(ctx context.Context, e *events.Event) (bool, error) {
 func (s *Service) copyToGroups(ctx context.Context, e *events.Event, by *millracev1.Sender) {
 	msg, err := newRecord(e, by, correlation(ctx))
 	if err == nil {
+		telemetry.Carry(ctx, msg)
 		err = s.bus.Publisher().Publish(events.TopicGroups, msg)
 	}
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"millrace/events"
 	"millrace/infra/pubsub"
+	"millrace/infra/telemetry"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -79,6 +80,7 @@ func (s *Service) publishEvent(
 	if err != nil {
 		return events.Position{}, err
 	}
+	telemetry.Carry(ctx, msg)
 	if _, err := s.publish(msg); err != nil {
 		return events.Position{}, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 
 	"millrace/events"
@@ -125,7 +126,12 @@ func placeOf(c *millracev1.Change) (user int64, conversation string) {
 }
 
 // change makes one change that is no send.
-func (s *Service) change(ctx context.Context, c *millracev1.Change) *millracev1.SendResult {
+func (s *Service) change(ctx context.Context, c *millracev1.Change) (result *millracev1.SendResult) {
+	if s.tracer != nil {
+		var span trace.Span
+		ctx, span = s.startChange(ctx, c.GetTrace(), c.GetCorrelationId())
+		defer func() { endChange(span, result) }()
+	}
 	ctx, cancel := context.WithTimeout(events.WithCorrelation(ctx, c.GetCorrelationId()), changeTimeout)
 	defer cancel()
 	var group *millracev1.Group

@@ -12,6 +12,7 @@ import (
 
 	"millrace/events"
 	"millrace/infra/store"
+	"millrace/infra/telemetry"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -42,6 +43,7 @@ type sending struct {
 	records  []*message.Message       // of these
 	places   []int                    // which results the records have
 	messages []*events.Message        // of the records, if there are hooks
+	spans    []sendSpan               // of the requests, if there is a tracer
 }
 
 // prepare checks the sends.
@@ -49,6 +51,7 @@ func (s *Service) prepare(ctx context.Context, requests []*millracev1.SendWSMess
 	p := &sending{
 		requests: requests, results: make([]*millracev1.SendResult, len(requests)),
 		records: make([]*message.Message, 0, len(requests)), places: make([]int, 0, len(requests)),
+		spans: s.startSends(ctx, requests),
 	}
 	var first *events.Message
 	var verdict error
@@ -71,6 +74,9 @@ func (s *Service) prepare(ctx context.Context, requests []*millracev1.SendWSMess
 				MessageId: m.MessageID, Conversation: m.Conversation, Timestamp: m.Timestamp,
 			}}
 			p.records, p.places = append(p.records, record), append(p.places, i)
+			if p.spans != nil {
+				telemetry.Carry(p.spans[i], record)
+			}
 			if s.hooks != nil {
 				p.messages = append(p.messages, m)
 			}
@@ -82,6 +88,9 @@ func (s *Service) prepare(ctx context.Context, requests []*millracev1.SendWSMess
 // publishSends publishes what the hooks let pass of the runs with one call. The runs should all be in one partition, so that
 // none waits for the partition of another.
 func (s *Service) publishSends(ctx context.Context, runs ...*sending) {
+	if s.tracer != nil {
+		defer endSends(runs)
+	}
 	if s.hooks != nil {
 		s.reviewSends(ctx, runs)
 	}
@@ -102,12 +111,12 @@ func (s *Service) publishSends(ctx context.Context, runs ...*sending) {
 	for _, p := range runs {
 		n := min(accepted, len(p.records))
 		accepted -= n
-		s.conclude(ctx, p, n, err)
+		s.conclude(p, n, err)
 	}
 }
 
 // conclude completes the results of a run of which so many records, counted from the first, were accepted.
-func (s *Service) conclude(ctx context.Context, p *sending, accepted int, err error) {
+func (s *Service) conclude(p *sending, accepted int, err error) {
 	for _, at := range p.places[:accepted] {
 		sent := p.results[at].GetSent()
 		first := s.originals.note(sent.GetMessageId(), original{sentAt: sent.GetTimestamp(), replaced: sent.GetReplaced()})
@@ -118,7 +127,7 @@ func (s *Service) conclude(ctx context.Context, p *sending, accepted int, err er
 		return
 	}
 	request, sent := p.requests[unsent[0]], p.results[unsent[0]].GetSent()
-	s.log.WarnContext(ctx, "publishing failed", "conversation", sent.GetConversation(), "user", request.GetSender().GetUser(),
+	s.log.WarnContext(p.records[accepted].Context(), "publishing failed", "conversation", sent.GetConversation(), "user", request.GetSender().GetUser(),
 		"messages", len(p.records), "accepted", accepted, events.CorrelationHeader, request.GetCorrelationId(), "error", err)
 	for _, at := range unsent {
 		p.results[at] = failed(err)

@@ -23,6 +23,7 @@ import (
 	"millrace/infra/admission"
 	"millrace/infra/panics"
 	"millrace/infra/pubsub"
+	"millrace/infra/telemetry"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -48,6 +49,8 @@ type Deps struct {
 	Hooks []Hook
 	// Metrics registers the metrics of the hooks. It may be nil.
 	Metrics prometheus.Registerer
+	// Tracer records the changes of batches that belong to traces. Nil records nothing.
+	Tracer *telemetry.Tracer
 }
 
 // Service implements millracev1.MessageServiceServer. Errors are gRPC statuses.
@@ -76,6 +79,7 @@ type Service struct {
 	members    *members
 	originals  *originals
 	hooks      *hooks
+	tracer     *telemetry.Tracer
 	breaker    breaker
 	known      *lru.Cache[int64, knowledge]
 }
@@ -130,9 +134,11 @@ func New(d Deps) (*Service, error) {
 		}),
 		tail:      newTail(topic, partitions, judge, t),
 		originals: originals,
+		tracer:    d.Tracer,
 		hooks:     newHooks(d.Hooks, t, d.Metrics, d.Log),
 		known:     known,
 	}
+	s.tail.traces = d.Tracer != nil
 	s.members, err = newMembers(d.Store, d.Bus.Log(events.TopicGroups), t, s.storedNow)
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"millrace/infra/admission"
 	"millrace/infra/panics"
 	"millrace/infra/pubsub"
+	"millrace/infra/telemetry"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -30,6 +31,7 @@ type tail struct {
 	partitions int32
 	judge      *admission.Judge
 	tasks      *tasks
+	traces     bool // whether deliveries name the spans in which their records were published
 
 	mu      sync.Mutex
 	queue   []*pull
@@ -227,7 +229,11 @@ func (t *tail) decode(raw pubsub.RawRecord) *logged {
 	if err != nil {
 		return nil
 	}
-	return &logged{Record: events.Record{Event: e, Position: raw.Position}, conversation: conversation}
+	r := &logged{Record: events.Record{Event: e, Position: raw.Position}, conversation: conversation}
+	if t.traces {
+		r.Trace = telemetry.HeadersContext(raw.Headers.Get)
+	}
+	return r
 }
 
 // delivery encodes the record once for all who read it together.

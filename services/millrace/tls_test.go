@@ -41,7 +41,7 @@ func watchFiles(t *testing.T, files security.TLSFiles) serviceTLS {
 func serveNode(t *testing.T, by serviceTLS) *grpcServer {
 	t.Helper()
 	metrics := prometheus.NewRegistry()
-	s, err := newGRPCServer(t.Context(), &config.Config{MessageAddr: "127.0.0.1:0"}, by, nil, metrics, panics.New(metrics, slog.New(slog.DiscardHandler)))
+	s, err := newGRPCServer(t.Context(), &config.Config{MessageAddr: "127.0.0.1:0"}, by, nil, metrics, panics.New(metrics, slog.New(slog.DiscardHandler)), nil)
 	require.NoError(t, err)
 	served := make(chan error, 1)
 	go func() { served <- s.run(context.WithoutCancel(t.Context())) }()

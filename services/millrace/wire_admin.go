@@ -35,7 +35,7 @@ func common(cfg *config.Config) fx.Option {
 				func(cfg *config.Config) *prometheus.Registry { return telemetry.NewMetrics(version, string(cfg.Role)) },
 				fx.As(fx.Self()), fx.As(new(prometheus.Registerer)),
 			),
-			newLog, newChecks, newWaits, newAddresses,
+			newLog, newTracer, newChecks, newWaits, newAddresses,
 		),
 		// fx calls the invokes of modules in order, and before those at this level.
 		fx.Module("admin", fx.Invoke(startAdmin)),
@@ -46,6 +46,21 @@ func common(cfg *config.Config) fx.Option {
 
 func newLog(cfg *config.Config) *slog.Logger {
 	return telemetry.NewLogger(os.Stderr, cfg.LogLevel, cfg.LogFormat).With("role", string(cfg.Role))
+}
+
+// newTracer returns nil unless OpenTelemetry's environment variables ask for traces.
+func newTracer(
+	ctx context.Context, lc fx.Lifecycle, cfg *config.Config, metrics prometheus.Registerer, log *slog.Logger,
+) (*telemetry.Tracer, error) {
+	if !telemetry.TracesConfigured() {
+		return nil, nil
+	}
+	tracing, err := telemetry.StartTracing(ctx, string(cfg.Role), version, metrics, log)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	lc.Append(fx.StopHook(tracing.Close))
+	return tracing.Tracer(), nil
 }
 
 func startAdmin(

@@ -63,6 +63,7 @@ type grpcServer struct {
 
 func newGRPCServer(
 	ctx context.Context, cfg *config.Config, tls serviceTLS, services []grpcService, metrics prometheus.Registerer, contain *panics.Panics,
+	tracer *telemetry.Tracer,
 ) (*grpcServer, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.MessageAddr)
 	if err != nil {
@@ -77,7 +78,7 @@ func newGRPCServer(
 		_ = contain.Recovered(panics.Call, v) // Panics counts and logs it; the caller need not know more
 		return status.Error(codes.Internal, "internal error")
 	})
-	s.server = grpc.NewServer(append(auth.ServiceToken(cfg.ServiceToken).ServerOptions(),
+	s.server = grpc.NewServer(append(append(auth.ServiceToken(cfg.ServiceToken).ServerOptions(), tracer.ServerOptions()...),
 		grpc.Creds(tls.serverCredentials()),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),

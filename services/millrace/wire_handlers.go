@@ -166,9 +166,11 @@ func asMiddleware(constructor any) any {
 
 func newRouterOptions(
 	handlers []events.Handler, marks marksOf, middleware []message.HandlerMiddleware, metrics prometheus.Registerer,
+	tracer *telemetry.Tracer,
 ) router.Options {
 	return router.Options{
 		Marks: marks, Middleware: middleware, Observe: router.Metrics(metrics, handlers), StuckAfter: stuckAfter,
+		Tracer: tracer,
 	}
 }
 

@@ -45,7 +45,7 @@ func externalBroker() fx.Option {
 // bus connects to the log; this is the line to change for another one. It needs the store for the epochs of positions.
 func bus() fx.Option {
 	return fx.Module("bus", fx.Provide(
-		func(ctx context.Context, lc fx.Lifecycle, cfg *config.Config, addrs brokerAddrs, epochs kafka.EpochStore, metrics prometheus.Registerer, waits *waits, log *slog.Logger) (pubsub.Bus, error) {
+		func(ctx context.Context, lc fx.Lifecycle, cfg *config.Config, addrs brokerAddrs, epochs kafka.EpochStore, metrics prometheus.Registerer, tracer *telemetry.Tracer, waits *waits, log *slog.Logger) (pubsub.Bus, error) {
 			c, err := kafkaConfig(cfg, addrs, string(cfg.Role))
 			if err != nil {
 				return nil, err
@@ -63,7 +63,7 @@ func bus() fx.Option {
 				return nil, err
 			}
 			lc.Append(fx.StopHook(b.Close))
-			return telemetry.MeasureBus(metrics, b), nil
+			return telemetry.TraceBus(tracer, telemetry.MeasureBus(metrics, b)), nil
 		},
 	))
 }

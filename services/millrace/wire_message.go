@@ -12,6 +12,7 @@ import (
 	"millrace/handlers/analytics"
 	"millrace/infra/panics"
 	"millrace/infra/pubsub"
+	"millrace/infra/telemetry"
 	millracev1 "millrace/proto/millrace/v1"
 	"millrace/services/message"
 )
@@ -41,9 +42,9 @@ func messageService() fx.Option {
 
 func newMessageService(
 	lc fx.Lifecycle, bus pubsub.Bus, store message.Store, hooks []message.Hook, metrics prometheus.Registerer, log *slog.Logger,
-	contain *panics.Panics,
+	contain *panics.Panics, tracer *telemetry.Tracer,
 ) (*message.Service, error) {
-	s, err := message.New(message.Deps{Bus: bus, Store: store, Log: log, Panics: contain, Hooks: hooks, Metrics: metrics})
+	s, err := message.New(message.Deps{Bus: bus, Store: store, Log: log, Panics: contain, Hooks: hooks, Metrics: metrics, Tracer: tracer})
 	if err != nil {
 		return nil, err
 	}

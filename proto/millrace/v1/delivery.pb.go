@@ -35,7 +35,9 @@ type Delivery struct {
 	Change *MembershipChange `protobuf:"bytes,4,opt,name=change,proto3" json:"change,omitempty"`
 	// The position of the message that the event has edited or recalled; 0 for other events. Users who joined a group after
 	// that position do not get the event.
-	About         int64 `protobuf:"varint,5,opt,name=about,proto3" json:"about,omitempty"`
+	About int64 `protobuf:"varint,5,opt,name=about,proto3" json:"about,omitempty"`
+	// The span in which a push node has handled the event; absent unless that is recorded.
+	Trace         *TraceContext `protobuf:"bytes,6,opt,name=trace,proto3" json:"trace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -105,6 +107,66 @@ func (x *Delivery) GetAbout() int64 {
 	return 0
 }
 
+func (x *Delivery) GetTrace() *TraceContext {
+	if x != nil {
+		return x.Trace
+	}
+	return nil
+}
+
+// TraceContext names a span that is recorded, by the headers of W3C Trace Context.
+type TraceContext struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Traceparent   string                 `protobuf:"bytes,1,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	Tracestate    string                 `protobuf:"bytes,2,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TraceContext) Reset() {
+	*x = TraceContext{}
+	mi := &file_millrace_v1_delivery_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceContext) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceContext) ProtoMessage() {}
+
+func (x *TraceContext) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_delivery_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceContext.ProtoReflect.Descriptor instead.
+func (*TraceContext) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_delivery_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *TraceContext) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
+func (x *TraceContext) GetTracestate() string {
+	if x != nil {
+		return x.Tracestate
+	}
+	return ""
+}
+
 // MembershipChange says who has joined and left a group at the position of its delivery.
 type MembershipChange struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -119,7 +181,7 @@ type MembershipChange struct {
 
 func (x *MembershipChange) Reset() {
 	*x = MembershipChange{}
-	mi := &file_millrace_v1_delivery_proto_msgTypes[1]
+	mi := &file_millrace_v1_delivery_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -131,7 +193,7 @@ func (x *MembershipChange) String() string {
 func (*MembershipChange) ProtoMessage() {}
 
 func (x *MembershipChange) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_delivery_proto_msgTypes[1]
+	mi := &file_millrace_v1_delivery_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -144,7 +206,7 @@ func (x *MembershipChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembershipChange.ProtoReflect.Descriptor instead.
 func (*MembershipChange) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_delivery_proto_rawDescGZIP(), []int{1}
+	return file_millrace_v1_delivery_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *MembershipChange) GetGroupId() int64 {
@@ -190,7 +252,7 @@ type Span struct {
 
 func (x *Span) Reset() {
 	*x = Span{}
-	mi := &file_millrace_v1_delivery_proto_msgTypes[2]
+	mi := &file_millrace_v1_delivery_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -202,7 +264,7 @@ func (x *Span) String() string {
 func (*Span) ProtoMessage() {}
 
 func (x *Span) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_delivery_proto_msgTypes[2]
+	mi := &file_millrace_v1_delivery_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -215,7 +277,7 @@ func (x *Span) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Span.ProtoReflect.Descriptor instead.
 func (*Span) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_delivery_proto_rawDescGZIP(), []int{2}
+	return file_millrace_v1_delivery_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Span) GetPartition() int32 {
@@ -270,7 +332,7 @@ type Signal struct {
 
 func (x *Signal) Reset() {
 	*x = Signal{}
-	mi := &file_millrace_v1_delivery_proto_msgTypes[3]
+	mi := &file_millrace_v1_delivery_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -282,7 +344,7 @@ func (x *Signal) String() string {
 func (*Signal) ProtoMessage() {}
 
 func (x *Signal) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_delivery_proto_msgTypes[3]
+	mi := &file_millrace_v1_delivery_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -295,7 +357,7 @@ func (x *Signal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Signal.ProtoReflect.Descriptor instead.
 func (*Signal) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_delivery_proto_rawDescGZIP(), []int{3}
+	return file_millrace_v1_delivery_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Signal) GetChannel() string {
@@ -369,7 +431,7 @@ type SessionReplaced struct {
 
 func (x *SessionReplaced) Reset() {
 	*x = SessionReplaced{}
-	mi := &file_millrace_v1_delivery_proto_msgTypes[4]
+	mi := &file_millrace_v1_delivery_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -381,7 +443,7 @@ func (x *SessionReplaced) String() string {
 func (*SessionReplaced) ProtoMessage() {}
 
 func (x *SessionReplaced) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_delivery_proto_msgTypes[4]
+	mi := &file_millrace_v1_delivery_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -394,7 +456,7 @@ func (x *SessionReplaced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionReplaced.ProtoReflect.Descriptor instead.
 func (*SessionReplaced) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_delivery_proto_rawDescGZIP(), []int{4}
+	return file_millrace_v1_delivery_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SessionReplaced) GetUser() int64 {
@@ -429,13 +491,19 @@ var File_millrace_v1_delivery_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_delivery_proto_rawDesc = "" +
 	"\n" +
-	"\x1amillrace/v1/delivery.proto\x12\vmillrace.v1\"\x99\x01\n" +
+	"\x1amillrace/v1/delivery.proto\x12\vmillrace.v1\"\xca\x01\n" +
 	"\bDelivery\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12\x1a\n" +
 	"\bchannels\x18\x02 \x03(\tR\bchannels\x12\x12\n" +
 	"\x04push\x18\x03 \x01(\fR\x04push\x125\n" +
 	"\x06change\x18\x04 \x01(\v2\x1d.millrace.v1.MembershipChangeR\x06change\x12\x14\n" +
-	"\x05about\x18\x05 \x01(\x03R\x05about\"w\n" +
+	"\x05about\x18\x05 \x01(\x03R\x05about\x12/\n" +
+	"\x05trace\x18\x06 \x01(\v2\x19.millrace.v1.TraceContextR\x05trace\"P\n" +
+	"\fTraceContext\x12 \n" +
+	"\vtraceparent\x18\x01 \x01(\tR\vtraceparent\x12\x1e\n" +
+	"\n" +
+	"tracestate\x18\x02 \x01(\tR\n" +
+	"tracestate\"w\n" +
 	"\x10MembershipChange\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x03R\agroupId\x12\x16\n" +
 	"\x06joined\x18\x02 \x03(\x03R\x06joined\x12\x12\n" +
@@ -474,23 +542,25 @@ func file_millrace_v1_delivery_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_delivery_proto_rawDescData
 }
 
-var file_millrace_v1_delivery_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_millrace_v1_delivery_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_millrace_v1_delivery_proto_goTypes = []any{
 	(*Delivery)(nil),         // 0: millrace.v1.Delivery
-	(*MembershipChange)(nil), // 1: millrace.v1.MembershipChange
-	(*Span)(nil),             // 2: millrace.v1.Span
-	(*Signal)(nil),           // 3: millrace.v1.Signal
-	(*SessionReplaced)(nil),  // 4: millrace.v1.SessionReplaced
+	(*TraceContext)(nil),     // 1: millrace.v1.TraceContext
+	(*MembershipChange)(nil), // 2: millrace.v1.MembershipChange
+	(*Span)(nil),             // 3: millrace.v1.Span
+	(*Signal)(nil),           // 4: millrace.v1.Signal
+	(*SessionReplaced)(nil),  // 5: millrace.v1.SessionReplaced
 }
 var file_millrace_v1_delivery_proto_depIdxs = []int32{
-	1, // 0: millrace.v1.Delivery.change:type_name -> millrace.v1.MembershipChange
-	0, // 1: millrace.v1.Span.deliveries:type_name -> millrace.v1.Delivery
-	4, // 2: millrace.v1.Signal.replaced:type_name -> millrace.v1.SessionReplaced
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	2, // 0: millrace.v1.Delivery.change:type_name -> millrace.v1.MembershipChange
+	1, // 1: millrace.v1.Delivery.trace:type_name -> millrace.v1.TraceContext
+	0, // 2: millrace.v1.Span.deliveries:type_name -> millrace.v1.Delivery
+	5, // 3: millrace.v1.Signal.replaced:type_name -> millrace.v1.SessionReplaced
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_delivery_proto_init() }
@@ -498,7 +568,7 @@ func file_millrace_v1_delivery_proto_init() {
 	if File_millrace_v1_delivery_proto != nil {
 		return
 	}
-	file_millrace_v1_delivery_proto_msgTypes[3].OneofWrappers = []any{
+	file_millrace_v1_delivery_proto_msgTypes[4].OneofWrappers = []any{
 		(*Signal_Push)(nil),
 		(*Signal_Replaced)(nil),
 	}
@@ -508,7 +578,7 @@ func file_millrace_v1_delivery_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_delivery_proto_rawDesc), len(file_millrace_v1_delivery_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -102,7 +102,9 @@ type SendWSMessageRequest struct {
 	// The message_id of a message of the conversation, or empty. Whether there is such a message is not checked.
 	ReplyTo string `protobuf:"bytes,9,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"`
 	// At most 50 users.
-	Mentions      []int64 `protobuf:"varint,10,rep,packed,name=mentions,proto3" json:"mentions,omitempty"`
+	Mentions []int64 `protobuf:"varint,10,rep,packed,name=mentions,proto3" json:"mentions,omitempty"`
+	// The span in which the caller sends it, if the message is part of a batch; absent unless that is recorded.
+	Trace         *TraceContext `protobuf:"bytes,15,opt,name=trace,proto3" json:"trace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -203,6 +205,13 @@ func (x *SendWSMessageRequest) GetReplyTo() string {
 func (x *SendWSMessageRequest) GetMentions() []int64 {
 	if x != nil {
 		return x.Mentions
+	}
+	return nil
+}
+
+func (x *SendWSMessageRequest) GetTrace() *TraceContext {
+	if x != nil {
+		return x.Trace
 	}
 	return nil
 }
@@ -407,6 +416,8 @@ type Change struct {
 	Kind isChange_Kind `protobuf_oneof:"kind"`
 	// Correlates the log lines and record headers of a change that is no send; a send has its own.
 	CorrelationId string `protobuf:"bytes,15,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
+	// The span in which the caller makes a change that is no send; absent unless that is recorded.
+	Trace         *TraceContext `protobuf:"bytes,16,opt,name=trace,proto3" json:"trace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -579,6 +590,13 @@ func (x *Change) GetCorrelationId() string {
 		return x.CorrelationId
 	}
 	return ""
+}
+
+func (x *Change) GetTrace() *TraceContext {
+	if x != nil {
+		return x.Trace
+	}
+	return nil
 }
 
 type isChange_Kind interface {
@@ -4139,7 +4157,7 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x06Sender\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x1b\n" +
 	"\tuser_type\x18\x02 \x01(\tR\buserType\x12\x16\n" +
-	"\x06region\x18\x03 \x01(\tR\x06region\"\xc3\x02\n" +
+	"\x06region\x18\x03 \x01(\tR\x06region\"\xf4\x02\n" +
 	"\x14SendWSMessageRequest\x12+\n" +
 	"\x06sender\x18\x01 \x01(\v2\x13.millrace.v1.SenderR\x06sender\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x03R\x02to\x12\x19\n" +
@@ -4151,7 +4169,8 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x05extra\x18\b \x01(\fR\x05extra\x12\x19\n" +
 	"\breply_to\x18\t \x01(\tR\areplyTo\x12\x1a\n" +
 	"\bmentions\x18\n" +
-	" \x03(\x03R\bmentions\"\x94\x01\n" +
+	" \x03(\x03R\bmentions\x12/\n" +
+	"\x05trace\x18\x0f \x01(\v2\x19.millrace.v1.TraceContextR\x05trace\"\x94\x01\n" +
 	"\x15SendWSMessageResponse\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12\"\n" +
@@ -4163,7 +4182,7 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\tSendBatch\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12=\n" +
 	"\bmessages\x18\x02 \x03(\v2!.millrace.v1.SendWSMessageRequestR\bmessages\x12-\n" +
-	"\achanges\x18\x03 \x03(\v2\x13.millrace.v1.ChangeR\achanges\"\xc4\a\n" +
+	"\achanges\x18\x03 \x03(\v2\x13.millrace.v1.ChangeR\achanges\"\xf5\a\n" +
 	"\x06Change\x127\n" +
 	"\x04send\x18\x01 \x01(\v2!.millrace.v1.SendWSMessageRequestH\x00R\x04send\x125\n" +
 	"\x04edit\x18\x02 \x01(\v2\x1f.millrace.v1.EditMessageRequestH\x00R\x04edit\x12;\n" +
@@ -4185,7 +4204,8 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"changeRole\x12A\n" +
 	"\vmute_member\x18\x0e \x01(\v2\x1e.millrace.v1.MuteMemberRequestH\x00R\n" +
 	"muteMember\x12%\n" +
-	"\x0ecorrelation_id\x18\x0f \x01(\tR\rcorrelationIdB\x06\n" +
+	"\x0ecorrelation_id\x18\x0f \x01(\tR\rcorrelationId\x12/\n" +
+	"\x05trace\x18\x10 \x01(\v2\x19.millrace.v1.TraceContextR\x05traceB\x06\n" +
 	"\x04kind\"i\n" +
 	"\x13SendBatchesResponse\x126\n" +
 	"\aresults\x18\x01 \x03(\v2\x1c.millrace.v1.SendBatchResultR\aresults\x12\x1a\n" +
@@ -4570,126 +4590,129 @@ var file_millrace_v1_message_proto_goTypes = []any{
 	nil,                             // 71: millrace.v1.EndsResponse.EndEntry
 	nil,                             // 72: millrace.v1.LastSeenResponse.LastSeenEntry
 	nil,                             // 73: millrace.v1.Group.MutedEntry
-	(*Span)(nil),                    // 74: millrace.v1.Span
+	(*TraceContext)(nil),            // 74: millrace.v1.TraceContext
+	(*Span)(nil),                    // 75: millrace.v1.Span
 }
 var file_millrace_v1_message_proto_depIdxs = []int32{
 	0,  // 0: millrace.v1.SendWSMessageRequest.sender:type_name -> millrace.v1.Sender
-	4,  // 1: millrace.v1.SendBatchesRequest.batches:type_name -> millrace.v1.SendBatch
-	1,  // 2: millrace.v1.SendBatch.messages:type_name -> millrace.v1.SendWSMessageRequest
-	5,  // 3: millrace.v1.SendBatch.changes:type_name -> millrace.v1.Change
-	1,  // 4: millrace.v1.Change.send:type_name -> millrace.v1.SendWSMessageRequest
-	22, // 5: millrace.v1.Change.edit:type_name -> millrace.v1.EditMessageRequest
-	24, // 6: millrace.v1.Change.recall:type_name -> millrace.v1.RecallMessageRequest
-	15, // 7: millrace.v1.Change.read:type_name -> millrace.v1.MarkReadRequest
-	45, // 8: millrace.v1.Change.create_group:type_name -> millrace.v1.CreateGroupRequest
-	49, // 9: millrace.v1.Change.join_group:type_name -> millrace.v1.JoinGroupRequest
-	51, // 10: millrace.v1.Change.leave_group:type_name -> millrace.v1.LeaveGroupRequest
-	53, // 11: millrace.v1.Change.add_member:type_name -> millrace.v1.AddMemberRequest
-	55, // 12: millrace.v1.Change.remove_member:type_name -> millrace.v1.RemoveMemberRequest
-	57, // 13: millrace.v1.Change.rename_group:type_name -> millrace.v1.RenameGroupRequest
-	59, // 14: millrace.v1.Change.dissolve_group:type_name -> millrace.v1.DissolveGroupRequest
-	17, // 15: millrace.v1.Change.settings:type_name -> millrace.v1.ChangeSettingsRequest
-	61, // 16: millrace.v1.Change.change_role:type_name -> millrace.v1.ChangeRoleRequest
-	63, // 17: millrace.v1.Change.mute_member:type_name -> millrace.v1.MuteMemberRequest
-	7,  // 18: millrace.v1.SendBatchesResponse.results:type_name -> millrace.v1.SendBatchResult
-	8,  // 19: millrace.v1.SendBatchResult.results:type_name -> millrace.v1.SendResult
-	2,  // 20: millrace.v1.SendResult.sent:type_name -> millrace.v1.SendWSMessageResponse
-	44, // 21: millrace.v1.SendResult.group:type_name -> millrace.v1.Group
-	9,  // 22: millrace.v1.HistoryResponse.messages:type_name -> millrace.v1.StoredMessage
-	14, // 23: millrace.v1.ConversationsResponse.conversations:type_name -> millrace.v1.ConversationHead
-	9,  // 24: millrace.v1.ConversationHead.last:type_name -> millrace.v1.StoredMessage
-	21, // 25: millrace.v1.ReadersResponse.readers:type_name -> millrace.v1.Reader
-	0,  // 26: millrace.v1.EditMessageRequest.sender:type_name -> millrace.v1.Sender
-	28, // 27: millrace.v1.MembershipsResponse.memberships:type_name -> millrace.v1.Membership
-	65, // 28: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
-	66, // 29: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
-	67, // 30: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
-	31, // 31: millrace.v1.SyncResponse.start:type_name -> millrace.v1.SyncStart
-	32, // 32: millrace.v1.SyncResponse.deliveries:type_name -> millrace.v1.SyncDeliveries
-	33, // 33: millrace.v1.SyncResponse.end:type_name -> millrace.v1.SyncEnd
-	68, // 34: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
-	69, // 35: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
-	74, // 36: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
-	28, // 37: millrace.v1.SyncEnd.memberships:type_name -> millrace.v1.Membership
-	70, // 38: millrace.v1.SyncEnd.rest:type_name -> millrace.v1.SyncEnd.RestEntry
-	74, // 39: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
-	71, // 40: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
-	72, // 41: millrace.v1.LastSeenResponse.last_seen:type_name -> millrace.v1.LastSeenResponse.LastSeenEntry
-	73, // 42: millrace.v1.Group.muted:type_name -> millrace.v1.Group.MutedEntry
-	0,  // 43: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
-	44, // 44: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
-	44, // 45: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 46: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
-	44, // 47: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 48: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
-	0,  // 49: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
-	44, // 50: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
-	0,  // 51: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
-	44, // 52: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
-	0,  // 53: millrace.v1.RenameGroupRequest.sender:type_name -> millrace.v1.Sender
-	44, // 54: millrace.v1.RenameGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 55: millrace.v1.DissolveGroupRequest.sender:type_name -> millrace.v1.Sender
-	0,  // 56: millrace.v1.ChangeRoleRequest.sender:type_name -> millrace.v1.Sender
-	44, // 57: millrace.v1.ChangeRoleResponse.group:type_name -> millrace.v1.Group
-	0,  // 58: millrace.v1.MuteMemberRequest.sender:type_name -> millrace.v1.Sender
-	44, // 59: millrace.v1.MuteMemberResponse.group:type_name -> millrace.v1.Group
-	1,  // 60: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
-	3,  // 61: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
-	10, // 62: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
-	12, // 63: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
-	15, // 64: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
-	17, // 65: millrace.v1.MessageService.ChangeSettings:input_type -> millrace.v1.ChangeSettingsRequest
-	19, // 66: millrace.v1.MessageService.Readers:input_type -> millrace.v1.ReadersRequest
-	22, // 67: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
-	24, // 68: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
-	26, // 69: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
-	29, // 70: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
-	34, // 71: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
-	36, // 72: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
-	38, // 73: millrace.v1.MessageService.LastSeen:input_type -> millrace.v1.LastSeenRequest
-	40, // 74: millrace.v1.MessageService.SubscribePush:input_type -> millrace.v1.SubscribePushRequest
-	42, // 75: millrace.v1.MessageService.UnsubscribePush:input_type -> millrace.v1.UnsubscribePushRequest
-	45, // 76: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
-	47, // 77: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
-	49, // 78: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
-	51, // 79: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
-	53, // 80: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
-	55, // 81: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
-	57, // 82: millrace.v1.MessageService.RenameGroup:input_type -> millrace.v1.RenameGroupRequest
-	59, // 83: millrace.v1.MessageService.DissolveGroup:input_type -> millrace.v1.DissolveGroupRequest
-	61, // 84: millrace.v1.MessageService.ChangeRole:input_type -> millrace.v1.ChangeRoleRequest
-	63, // 85: millrace.v1.MessageService.MuteMember:input_type -> millrace.v1.MuteMemberRequest
-	2,  // 86: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
-	6,  // 87: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
-	11, // 88: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
-	13, // 89: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
-	16, // 90: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
-	18, // 91: millrace.v1.MessageService.ChangeSettings:output_type -> millrace.v1.ChangeSettingsResponse
-	20, // 92: millrace.v1.MessageService.Readers:output_type -> millrace.v1.ReadersResponse
-	23, // 93: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
-	25, // 94: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
-	27, // 95: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
-	30, // 96: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
-	35, // 97: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
-	37, // 98: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
-	39, // 99: millrace.v1.MessageService.LastSeen:output_type -> millrace.v1.LastSeenResponse
-	41, // 100: millrace.v1.MessageService.SubscribePush:output_type -> millrace.v1.SubscribePushResponse
-	43, // 101: millrace.v1.MessageService.UnsubscribePush:output_type -> millrace.v1.UnsubscribePushResponse
-	46, // 102: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
-	48, // 103: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
-	50, // 104: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
-	52, // 105: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
-	54, // 106: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
-	56, // 107: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
-	58, // 108: millrace.v1.MessageService.RenameGroup:output_type -> millrace.v1.RenameGroupResponse
-	60, // 109: millrace.v1.MessageService.DissolveGroup:output_type -> millrace.v1.DissolveGroupResponse
-	62, // 110: millrace.v1.MessageService.ChangeRole:output_type -> millrace.v1.ChangeRoleResponse
-	64, // 111: millrace.v1.MessageService.MuteMember:output_type -> millrace.v1.MuteMemberResponse
-	86, // [86:112] is the sub-list for method output_type
-	60, // [60:86] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	74, // 1: millrace.v1.SendWSMessageRequest.trace:type_name -> millrace.v1.TraceContext
+	4,  // 2: millrace.v1.SendBatchesRequest.batches:type_name -> millrace.v1.SendBatch
+	1,  // 3: millrace.v1.SendBatch.messages:type_name -> millrace.v1.SendWSMessageRequest
+	5,  // 4: millrace.v1.SendBatch.changes:type_name -> millrace.v1.Change
+	1,  // 5: millrace.v1.Change.send:type_name -> millrace.v1.SendWSMessageRequest
+	22, // 6: millrace.v1.Change.edit:type_name -> millrace.v1.EditMessageRequest
+	24, // 7: millrace.v1.Change.recall:type_name -> millrace.v1.RecallMessageRequest
+	15, // 8: millrace.v1.Change.read:type_name -> millrace.v1.MarkReadRequest
+	45, // 9: millrace.v1.Change.create_group:type_name -> millrace.v1.CreateGroupRequest
+	49, // 10: millrace.v1.Change.join_group:type_name -> millrace.v1.JoinGroupRequest
+	51, // 11: millrace.v1.Change.leave_group:type_name -> millrace.v1.LeaveGroupRequest
+	53, // 12: millrace.v1.Change.add_member:type_name -> millrace.v1.AddMemberRequest
+	55, // 13: millrace.v1.Change.remove_member:type_name -> millrace.v1.RemoveMemberRequest
+	57, // 14: millrace.v1.Change.rename_group:type_name -> millrace.v1.RenameGroupRequest
+	59, // 15: millrace.v1.Change.dissolve_group:type_name -> millrace.v1.DissolveGroupRequest
+	17, // 16: millrace.v1.Change.settings:type_name -> millrace.v1.ChangeSettingsRequest
+	61, // 17: millrace.v1.Change.change_role:type_name -> millrace.v1.ChangeRoleRequest
+	63, // 18: millrace.v1.Change.mute_member:type_name -> millrace.v1.MuteMemberRequest
+	74, // 19: millrace.v1.Change.trace:type_name -> millrace.v1.TraceContext
+	7,  // 20: millrace.v1.SendBatchesResponse.results:type_name -> millrace.v1.SendBatchResult
+	8,  // 21: millrace.v1.SendBatchResult.results:type_name -> millrace.v1.SendResult
+	2,  // 22: millrace.v1.SendResult.sent:type_name -> millrace.v1.SendWSMessageResponse
+	44, // 23: millrace.v1.SendResult.group:type_name -> millrace.v1.Group
+	9,  // 24: millrace.v1.HistoryResponse.messages:type_name -> millrace.v1.StoredMessage
+	14, // 25: millrace.v1.ConversationsResponse.conversations:type_name -> millrace.v1.ConversationHead
+	9,  // 26: millrace.v1.ConversationHead.last:type_name -> millrace.v1.StoredMessage
+	21, // 27: millrace.v1.ReadersResponse.readers:type_name -> millrace.v1.Reader
+	0,  // 28: millrace.v1.EditMessageRequest.sender:type_name -> millrace.v1.Sender
+	28, // 29: millrace.v1.MembershipsResponse.memberships:type_name -> millrace.v1.Membership
+	65, // 30: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
+	66, // 31: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
+	67, // 32: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
+	31, // 33: millrace.v1.SyncResponse.start:type_name -> millrace.v1.SyncStart
+	32, // 34: millrace.v1.SyncResponse.deliveries:type_name -> millrace.v1.SyncDeliveries
+	33, // 35: millrace.v1.SyncResponse.end:type_name -> millrace.v1.SyncEnd
+	68, // 36: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
+	69, // 37: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
+	75, // 38: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
+	28, // 39: millrace.v1.SyncEnd.memberships:type_name -> millrace.v1.Membership
+	70, // 40: millrace.v1.SyncEnd.rest:type_name -> millrace.v1.SyncEnd.RestEntry
+	75, // 41: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
+	71, // 42: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
+	72, // 43: millrace.v1.LastSeenResponse.last_seen:type_name -> millrace.v1.LastSeenResponse.LastSeenEntry
+	73, // 44: millrace.v1.Group.muted:type_name -> millrace.v1.Group.MutedEntry
+	0,  // 45: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
+	44, // 46: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
+	44, // 47: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 48: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
+	44, // 49: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 50: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
+	0,  // 51: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
+	44, // 52: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
+	0,  // 53: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
+	44, // 54: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
+	0,  // 55: millrace.v1.RenameGroupRequest.sender:type_name -> millrace.v1.Sender
+	44, // 56: millrace.v1.RenameGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 57: millrace.v1.DissolveGroupRequest.sender:type_name -> millrace.v1.Sender
+	0,  // 58: millrace.v1.ChangeRoleRequest.sender:type_name -> millrace.v1.Sender
+	44, // 59: millrace.v1.ChangeRoleResponse.group:type_name -> millrace.v1.Group
+	0,  // 60: millrace.v1.MuteMemberRequest.sender:type_name -> millrace.v1.Sender
+	44, // 61: millrace.v1.MuteMemberResponse.group:type_name -> millrace.v1.Group
+	1,  // 62: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
+	3,  // 63: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
+	10, // 64: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
+	12, // 65: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
+	15, // 66: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
+	17, // 67: millrace.v1.MessageService.ChangeSettings:input_type -> millrace.v1.ChangeSettingsRequest
+	19, // 68: millrace.v1.MessageService.Readers:input_type -> millrace.v1.ReadersRequest
+	22, // 69: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
+	24, // 70: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
+	26, // 71: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
+	29, // 72: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
+	34, // 73: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
+	36, // 74: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
+	38, // 75: millrace.v1.MessageService.LastSeen:input_type -> millrace.v1.LastSeenRequest
+	40, // 76: millrace.v1.MessageService.SubscribePush:input_type -> millrace.v1.SubscribePushRequest
+	42, // 77: millrace.v1.MessageService.UnsubscribePush:input_type -> millrace.v1.UnsubscribePushRequest
+	45, // 78: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
+	47, // 79: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
+	49, // 80: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
+	51, // 81: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
+	53, // 82: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
+	55, // 83: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
+	57, // 84: millrace.v1.MessageService.RenameGroup:input_type -> millrace.v1.RenameGroupRequest
+	59, // 85: millrace.v1.MessageService.DissolveGroup:input_type -> millrace.v1.DissolveGroupRequest
+	61, // 86: millrace.v1.MessageService.ChangeRole:input_type -> millrace.v1.ChangeRoleRequest
+	63, // 87: millrace.v1.MessageService.MuteMember:input_type -> millrace.v1.MuteMemberRequest
+	2,  // 88: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
+	6,  // 89: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
+	11, // 90: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
+	13, // 91: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
+	16, // 92: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
+	18, // 93: millrace.v1.MessageService.ChangeSettings:output_type -> millrace.v1.ChangeSettingsResponse
+	20, // 94: millrace.v1.MessageService.Readers:output_type -> millrace.v1.ReadersResponse
+	23, // 95: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
+	25, // 96: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
+	27, // 97: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
+	30, // 98: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
+	35, // 99: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
+	37, // 100: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
+	39, // 101: millrace.v1.MessageService.LastSeen:output_type -> millrace.v1.LastSeenResponse
+	41, // 102: millrace.v1.MessageService.SubscribePush:output_type -> millrace.v1.SubscribePushResponse
+	43, // 103: millrace.v1.MessageService.UnsubscribePush:output_type -> millrace.v1.UnsubscribePushResponse
+	46, // 104: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
+	48, // 105: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
+	50, // 106: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
+	52, // 107: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
+	54, // 108: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
+	56, // 109: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
+	58, // 110: millrace.v1.MessageService.RenameGroup:output_type -> millrace.v1.RenameGroupResponse
+	60, // 111: millrace.v1.MessageService.DissolveGroup:output_type -> millrace.v1.DissolveGroupResponse
+	62, // 112: millrace.v1.MessageService.ChangeRole:output_type -> millrace.v1.ChangeRoleResponse
+	64, // 113: millrace.v1.MessageService.MuteMember:output_type -> millrace.v1.MuteMemberResponse
+	88, // [88:114] is the sub-list for method output_type
+	62, // [62:88] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_message_proto_init() }

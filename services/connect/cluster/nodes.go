@@ -94,7 +94,7 @@ func (n *Nodes) Send(b *SendBatch) {
 	n.parked[b] = struct{}{}
 	b.timer = time.AfterFunc(time.Until(b.Deadline), func() {
 		if n.take(b) {
-			b.Done(nil, ErrUnsent)
+			b.done(nil, ErrUnsent)
 		}
 	})
 	n.mu.Unlock()

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"millrace/infra/panics"
 	millracev1 "millrace/proto/millrace/v1"
 )
@@ -39,7 +41,11 @@ type SendBatch struct {
 	Deadline time.Time
 	// Done is called once: with one result for each change, or with ErrUnsent or errUnknown.
 	Done func([]*millracev1.SendResult, error)
+	// Spans holds, by change, the spans in which the changes are asked for: nil for those that belong to no trace. It is nil
+	// itself if none does.
+	Spans []trace.Span
 
+	calls []trace.Span // by change, once a node has the batch, the spans in which it makes them
 	timer *time.Timer
 	frame *sentFrame // nil until sent
 }
@@ -113,6 +119,7 @@ func (u *uplink) add(b *SendBatch) bool {
 	id := u.lastID
 	u.unanswered[id] = b
 	u.queue = append(u.queue, id)
+	b.startCalls(u.node.Name)
 	b.timer = time.AfterFunc(time.Until(b.Deadline), func() { u.expire(id) })
 	u.mu.Unlock()
 	u.poke()
@@ -129,7 +136,7 @@ func (u *uplink) poke() {
 // expire gives up a batch whose deadline has passed.
 func (u *uplink) expire(id uint64) {
 	if b := u.takeExpired(id); b != nil {
-		b.Done(nil, errUnknown)
+		b.done(nil, errUnknown)
 	}
 }
 
@@ -200,7 +207,7 @@ func (u *uplink) receive(stream millracev1.MessageService_SendBatchesClient) err
 		for _, result := range response.GetResults() {
 			if b := u.takeAnswered(result.GetId()); b != nil {
 				b.timer.Stop()
-				b.Done(result.GetResults(), nil)
+				b.done(result.GetResults(), nil)
 			}
 		}
 		u.poke()
@@ -303,7 +310,7 @@ func (u *uplink) leave() {
 	u.poke()
 	for _, b := range unsent {
 		b.timer.Stop()
-		b.Done(nil, ErrUnsent)
+		b.done(nil, ErrUnsent)
 	}
 }
 
@@ -333,9 +340,9 @@ func (u *uplink) fail() {
 	for _, b := range u.takeAll() {
 		b.timer.Stop()
 		if b.frame == nil {
-			b.Done(nil, ErrUnsent)
+			b.done(nil, ErrUnsent)
 		} else {
-			b.Done(nil, errUnknown)
+			b.done(nil, errUnknown)
 		}
 	}
 }

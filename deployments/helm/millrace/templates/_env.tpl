@@ -12,6 +12,18 @@
   value: {{ .Values.log.level }}
 - name: MILLRACE_LOG_FORMAT
   value: {{ .Values.log.format }}
+{{- with .Values.traces }}
+{{- if .endpoint }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ quote .endpoint }}
+- name: OTEL_EXPORTER_OTLP_PROTOCOL
+  value: {{ .protocol }}
+- name: OTEL_TRACES_SAMPLER
+  value: parentbased_traceidratio
+- name: OTEL_TRACES_SAMPLER_ARG
+  value: {{ quote .ratio }}
+{{- end }}
+{{- end }}
 {{ include "millrace.secretEnv" (dict "name" "MILLRACE_SERVICE_TOKEN" "secret" .Values.serviceToken.existingSecret "key" .Values.serviceToken.key) }}
 {{- with .Values.serviceTLS }}
 {{- if .enabled }}
