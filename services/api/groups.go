@@ -84,6 +84,30 @@ func (s *Service) RemoveMember(ctx context.Context, r *apiv1.RemoveMemberRequest
 	return &apiv1.RemoveMemberResponse{}, err
 }
 
+// ChangeRole implements the call of the contract.
+func (s *Service) ChangeRole(ctx context.Context, r *apiv1.ChangeRoleRequest) (*apiv1.ChangeRoleResponse, error) {
+	owner, err := s.inNameOf(ctx, r.GetGroupId(), 0)
+	if err != nil {
+		return nil, err
+	}
+	changed, err := s.Messages.ChangeRole(ctx, &millracev1.ChangeRoleRequest{
+		Sender: &millracev1.Sender{User: owner}, GroupId: r.GetGroupId(), User: r.GetUser(), Role: r.GetRole(),
+	})
+	return &apiv1.ChangeRoleResponse{Group: group(changed.GetGroup())}, err
+}
+
+// MuteMember implements the call of the contract.
+func (s *Service) MuteMember(ctx context.Context, r *apiv1.MuteMemberRequest) (*apiv1.MuteMemberResponse, error) {
+	by, err := s.inNameOf(ctx, r.GetGroupId(), r.GetBy())
+	if err != nil {
+		return nil, err
+	}
+	changed, err := s.Messages.MuteMember(ctx, &millracev1.MuteMemberRequest{
+		Sender: &millracev1.Sender{User: by}, GroupId: r.GetGroupId(), User: r.GetUser(), Until: r.GetUntil(),
+	})
+	return &apiv1.MuteMemberResponse{Group: group(changed.GetGroup())}, err
+}
+
 // inNameOf returns the user in whose name the group is used: by or, if that is 0, the group's owner.
 func (s *Service) inNameOf(ctx context.Context, id, by int64) (int64, error) {
 	if by != 0 {
@@ -103,5 +127,8 @@ func (s *Service) inNameOf(ctx context.Context, id, by int64) (int64, error) {
 }
 
 func group(g *millracev1.Group) *apiv1.Group {
-	return &apiv1.Group{GroupId: g.GetGroupId(), Name: g.GetName(), Owner: g.GetOwner(), Members: g.GetMembers(), Open: g.GetOpen()}
+	return &apiv1.Group{
+		GroupId: g.GetGroupId(), Name: g.GetName(), Owner: g.GetOwner(), Members: g.GetMembers(), Open: g.GetOpen(),
+		Admins: g.GetAdmins(), Muted: g.GetMuted(), MutedUntil: g.GetMutedUntil(),
+	}
 }

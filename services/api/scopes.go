@@ -28,6 +28,8 @@ func scopes() map[string][]auth.Scope {
 		apiv1.ApiService_DissolveGroup_FullMethodName:     send,
 		apiv1.ApiService_AddMember_FullMethodName:         send,
 		apiv1.ApiService_RemoveMember_FullMethodName:      send,
+		apiv1.ApiService_ChangeRole_FullMethodName:        send,
+		apiv1.ApiService_MuteMember_FullMethodName:        send,
 		apiv1.ApiService_IssueToken_FullMethodName:        {auth.ScopeRead, auth.ScopeSend},
 		apiv1.ApiService_GetStatistics_FullMethodName:     read,
 

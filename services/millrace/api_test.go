@@ -65,6 +65,14 @@ func TestEndToEndABackendSendsAndReadsByTheAPI(t *testing.T) {
 	require.Equal(t, "Shipped orders", got.GetGroup().GetName())
 	require.EqualValues(t, proof.Bob, a.Sees(t, "member_joined").User)
 
+	d.asks(t, 200, "PUT", group+"/members/1002/role", `{"role":"admin"}`, nil)
+	a.Sees(t, "member_role")
+	d.asks(t, 200, "POST", group+"/mutes", `{"until":4102444800}`, nil)
+	d.asks(t, 200, "GET", group, "", &got)
+	require.Equal(t, []int64{proof.Bob}, got.GetGroup().GetAdmins())
+	require.EqualValues(t, 4102444800, got.GetGroup().GetMutedUntil())
+	d.asks(t, 400, "PUT", group+"/members/1002/role", `{"role":"king"}`, nil)
+
 	send := fmt.Sprintf(`{"from":1002,"group_id":%d,"content":"on its way","client_msg_id":"order 7","extra":{"order":7}}`, id)
 	var sent, repeated apiv1.SendMessageResponse
 	d.asks(t, 200, "POST", "/v1/messages", send, &sent)

@@ -1096,7 +1096,13 @@ type Group struct {
 	// Ascending.
 	Members []int64 `protobuf:"varint,4,rep,packed,name=members,proto3" json:"members,omitempty"`
 	// Anybody who knows its id may join.
-	Open          bool `protobuf:"varint,5,opt,name=open,proto3" json:"open,omitempty"`
+	Open bool `protobuf:"varint,5,opt,name=open,proto3" json:"open,omitempty"`
+	// Ascending, without the owner.
+	Admins []int64 `protobuf:"varint,6,rep,packed,name=admins,proto3" json:"admins,omitempty"`
+	// Who is muted until when, in Unix seconds.
+	Muted map[int64]int64 `protobuf:"bytes,7,rep,name=muted,proto3" json:"muted,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Until when all but the owner and the admins are muted, in Unix seconds; 0: they are not.
+	MutedUntil    int64 `protobuf:"varint,8,opt,name=muted_until,json=mutedUntil,proto3" json:"muted_until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1164,6 +1170,27 @@ func (x *Group) GetOpen() bool {
 		return x.Open
 	}
 	return false
+}
+
+func (x *Group) GetAdmins() []int64 {
+	if x != nil {
+		return x.Admins
+	}
+	return nil
+}
+
+func (x *Group) GetMuted() map[int64]int64 {
+	if x != nil {
+		return x.Muted
+	}
+	return nil
+}
+
+func (x *Group) GetMutedUntil() int64 {
+	if x != nil {
+		return x.MutedUntil
+	}
+	return 0
 }
 
 type CreateGroupRequest struct {
@@ -1765,6 +1792,226 @@ func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
 	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{27}
 }
 
+type ChangeRoleRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	GroupId int64                  `protobuf:"varint,1,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	User    int64                  `protobuf:"varint,2,opt,name=user,proto3" json:"user,omitempty"`
+	// owner, admin or member. The owner before becomes an admin.
+	Role          string `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeRoleRequest) Reset() {
+	*x = ChangeRoleRequest{}
+	mi := &file_millrace_api_v1_api_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeRoleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeRoleRequest) ProtoMessage() {}
+
+func (x *ChangeRoleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_api_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeRoleRequest.ProtoReflect.Descriptor instead.
+func (*ChangeRoleRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ChangeRoleRequest) GetGroupId() int64 {
+	if x != nil {
+		return x.GroupId
+	}
+	return 0
+}
+
+func (x *ChangeRoleRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *ChangeRoleRequest) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+type ChangeRoleResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         *Group                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeRoleResponse) Reset() {
+	*x = ChangeRoleResponse{}
+	mi := &file_millrace_api_v1_api_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeRoleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeRoleResponse) ProtoMessage() {}
+
+func (x *ChangeRoleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_api_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeRoleResponse.ProtoReflect.Descriptor instead.
+func (*ChangeRoleResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ChangeRoleResponse) GetGroup() *Group {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+type MuteMemberRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	GroupId int64                  `protobuf:"varint,1,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	// 0: all but the owner and the admins.
+	User int64 `protobuf:"varint,2,opt,name=user,proto3" json:"user,omitempty"`
+	// Unix seconds; 0 ends the mute.
+	Until int64 `protobuf:"varint,3,opt,name=until,proto3" json:"until,omitempty"`
+	// In whose name; 0: the owner's.
+	By            int64 `protobuf:"varint,4,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MuteMemberRequest) Reset() {
+	*x = MuteMemberRequest{}
+	mi := &file_millrace_api_v1_api_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MuteMemberRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MuteMemberRequest) ProtoMessage() {}
+
+func (x *MuteMemberRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_api_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MuteMemberRequest.ProtoReflect.Descriptor instead.
+func (*MuteMemberRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *MuteMemberRequest) GetGroupId() int64 {
+	if x != nil {
+		return x.GroupId
+	}
+	return 0
+}
+
+func (x *MuteMemberRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *MuteMemberRequest) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *MuteMemberRequest) GetBy() int64 {
+	if x != nil {
+		return x.By
+	}
+	return 0
+}
+
+type MuteMemberResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         *Group                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MuteMemberResponse) Reset() {
+	*x = MuteMemberResponse{}
+	mi := &file_millrace_api_v1_api_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MuteMemberResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MuteMemberResponse) ProtoMessage() {}
+
+func (x *MuteMemberResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_api_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MuteMemberResponse.ProtoReflect.Descriptor instead.
+func (*MuteMemberResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *MuteMemberResponse) GetGroup() *Group {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
 type IssueTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	User  int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
@@ -1779,7 +2026,7 @@ type IssueTokenRequest struct {
 
 func (x *IssueTokenRequest) Reset() {
 	*x = IssueTokenRequest{}
-	mi := &file_millrace_api_v1_api_proto_msgTypes[28]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1791,7 +2038,7 @@ func (x *IssueTokenRequest) String() string {
 func (*IssueTokenRequest) ProtoMessage() {}
 
 func (x *IssueTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_api_proto_msgTypes[28]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1804,7 +2051,7 @@ func (x *IssueTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueTokenRequest.ProtoReflect.Descriptor instead.
 func (*IssueTokenRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{28}
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *IssueTokenRequest) GetUser() int64 {
@@ -1846,7 +2093,7 @@ type IssueTokenResponse struct {
 
 func (x *IssueTokenResponse) Reset() {
 	*x = IssueTokenResponse{}
-	mi := &file_millrace_api_v1_api_proto_msgTypes[29]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1858,7 +2105,7 @@ func (x *IssueTokenResponse) String() string {
 func (*IssueTokenResponse) ProtoMessage() {}
 
 func (x *IssueTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_api_proto_msgTypes[29]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1871,7 +2118,7 @@ func (x *IssueTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueTokenResponse.ProtoReflect.Descriptor instead.
 func (*IssueTokenResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{29}
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *IssueTokenResponse) GetToken() string {
@@ -1902,7 +2149,7 @@ type GetStatisticsRequest struct {
 
 func (x *GetStatisticsRequest) Reset() {
 	*x = GetStatisticsRequest{}
-	mi := &file_millrace_api_v1_api_proto_msgTypes[30]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1914,7 +2161,7 @@ func (x *GetStatisticsRequest) String() string {
 func (*GetStatisticsRequest) ProtoMessage() {}
 
 func (x *GetStatisticsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_api_proto_msgTypes[30]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1927,7 +2174,7 @@ func (x *GetStatisticsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatisticsRequest.ProtoReflect.Descriptor instead.
 func (*GetStatisticsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{30}
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetStatisticsRequest) GetSpan() string {
@@ -1961,7 +2208,7 @@ type GetStatisticsResponse struct {
 
 func (x *GetStatisticsResponse) Reset() {
 	*x = GetStatisticsResponse{}
-	mi := &file_millrace_api_v1_api_proto_msgTypes[31]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1973,7 +2220,7 @@ func (x *GetStatisticsResponse) String() string {
 func (*GetStatisticsResponse) ProtoMessage() {}
 
 func (x *GetStatisticsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_api_proto_msgTypes[31]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1986,7 +2233,7 @@ func (x *GetStatisticsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatisticsResponse.ProtoReflect.Descriptor instead.
 func (*GetStatisticsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{31}
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetStatisticsResponse) GetBuckets() []*Bucket {
@@ -2016,7 +2263,7 @@ type Bucket struct {
 
 func (x *Bucket) Reset() {
 	*x = Bucket{}
-	mi := &file_millrace_api_v1_api_proto_msgTypes[32]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2028,7 +2275,7 @@ func (x *Bucket) String() string {
 func (*Bucket) ProtoMessage() {}
 
 func (x *Bucket) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_api_proto_msgTypes[32]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2041,7 +2288,7 @@ func (x *Bucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bucket.ProtoReflect.Descriptor instead.
 func (*Bucket) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{32}
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Bucket) GetStart() int64 {
@@ -2082,7 +2329,7 @@ type BusyConversation struct {
 
 func (x *BusyConversation) Reset() {
 	*x = BusyConversation{}
-	mi := &file_millrace_api_v1_api_proto_msgTypes[33]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2094,7 +2341,7 @@ func (x *BusyConversation) String() string {
 func (*BusyConversation) ProtoMessage() {}
 
 func (x *BusyConversation) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_api_proto_msgTypes[33]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2107,7 +2354,7 @@ func (x *BusyConversation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BusyConversation.ProtoReflect.Descriptor instead.
 func (*BusyConversation) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{33}
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *BusyConversation) GetConversation() string {
@@ -2215,13 +2462,21 @@ const file_millrace_api_v1_api_proto_rawDesc = "" +
 	"\areaders\x18\x01 \x03(\v2\x17.millrace.api.v1.ReaderR\areaders\".\n" +
 	"\x06Reader\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x10\n" +
-	"\x03seq\x18\x02 \x01(\x03R\x03seq\"z\n" +
+	"\x03seq\x18\x02 \x01(\x03R\x03seq\"\xa6\x02\n" +
 	"\x05Group\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x03R\agroupId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05owner\x18\x03 \x01(\x03R\x05owner\x12\x18\n" +
 	"\amembers\x18\x04 \x03(\x03R\amembers\x12\x12\n" +
-	"\x04open\x18\x05 \x01(\bR\x04open\"\x90\x01\n" +
+	"\x04open\x18\x05 \x01(\bR\x04open\x12\x16\n" +
+	"\x06admins\x18\x06 \x03(\x03R\x06admins\x127\n" +
+	"\x05muted\x18\a \x03(\v2!.millrace.api.v1.Group.MutedEntryR\x05muted\x12\x1f\n" +
+	"\vmuted_until\x18\b \x01(\x03R\n" +
+	"mutedUntil\x1a8\n" +
+	"\n" +
+	"MutedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\x03R\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x90\x01\n" +
 	"\x12CreateGroupRequest\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\x03R\x05owner\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -2253,7 +2508,20 @@ const file_millrace_api_v1_api_proto_rawDesc = "" +
 	"\bgroup_id\x18\x01 \x01(\x03R\agroupId\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\x03R\x04user\x12\x0e\n" +
 	"\x02by\x18\x03 \x01(\x03R\x02by\"\x16\n" +
-	"\x14RemoveMemberResponse\"}\n" +
+	"\x14RemoveMemberResponse\"V\n" +
+	"\x11ChangeRoleRequest\x12\x19\n" +
+	"\bgroup_id\x18\x01 \x01(\x03R\agroupId\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\x03R\x04user\x12\x12\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\"B\n" +
+	"\x12ChangeRoleResponse\x12,\n" +
+	"\x05group\x18\x01 \x01(\v2\x16.millrace.api.v1.GroupR\x05group\"h\n" +
+	"\x11MuteMemberRequest\x12\x19\n" +
+	"\bgroup_id\x18\x01 \x01(\x03R\agroupId\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\x03R\x04user\x12\x14\n" +
+	"\x05until\x18\x03 \x01(\x03R\x05until\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\x03R\x02by\"B\n" +
+	"\x12MuteMemberResponse\x12,\n" +
+	"\x05group\x18\x01 \x01(\v2\x16.millrace.api.v1.GroupR\x05group\"}\n" +
 	"\x11IssueTokenRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x1f\n" +
 	"\vttl_seconds\x18\x02 \x01(\x03R\n" +
@@ -2277,8 +2545,7 @@ const file_millrace_api_v1_api_proto_rawDesc = "" +
 	"\rconversations\x18\x04 \x01(\x03R\rconversations\"R\n" +
 	"\x10BusyConversation\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x1a\n" +
-	"\bmessages\x18\x02 \x01(\x03R\bmessages2\x90\n" +
-	"\n" +
+	"\bmessages\x18\x02 \x01(\x03R\bmessages2\xbe\v\n" +
 	"\n" +
 	"ApiService\x12X\n" +
 	"\vSendMessage\x12#.millrace.api.v1.SendMessageRequest\x1a$.millrace.api.v1.SendMessageResponse\x12[\n" +
@@ -2293,6 +2560,10 @@ const file_millrace_api_v1_api_proto_rawDesc = "" +
 	"\rDissolveGroup\x12%.millrace.api.v1.DissolveGroupRequest\x1a&.millrace.api.v1.DissolveGroupResponse\x12R\n" +
 	"\tAddMember\x12!.millrace.api.v1.AddMemberRequest\x1a\".millrace.api.v1.AddMemberResponse\x12[\n" +
 	"\fRemoveMember\x12$.millrace.api.v1.RemoveMemberRequest\x1a%.millrace.api.v1.RemoveMemberResponse\x12U\n" +
+	"\n" +
+	"ChangeRole\x12\".millrace.api.v1.ChangeRoleRequest\x1a#.millrace.api.v1.ChangeRoleResponse\x12U\n" +
+	"\n" +
+	"MuteMember\x12\".millrace.api.v1.MuteMemberRequest\x1a#.millrace.api.v1.MuteMemberResponse\x12U\n" +
 	"\n" +
 	"IssueToken\x12\".millrace.api.v1.IssueTokenRequest\x1a#.millrace.api.v1.IssueTokenResponse\x12^\n" +
 	"\rGetStatistics\x12%.millrace.api.v1.GetStatisticsRequest\x1a&.millrace.api.v1.GetStatisticsResponseB&Z$millrace/proto/millrace/api/v1;apiv1b\x06proto3"
@@ -2309,7 +2580,7 @@ func file_millrace_api_v1_api_proto_rawDescGZIP() []byte {
 	return file_millrace_api_v1_api_proto_rawDescData
 }
 
-var file_millrace_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_millrace_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_millrace_api_v1_api_proto_goTypes = []any{
 	(*SendMessageRequest)(nil),        // 0: millrace.api.v1.SendMessageRequest
 	(*SendMessageResponse)(nil),       // 1: millrace.api.v1.SendMessageResponse
@@ -2339,61 +2610,73 @@ var file_millrace_api_v1_api_proto_goTypes = []any{
 	(*AddMemberResponse)(nil),         // 25: millrace.api.v1.AddMemberResponse
 	(*RemoveMemberRequest)(nil),       // 26: millrace.api.v1.RemoveMemberRequest
 	(*RemoveMemberResponse)(nil),      // 27: millrace.api.v1.RemoveMemberResponse
-	(*IssueTokenRequest)(nil),         // 28: millrace.api.v1.IssueTokenRequest
-	(*IssueTokenResponse)(nil),        // 29: millrace.api.v1.IssueTokenResponse
-	(*GetStatisticsRequest)(nil),      // 30: millrace.api.v1.GetStatisticsRequest
-	(*GetStatisticsResponse)(nil),     // 31: millrace.api.v1.GetStatisticsResponse
-	(*Bucket)(nil),                    // 32: millrace.api.v1.Bucket
-	(*BusyConversation)(nil),          // 33: millrace.api.v1.BusyConversation
-	(*structpb.Struct)(nil),           // 34: google.protobuf.Struct
+	(*ChangeRoleRequest)(nil),         // 28: millrace.api.v1.ChangeRoleRequest
+	(*ChangeRoleResponse)(nil),        // 29: millrace.api.v1.ChangeRoleResponse
+	(*MuteMemberRequest)(nil),         // 30: millrace.api.v1.MuteMemberRequest
+	(*MuteMemberResponse)(nil),        // 31: millrace.api.v1.MuteMemberResponse
+	(*IssueTokenRequest)(nil),         // 32: millrace.api.v1.IssueTokenRequest
+	(*IssueTokenResponse)(nil),        // 33: millrace.api.v1.IssueTokenResponse
+	(*GetStatisticsRequest)(nil),      // 34: millrace.api.v1.GetStatisticsRequest
+	(*GetStatisticsResponse)(nil),     // 35: millrace.api.v1.GetStatisticsResponse
+	(*Bucket)(nil),                    // 36: millrace.api.v1.Bucket
+	(*BusyConversation)(nil),          // 37: millrace.api.v1.BusyConversation
+	nil,                               // 38: millrace.api.v1.Group.MutedEntry
+	(*structpb.Struct)(nil),           // 39: google.protobuf.Struct
 }
 var file_millrace_api_v1_api_proto_depIdxs = []int32{
-	34, // 0: millrace.api.v1.SendMessageRequest.extra:type_name -> google.protobuf.Struct
-	34, // 1: millrace.api.v1.Message.extra:type_name -> google.protobuf.Struct
+	39, // 0: millrace.api.v1.SendMessageRequest.extra:type_name -> google.protobuf.Struct
+	39, // 1: millrace.api.v1.Message.extra:type_name -> google.protobuf.Struct
 	2,  // 2: millrace.api.v1.ListMessagesResponse.messages:type_name -> millrace.api.v1.Message
-	34, // 3: millrace.api.v1.EditMessageRequest.extra:type_name -> google.protobuf.Struct
+	39, // 3: millrace.api.v1.EditMessageRequest.extra:type_name -> google.protobuf.Struct
 	11, // 4: millrace.api.v1.ListConversationsResponse.conversations:type_name -> millrace.api.v1.Conversation
 	2,  // 5: millrace.api.v1.Conversation.last:type_name -> millrace.api.v1.Message
 	14, // 6: millrace.api.v1.ListReadersResponse.readers:type_name -> millrace.api.v1.Reader
-	15, // 7: millrace.api.v1.CreateGroupResponse.group:type_name -> millrace.api.v1.Group
-	15, // 8: millrace.api.v1.GetGroupResponse.group:type_name -> millrace.api.v1.Group
-	15, // 9: millrace.api.v1.RenameGroupResponse.group:type_name -> millrace.api.v1.Group
-	15, // 10: millrace.api.v1.AddMemberResponse.group:type_name -> millrace.api.v1.Group
-	32, // 11: millrace.api.v1.GetStatisticsResponse.buckets:type_name -> millrace.api.v1.Bucket
-	33, // 12: millrace.api.v1.GetStatisticsResponse.conversations:type_name -> millrace.api.v1.BusyConversation
-	0,  // 13: millrace.api.v1.ApiService.SendMessage:input_type -> millrace.api.v1.SendMessageRequest
-	3,  // 14: millrace.api.v1.ApiService.ListMessages:input_type -> millrace.api.v1.ListMessagesRequest
-	5,  // 15: millrace.api.v1.ApiService.EditMessage:input_type -> millrace.api.v1.EditMessageRequest
-	7,  // 16: millrace.api.v1.ApiService.RecallMessage:input_type -> millrace.api.v1.RecallMessageRequest
-	9,  // 17: millrace.api.v1.ApiService.ListConversations:input_type -> millrace.api.v1.ListConversationsRequest
-	12, // 18: millrace.api.v1.ApiService.ListReaders:input_type -> millrace.api.v1.ListReadersRequest
-	16, // 19: millrace.api.v1.ApiService.CreateGroup:input_type -> millrace.api.v1.CreateGroupRequest
-	18, // 20: millrace.api.v1.ApiService.GetGroup:input_type -> millrace.api.v1.GetGroupRequest
-	20, // 21: millrace.api.v1.ApiService.RenameGroup:input_type -> millrace.api.v1.RenameGroupRequest
-	22, // 22: millrace.api.v1.ApiService.DissolveGroup:input_type -> millrace.api.v1.DissolveGroupRequest
-	24, // 23: millrace.api.v1.ApiService.AddMember:input_type -> millrace.api.v1.AddMemberRequest
-	26, // 24: millrace.api.v1.ApiService.RemoveMember:input_type -> millrace.api.v1.RemoveMemberRequest
-	28, // 25: millrace.api.v1.ApiService.IssueToken:input_type -> millrace.api.v1.IssueTokenRequest
-	30, // 26: millrace.api.v1.ApiService.GetStatistics:input_type -> millrace.api.v1.GetStatisticsRequest
-	1,  // 27: millrace.api.v1.ApiService.SendMessage:output_type -> millrace.api.v1.SendMessageResponse
-	4,  // 28: millrace.api.v1.ApiService.ListMessages:output_type -> millrace.api.v1.ListMessagesResponse
-	6,  // 29: millrace.api.v1.ApiService.EditMessage:output_type -> millrace.api.v1.EditMessageResponse
-	8,  // 30: millrace.api.v1.ApiService.RecallMessage:output_type -> millrace.api.v1.RecallMessageResponse
-	10, // 31: millrace.api.v1.ApiService.ListConversations:output_type -> millrace.api.v1.ListConversationsResponse
-	13, // 32: millrace.api.v1.ApiService.ListReaders:output_type -> millrace.api.v1.ListReadersResponse
-	17, // 33: millrace.api.v1.ApiService.CreateGroup:output_type -> millrace.api.v1.CreateGroupResponse
-	19, // 34: millrace.api.v1.ApiService.GetGroup:output_type -> millrace.api.v1.GetGroupResponse
-	21, // 35: millrace.api.v1.ApiService.RenameGroup:output_type -> millrace.api.v1.RenameGroupResponse
-	23, // 36: millrace.api.v1.ApiService.DissolveGroup:output_type -> millrace.api.v1.DissolveGroupResponse
-	25, // 37: millrace.api.v1.ApiService.AddMember:output_type -> millrace.api.v1.AddMemberResponse
-	27, // 38: millrace.api.v1.ApiService.RemoveMember:output_type -> millrace.api.v1.RemoveMemberResponse
-	29, // 39: millrace.api.v1.ApiService.IssueToken:output_type -> millrace.api.v1.IssueTokenResponse
-	31, // 40: millrace.api.v1.ApiService.GetStatistics:output_type -> millrace.api.v1.GetStatisticsResponse
-	27, // [27:41] is the sub-list for method output_type
-	13, // [13:27] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	38, // 7: millrace.api.v1.Group.muted:type_name -> millrace.api.v1.Group.MutedEntry
+	15, // 8: millrace.api.v1.CreateGroupResponse.group:type_name -> millrace.api.v1.Group
+	15, // 9: millrace.api.v1.GetGroupResponse.group:type_name -> millrace.api.v1.Group
+	15, // 10: millrace.api.v1.RenameGroupResponse.group:type_name -> millrace.api.v1.Group
+	15, // 11: millrace.api.v1.AddMemberResponse.group:type_name -> millrace.api.v1.Group
+	15, // 12: millrace.api.v1.ChangeRoleResponse.group:type_name -> millrace.api.v1.Group
+	15, // 13: millrace.api.v1.MuteMemberResponse.group:type_name -> millrace.api.v1.Group
+	36, // 14: millrace.api.v1.GetStatisticsResponse.buckets:type_name -> millrace.api.v1.Bucket
+	37, // 15: millrace.api.v1.GetStatisticsResponse.conversations:type_name -> millrace.api.v1.BusyConversation
+	0,  // 16: millrace.api.v1.ApiService.SendMessage:input_type -> millrace.api.v1.SendMessageRequest
+	3,  // 17: millrace.api.v1.ApiService.ListMessages:input_type -> millrace.api.v1.ListMessagesRequest
+	5,  // 18: millrace.api.v1.ApiService.EditMessage:input_type -> millrace.api.v1.EditMessageRequest
+	7,  // 19: millrace.api.v1.ApiService.RecallMessage:input_type -> millrace.api.v1.RecallMessageRequest
+	9,  // 20: millrace.api.v1.ApiService.ListConversations:input_type -> millrace.api.v1.ListConversationsRequest
+	12, // 21: millrace.api.v1.ApiService.ListReaders:input_type -> millrace.api.v1.ListReadersRequest
+	16, // 22: millrace.api.v1.ApiService.CreateGroup:input_type -> millrace.api.v1.CreateGroupRequest
+	18, // 23: millrace.api.v1.ApiService.GetGroup:input_type -> millrace.api.v1.GetGroupRequest
+	20, // 24: millrace.api.v1.ApiService.RenameGroup:input_type -> millrace.api.v1.RenameGroupRequest
+	22, // 25: millrace.api.v1.ApiService.DissolveGroup:input_type -> millrace.api.v1.DissolveGroupRequest
+	24, // 26: millrace.api.v1.ApiService.AddMember:input_type -> millrace.api.v1.AddMemberRequest
+	26, // 27: millrace.api.v1.ApiService.RemoveMember:input_type -> millrace.api.v1.RemoveMemberRequest
+	28, // 28: millrace.api.v1.ApiService.ChangeRole:input_type -> millrace.api.v1.ChangeRoleRequest
+	30, // 29: millrace.api.v1.ApiService.MuteMember:input_type -> millrace.api.v1.MuteMemberRequest
+	32, // 30: millrace.api.v1.ApiService.IssueToken:input_type -> millrace.api.v1.IssueTokenRequest
+	34, // 31: millrace.api.v1.ApiService.GetStatistics:input_type -> millrace.api.v1.GetStatisticsRequest
+	1,  // 32: millrace.api.v1.ApiService.SendMessage:output_type -> millrace.api.v1.SendMessageResponse
+	4,  // 33: millrace.api.v1.ApiService.ListMessages:output_type -> millrace.api.v1.ListMessagesResponse
+	6,  // 34: millrace.api.v1.ApiService.EditMessage:output_type -> millrace.api.v1.EditMessageResponse
+	8,  // 35: millrace.api.v1.ApiService.RecallMessage:output_type -> millrace.api.v1.RecallMessageResponse
+	10, // 36: millrace.api.v1.ApiService.ListConversations:output_type -> millrace.api.v1.ListConversationsResponse
+	13, // 37: millrace.api.v1.ApiService.ListReaders:output_type -> millrace.api.v1.ListReadersResponse
+	17, // 38: millrace.api.v1.ApiService.CreateGroup:output_type -> millrace.api.v1.CreateGroupResponse
+	19, // 39: millrace.api.v1.ApiService.GetGroup:output_type -> millrace.api.v1.GetGroupResponse
+	21, // 40: millrace.api.v1.ApiService.RenameGroup:output_type -> millrace.api.v1.RenameGroupResponse
+	23, // 41: millrace.api.v1.ApiService.DissolveGroup:output_type -> millrace.api.v1.DissolveGroupResponse
+	25, // 42: millrace.api.v1.ApiService.AddMember:output_type -> millrace.api.v1.AddMemberResponse
+	27, // 43: millrace.api.v1.ApiService.RemoveMember:output_type -> millrace.api.v1.RemoveMemberResponse
+	29, // 44: millrace.api.v1.ApiService.ChangeRole:output_type -> millrace.api.v1.ChangeRoleResponse
+	31, // 45: millrace.api.v1.ApiService.MuteMember:output_type -> millrace.api.v1.MuteMemberResponse
+	33, // 46: millrace.api.v1.ApiService.IssueToken:output_type -> millrace.api.v1.IssueTokenResponse
+	35, // 47: millrace.api.v1.ApiService.GetStatistics:output_type -> millrace.api.v1.GetStatisticsResponse
+	32, // [32:48] is the sub-list for method output_type
+	16, // [16:32] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_millrace_api_v1_api_proto_init() }
@@ -2408,7 +2691,7 @@ func file_millrace_api_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_api_v1_api_proto_rawDesc), len(file_millrace_api_v1_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,6 +31,8 @@ const (
 	ApiService_DissolveGroup_FullMethodName     = "/millrace.api.v1.ApiService/DissolveGroup"
 	ApiService_AddMember_FullMethodName         = "/millrace.api.v1.ApiService/AddMember"
 	ApiService_RemoveMember_FullMethodName      = "/millrace.api.v1.ApiService/RemoveMember"
+	ApiService_ChangeRole_FullMethodName        = "/millrace.api.v1.ApiService/ChangeRole"
+	ApiService_MuteMember_FullMethodName        = "/millrace.api.v1.ApiService/MuteMember"
 	ApiService_IssueToken_FullMethodName        = "/millrace.api.v1.ApiService/IssueToken"
 	ApiService_GetStatistics_FullMethodName     = "/millrace.api.v1.ApiService/GetStatistics"
 )
@@ -71,6 +73,10 @@ type ApiServiceClient interface {
 	AddMember(ctx context.Context, in *AddMemberRequest, opts ...grpc.CallOption) (*AddMemberResponse, error)
 	// RemoveMember ends a user's membership. Scope: send.
 	RemoveMember(ctx context.Context, in *RemoveMemberRequest, opts ...grpc.CallOption) (*RemoveMemberResponse, error)
+	// ChangeRole gives a member another role, in the name of the group's owner. Scope: send.
+	ChangeRole(ctx context.Context, in *ChangeRoleRequest, opts ...grpc.CallOption) (*ChangeRoleResponse, error)
+	// MuteMember keeps a member, or all but the owner and the admins, from sending for a time. Scope: send.
+	MuteMember(ctx context.Context, in *MuteMemberRequest, opts ...grpc.CallOption) (*MuteMemberResponse, error)
 	// IssueToken returns a token by which a user connects to a gateway. Who has the token can read and send as the user.
 	// FAILED_PRECONDITION: tokens are not signed by a secret that the server has. Scopes: read and send.
 	IssueToken(ctx context.Context, in *IssueTokenRequest, opts ...grpc.CallOption) (*IssueTokenResponse, error)
@@ -206,6 +212,26 @@ func (c *apiServiceClient) RemoveMember(ctx context.Context, in *RemoveMemberReq
 	return out, nil
 }
 
+func (c *apiServiceClient) ChangeRole(ctx context.Context, in *ChangeRoleRequest, opts ...grpc.CallOption) (*ChangeRoleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangeRoleResponse)
+	err := c.cc.Invoke(ctx, ApiService_ChangeRole_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *apiServiceClient) MuteMember(ctx context.Context, in *MuteMemberRequest, opts ...grpc.CallOption) (*MuteMemberResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MuteMemberResponse)
+	err := c.cc.Invoke(ctx, ApiService_MuteMember_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *apiServiceClient) IssueToken(ctx context.Context, in *IssueTokenRequest, opts ...grpc.CallOption) (*IssueTokenResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(IssueTokenResponse)
@@ -262,6 +288,10 @@ type ApiServiceServer interface {
 	AddMember(context.Context, *AddMemberRequest) (*AddMemberResponse, error)
 	// RemoveMember ends a user's membership. Scope: send.
 	RemoveMember(context.Context, *RemoveMemberRequest) (*RemoveMemberResponse, error)
+	// ChangeRole gives a member another role, in the name of the group's owner. Scope: send.
+	ChangeRole(context.Context, *ChangeRoleRequest) (*ChangeRoleResponse, error)
+	// MuteMember keeps a member, or all but the owner and the admins, from sending for a time. Scope: send.
+	MuteMember(context.Context, *MuteMemberRequest) (*MuteMemberResponse, error)
 	// IssueToken returns a token by which a user connects to a gateway. Who has the token can read and send as the user.
 	// FAILED_PRECONDITION: tokens are not signed by a secret that the server has. Scopes: read and send.
 	IssueToken(context.Context, *IssueTokenRequest) (*IssueTokenResponse, error)
@@ -312,6 +342,12 @@ func (UnimplementedApiServiceServer) AddMember(context.Context, *AddMemberReques
 }
 func (UnimplementedApiServiceServer) RemoveMember(context.Context, *RemoveMemberRequest) (*RemoveMemberResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveMember not implemented")
+}
+func (UnimplementedApiServiceServer) ChangeRole(context.Context, *ChangeRoleRequest) (*ChangeRoleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangeRole not implemented")
+}
+func (UnimplementedApiServiceServer) MuteMember(context.Context, *MuteMemberRequest) (*MuteMemberResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MuteMember not implemented")
 }
 func (UnimplementedApiServiceServer) IssueToken(context.Context, *IssueTokenRequest) (*IssueTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method IssueToken not implemented")
@@ -556,6 +592,42 @@ func _ApiService_RemoveMember_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ApiService_ChangeRole_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangeRoleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ApiServiceServer).ChangeRole(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ApiService_ChangeRole_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ApiServiceServer).ChangeRole(ctx, req.(*ChangeRoleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ApiService_MuteMember_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MuteMemberRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ApiServiceServer).MuteMember(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ApiService_MuteMember_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ApiServiceServer).MuteMember(ctx, req.(*MuteMemberRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ApiService_IssueToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(IssueTokenRequest)
 	if err := dec(in); err != nil {
@@ -646,6 +718,14 @@ var ApiService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveMember",
 			Handler:    _ApiService_RemoveMember_Handler,
+		},
+		{
+			MethodName: "ChangeRole",
+			Handler:    _ApiService_ChangeRole_Handler,
+		},
+		{
+			MethodName: "MuteMember",
+			Handler:    _ApiService_MuteMember_Handler,
 		},
 		{
 			MethodName: "IssueToken",
