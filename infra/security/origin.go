@@ -3,6 +3,7 @@ package security
 import (
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -33,3 +34,15 @@ func ParseOrigin(s string) (o Origin, ok bool) {
 
 // Own returns the origin of a page of this host that was reached by the same scheme. Host is as in an HTTP request.
 func (o Origin) Own(host string) (Origin, bool) { return ParseOrigin(o.scheme + "://" + host) }
+
+// OriginAllowed reports whether the origin that a browser names is one of those allowed, among which "*" means any.
+func OriginAllowed(origin string, allowed []string) bool {
+	if slices.Contains(allowed, "*") {
+		return true
+	}
+	o, ok := ParseOrigin(origin)
+	return ok && slices.ContainsFunc(allowed, func(a string) bool {
+		other, ok := ParseOrigin(a)
+		return ok && other == o
+	})
+}

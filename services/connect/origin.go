@@ -19,11 +19,5 @@ func (g *Gateway) originAllowed(r *http.Request) bool {
 		return false
 	}
 	own, ok := origin.Own(r.Host)
-	if ok && own == origin {
-		return true
-	}
-	return slices.ContainsFunc(g.cfg.AllowedOrigins, func(allowed string) bool {
-		o, ok := security.ParseOrigin(allowed)
-		return ok && o == origin
-	})
+	return ok && own == origin || security.OriginAllowed(named[0], g.cfg.AllowedOrigins)
 }

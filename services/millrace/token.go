@@ -12,6 +12,7 @@ import (
 	"millrace/events"
 	"millrace/infra/auth"
 	"millrace/infra/config"
+	"millrace/infra/security"
 )
 
 const (
@@ -69,9 +70,13 @@ is not set, the one which "millrace dev" drew for itself and keeps in its data d
 	return cmd
 }
 
-// serveDevToken returns a token for any user to anybody. It is for dev alone.
-func serveDevToken(secret string) http.HandlerFunc {
+// serveDevToken returns a token for any user to anybody, also to pages of the origins allowed. It is for dev alone.
+func serveDevToken(secret string, origins []string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Vary", "Origin")
+		if origin := r.Header.Get("Origin"); origin != "" && security.OriginAllowed(origin, origins) {
+			w.Header().Set("Access-Control-Allow-Origin", origin)
+		}
 		var request struct {
 			User int64 `json:"user"`
 		}

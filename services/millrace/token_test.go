@@ -68,8 +68,23 @@ func TestDevTokenIsGivenToAnybodyForAnyUser(t *testing.T) {
 		`{"user":1001,"x":"` + strings.Repeat("x", maxDevTokenRequest) + `"}`: http.StatusBadRequest,
 	} {
 		recorder := httptest.NewRecorder()
-		serveDevToken(proof.Secret)(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/dev/token", strings.NewReader(body)))
+		serveDevToken(proof.Secret, nil)(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/dev/token", strings.NewReader(body)))
 		require.Equal(t, code, recorder.Code, body)
+	}
+}
+
+// A browser hands the response to a page of another origin only if it names that origin.
+func TestDevTokenIsReadByPagesThatMayConnect(t *testing.T) {
+	for origin, want := range map[string]string{
+		"http://localhost:3000": "http://localhost:3000", "http://LOCALHOST:3000": "http://LOCALHOST:3000",
+		"http://localhost:3001": "", "null": "", "": "",
+	} {
+		recorder := httptest.NewRecorder()
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/dev/token", strings.NewReader(`{"user":1001}`))
+		request.Header.Set("Origin", origin)
+		serveDevToken(proof.Secret, []string{"http://localhost:3000"})(recorder, request)
+		require.Equal(t, want, recorder.Header().Get("Access-Control-Allow-Origin"), origin)
+		require.Equal(t, "Origin", recorder.Header().Get("Vary"))
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,6 +22,7 @@ import (
 	"millrace/infra/telemetry"
 	"millrace/services/connect"
 	"millrace/services/connect/cluster"
+	"millrace/services/web/sdk"
 )
 
 const (
@@ -33,7 +33,7 @@ const (
 	maxHandshakeBytes = 16 << 10
 )
 
-// gatewayServer serves the gateway at /ws.
+// gatewayServer serves the gateway at /ws, and the SDK for browsers at /sdk/.
 type gatewayServer struct {
 	gateway  *connect.Gateway
 	tls      connectTLS
@@ -52,7 +52,6 @@ type gatewayParams struct {
 	Panics   *panics.Panics
 	TLS      connectTLS
 	NodesTLS serviceTLS
-	Tracer   *telemetry.Tracer
 	// Local exists in a process that also serves the nodes itself.
 	Local *grpcServer `optional:"true"`
 }
@@ -80,14 +79,14 @@ func newGatewayServer(p gatewayParams) (*gatewayServer, error) {
 		listener: listener, tls: p.TLS,
 		gateway: connect.New(connect.Config{
 			Name: name + "/" + listener.Addr().String(), AllowedOrigins: p.Config.AllowedOrigins, SendRate: p.Config.SendRate,
-			UserConnections: p.Config.UserConnections, Metrics: p.Metrics, Panics: p.Panics, Tracer: p.Tracer,
-		}, p.Verifier, nodesAt(p.Config, p.NodesTLS, messageAddrs, p.Tracer.DialOptions()...),
-			nodesAt(p.Config, p.NodesTLS, pushAddrs, p.Tracer.DialOptions()...), p.Log),
+			UserConnections: p.Config.UserConnections, Metrics: p.Metrics, Panics: p.Panics,
+		}, p.Verifier, nodesAt(p.Config, p.NodesTLS, messageAddrs), nodesAt(p.Config, p.NodesTLS, pushAddrs), p.Log),
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /ws", s.gateway)
+	mux.Handle("GET /sdk/", sdk.Handler())
 	if p.Config.Role == config.Dev && p.Config.JWTSecret != "" {
-		mux.Handle("POST /dev/token", serveDevToken(p.Config.JWTSecret))
+		mux.Handle("POST /dev/token", serveDevToken(p.Config.JWTSecret, p.Config.AllowedOrigins))
 	}
 	var handler http.Handler = mux
 	if p.Config.Role == config.Dev {
@@ -134,10 +133,9 @@ func newVerifier(ctx context.Context, cfg *config.Config, log *slog.Logger) (*au
 
 // nodesAt returns a lister of the nodes that the names (host:port each) resolve to. With TLS they must show a certificate for
 // the host of their name.
-func nodesAt(cfg *config.Config, tls serviceTLS, names []string, more ...grpc.DialOption) *cluster.Lister {
-	options := append(dialOptions(cfg, tls), more...)
+func nodesAt(cfg *config.Config, tls serviceTLS, names []string) *cluster.Lister {
 	return &cluster.Lister{Names: names, Resolver: net.DefaultResolver, Dial: func(name, address string) (cluster.Conn, error) {
-		return grpc.NewClient("passthrough:///"+address, append(slices.Clip(options), grpc.WithAuthority(cluster.WithHost(name)))...)
+		return grpc.NewClient("passthrough:///"+address, append(dialOptions(cfg, tls), grpc.WithAuthority(cluster.WithHost(name)))...)
 	}}
 }
 
