@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,6 +53,7 @@ type gatewayParams struct {
 	Panics   *panics.Panics
 	TLS      connectTLS
 	NodesTLS serviceTLS
+	Tracer   *telemetry.Tracer
 	// Local exists in a process that also serves the nodes itself.
 	Local *grpcServer `optional:"true"`
 }
@@ -79,8 +81,9 @@ func newGatewayServer(p gatewayParams) (*gatewayServer, error) {
 		listener: listener, tls: p.TLS,
 		gateway: connect.New(connect.Config{
 			Name: name + "/" + listener.Addr().String(), AllowedOrigins: p.Config.AllowedOrigins, SendRate: p.Config.SendRate,
-			UserConnections: p.Config.UserConnections, Metrics: p.Metrics, Panics: p.Panics,
-		}, p.Verifier, nodesAt(p.Config, p.NodesTLS, messageAddrs), nodesAt(p.Config, p.NodesTLS, pushAddrs), p.Log),
+			UserConnections: p.Config.UserConnections, Metrics: p.Metrics, Panics: p.Panics, Tracer: p.Tracer,
+		}, p.Verifier, nodesAt(p.Config, p.NodesTLS, messageAddrs, p.Tracer.DialOptions()...),
+			nodesAt(p.Config, p.NodesTLS, pushAddrs, p.Tracer.DialOptions()...), p.Log),
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /ws", s.gateway)
@@ -133,9 +136,10 @@ func newVerifier(ctx context.Context, cfg *config.Config, log *slog.Logger) (*au
 
 // nodesAt returns a lister of the nodes that the names (host:port each) resolve to. With TLS they must show a certificate for
 // the host of their name.
-func nodesAt(cfg *config.Config, tls serviceTLS, names []string) *cluster.Lister {
+func nodesAt(cfg *config.Config, tls serviceTLS, names []string, more ...grpc.DialOption) *cluster.Lister {
+	options := append(dialOptions(cfg, tls), more...)
 	return &cluster.Lister{Names: names, Resolver: net.DefaultResolver, Dial: func(name, address string) (cluster.Conn, error) {
-		return grpc.NewClient("passthrough:///"+address, append(dialOptions(cfg, tls), grpc.WithAuthority(cluster.WithHost(name)))...)
+		return grpc.NewClient("passthrough:///"+address, append(slices.Clip(options), grpc.WithAuthority(cluster.WithHost(name)))...)
 	}}
 }
 

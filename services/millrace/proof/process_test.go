@@ -24,8 +24,9 @@ type process struct {
 	name  string
 	path  string
 	args  []string
-	ready string // the address that responds once the process is ready: host:port, or an http URL
-	exit  int    // the code with which it ends after SIGTERM
+	env   []string // beside the test's own
+	ready string   // the address that responds once the process is ready: host:port, or an http URL
+	exit  int      // the code with which it ends after SIGTERM
 	cmd   *exec.Cmd
 	log   string
 
@@ -55,6 +56,7 @@ func (p *process) run(ctx context.Context) error {
 	defer func() { _ = log.Close() }() // the process has its own
 	p.cmd = exec.CommandContext(ctx, path, p.args...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.Env = append(os.Environ(), p.env...)
 	return p.cmd.Start()
 }
 
