@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -22,6 +24,7 @@ const hookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 type receiver struct {
 	*httptest.Server
 	instead atomic.Pointer[http.HandlerFunc]
+	asked   atomic.Int64 // how many requests have come
 }
 
 func newReceiver(t *testing.T) *receiver {
@@ -33,6 +36,7 @@ func newReceiver(t *testing.T) *receiver {
 }
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
+	r.asked.Add(1)
 	if instead := r.instead.Load(); instead != nil {
 		(*instead)(w, request)
 		return
@@ -108,18 +112,79 @@ func connects(t *testing.T, url string) *client.Conn {
 	return conn
 }
 
+// takesLong is a hook that takes 3 s, longer than anybody waits for it.
+func takesLong(_ http.ResponseWriter, r *http.Request) {
+	select {
+	case <-time.After(3 * time.Second):
+	case <-r.Context().Done():
+	}
+}
+
+func TestHookThatHasFailedThreeTimesIsWaitedForByNobody(t *testing.T) {
+	besideOthers(t)
+	const failures, pause = 3, 5 * time.Second // of the breaker
+	r := newReceiver(t)
+	slow := http.HandlerFunc(takesLong)
+	r.instead.Store(&slow)
+	d := startDevAs(t, t.TempDir(), []string{"--hook-url=" + r.URL, "--hook-secret=" + hookSecret, "--hook-timeout=100ms"})
+	a, b := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil)
+	began := time.Now()
+	for i := range 200 {
+		a.Sends(t, client.ToUser(proof.Bob), strconv.Itoa(i))
+	}
+	tries := int64(time.Since(began) / pause) // after each pause one request finds out whether it still fails
+	require.GreaterOrEqual(t, r.asked.Load(), int64(failures))
+	require.LessOrEqual(t, r.asked.Load(), failures+tries)
+	require.Equal(t, proof.Numbered(0, 200), b.Reads(t, 200))
+
+	r.instead.Store(nil)
+	require.Eventually(t, func() bool {
+		sent, err := a.Send(t.Context(), client.Send{Target: client.ToUser(proof.Bob), Content: "rude"})
+		return err == nil && sent.Replaced
+	}, proof.Patience, 50*time.Millisecond, "it is asked again")
+}
+
+// While the hook fails messages pass or wait, as the rule says. Once it is back everything is there, once and in order.
+func TestHarmHookThatFailsUnderLoadLosesDoublesAndDisordersNothing(t *testing.T) {
+	proof.NeedsHarm(t)
+	besideOthers(t)
+	for _, rule := range []string{"open", "closed"} {
+		t.Run(rule, func(t *testing.T) {
+			t.Parallel()
+			r := newReceiver(t)
+			d := startDevAs(t, t.TempDir(), []string{"--hook-url=" + r.URL, "--hook-secret=" + hookSecret, "--hook-fail=" + rule})
+			ctx, cancel := context.WithTimeout(t.Context(), 4*proof.Healing)
+			defer cancel()
+			crowd := proof.StartCrowd(ctx, t, []string{d.url(), d.url()})
+			for name, harm := range map[string]http.HandlerFunc{
+				"takes 3 s": takesLong, "garbage": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") },
+				"closes at once": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+			} {
+				isAsked := func(times int64) {
+					before := r.asked.Load()
+					require.Eventually(t, func() bool { return r.asked.Load() >= before+times }, proof.Patience, 10*time.Millisecond, name)
+				}
+				isAsked(20)
+				r.instead.Store(&harm)
+				isAsked(3)
+				if rule == "open" {
+					crowd.GoesOn("while the hook " + name)
+				}
+				r.instead.Store(nil)
+			}
+			crowd.GoesOn("after all")
+			crowd.End(ctx)
+		})
+	}
+}
+
 func TestHarmSendsDoAsTheRuleSaysWhateverTheHookDoes(t *testing.T) {
 	besideOthers(t)
 	answers := func(body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }
 	}
 	harms := map[string]http.HandlerFunc{
-		"takes 3 s": func(_ http.ResponseWriter, r *http.Request) {
-			select {
-			case <-time.After(3 * time.Second):
-			case <-r.Context().Done():
-			}
-		},
+		"takes 3 s":      takesLong,
 		"garbage":        answers("<html>"),
 		"too few":        answers(`{"verdicts":[]}`),
 		"too many":       answers(`{"verdicts":[{},{}]}`),
