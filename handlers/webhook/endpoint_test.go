@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -288,6 +289,20 @@ func TestGoneEndpointIsDisabledUntilAnOperatorEnablesIt(t *testing.T) {
 	require.Eventually(t, func() bool { return e.handle(t.Context(), message(2, 11)) == nil }, 2*lookAgain, time.Millisecond)
 	require.NoError(t, e.handler().Ready())
 	require.Len(t, r.positions(), 2)
+}
+
+func TestFiguresTellWhatCameOfRequestsAndWhetherTheEndpointIsDisabled(t *testing.T) {
+	var code atomic.Int64
+	r := receive(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(code.Load())) })
+	w := newWebhooks([]Endpoint{r.endpoint()}, &memory{gone: map[string]string{}}, nil, slog.New(slog.DiscardHandler))
+	t.Cleanup(w.Stop)
+	for i, answer := range []int64{http.StatusOK, http.StatusOK, http.StatusBadRequest, http.StatusServiceUnavailable, http.StatusGone} {
+		require.False(t, w.Figures()[0].Disabled)
+		code.Store(answer)
+		err := w.endpoints[0].handle(t.Context(), message(2, int64(i+1)))
+		require.Equal(t, answer == http.StatusOK, err == nil)
+	}
+	require.Equal(t, []Figures{{Name: "crm", Taken: 2, Refused: 2, Failed: 1, Disabled: true}}, w.Figures())
 }
 
 func TestGoneThatCannotBeStoredIsTriedAgain(t *testing.T) {

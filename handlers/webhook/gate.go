@@ -175,3 +175,10 @@ func (g *gate) ready() error {
 	}
 	return nil
 }
+
+// isDisabled reports whether the endpoint is disabled.
+func (g *gate) isDisabled() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.gone
+}

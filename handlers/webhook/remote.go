@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,6 +17,8 @@ type Remote struct {
 	slots   chan struct{} // holds an element for each request under way
 	timeout time.Duration
 	log     *slog.Logger
+
+	taken, refused, failures atomic.Int64 // requests
 }
 
 // NewRemote returns the remote of the endpoint: its name is for logs, and its timeout, parallel and address say what requests
@@ -49,6 +52,12 @@ func (r *Remote) Do(ctx context.Context, request func(context.Context, *http.Cli
 	}
 	a := readAnswer(response)
 	switch {
+	case a.OK():
+		r.taken.Add(1)
+	case a.Status == http.StatusGone, a.Permanent():
+		r.refused.Add(1)
+	}
+	switch {
 	case a.Status == http.StatusGone: // what that means is for the caller to say
 	case a.OK(), a.Permanent():
 		if r.gate.succeeded() {
@@ -62,6 +71,7 @@ func (r *Remote) Do(ctx context.Context, request func(context.Context, *http.Cli
 
 // failed notes that a request has failed, for whatever reason that may pass, and returns the error.
 func (r *Remote) failed(ctx context.Context, err error, asked time.Duration) error {
+	r.failures.Add(1)
 	if pause := r.gate.failed(err, asked); pause > 0 {
 		r.log.WarnContext(ctx, "the endpoint fails and is left alone", "for", pause.String(), "error", err)
 	}

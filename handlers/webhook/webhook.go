@@ -75,3 +75,22 @@ func (w *Webhooks) Stop() {
 		e.Close()
 	}
 }
+
+// Figures say how an endpoint has fared in this process.
+type Figures struct {
+	Name string
+	// How many requests the endpoint has taken, has refused for good, and have failed, which are repeated.
+	Taken, Refused, Failed int64
+	// Disabled says that it has answered 410 Gone, and that no operator has enabled it since.
+	Disabled bool
+}
+
+// Figures returns those of all endpoints.
+func (w *Webhooks) Figures() []Figures {
+	all := make([]Figures, len(w.endpoints))
+	for i, e := range w.endpoints {
+		r := e.remote
+		all[i] = Figures{e.Name, r.taken.Load(), r.refused.Load(), r.failures.Load(), r.gate.isDisabled()}
+	}
+	return all
+}

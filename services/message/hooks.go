@@ -54,6 +54,7 @@ type hooks struct {
 	tasks *tasks
 	calls *prometheus.HistogramVec
 	done  *prometheus.CounterVec
+	alone *prometheus.GaugeVec
 }
 
 // guarded is a hook with a breaker that leaves it alone after it has failed.
@@ -77,19 +78,27 @@ func newHooks(all []Hook, t *tasks, reg prometheus.Registerer, log *slog.Logger)
 			Help: "Messages and edits that a hook was to decide on, by what came of it: passed, replaced or rejected, or open " +
 				"or closed if the hook could not be asked.",
 		}, []string{"hook", "outcome"}),
+		alone: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "millrace_hook_left_alone", Help: "1 while a hook is not asked because it has failed several times in a row, else 0.",
+		}, []string{"hook"}),
 	}
 	if reg != nil {
-		reg.MustRegister(h.calls, h.done)
+		reg.MustRegister(h.calls, h.done, h.alone)
 	}
 	for _, one := range all {
 		for _, outcome := range []string{"passed", "replaced", "rejected", failOutcome(one.FailOpen)} {
 			h.done.WithLabelValues(one.Name, outcome)
 		}
+		alone := h.alone.WithLabelValues(one.Name)
 		h.all = append(h.all, &guarded{Hook: one, breaker: gobreaker.NewCircuitBreaker(gobreaker.Settings{
 			Name: one.Name, Timeout: hookPause,
 			ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= hookFailures },
 			OnStateChange: func(name string, from, to gobreaker.State) {
 				log.Warn("breaker of a hook", "hook", name, "from", from.String(), "to", to.String())
+				alone.Set(0)
+				if to != gobreaker.StateClosed {
+					alone.Set(1)
+				}
 			},
 		})})
 	}

@@ -72,7 +72,7 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 		if err != nil {
 			return nil, usageError{err}
 		}
-		options = append(options, fx.Supply(endpoints))
+		options = append(options, fx.Supply(endpoints), fx.Invoke(registerWebhookMetrics))
 	}
 	if runsPush(cfg) {
 		options = append(options, fx.Provide(newAdmission, newPushOptions, asGRPCService(func(hub *push.Hub) grpcService {

@@ -72,8 +72,9 @@ func TestChaos(t *testing.T) {
 
 func runChaos(t *testing.T, seed uint64) {
 	c := newSplitCluster(t)
-	c.rules = filepath.Join(c.dataDir, "rules.yaml")
-	require.NoError(t, writeRules(c.rules))
+	rules := filepath.Join(c.dataDir, "rules.yaml")
+	require.NoError(t, writeRules(rules))
+	c.deciding = []string{"--rules=" + rules}
 	var flags []string
 	if *chaosMarks == "redis" {
 		flags = append(flags, "--redis-addr="+c.startRedis().ready)

@@ -28,7 +28,7 @@ type cluster struct {
 	// apart runs storage, push and audit in workers of their own, which have the names of their handlers.
 	apart bool
 
-	rules string // the file of rules of the message nodes; empty: none
+	deciding []string // flags of the message nodes for rules and hooks
 }
 
 // startCluster starts everything on one embedded broker.
@@ -89,8 +89,8 @@ func (c *cluster) startOn(t *testing.T, brokers []string, flags ...string) {
 	}
 	for i, address := range messages {
 		admin := free[2+i]
-		c.add(fmt.Sprintf("message-%d", i+1), readyURL(admin), append(
-			[]string{"message", "--message-addr=" + address, "--admin-addr=" + admin, "--handlers=" + inMessage, "--rules=" + c.rules}, flags...)...)
+		c.add(fmt.Sprintf("message-%d", i+1), readyURL(admin), slices.Concat(
+			[]string{"message", "--message-addr=" + address, "--admin-addr=" + admin, "--handlers=" + inMessage}, c.deciding, flags)...)
 	}
 	if c.split {
 		worker("storage-1", "storage,users", free[9])

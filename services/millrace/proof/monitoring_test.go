@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,11 +30,20 @@ const garbage = 200
 // A real Prometheus watches real processes. Every panel shows something, and every alert fires while its cause exists, and
 // not before or after.
 func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
-	c := startCluster(t)
-	m := startMonitor(t, prometheusPath(t), c)
+	prometheus := prometheusPath(t)
+	c := &cluster{t: t, dataDir: t.TempDir()}
+	ruled, endpoints := filepath.Join(c.dataDir, "rules.yaml"), filepath.Join(c.dataDir, "webhooks.yaml")
+	require.NoError(t, writeRules(ruled))
+	reviewer, receiver := newReviewer(t), newReceiver(t)
+	receiver.reliable = true
+	require.NoError(t, receiver.writeEndpoints(endpoints))
+	c.deciding = []string{"--rules=" + ruled, "--hook-url=" + reviewer.URL, "--hook-secret=" + hookSecret}
+	c.startEmbedded()
+	c.another("extensions", "worker", "--handlers=analytics,webhook", "--webhooks="+endpoints)
+	m := startMonitor(t, prometheus, c)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*Healing)
 	defer cancel()
-	crowd := StartCrowd(ctx, t, c.gateways)
+	crowd := startCrowd(ctx, t, c.gateways, true)
 	crowd.GoesOn("watched")
 	a := Join(t, c.gateways[0], Alice+100, nil)
 	a.Sends(t, client.ToUser(Bob+100), "hello")
@@ -50,6 +62,8 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 		{"MillraceLogIncident", `kind="topic_anew"`},
 		{"MillraceCertificateExpires", `job="worker"`},
 		{"MillraceTLSFilesUnusable", `job="worker"`},
+		{"MillraceHookFailing", `hook="http",outcome="open"`},
+		{"MillraceRulesInvalid", `job="message"`},
 	}
 	rules := m.alertRules(t)
 	require.Contains(t, rules, "MillracePanic")
@@ -66,6 +80,13 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 	require.NoError(t, os.WriteFile(journal, []byte("no line of the log\n"), 0o600))
 	m.awaitFired(t, alerts[1].name, alerts[1].where)
 	require.NoError(t, os.Rename(journal+".whole", journal))
+
+	reviewer.fails.Store(true)
+	require.NoError(t, os.WriteFile(ruled, []byte("no rules"), 0o600))
+	m.awaitFired(t, alerts[11].name, alerts[11].where)
+	m.awaitFired(t, alerts[12].name, alerts[12].where)
+	reviewer.fails.Store(false)
+	require.NoError(t, writeRules(ruled))
 
 	worker, broker := c.named("worker"), c.named("broker")
 	abort := openTransaction(t, c.log)
@@ -89,7 +110,7 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 	worker.args = append(worker.args, "--service-tls", "--service-tls-cert="+cert, "--service-tls-key="+key)
 	worker.start(t)
 	crowd.End(ctx)
-	handlers := 3 // storage, push and audit
+	handlers := 5 // storage, push, audit, analytics and the webhook
 	Await(t, func() bool {
 		return m.shows(t, fmt.Sprintf("max(millrace_poison_backlog_records) >= %d", handlers*garbage)) &&
 			m.shows(t, "max(millrace_consumer_lag_records) == 0")
@@ -108,6 +129,31 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 	require.NoError(t, err)
 	Await(t, func() bool { return !m.shows(t, `ALERTS{alertstate="firing"}`) }, "all is over")
 	c.stopAll()
+}
+
+const hookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+// reviewer is an HTTP hook that lets everything pass, unless it fails.
+type reviewer struct {
+	*httptest.Server
+	fails atomic.Bool
+}
+
+func newReviewer(t *testing.T) *reviewer {
+	t.Helper()
+	r := &reviewer{}
+	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		var asked struct {
+			Data struct{ Messages []json.RawMessage }
+		}
+		if err := json.NewDecoder(q.Body).Decode(&asked); err != nil || r.fails.Load() {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"verdicts": make([]struct{}, len(asked.Data.Messages))})
+	}))
+	t.Cleanup(r.Close)
+	return r
 }
 
 // panels returns the expressions of all Grafana dashboards, by the place where they are shown.

@@ -79,7 +79,7 @@ func (c *cluster) scraped(t *testing.T, config string) string {
 	t.Helper()
 	for container, names := range map[string][]string{
 		"message:9100": {"message-1", "message-2"}, "connect-1:9101": {"connect-1"}, "connect-2:9101": {"connect-2"},
-		"worker:9102": {"worker"},
+		"worker:9102": {"worker", "extensions"},
 	} {
 		var targets []string
 		for _, name := range names {

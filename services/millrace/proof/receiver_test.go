@@ -21,10 +21,11 @@ import (
 // failing is how long a receiver fails, and then how long it takes events again.
 const failing = time.Second
 
-// receiver is an endpoint of the webhook handler that fails half of the time. It notes what it has taken.
+// receiver is an endpoint of the webhook handler that fails half of the time, unless it is reliable. It notes what it has taken.
 type receiver struct {
-	t   *testing.T
-	url string
+	t        *testing.T
+	url      string
+	reliable bool
 
 	mu       sync.Mutex
 	requests int
@@ -72,7 +73,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.requests++
-	if time.Now().UnixNano()/int64(failing)%2 == 0 {
+	if !r.reliable && time.Now().UnixNano()/int64(failing)%2 == 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
