@@ -88,6 +88,9 @@ chart() {
 	refused 'image.repository is required' template
 	refused "additional properties 'handler' not allowed" template -f "$chart/ci/all-values.yaml" --set message.handler=push
 	refused "at '/image/tag'" template -f "$chart/ci/all-values.yaml" --set image.tag=latest
+	refused 'webhooks.existingSecret is required' template -f "$chart/ci/all-values.yaml" --set webhooks.existingSecret=
+	refused 'hook.url and existingSecret' template -f "$chart/ci/all-values.yaml" --set hook.existingSecret=
+	refused 'runs webhook, whose consumer groups' template -f "$chart/ci/all-values.yaml" --set workers.others.autoscaling.enabled=true
 	refused 'nobody runs storage' template -f "$chart/ci/all-values.yaml" --set workers.storage=null
 	# Together these faults are in every kind of resource.
 	for fault in s/runAsNonRoot/runAsRoot/ s/publishNotReadyAddresses/publishAll/ s/automountServiceAccountToken/mount/ \

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 
@@ -226,8 +227,10 @@ func TestSendsGoOnAtFullSpeedOnceTheBreakerOfADeadHookIsOpen(t *testing.T) {
 			require.Equal(t, time.Second, took())
 			n.service.originals.sent.Purge()
 		}
+		alone := n.service.hooks.alone.WithLabelValues("test")
 		for range 100 {
 			require.Zero(t, took())
+			require.EqualValues(t, 1, testutil.ToFloat64(alone))
 			n.service.originals.sent.Purge()
 		}
 		time.Sleep(hookPause + 1)

@@ -54,6 +54,9 @@
 {{- $secrets := dict "service" ($values.serviceTLS.enabled | ternary $values.serviceTLS.existingSecret "") }}
 {{- if .backends }}
 {{- $secrets = merge $secrets (dict "kafka" $values.kafka.tls.existingSecret "mongodb" $values.mongodb.filesSecret "redis" $values.redis.tls.existingSecret) }}
+{{- if has "webhook" .settings.handlers }}
+{{- $secrets = merge $secrets (dict "webhooks" $values.webhooks.existingSecret) }}
+{{- end }}
 {{- else }}
 {{- $secrets = merge $secrets (dict "connect" $values.connect.tls.existingSecret) }}
 {{- end }}
@@ -99,5 +102,32 @@
 {{- end }}
 {{- include "millrace.tlsEnv" (dict "name" "redis" "tls" .tls) }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Of a component that works on the log and the store: what it decides by, and where it sends. */}}
+{{- define "millrace.growthEnv" -}}
+{{- if eq .component "message" }}
+{{- with .root.Values.rules }}
+{{- if .existingConfigMap }}
+- name: MILLRACE_RULES
+  value: /etc/millrace/rules/{{ .key }}
+{{- end }}
+{{- end }}
+{{- with .root.Values.hook }}
+{{- if .url }}
+- name: MILLRACE_HOOK_URL
+  value: {{ quote .url }}
+- name: MILLRACE_HOOK_TIMEOUT
+  value: {{ .timeout }}
+- name: MILLRACE_HOOK_FAIL
+  value: {{ .fail }}
+{{ include "millrace.secretEnv" (dict "name" "MILLRACE_HOOK_SECRET" "secret" .existingSecret "key" .key) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if has "webhook" .settings.handlers }}
+- name: MILLRACE_WEBHOOKS
+  value: /etc/millrace/webhooks/{{ .root.Values.webhooks.key }}
 {{- end }}
 {{- end }}

@@ -37,6 +37,7 @@ spec:
         {{- include "millrace.env" .root | nindent 8 }}
         {{- if .backends }}
         {{- include "millrace.backendEnv" .root | nindent 8 }}
+        {{- include "millrace.growthEnv" . | nindent 8 }}
         {{- end }}
         {{- with .env }}
         {{- . | nindent 8 }}
@@ -77,20 +78,28 @@ spec:
         readOnlyRootFilesystem: true
         capabilities: { drop: [ALL] }
       {{- $files := include "millrace.files" . | fromYaml }}
-      {{- if or $files .claim }}
+      {{- $rules := eq .component "message" | ternary .root.Values.rules.existingConfigMap "" }}
+      {{- if or $files $rules .claim }}
       volumeMounts:
         {{- range $name, $_ := $files }}
         - { name: {{ $name }}, mountPath: /etc/millrace/{{ $name }}, readOnly: true }
+        {{- end }}
+        {{- if $rules }}
+        - { name: rules, mountPath: /etc/millrace/rules, readOnly: true }
         {{- end }}
         {{- if .claim }}
         - { name: data, mountPath: /data }
         {{- end }}
       {{- end }}
-  {{- if or $files .claim }}
+  {{- if or $files $rules .claim }}
   volumes:
     {{- range $name, $secret := $files }}
     - name: {{ $name }}
       secret: { secretName: {{ quote $secret }}, defaultMode: 0440 }
+    {{- end }}
+    {{- with $rules }}
+    - name: rules
+      configMap: { name: {{ quote . }} }
     {{- end }}
     {{- with .claim }}
     - name: data

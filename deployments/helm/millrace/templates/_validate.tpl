@@ -43,6 +43,7 @@
 {{- if gt (int .connect.autoscaling.minReplicas) (int .connect.autoscaling.maxReplicas) }}
 {{- $faults = append $faults "connect.autoscaling.minReplicas is more than maxReplicas" }}
 {{- end }}
+{{- if ne (empty .hook.url) (empty .hook.existingSecret) }}{{ $faults = append $faults "hook.url and existingSecret: give both or neither" }}{{ end }}
 {{- if has "audit" .message.handlers }}
 {{- $faults = append $faults "message.handlers: audit writes a file, so give it a set of its own in workers" }}
 {{- end }}
@@ -57,11 +58,15 @@
 {{- if and .autoscaling.enabled (gt (int .autoscaling.maxReplicas) $partitions) }}
 {{- $faults = append $faults (printf "workers.%s.autoscaling.maxReplicas is more than topics.partitions: some would have nothing to do" $name) }}
 {{- end }}
+{{- if and (has "webhook" .handlers) .autoscaling.enabled }}
+{{- $faults = append $faults (printf "workers.%s runs webhook, whose consumer groups the chart does not know: it wants no autoscaling" $name) }}
+{{- end }}
 {{- if and (has "audit" .handlers) (or .autoscaling.enabled (ne (int .replicas) 1) (not .existingClaim)) }}
 {{- $faults = append $faults (printf "workers.%s runs audit, whose log one process writes: it wants existingClaim, replicas 1 and no autoscaling" $name) }}
 {{- end }}
 {{- end }}
 {{- end }}
+{{- if and (has "webhook" $run) (not .webhooks.existingSecret) }}{{ $faults = append $faults "webhooks.existingSecret is required to run webhook" }}{{ end }}
 {{- range list "storage" "push" }}
 {{- if not (has . $run) }}{{ $faults = append $faults (printf "nobody runs %s: add it to message.handlers or to a set in workers" .) }}{{ end }}
 {{- end }}
