@@ -20,7 +20,7 @@ var portsTried atomic.Int64
 // FreeAddresses returns loopback addresses that nobody listens on. The ports lie below those that the system uses for
 // outgoing connections, and none is returned again soon. So nobody takes the address of a process that is down or not
 // listening yet.
-func FreeAddresses(t *testing.T, n int) []string {
+func FreeAddresses(t testing.TB, n int) []string {
 	t.Helper()
 	const ports = 10_000
 	first := int64(20_000)

@@ -10,7 +10,7 @@ import (
 )
 
 // Scrape returns the body of a response, which must be 200.
-func Scrape(t *testing.T, url string) string {
+func Scrape(t testing.TB, url string) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	require.NoError(t, err)

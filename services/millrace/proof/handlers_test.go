@@ -23,13 +23,10 @@ func TestKilledHandlerChangesNeitherDeliveryNorStorageAndIsExactOnceItIsBack(t *
 	t.Parallel()
 	r := newReceiver(t)
 	c := &cluster{t: t, dataDir: t.TempDir(), apart: true}
-	endpoints := filepath.Join(c.dataDir, "webhooks.yaml")
-	require.NoError(t, r.writeEndpoints(endpoints))
-	needs := map[string][]string{"webhook": {"--webhooks=" + endpoints}} // flags without which a handler does not start
 	c.startEmbedded()
 	for _, name := range handlers.Names() {
 		if c.find(name) == nil {
-			c.another(name, "audit", append(needs[name], "--handlers="+name)...)
+			c.another(name, "audit", append(needsOf(t, name, r), "--handlers="+name)...)
 		}
 	}
 
@@ -64,6 +61,17 @@ func TestKilledHandlerChangesNeitherDeliveryNorStorageAndIsExactOnceItIsBack(t *
 	newFigures(c, r, crowd.Journal).judge(ctx)
 	Await(t, func() bool { return c.unfinished(ctx) == "" }, "nothing is left to handle, and nothing is poisoned")
 	c.stopAll()
+}
+
+// needsOf returns the flags without which a handler does not start. Webhooks are sent to the receiver.
+func needsOf(t testing.TB, name string, r *receiver) []string {
+	t.Helper()
+	if name != "webhook" {
+		return nil
+	}
+	path := filepath.Join(t.TempDir(), "webhooks.yaml")
+	require.NoError(t, r.writeEndpoints(path))
+	return []string{"--webhooks=" + path}
 }
 
 // stored reports whether the history has all messages of the probe.

@@ -17,7 +17,7 @@ import (
 )
 
 // metric returns the sum of a metric's values in the process, over all labels that contain each of the parts.
-func (p *process) metric(t *testing.T, name string, parts ...string) float64 {
+func (p *process) metric(t testing.TB, name string, parts ...string) float64 {
 	t.Helper()
 	sum := 0.0
 	for line := range strings.Lines(Scrape(t, strings.Replace(p.ready, "/readyz", "/metrics", 1))) {

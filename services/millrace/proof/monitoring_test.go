@@ -139,7 +139,7 @@ type reviewer struct {
 	fails atomic.Bool
 }
 
-func newReviewer(t *testing.T) *reviewer {
+func newReviewer(t testing.TB) *reviewer {
 	t.Helper()
 	r := &reviewer{}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {

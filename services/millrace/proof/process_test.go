@@ -35,7 +35,7 @@ type process struct {
 
 func readyURL(admin string) string { return "http://" + admin + "/readyz" }
 
-func (p *process) start(t *testing.T) {
+func (p *process) start(t testing.TB) {
 	t.Helper()
 	require.NoError(t, p.run(t.Context()))
 }
@@ -61,7 +61,7 @@ func (p *process) run(ctx context.Context) error {
 }
 
 // awaitReady waits until the process reports that it is ready.
-func (p *process) awaitReady(t *testing.T) {
+func (p *process) awaitReady(t testing.TB) {
 	t.Helper()
 	require.Eventually(t, func() bool { return p.isReady(t.Context()) }, Patience, 20*time.Millisecond, "%s is not ready", p.name)
 }

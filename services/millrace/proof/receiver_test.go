@@ -23,7 +23,7 @@ const failing = time.Second
 
 // receiver is an endpoint of the webhook handler that fails half of the time, unless it is reliable. It notes what it has taken.
 type receiver struct {
-	t        *testing.T
+	t        testing.TB
 	url      string
 	reliable bool
 
@@ -33,7 +33,7 @@ type receiver struct {
 	order    map[string][]events.Position // by conversation, when taken first
 }
 
-func newReceiver(t *testing.T) *receiver {
+func newReceiver(t testing.TB) *receiver {
 	t.Helper()
 	r := &receiver{t: t, taken: map[string]int{}, order: map[string][]events.Position{}}
 	server := httptest.NewServer(r)
