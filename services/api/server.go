@@ -18,6 +18,7 @@ import (
 	"millrace/infra/auth"
 	"millrace/infra/panics"
 	"millrace/infra/security"
+	"millrace/infra/telemetry"
 	apiv1 "millrace/proto/millrace/api/v1"
 )
 
@@ -37,6 +38,8 @@ type Config struct {
 	Console http.Handler
 	Log     *slog.Logger
 	Panics  *panics.Panics
+	// Tracer records calls, in the trace that the caller names if it does. Nil records nothing.
+	Tracer *telemetry.Tracer
 }
 
 // New returns the API as a handler, of HTTP/1.1 and of HTTP/2 with and without TLS. Requests that would go on for ever end with
@@ -47,9 +50,9 @@ func New(ctx context.Context, cfg Config, service *Service, operator *Operator) 
 		_ = cfg.Panics.Recovered(panics.Call, v) // Panics counts and logs it; the caller need not know more
 		return status.Error(codes.Internal, "internal error")
 	}))
-	intercept := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	intercept := recorded(cfg.Tracer, func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 		return authorized(ctx, req, info, func(ctx context.Context, req any) (any, error) { return recovered(ctx, req, info, next) })
-	}
+	})
 	calls := grpc.NewServer(grpc.UnaryInterceptor(intercept), grpc.MaxRecvMsgSize(maxRequest))
 	apiv1.RegisterApiServiceServer(calls, service)
 	apiv1.RegisterOperatorServiceServer(calls, operator)
@@ -82,7 +85,7 @@ func New(ctx context.Context, cfg Config, service *Service, operator *Operator) 
 		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
 		gateway.ServeHTTP(w, r)
 	})
-	gate := newGate(requests, cfg.Keys, cfg.Open, cfg.Rate, cfg.Log)
+	gate := newGate(joinTraces(cfg.Tracer, requests), cfg.Keys, cfg.Open, cfg.Rate, cfg.Log)
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", gate)
 	for desc := range within.services {

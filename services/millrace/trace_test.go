@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -12,11 +13,15 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/fx"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
 	"millrace/events"
 	"millrace/handlers/storage"
 	"millrace/infra/config"
 	"millrace/infra/telemetry"
+	apiv1 "millrace/proto/millrace/api/v1"
 	"millrace/services/client"
 	"millrace/services/millrace/proof"
 )
@@ -194,4 +199,44 @@ func (s *heldStore) SaveBatch(ctx context.Context, batch []events.Record) []erro
 	case <-ctx.Done():
 	}
 	return s.Store.SaveBatch(ctx, batch)
+}
+
+func TestEndToEndAMessageOfABackendBelongsToTheTraceOfTheBackend(t *testing.T) {
+	besideOthers(t)
+	recorded, traced := record()
+	d := startDevWith(t, t.TempDir(), traced)
+	b := proof.Join(t, d.url(), proof.Bob, nil)
+	const id = "4bf92f3577b34da6a3ce929d0e0e4736"
+	byHTTP := map[string]string{"traceparent": "00-" + id + "-00f067aa0ba902b7-01"}
+	conn, err := grpc.NewClient(d.api.listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, conn.Close()) })
+
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+d.api.listener.Addr().String()+"/v1/messages",
+		strings.NewReader(`{"from":1001,"to":1002,"content":"by HTTP"}`))
+	require.NoError(t, err)
+	for name, value := range byHTTP {
+		request.Header.Set(name, value)
+	}
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	_, err = apiv1.NewApiServiceClient(conn).SendMessage(metadata.NewOutgoingContext(t.Context(), metadata.New(byHTTP)),
+		&apiv1.SendMessageRequest{From: proof.Alice, To: proof.Bob, Content: "by gRPC"})
+	require.NoError(t, err)
+	require.Equal(t, []string{"by HTTP", "by gRPC"}, b.Reads(t, 2))
+
+	trace, err := trace.TraceIDFromHex(id)
+	require.NoError(t, err)
+	const delivered = "? > millrace.api.v1.ApiService/SendMessage > publish message-events > process message-events by push > deliver"
+	proof.Await(t, func() bool {
+		n := 0
+		for _, p := range paths(recorded.of(trace)) {
+			if p == delivered {
+				n++
+			}
+		}
+		return n == 2
+	}, "both go from the backend's span to Bob's socket")
 }

@@ -42,13 +42,13 @@ type apiServer struct {
 
 func newAPIServer(
 	ctx context.Context, cfg *config.Config, files apiTLS, messages *message.Service, statistics millracev1.StatisticsServiceServer,
-	store message.Store, bus pubsub.Bus, contain *panics.Panics, log *slog.Logger,
+	store message.Store, bus pubsub.Bus, contain *panics.Panics, tracer *telemetry.Tracer, log *slog.Logger,
 ) (*apiServer, error) {
 	service := &api.Service{Deps: api.Deps{Messages: messages, Statistics: statistics, Groups: store, SystemUser: cfg.APISystemUser}}
 	if cfg.JWTSecret != "" {
 		service.Sign = func(id auth.Identity) (string, error) { return auth.Sign(cfg.JWTSecret, id) }
 	}
-	limits := api.Config{Keys: cfg.APIKeys, Rate: cfg.APIRate, Origins: cfg.APIOrigins, Log: log, Panics: contain, Console: console.Handler()}
+	limits := api.Config{Keys: cfg.APIKeys, Rate: cfg.APIRate, Origins: cfg.APIOrigins, Log: log, Panics: contain, Console: console.Handler(), Tracer: tracer}
 	if cfg.APIOpen() {
 		limits.Open = &auth.APIKey{Name: "dev", Scopes: []auth.Scope{auth.ScopeAdmin}}
 	}
