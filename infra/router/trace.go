@@ -71,13 +71,16 @@ func (c *consumer) startBatch(
 	if c.tracer == nil {
 		return ctx, nil
 	}
-	spans := &batchSpans{records: make([]trace.Span, len(records))}
+	var spans *batchSpans
 	first := ctx
 	var links []trace.Link
 	for i, msg := range messages {
 		own, span := c.startSpan(ctx, msg, records[i].Position)
 		if span == nil {
 			continue
+		}
+		if spans == nil {
+			spans = &batchSpans{records: make([]trace.Span, len(records))}
 		}
 		spans.records[i] = span
 		records[i].Trace = telemetry.ContextOf(span)

@@ -24,12 +24,13 @@ func (s *session) startSpan(ctx context.Context, r request) (context.Context, tr
 	if s.gw.cfg.Tracer == nil {
 		return ctx, nil
 	}
-	recorded, span := s.gw.cfg.Tracer.Start(ctx, r.verb, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
-		attribute.String(events.CorrelationHeader, s.correlation(r.id)), semconv.UserID(strconv.FormatInt(s.identity.User, 10)),
-	))
+	recorded, span := s.gw.cfg.Tracer.Start(ctx, r.verb, trace.WithSpanKind(trace.SpanKindServer))
 	if !span.IsRecording() {
-		return ctx, nil
+		return ctx, nil // most requests, so nothing is composed for them
 	}
+	span.SetAttributes(
+		attribute.String(events.CorrelationHeader, s.correlation(r.id)), semconv.UserID(strconv.FormatInt(s.identity.User, 10)),
+	)
 	return recorded, span
 }
 

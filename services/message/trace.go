@@ -2,6 +2,7 @@ package message
 
 import (
 	"context"
+	"slices"
 
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
@@ -51,9 +52,10 @@ type sendSpan struct {
 	span trace.Span // nil unless the message belongs to a trace
 }
 
-// startSends starts a span for each of the requests that belong to a trace. Without a tracer it returns nil.
+// startSends starts a span for each of the requests that belong to a trace. Without a tracer, or if none does, it returns nil.
 func (s *Service) startSends(ctx context.Context, requests []*millracev1.SendWSMessageRequest) []sendSpan {
-	if s.tracer == nil {
+	inTrace := func(r *millracev1.SendWSMessageRequest) bool { return r.GetTrace() != nil }
+	if s.tracer == nil || !trace.SpanContextFromContext(ctx).IsSampled() && !slices.ContainsFunc(requests, inTrace) {
 		return nil
 	}
 	spans := make([]sendSpan, len(requests))
