@@ -2,6 +2,7 @@ package security
 
 import (
 	"net"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -34,6 +35,21 @@ func ParseOrigin(s string) (o Origin, ok bool) {
 
 // Own returns the origin of a page of this host that was reached by the same scheme. Host is as in an HTTP request.
 func (o Origin) Own(host string) (Origin, bool) { return ParseOrigin(o.scheme + "://" + host) }
+
+// MayCall reports whether the page that a request comes from is of the request's own host or of the origins allowed, among which
+// "*" means any. A request without an Origin comes from no browser, and may.
+func MayCall(r *http.Request, allowed []string) bool {
+	named := r.Header.Values("Origin")
+	if len(named) == 0 || slices.Contains(allowed, "*") {
+		return true
+	}
+	origin, ok := ParseOrigin(named[0])
+	if !ok || len(named) > 1 {
+		return false
+	}
+	own, ok := origin.Own(r.Host)
+	return ok && own == origin || OriginAllowed(named[0], allowed)
+}
 
 // OriginAllowed reports whether the origin that a browser names is one of those allowed, among which "*" means any.
 func OriginAllowed(origin string, allowed []string) bool {

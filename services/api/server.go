@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
@@ -109,12 +108,6 @@ func isGRPC(r *http.Request) bool {
 // allowOrigins refuses requests of pages from elsewhere, and tells browsers which they may make (CORS). A browser asks before
 // it makes one that carries a key, but not before all others.
 func allowOrigins(next http.Handler, origins []string) http.Handler {
-	var allowed []security.Origin
-	for _, o := range origins {
-		if origin, ok := security.ParseOrigin(o); ok {
-			allowed = append(allowed, origin)
-		}
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		named := r.Header.Get("Origin")
 		if named == "" {
@@ -122,9 +115,7 @@ func allowOrigins(next http.Handler, origins []string) http.Handler {
 			return
 		}
 		w.Header().Add("Vary", "Origin")
-		origin, ok := security.ParseOrigin(named)
-		own, _ := origin.Own(r.Host)
-		if !ok || origin != own && !slices.Contains(allowed, origin) {
+		if !security.MayCall(r, origins) {
 			refuse(w, r, codes.PermissionDenied, "pages of this origin may not call")
 			return
 		}
