@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"time"
 
 	"millrace/events"
@@ -18,6 +19,12 @@ type Span struct {
 func Spans() []Span {
 	const day = 24 * time.Hour
 	return []Span{{"minute", 60, day}, {"hour", 3600, 14 * day}, {"day", 86400, 400 * day}}
+}
+
+// SpanNumber returns the number by which calls name the span, which is its place in [Spans] from 1 on, or 0 if there is none of
+// the name.
+func SpanNumber(name string) int {
+	return slices.IndexFunc(Spans(), func(s Span) bool { return s.Name == name }) + 1
 }
 
 // Oldest returns the start of the oldest bucket that is kept.

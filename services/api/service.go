@@ -64,12 +64,8 @@ func (s *Service) IssueToken(_ context.Context, r *apiv1.IssueTokenRequest) (*ap
 
 // GetStatistics implements the call of the contract.
 func (s *Service) GetStatistics(ctx context.Context, r *apiv1.GetStatisticsRequest) (*apiv1.GetStatisticsResponse, error) {
-	span, ok := map[string]millracev1.StatisticsSpan{
-		"minute": millracev1.StatisticsSpan_STATISTICS_SPAN_MINUTE,
-		"hour":   millracev1.StatisticsSpan_STATISTICS_SPAN_HOUR,
-		"day":    millracev1.StatisticsSpan_STATISTICS_SPAN_DAY,
-	}[r.GetSpan()]
-	if !ok {
+	span := millracev1.StatisticsSpan(store.SpanNumber(r.GetSpan()))
+	if span == millracev1.StatisticsSpan_STATISTICS_SPAN_UNSPECIFIED {
 		return nil, status.Error(codes.InvalidArgument, "span is none of minute, hour and day")
 	}
 	counted, err := s.Statistics.Statistics(ctx, &millracev1.StatisticsRequest{Span: span, Last: r.GetLast(), Top: r.GetTop()})

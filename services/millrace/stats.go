@@ -15,6 +15,7 @@ import (
 
 	"millrace/infra/auth"
 	"millrace/infra/config"
+	"millrace/infra/store"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -39,12 +40,8 @@ which timestamps in whole seconds and the half second for which it gathers messa
 			if err := cfg.Load(cmd.Flags()); err != nil {
 				return usageError{err}
 			}
-			number, ok := map[string]millracev1.StatisticsSpan{
-				"minute": millracev1.StatisticsSpan_STATISTICS_SPAN_MINUTE,
-				"hour":   millracev1.StatisticsSpan_STATISTICS_SPAN_HOUR,
-				"day":    millracev1.StatisticsSpan_STATISTICS_SPAN_DAY,
-			}[span]
-			if !ok {
+			number := millracev1.StatisticsSpan(store.SpanNumber(span))
+			if number == millracev1.StatisticsSpan_STATISTICS_SPAN_UNSPECIFIED {
 				return usageError{fmt.Errorf("--span=%s: want minute, hour or day", span)}
 			}
 			request.Span, request.Version = number, int32(cfg.Version)
