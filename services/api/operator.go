@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -17,20 +18,16 @@ import (
 	apiv1 "millrace/proto/millrace/api/v1"
 )
 
-// OperatorDeps is what the operator's service works with.
-type OperatorDeps struct {
+// Operator implements the calls of the contract.
+type Operator struct {
+	apiv1.UnimplementedOperatorServiceServer
+
 	Bus pubsub.Bus
 	// Handlers lists the handlers.
 	Handlers func(context.Context) ([]*apiv1.Handler, error)
 	// NoReplay returns, by handler, why nothing can be replayed for it.
 	NoReplay func(context.Context, []*poison.Entry) (map[string]string, error)
 	Log      *slog.Logger
-}
-
-// Operator implements the calls of the contract.
-type Operator struct {
-	apiv1.UnimplementedOperatorServiceServer
-	OperatorDeps
 }
 
 const (
@@ -50,13 +47,13 @@ func (o *Operator) ListHandlers(ctx context.Context, _ *apiv1.ListHandlersReques
 
 // ListPoisoned implements the call of the contract.
 func (o *Operator) ListPoisoned(ctx context.Context, r *apiv1.ListPoisonedRequest) (*apiv1.ListPoisonedResponse, error) {
-	c, err := o.choose(ctx, r.GetTopic(), r.GetFilter(), r.GetLimit())
+	c, err := o.choose(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	slices.SortStableFunc(c.selected, func(a, b *poison.Entry) int { return b.Time.Compare(a.Time) })
 	response := &apiv1.ListPoisonedResponse{Selected: int32(len(c.selected))}
-	for _, e := range c.selected[:min(c.limit, len(c.selected))] {
+	for _, e := range c.some() {
 		response.Records = append(response.Records, poisoned(e))
 	}
 	return response, nil
@@ -91,24 +88,24 @@ func (o *Operator) GetPoisoned(ctx context.Context, r *apiv1.GetPoisonedRequest)
 
 // ReplayPoisoned implements the call of the contract.
 func (o *Operator) ReplayPoisoned(ctx context.Context, r *apiv1.ReplayPoisonedRequest) (*apiv1.ReplayPoisonedResponse, error) {
-	c, err := o.choose(ctx, r.GetTopic(), r.GetFilter(), r.GetLimit())
-	if err == nil {
-		err = c.mustSelect()
-	}
+	c, err := o.chooseToChange(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	response := &apiv1.ReplayPoisonedResponse{Remaining: int32(max(0, len(c.selected)-c.limit)), Refused: map[string]int32{}}
-	some := c.selected[:min(c.limit, len(c.selected))]
+	some := c.some()
+	response := &apiv1.ReplayPoisonedResponse{Remaining: c.remaining(), Refused: map[string]int32{}}
 	if r.GetDryRun() || len(some) == 0 {
 		response.Replayed = int32(len(some))
 		return response, nil
 	}
-	filter := c.only(some)
+	filter := only(some)
 	if filter.NoReplay, err = o.NoReplay(ctx, some); err != nil {
 		return nil, logFault(err)
 	}
 	done, err := c.queue.Replay(ctx, c.entries, filter, 0)
+	if err != nil {
+		return nil, logFault(err)
+	}
 	response.Replayed, response.Changes = int32(done.ToHandlers+done.Home), int32(done.Changes)
 	for handler, ids := range done.Refused {
 		response.Refused[fmt.Sprintf("%s takes no replays: %s", handler, filter.NoReplay[handler])] = int32(len(ids))
@@ -119,9 +116,6 @@ func (o *Operator) ReplayPoisoned(ctx context.Context, r *apiv1.ReplayPoisonedRe
 	if done.Unplaced > 0 {
 		response.Refused["they are of no conversation"] = int32(done.Unplaced)
 	}
-	if err != nil {
-		return nil, logFault(err)
-	}
 	return response, nil
 }
 
@@ -130,20 +124,17 @@ func (o *Operator) DiscardPoisoned(ctx context.Context, r *apiv1.DiscardPoisoned
 	if why := r.GetWhy(); why == "" || len(why) > maxWhy {
 		return nil, status.Errorf(codes.InvalidArgument, "why is not of 1 to %d bytes", maxWhy)
 	}
-	c, err := o.choose(ctx, r.GetTopic(), r.GetFilter(), r.GetLimit())
-	if err == nil {
-		err = c.mustSelect()
-	}
+	c, err := o.chooseToChange(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	response := &apiv1.DiscardPoisonedResponse{Remaining: int32(max(0, len(c.selected)-c.limit))}
-	some := c.selected[:min(c.limit, len(c.selected))]
+	some := c.some()
+	response := &apiv1.DiscardPoisonedResponse{Remaining: c.remaining()}
 	if r.GetDryRun() || len(some) == 0 {
 		response.Discarded = int32(len(some))
 		return response, nil
 	}
-	n, err := c.queue.Discard(ctx, c.entries, c.only(some))
+	n, err := c.queue.Discard(ctx, c.entries, only(some))
 	response.Discarded = int32(n)
 	o.Log.InfoContext(ctx, "records of the poison queue were discarded", "discarded", n, "why", r.GetWhy())
 	if err != nil {
@@ -152,7 +143,14 @@ func (o *Operator) DiscardPoisoned(ctx context.Context, r *apiv1.DiscardPoisoned
 	return response, nil
 }
 
-// choice is what a filter selects in the poison queue of a topic.
+// choosing is a request that says which records of a poison queue it is about.
+type choosing interface {
+	GetTopic() string
+	GetFilter() *apiv1.PoisonFilter
+	GetLimit() int32
+}
+
+// choice is what a request selects in a poison queue.
 type choice struct {
 	queue             *poison.Queue
 	filter            poison.Filter
@@ -160,20 +158,24 @@ type choice struct {
 	limit             int
 }
 
-func (o *Operator) choose(ctx context.Context, topic string, f *apiv1.PoisonFilter, limit int32) (*choice, error) {
-	if limit < 0 || limit > maxChoice {
+// some returns as many of the selected records as the request wants at most.
+func (c *choice) some() []*poison.Entry { return c.selected[:min(c.limit, len(c.selected))] }
+
+// remaining returns how many more are selected.
+func (c *choice) remaining() int32 { return int32(len(c.selected) - len(c.some())) }
+
+func (o *Operator) choose(ctx context.Context, r choosing) (*choice, error) {
+	if r.GetLimit() < 0 || r.GetLimit() > maxChoice {
 		return nil, status.Errorf(codes.InvalidArgument, "limit is not between 0 and %d", maxChoice)
 	}
-	queue, err := o.queue(topic)
+	queue, err := o.queue(r.GetTopic())
 	if err != nil {
 		return nil, err
 	}
-	c := &choice{queue: queue, limit: int(limit), filter: poison.Filter{
+	f := r.GetFilter()
+	c := &choice{queue: queue, limit: cmp.Or(int(r.GetLimit()), defaultChoice), filter: poison.Filter{
 		IDs: f.GetIds(), Handler: f.GetHandler(), Reason: f.GetReason(), Since: unix(f.GetSince()), Until: unix(f.GetUntil()),
 	}}
-	if limit == 0 {
-		c.limit = defaultChoice
-	}
 	if c.entries, err = queue.Entries(ctx); err != nil {
 		return nil, logFault(err)
 	}
@@ -181,17 +183,21 @@ func (o *Operator) choose(ctx context.Context, topic string, f *apiv1.PoisonFilt
 	return c, nil
 }
 
-// mustSelect returns an error if the filter would select the whole queue.
-func (c *choice) mustSelect() error {
+// chooseToChange is choose for a request that changes what it selects: it must not select the whole queue by omission.
+func (o *Operator) chooseToChange(ctx context.Context, r choosing) (*choice, error) {
+	c, err := o.choose(ctx, r)
+	if err != nil {
+		return nil, err
+	}
 	f := c.filter
 	if len(f.IDs) == 0 && f.Handler == "" && f.Reason == "" && f.Since.IsZero() && f.Until.IsZero() {
-		return status.Error(codes.InvalidArgument, "say which records: by ids, handler, reason, since or until")
+		return nil, status.Error(codes.InvalidArgument, "say which records: by ids, handler, reason, since or until")
 	}
-	return nil
+	return c, nil
 }
 
 // only returns a filter that selects these entries.
-func (c *choice) only(some []*poison.Entry) poison.Filter {
+func only(some []*poison.Entry) poison.Filter {
 	var ids []string
 	for _, e := range some {
 		ids = append(ids, e.ID)

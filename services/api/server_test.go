@@ -116,7 +116,7 @@ func (c *callers) ask(h http.Handler, name, method, path, body string, header ..
 
 func TestRequestsReachTheMessageServiceAndComeBackAsJSON(t *testing.T) {
 	c, m := newCallers(t), &messages{}
-	h := c.serve(t, Config{}, &Service{Deps: Deps{Messages: m, Groups: groups{}, SystemUser: 99}})
+	h := c.serve(t, Config{}, &Service{Messages: m, Groups: groups{}, SystemUser: 99})
 
 	code, body := c.ask(h, "send", "POST", "/v1/messages", `{"from":1,"to":"2","content":"hi","client_msg_id":"k","extra":{"a":1}}`)
 	require.Equal(t, 200, code, body)
@@ -142,7 +142,7 @@ func TestRequestsReachTheMessageServiceAndComeBackAsJSON(t *testing.T) {
 func TestErrorsHaveOneForm(t *testing.T) {
 	c := newCallers(t)
 	m := &messages{}
-	h := c.serve(t, Config{}, &Service{Deps: Deps{Messages: m, Groups: groups{}}})
+	h := c.serve(t, Config{}, &Service{Messages: m, Groups: groups{}})
 	for name, test := range map[string]struct {
 		key, method, path, body string
 		err                     error
@@ -195,7 +195,7 @@ func TestEveryCallHasScopesAndIsRefusedWithoutThem(t *testing.T) {
 	require.Len(t, all, calls)
 
 	c := newCallers(t)
-	h := c.serve(t, Config{}, &Service{Deps: Deps{Messages: &messages{}, Sign: func(auth.Identity) (string, error) { return "signed", nil }}})
+	h := c.serve(t, Config{}, &Service{Messages: &messages{}, Sign: func(auth.Identity) (string, error) { return "signed", nil }})
 	for _, test := range []struct {
 		key    string
 		status int
@@ -236,7 +236,7 @@ func TestWrongKeysAreRefusedSlowly(t *testing.T) {
 
 func TestAKeyMakesOnlySoManyRequests(t *testing.T) {
 	c := newCallers(t)
-	h := c.serve(t, Config{Rate: 2}, &Service{Deps: Deps{Messages: &messages{}, Groups: groups{}}})
+	h := c.serve(t, Config{Rate: 2}, &Service{Messages: &messages{}, Groups: groups{}})
 	var last int
 	for range 3 {
 		last, _ = c.ask(h, "read", "GET", "/v1/groups/5", "")
@@ -250,7 +250,7 @@ func TestPagesOfOtherOriginsMayNotCall(t *testing.T) {
 	c := newCallers(t)
 	open := &auth.APIKey{Name: "dev", Scopes: []auth.Scope{auth.ScopeAdmin}}
 	m := &messages{}
-	h := c.serve(t, Config{Open: open, Origins: []string{"https://shop.example"}}, &Service{Deps: Deps{Messages: m, Groups: groups{}}})
+	h := c.serve(t, Config{Open: open, Origins: []string{"https://shop.example"}}, &Service{Messages: m, Groups: groups{}})
 	for origin, want := range map[string]int{
 		"https://evil.example": 403, "null": 403, "https://shop.example": 200, "http://example.com": 200, // httptest's own host
 	} {

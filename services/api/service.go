@@ -13,17 +13,6 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// Deps is what the service works with.
-type Deps struct {
-	Messages   millracev1.MessageServiceServer
-	Statistics millracev1.StatisticsServiceServer
-	Groups     Groups
-	// Sign returns a token of the user. It is nil if this process has no secret to sign with.
-	Sign func(auth.Identity) (string, error)
-	// SystemUser is the sender of what the system sends; 0: the system sends nothing.
-	SystemUser int64
-}
-
 // Groups is the part of a store that knows groups. It returns [store.ErrNotFound] for a group that does not exist.
 type Groups interface {
 	Group(ctx context.Context, id int64) (store.Group, error)
@@ -32,7 +21,14 @@ type Groups interface {
 // Service implements the calls of the contract by those of the message service.
 type Service struct {
 	apiv1.UnimplementedApiServiceServer
-	Deps
+
+	Messages   millracev1.MessageServiceServer
+	Statistics millracev1.StatisticsServiceServer
+	Groups     Groups
+	// Sign returns a token of the user. It is nil if this process has no secret to sign with.
+	Sign func(auth.Identity) (string, error)
+	// SystemUser is the sender of what the system sends; 0: the system sends nothing.
+	SystemUser int64
 }
 
 const (

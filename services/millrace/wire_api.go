@@ -44,7 +44,7 @@ func newAPIServer(
 	ctx context.Context, cfg *config.Config, files apiTLS, messages *message.Service, statistics millracev1.StatisticsServiceServer,
 	store message.Store, bus pubsub.Bus, contain *panics.Panics, tracer *telemetry.Tracer, log *slog.Logger,
 ) (*apiServer, error) {
-	service := &api.Service{Deps: api.Deps{Messages: messages, Statistics: statistics, Groups: store, SystemUser: cfg.APISystemUser}}
+	service := &api.Service{Messages: messages, Statistics: statistics, Groups: store, SystemUser: cfg.APISystemUser}
 	if cfg.JWTSecret != "" {
 		service.Sign = func(id auth.Identity) (string, error) { return auth.Sign(cfg.JWTSecret, id) }
 	}
@@ -52,12 +52,12 @@ func newAPIServer(
 	if cfg.APIOpen() {
 		limits.Open = &auth.APIKey{Name: "dev", Scopes: []auth.Scope{auth.ScopeAdmin}}
 	}
-	operator := &api.Operator{OperatorDeps: api.OperatorDeps{
+	operator := &api.Operator{
 		Bus: bus, Log: log, Handlers: handlerStates(bus),
 		NoReplay: func(ctx context.Context, entries []*poison.Entry) (map[string]string, error) {
 			return noReplay(ctx, bus.Groups(), entries)
 		},
-	}}
+	}
 	stopping, stop := context.WithCancel(context.WithoutCancel(ctx))
 	handler, err := api.New(stopping, limits, service, operator)
 	if err != nil {
