@@ -54,7 +54,7 @@ func TestGroupVerbGoesByWhatTheLogHasAlsoWhileStorageIsBehind(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n := newNode(t, memory.Config{})
+			n := newNode(t, memory.Config{Partitions: 1})
 			group := int64(7)
 			change := func(kind events.Type, id string) events.Event {
 				return events.Event{
