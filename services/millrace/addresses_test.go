@@ -21,7 +21,7 @@ import (
 func TestEndToEndTheHelloNamesWhereEachPartListens(t *testing.T) {
 	besideOthers(t)
 	cfg := parse(t, config.Dev, "--data-dir="+t.TempDir(), "--jwt-secret="+proof.Secret, "--log-level=error", "--admin-addr=127.0.0.1:0",
-		"--embedded-kafka-addr=127.0.0.1:0", "--connect-addr=:0", "--message-addr=127.0.0.1:0", "--api-addr=127.0.0.1:0")
+		"--embedded-kafka-addr=127.0.0.1:0", "--connect-addr=:0", "--message-addr=127.0.0.1:0")
 	dev := roleNamed(t, config.Dev)
 	options, err := dev.appOptions(cfg)
 	require.NoError(t, err)

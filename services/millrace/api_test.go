@@ -113,7 +113,7 @@ func TestTheAPIOfAMessageNodeTakesKeysAlone(t *testing.T) {
 	_, setting, _ := strings.Cut(lines[3], "=")
 	var node *apiServer
 	stop := startInside(t, config.Message, fx.Populate(&node), "--data-dir="+t.TempDir(), "--kafka-brokers="+d.brokers[0],
-		"--message-addr=127.0.0.1:0", "--api-addr=127.0.0.1:0", "--api-keys="+setting)
+		"--message-addr=127.0.0.1:0", "--api-keys="+setting)
 	t.Cleanup(stop)
 	conn, err := grpc.NewClient(node.listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)

@@ -19,7 +19,7 @@ func TestEveryRoleSaysThatItDrainsBeforeAnythingStops(t *testing.T) {
 	d := startDev(t, t.TempDir())
 	log, node := "--kafka-brokers="+d.brokers[0], d.grpc.Addr()
 	for role, args := range map[config.Role][]string{
-		config.Dev:     {"--embedded-kafka-addr=127.0.0.1:0", "--connect-addr=127.0.0.1:0", "--message-addr=127.0.0.1:0", "--api-addr=", "--jwt-secret=" + proof.Secret},
+		config.Dev:     {"--embedded-kafka-addr=127.0.0.1:0", "--connect-addr=127.0.0.1:0", "--message-addr=127.0.0.1:0", "--jwt-secret=" + proof.Secret},
 		config.Broker:  {"--embedded-kafka-addr=127.0.0.1:0"},
 		config.Message: {"--message-addr=127.0.0.1:0", log},
 		config.Worker:  {"--handlers=audit", log},

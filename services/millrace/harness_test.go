@@ -71,7 +71,7 @@ func startDevAs(t testing.TB, dataDir string, flags []string, replaced ...fx.Opt
 	t.Helper()
 	cfg := parse(t, config.Dev, append([]string{
 		"--data-dir=" + dataDir, "--jwt-secret=" + proof.Secret, "--admin-addr=", "--log-level=error", "--embedded-kafka-addr=127.0.0.1:0",
-		"--connect-addr=127.0.0.1:0", "--message-addr=127.0.0.1:0", "--api-addr=127.0.0.1:0", "--kafka-brokers=" + os.Getenv(brokersEnv),
+		"--connect-addr=127.0.0.1:0", "--message-addr=127.0.0.1:0", "--kafka-brokers=" + os.Getenv(brokersEnv),
 	}, flags...)...)
 	if files, err := os.ReadDir(dataDir); err == nil && len(files) == 0 && len(cfg.KafkaBrokers) > 0 {
 		deleteTopics(t, cfg.KafkaBrokers)
@@ -105,11 +105,15 @@ func deleteTopics(t testing.TB, brokers []string) {
 	}, proof.Patience, 10*time.Millisecond)
 }
 
+// parse returns the configuration of the role with the flags. The API gets a port of its own, because tests run side by side.
 func parse(t testing.TB, role config.Role, args ...string) *config.Config {
 	t.Helper()
 	cfg := &config.Config{}
 	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	cfg.Bind(role, flags)
+	if flags.Lookup("api-addr") != nil {
+		args = append([]string{"--api-addr=127.0.0.1:0"}, args...)
+	}
 	require.NoError(t, flags.Parse(args))
 	require.NoError(t, cfg.Load(flags))
 	return cfg

@@ -97,7 +97,7 @@ func newCosted(b *testing.B, name string, handlers []string, flags ...string) *c
 		name: name, ready: readyURL(free[0]), log: filepath.Join(dir, "log"),
 		args: append([]string{
 			"dev", "--data-dir=" + filepath.Join(dir, "data"), "--jwt-secret=" + Secret, "--log-level=warn", "--admin-addr=" + free[0],
-			"--connect-addr=" + free[1], "--message-addr=" + free[2], "--embedded-kafka-addr=" + free[3], "--send-rate=1000000", "--api-addr=",
+			"--connect-addr=" + free[1], "--message-addr=" + free[2], "--embedded-kafka-addr=" + free[3], "--send-rate=1000000",
 			"--handlers=" + strings.Join(handlers, ","),
 		}, flags...),
 	}

@@ -25,7 +25,7 @@ func TestConnectionsLeaveOpenFilesForBrokerAndStore(t *testing.T) {
 		name: "dev", path: "/bin/sh", ready: readyURL(free[0]), log: filepath.Join(dir, "log"),
 		args: []string{
 			"-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, openFiles), millrace, "dev", "--data-dir=" + filepath.Join(dir, "data"),
-			"--jwt-secret=" + Secret, "--admin-addr=" + free[0], "--connect-addr=" + free[1], "--message-addr=" + free[2], "--embedded-kafka-addr=" + free[3], "--api-addr=",
+			"--jwt-secret=" + Secret, "--admin-addr=" + free[0], "--connect-addr=" + free[1], "--message-addr=" + free[2], "--embedded-kafka-addr=" + free[3],
 		},
 	}
 	p.start(t)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,7 +41,8 @@ func (p *process) start(t testing.TB) {
 	require.NoError(t, p.run(t.Context()))
 }
 
-// run starts the process, which ends with the context at the latest.
+// run starts the process, which ends with the context at the latest. Its API gets a port of its own, because tests run side by
+// side.
 func (p *process) run(ctx context.Context) error {
 	path := p.path
 	if path == "" {
@@ -56,7 +58,7 @@ func (p *process) run(ctx context.Context) error {
 	defer func() { _ = log.Close() }() // the process has its own
 	p.cmd = exec.CommandContext(ctx, path, p.args...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	p.cmd.Env = append(os.Environ(), p.env...)
+	p.cmd.Env = slices.Concat(os.Environ(), []string{"MILLRACE_API_ADDR=127.0.0.1:0"}, p.env)
 	return p.cmd.Start()
 }
 

@@ -37,7 +37,7 @@ func TestTheSDK(t *testing.T) {
 	dir := t.TempDir()
 	free := FreeAddresses(t, 4)
 	dev := &process{name: "dev", ready: readyURL(free[3]), log: filepath.Join(dir, "dev.log"), args: []string{
-		"dev", "--api-addr=", "--data-dir=" + dir, "--jwt-secret=" + Secret, "--log-level=warn", "--embedded-kafka-addr=" + free[0],
+		"dev", "--data-dir=" + dir, "--jwt-secret=" + Secret, "--log-level=warn", "--embedded-kafka-addr=" + free[0],
 		"--connect-addr=" + free[1], "--message-addr=" + free[2], "--admin-addr=" + free[3],
 	}}
 	dev.start(t)

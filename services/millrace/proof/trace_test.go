@@ -69,7 +69,7 @@ func startTraced(t *testing.T, hangs bool, env ...string) (*collector, *process,
 	p := &process{
 		name: "dev", ready: readyURL(free[3]), log: filepath.Join(dir, "log"), env: append(env, "OTEL_EXPORTER_OTLP_ENDPOINT="+server.URL),
 		args: []string{
-			"dev", "--api-addr=", "--data-dir=" + filepath.Join(dir, "data"), "--embedded-kafka-addr=" + free[0], "--message-addr=" + free[1],
+			"dev", "--data-dir=" + filepath.Join(dir, "data"), "--embedded-kafka-addr=" + free[0], "--message-addr=" + free[1],
 			"--connect-addr=" + free[2], "--admin-addr=" + free[3], "--jwt-secret=" + Secret, "--log-level=warn",
 		},
 	}
