@@ -194,12 +194,14 @@ func TestEndToEndEveryFrameAndRecordIsAsDocumented(t *testing.T) {
 		client.Recall{Conversation: name, MessageID: stored.MessageID}, client.Typing{Target: client.ToUser(proof.Bob)})
 	do(b, client.Read{Conversation: name, Seq: seq}, client.Settings{Conversation: name, Settings: events.Settings{Pinned: new(true)}})
 	gone := b.Sees(t, "message_recalled")
+	at, err := events.ParsePosition(gone.Pos)
+	require.NoError(t, err)
 	moderated, err := events.Encode(&events.Event{
 		Type: events.MessageModerated, Conversation: name, MessageID: stored.MessageID, MessageSeq: gone.Seq, User: proof.Alice, Reason: "why", Timestamp: 1,
 	})
 	require.NoError(t, err)
 	require.True(t, produceForeign(t, d.brokers, kgo.NoCompression(), &kgo.Record{
-		Topic: events.TopicMessages, Partition: events.Partition(name, events.EmbeddedPartitions), Key: []byte(name), Value: moderated,
+		Topic: events.TopicMessages, Partition: at.Partition, Key: []byte(name), Value: moderated,
 	}))
 	require.Equal(t, "why", a.Sees(t, "message_moderated").Reason)
 
