@@ -94,13 +94,13 @@ func (m *members) mutedUntil(ctx context.Context, user, group int64) (int64, err
 	if known {
 		wait = staleWait
 	}
-	of, until, err := m.ask(ctx, user, group, wait)
+	of, g, err := m.ask(ctx, user, group, wait)
 	switch {
 	case err == nil && !of.member():
 		return m.askAgain(ctx, user, group)
 	case err == nil:
-		m.load(group)
-		return until, nil
+		m.load(user, g)
+		return mutedUntil(g, user), nil
 	case known && ctx.Err() == nil:
 		return cached.mutedUntil(user), nil
 	}
@@ -114,9 +114,9 @@ func (m *members) askAgain(ctx context.Context, user, group int64) (int64, error
 	defer cancel()
 	err := m.stored(ctx, events.Group(group))
 	var of standing
-	var until int64
+	var g *store.Group
 	if err == nil {
-		of, until, err = m.ask(ctx, user, group, missWait)
+		of, g, err = m.ask(ctx, user, group, missWait)
 	}
 	switch {
 	case err != nil:
@@ -124,22 +124,22 @@ func (m *members) askAgain(ctx context.Context, user, group int64) (int64, error
 	case !of.member():
 		return 0, errNoGroup
 	}
-	return until, nil
+	return mutedUntil(g, user), nil
 }
 
-// ask asks the store for the user's stays and, if the user is a member, until when it is muted.
-func (m *members) ask(ctx context.Context, user, group int64, wait time.Duration) (of standing, until int64, err error) {
+// ask asks the store for the user's stays and, if the user is a member, for the group.
+func (m *members) ask(ctx context.Context, user, group int64, wait time.Duration) (of standing, g *store.Group, err error) {
 	err = m.breaker.call(ctx, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, wait)
 		defer cancel()
 		if of, err = m.store.Stays(ctx, user, group); err != nil || !of.member() {
 			return err
 		}
-		g, err := m.store.Group(ctx, group)
-		until = mutedUntil(&g, user)
+		read, err := m.store.Group(ctx, group)
+		g = &read
 		return err
 	})
-	return of, until, err
+	return of, g, err
 }
 
 // vouches reports whether a roster says that the user is a member and no change since is known. It waits only for the log,
@@ -174,13 +174,15 @@ func (m *members) roster(group int64) *roster {
 	return r
 }
 
-// load makes the group's roster be read in the background.
-func (m *members) load(group int64) {
+// load makes the roster of the group, which the store has just given, be read in the background. Until then the roster knows
+// the one member, who can go on sending even if the store is lost at this moment.
+func (m *members) load(member int64, g *store.Group) {
+	group := g.ID
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r, ok := m.rosters.Get(group)
 	if !ok {
-		r = &roster{changed: map[int64]time.Time{}}
+		r = &roster{users: []int64{member}, group: g, changed: map[int64]time.Time{}}
 		r.reads = newShared(m.tasks, rosterPause, rosterTimeout, func(ctx context.Context) (struct{}, error) {
 			began := time.Now()
 			users, err := m.store.Members(ctx, group)

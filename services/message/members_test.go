@@ -49,10 +49,10 @@ func (s *oneGroup) Members(ctx context.Context, _ int64) ([]int64, error) {
 	return users, s.wait(ctx)
 }
 
-func (s *oneGroup) Group(context.Context, int64) (store.Group, error) {
+func (s *oneGroup) Group(_ context.Context, group int64) (store.Group, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return store.Group{Grants: append(store.Founded(1), store.Grant{Seq: 2, User: s.admin, Role: events.RoleAdmin}), Mutes: s.mutes}, s.err
+	return store.Group{ID: group, Grants: append(store.Founded(1), store.Grant{Seq: 2, User: s.admin, Role: events.RoleAdmin}), Mutes: s.mutes}, s.err
 }
 
 func (s *oneGroup) Stays(ctx context.Context, user, group int64) ([]store.Membership, error) {
@@ -200,7 +200,7 @@ func TestChangeThatIsSeenBeforeItIsStoredIsNotForgotten(t *testing.T) {
 		time.Sleep(lease)
 		for range 5 {
 			require.NoError(t, m.check(t.Context(), 2, 7), "by the store it still is a member")
-			m.load(7)
+			m.load(2, &store.Group{ID: 7})
 			time.Sleep(storedWait / 10)
 		}
 		st.set(func(s *oneGroup) { s.users = []int64{1} })
@@ -321,6 +321,33 @@ func TestMembershipGoesOnServingWhileTheStoreIsDown(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestStoreThatIsLostRightAfterAMemberWasFirstAdmittedIsNotMissed(t *testing.T) {
+	withMembers(t, func(t *testing.T, st *oneGroup, m *members) {
+		require.NoError(t, m.check(t.Context(), 1, 7))
+		st.set(func(s *oneGroup) { s.err = errDown })
+		for range 10 {
+			require.NoError(t, m.check(t.Context(), 1, 7))
+			require.Equal(t, codes.Unavailable, codeOf(m.check(t.Context(), 2, 7)))
+			time.Sleep(rosterLife)
+		}
+	})
+}
+
+func TestWhoHasLeftStaysOutHoweverLongTheStoreIsDown(t *testing.T) {
+	withMembers(t, func(t *testing.T, st *oneGroup, m *members) {
+		settled(t, st, m)
+		st.set(func(s *oneGroup) { s.users = []int64{1} }, left(2))
+		time.Sleep(lease)
+		require.Equal(t, codes.NotFound, codeOf(m.check(t.Context(), 2, 7)))
+		st.set(func(s *oneGroup) { s.err = errDown })
+		for range 10 {
+			time.Sleep(rosterLife)
+			require.NoError(t, m.check(t.Context(), 1, 7))
+			require.Equal(t, codes.Unavailable, codeOf(m.check(t.Context(), 2, 7)))
+		}
+	})
 }
 
 func TestUnknownMembershipIsUnavailableWhileTheStoreIsDown(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"millrace/events"
+	"millrace/infra/store"
 )
 
 func muted(user int64, until time.Time) events.Event {
@@ -60,7 +61,7 @@ func TestMuteThatIsSeenBeforeItIsStoredIsNotForgotten(t *testing.T) {
 		for range 5 {
 			time.Sleep(storedWait / 10)
 			require.NoError(t, m.mayWrite(t.Context(), 2, 7), "by the store it still may")
-			m.load(7)
+			m.load(2, &store.Group{ID: 7})
 		}
 		st.set(func(s *oneGroup) { s.mutes = map[int64]int64{2: until.Unix()} })
 		for range 20 {

@@ -15,11 +15,11 @@ type roster struct {
 	counted int // how many of members.users it accounts for; guarded by the mutex of members
 
 	mu      sync.Mutex
-	users   []int64   // ascending
-	read    time.Time // when the reading of users began
-	changed map[int64]time.Time
-	ended   bool      // the group was dissolved
-	revised time.Time // when a change of roles or mutes was seen
+	users   []int64             // ascending
+	read    time.Time           // when the reading of users began
+	changed map[int64]time.Time // whose membership was seen to change, and when, unless users have the change for certain
+	ended   bool                // the group was dissolved
+	revised time.Time           // when a change of roles or mutes was seen
 
 	group *store.Group // as it was read after the users
 }
@@ -29,16 +29,11 @@ func (r *roster) set(users []int64, g *store.Group, began time.Time) {
 	defer r.mu.Unlock()
 	r.users, r.group, r.read = users, g, began
 	for user, at := range r.changed {
-		if time.Since(at) >= changeLife {
+		if began.Sub(at) >= storedWait { // by then the change was stored
 			delete(r.changed, user)
 		}
 	}
 }
-
-// changeLife is how long the store is asked about a user whose membership has changed. A roster that was read after the
-// change was seen may still be from before the change was stored, which takes at most [storedWait]; such a roster has expired
-// by then.
-const changeLife = rosterLife + storedWait
 
 func (r *roster) change(e *events.Event, at time.Time) {
 	r.mu.Lock()
@@ -53,7 +48,7 @@ func (r *roster) change(e *events.Event, at time.Time) {
 	}
 }
 
-// knows reports whether the user was a member when the roster was read, and no change since is known.
+// knows reports whether the user was a member when the roster was read, however long ago, and no change since is known.
 func (r *roster) knows(user int64) bool {
 	if r == nil {
 		return false
@@ -65,8 +60,8 @@ func (r *roster) knows(user int64) bool {
 
 func (r *roster) has(user int64) bool {
 	_, member := slices.BinarySearch(r.users, user)
-	at, changed := r.changed[user]
-	return member && !r.ended && (!changed || time.Since(at) >= changeLife)
+	_, changed := r.changed[user]
+	return member && !r.ended && !changed
 }
 
 // vouchesFor reports the same as knows, but only if the roster was read lately and not before since. It has the roster read
