@@ -163,6 +163,10 @@ func TestRecordOfUserEventsThatBreaksARuleIsInvalid(t *testing.T) {
 		"user as text":       {`{"type":"user_offline","user":"1","timestamp":1}`, "user"},
 		"a message":          {`{"type":"user_online","user":1,"message":{},"timestamp":1}`, `a message in "user_online"`},
 		"negative timestamp": {`{"type":"user_online","user":1,"timestamp":-1}`, "timestamp -1"},
+		"nobody blocked":     {`{"type":"user_blocked","by":1,"timestamp":1}`, "user 0"},
+		"blocked by nobody":  {`{"type":"user_blocked","user":1,"timestamp":1}`, "by 0"},
+		"unblocked by -1":    {`{"type":"user_unblocked","user":1,"by":-1,"timestamp":1}`, "by -1"},
+		"blocked by itself":  {`{"type":"user_blocked","user":1,"by":1,"timestamp":1}`, "user 1 by itself"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Decode(TopicUsers, Position{Seq: 9}, []byte(test.data))
@@ -175,6 +179,7 @@ func TestRecordOfUserEventsThatBreaksARuleIsInvalid(t *testing.T) {
 func TestTypeOfAnotherTopicIsUnknown(t *testing.T) {
 	for topic, data := range map[string]string{
 		TopicMessages: `{"type":"user_online","timestamp":1}`, TopicUsers: `{"type":"new_message","timestamp":1}`,
+		TopicGroups: `{"type":"user_blocked","timestamp":1}`,
 	} {
 		e, err := Decode(topic, Position{Seq: 1}, []byte(data))
 		require.NoError(t, err)
@@ -182,8 +187,10 @@ func TestTypeOfAnotherTopicIsUnknown(t *testing.T) {
 	}
 }
 
-func TestKeyOfAUserEventIsItsUser(t *testing.T) {
+func TestKeyOfAUserEventIsTheUserWhoseStateItIs(t *testing.T) {
 	require.Equal(t, "1001", (&Event{Type: UserOnline, User: 1001}).Key())
+	require.Equal(t, "1001", (&Event{Type: UserBlocked, User: 1002, By: 1001}).Key())
+	require.Equal(t, "1001", (&Event{Type: UserUnblocked, User: 1003, By: 1001}).Key())
 	require.Equal(t, "g:7", (&Event{Type: MemberJoined, User: 1001, GroupID: 7, Conversation: "g:7"}).Key())
 }
 

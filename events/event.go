@@ -39,6 +39,10 @@ const (
 	// UserOnline and UserOffline say that the user has a connection to some gateway, or to none any more.
 	UserOnline  Type = "user_online"
 	UserOffline Type = "user_offline"
+	// UserBlocked and UserUnblocked say whose direct messages, typing and questions for presence a user refuses from then on,
+	// or no longer.
+	UserBlocked   Type = "user_blocked"
+	UserUnblocked Type = "user_unblocked"
 )
 
 // The limits of what an event may carry.
@@ -78,6 +82,7 @@ const JoinOpen = "open"
 //	member_muted                  Conversation, GroupID, User (0: all but owner and admins), By, Until
 //	conversation_settings         Conversation, User, Settings
 //	user_online, user_offline     User
+//	user_blocked, user_unblocked  User (who is blocked), By
 type Event struct {
 	Type    Type     `json:"type"`
 	Message *Message `json:"message,omitempty"`
@@ -150,9 +155,13 @@ func (e *Event) ConversationKey() string {
 	return e.Conversation
 }
 
-// Key returns the key of the event's record: the user on user-events, and the conversation on the other topics.
+// Key returns the key of the event's record: on user-events the user whose state it is, and the conversation on the other
+// topics. A block is the state of the user who blocks, so that all that one user blocks and unblocks is in one order.
 func (e *Event) Key() string {
-	if e.Type.On(TopicUsers) {
+	switch {
+	case e.Type == UserBlocked || e.Type == UserUnblocked:
+		return strconv.FormatInt(e.By, 10)
+	case e.Type.On(TopicUsers):
 		return strconv.FormatInt(e.User, 10)
 	}
 	return e.ConversationKey()
@@ -161,7 +170,11 @@ func (e *Event) Key() string {
 // On reports whether this version of the program knows the type as one of the topic's.
 func (t Type) On(topic string) bool {
 	if topic == TopicUsers {
-		return t == UserOnline || t == UserOffline
+		switch t {
+		case UserOnline, UserOffline, UserBlocked, UserUnblocked:
+			return true
+		}
+		return false
 	}
 	return t.Known()
 }

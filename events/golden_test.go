@@ -97,8 +97,10 @@ func samples() map[string]Event {
 // userSamples are the events on user-events.
 func userSamples() map[string]Event {
 	return map[string]Event{
-		"user_online":  {Type: UserOnline, EventID: "e9", User: alice, Timestamp: when},
-		"user_offline": {Type: UserOffline, EventID: "e10", User: alice, Timestamp: when},
+		"user_online":    {Type: UserOnline, EventID: "e9", User: alice, Timestamp: when},
+		"user_offline":   {Type: UserOffline, EventID: "e10", User: alice, Timestamp: when},
+		"user_blocked":   {Type: UserBlocked, EventID: "e11", User: bob, By: alice, Timestamp: when},
+		"user_unblocked": {Type: UserUnblocked, EventID: "e12", User: bob, By: alice, Timestamp: when},
 	}
 }
 

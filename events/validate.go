@@ -32,7 +32,7 @@ func (e *Event) Validate() error {
 		return e.validateSettings()
 	case MessageModerated:
 		return e.validateModerated()
-	case UserOnline, UserOffline:
+	case UserOnline, UserOffline, UserBlocked, UserUnblocked:
 		return e.validateUser()
 	}
 	return invalid("unknown type %.80q", e.Type)
@@ -215,8 +215,14 @@ func (e *Event) validateMembers() error {
 }
 
 func (e *Event) validateUser() error {
-	if !validID(e.User) {
+	block := e.Type == UserBlocked || e.Type == UserUnblocked
+	switch {
+	case !validID(e.User):
 		return invalid("user %d", e.User)
+	case block && !validID(e.By):
+		return invalid("by %d", e.By)
+	case block && e.By == e.User:
+		return invalid("user %d by itself", e.User)
 	}
 	return nil
 }

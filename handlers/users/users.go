@@ -1,4 +1,5 @@
-// Package users keeps in the store what user-events tell of users: who is online, and when the others were last seen.
+// Package users keeps in the store what user-events tell of users: who is online, when the others were last seen, and who
+// blocks whom.
 package users
 
 import (
@@ -14,7 +15,8 @@ import (
 // Group is the handler's consumer group.
 const Group = "users-consumer-group"
 
-// Store keeps of each user the record with the highest position. So records may be saved again, and a replay may come late.
+// Store keeps the record with the highest position: of each user whether it is online, and of each pair of users whether one
+// blocks the other. So records may be saved again, and a replay may come late.
 type Store interface {
 	SaveUsers(ctx context.Context, records []events.Record) error
 }

@@ -65,6 +65,15 @@ func (h *Head) Hide(hidden bool, seq int64) {
 // Reader is a user who has read a conversation up to Seq.
 type Reader struct{ User, Seq int64 }
 
+// Pair is two users of whom the first may have blocked the second.
+type Pair struct{ By, User int64 }
+
+// Block says whether a pair is blocked, according to its latest event, which has the position Seq.
+type Block struct {
+	Seq     int64
+	Blocked bool
+}
+
 // Group is a group without its members.
 type Group struct {
 	ID   int64

@@ -19,6 +19,7 @@ type Frame struct {
 	Readers       *readersFrame     `json:"readers"`
 	Group         *Group            `json:"group"`
 	Presence      *Present          `json:"presence"`
+	Blocked       *blockedFrame     `json:"blocked"`
 	OK            json.RawMessage   `json:"ok"`
 	Pong          json.RawMessage   `json:"pong"`
 
@@ -51,6 +52,10 @@ type Present struct {
 	Online []int64 `json:"online"` // ascending
 	// LastSeen says of those who are not online when they last came or went, in Unix seconds, as far as that is known.
 	LastSeen map[int64]int64 `json:"last_seen"`
+}
+
+type blockedFrame struct {
+	Users []int64 `json:"users"`
 }
 
 type readersFrame struct {

@@ -61,6 +61,9 @@ func TestRequestsLookAsTheProtocolSays(t *testing.T) {
 		`{"id":7,"group_mute":{"group_id":77,"user":1002,"until":9}}`:                                   GroupMute{GroupID: 77, User: 1002, Until: 9},
 		`{"id":7,"group_mute":{"group_id":77,"until":0}}`:                                               GroupMute{GroupID: 77},
 		`{"id":7,"group_remove":{"group_id":77,"user":1002}}`:                                           GroupRemove{GroupID: 77, User: 1002},
+		`{"id":7,"block":{"user":1002}}`:                                                                Block{User: 1002},
+		`{"id":7,"unblock":{"user":1002}}`:                                                              Unblock{User: 1002},
+		`{"id":7,"blocked":{}}`:                                                                         Blocked{},
 	} {
 		text, err := Encode(7, r)
 		require.NoError(t, err)

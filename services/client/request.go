@@ -93,6 +93,14 @@ type (
 	Presence struct {
 		Users []int64 `json:"users"`
 	}
+	// Block makes the server refuse the user's direct messages and typing, and hide from the user whether this one is online.
+	Block struct {
+		User int64 `json:"user"`
+	}
+	// Unblock ends that.
+	Unblock Block
+	// Blocked asks whom the user blocks.
+	Blocked struct{}
 	// GroupCreate creates a group. A repeat with the same ClientMsgID creates no second group. Join is [events.JoinOpen] for
 	// a group that anybody may join, or empty.
 	GroupCreate struct {
@@ -187,6 +195,9 @@ func (GroupDissolve) verb() string   { return "group_dissolve" }
 func (PushSubscribe) verb() string   { return "push_subscribe" }
 func (PushUnsubscribe) verb() string { return "push_unsubscribe" }
 func (Ping) verb() string            { return "ping" }
+func (Block) verb() string           { return "block" }
+func (Unblock) verb() string         { return "unblock" }
+func (Blocked) verb() string         { return "blocked" }
 
 // Encode returns the frame of a request, or [ErrNotUTF8] if a text in it is not valid UTF-8.
 func Encode(id int64, r Request) ([]byte, error) {

@@ -86,7 +86,16 @@ func (c *Client) Presence(ctx context.Context, users ...int64) (Present, error) 
 	return *f.Presence, nil
 }
 
-// Do makes a request whose answer is ok or pong: [Read], [Settings], [Recall], [Edit] (it draws a ClientMsgID if there is none),
+// Blocked returns the users whom the user blocks, in ascending order.
+func (c *Client) Blocked(ctx context.Context) ([]int64, error) {
+	f, err := c.ask(ctx, Blocked{}, func(f Frame) bool { return f.Blocked != nil })
+	if err != nil {
+		return nil, err
+	}
+	return f.Blocked.Users, nil
+}
+
+// Do makes a request whose answer is ok or pong: [Read], [Settings], [Block], [Unblock], [Recall], [Edit] (it draws a ClientMsgID if there is none),
 // [Typing], [Refresh], [PushSubscribe], [PushUnsubscribe], [Ping].
 func (c *Client) Do(ctx context.Context, r Request) error {
 	_, err := c.ask(ctx, named(r), func(f Frame) bool { return f.OK != nil || f.Pong != nil })

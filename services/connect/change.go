@@ -117,6 +117,8 @@ func (s *session) compose(r request) (conversation string, m *outgoing, refused 
 		conversation, refused = s.composeSettings(r, m)
 	case "group_mute":
 		conversation, refused = s.composeMute(r, m)
+	case "block", "unblock":
+		conversation, refused = s.composeBlock(r, m)
 	default:
 		conversation, refused = s.composeGroup(r, m)
 	}
@@ -319,6 +321,9 @@ func (l *lanes) answer(m *outgoing, result *millracev1.SendResult, refused *refu
 	switch {
 	case refused != nil:
 		s.refuse(m.id, refused)
+	case m.verb == "block" || m.verb == "unblock":
+		s.gw.hub.announceBlock(m.change)
+		s.answer(m.id, "ok", struct{}{})
 	case result.GetSent() != nil:
 		sent := result.GetSent()
 		if to := m.change.GetSend().GetTo(); to != 0 {

@@ -87,6 +87,7 @@ func frameMembers(data []byte, allowRepeated bool) (r request, refused *refusal)
 func knownVerb(name string) bool {
 	switch name {
 	case "connect", "refresh", "send", "history", "conversations", "readers", "settings", "read", "recall", "edit", "typing", "presence", "ping",
+		"block", "unblock", "blocked",
 		"group_create", "group_join", "group_leave", "group_add", "group_remove", "group_info",
 		"group_rename", "group_dissolve", "group_role", "group_mute", "push_subscribe", "push_unsubscribe":
 		return true
@@ -194,6 +195,9 @@ type (
 	}
 	presenceBody struct {
 		Users []int64 `json:"users"`
+	}
+	blockBody struct {
+		User int64 `json:"user"`
 	}
 	typingBody struct {
 		To      int64 `json:"to"`

@@ -241,6 +241,8 @@ func (h *hub) relayed(signal *millracev1.Signal) {
 		switch {
 		case signal.GetReplaced() != nil:
 			h.hear(sub, signal.GetReplaced())
+		case signal.GetBlockChanged() != nil:
+			h.hearBlock(sub, signal.GetBlockChanged().GetBy())
 		case sub.user != signal.GetExceptUser() && !sub.buffering:
 			sub.session.out.text(signal.GetPush())
 		}

@@ -32,6 +32,10 @@ type messageNode struct {
 	syncDown atomic.Bool
 	// lastSeen is when users were last seen.
 	lastSeen map[int64]int64
+	// blocks has, by who blocks and who is blocked, what was done last. The lock of the world guards it.
+	blocks map[[2]int64]*millracev1.BlockedState
+	// blocksDown makes BlockedBy fail.
+	blocksDown atomic.Bool
 	// stale makes Memberships return no groups.
 	stale bool
 }

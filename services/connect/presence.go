@@ -22,7 +22,8 @@ type watch struct {
 	offline time.Time
 }
 
-// presence answers which of the users are online. From then on, until it is called again, the session is told of changes.
+// presence answers which of the users are online, without those who block the session's user. From then on, until it is called
+// again, the session is told of changes.
 func (s *session) presence(r request) {
 	var b presenceBody
 	refused := r.into(&b)
@@ -47,12 +48,13 @@ func (s *session) presence(r request) {
 		ctx, cancel := context.WithTimeout(s.ctx, s.gw.cfg.CallTimeout)
 		defer cancel()
 		hub.await(ctx) // the nodes report who is online before they acknowledge
+		s.askBlockers(ctx, b.Users...)
 		lastSeen := s.lastSeen(ctx, b.Users)
 		if s.out.room(s.ctx, &s.out.answers) != nil {
 			return
 		}
-		hub.withPresence(s.sub, b.Users, func(online []int64) {
-			for _, user := range online {
+		hub.withPresence(s.sub, b.Users, func(online, withheld []int64) {
+			for _, user := range slices.Concat(online, withheld) {
 				delete(lastSeen, user)
 			}
 			s.answer(r.id, "presence", struct {
@@ -118,15 +120,22 @@ func (h *hub) drop(sub *subscriber, user int64) {
 	}
 }
 
-// withPresence calls answer with those of the users who are online, in order. It makes sure that changes before the answer
-// are in it and changes after it are told.
-func (h *hub) withPresence(sub *subscriber, users []int64, answer func(online []int64)) {
+// withPresence calls answer with those of the users who are online, in order, and with those whose presence is withheld. It
+// makes sure that changes before the answer are in it and changes after it are told.
+func (h *hub) withPresence(sub *subscriber, users []int64, answer func(online, withheld []int64)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	online := []int64{}
+	online, withheld := []int64{}, []int64(nil)
 	for _, user := range users {
-		if w := h.watches[user]; w != nil && (w.told || h.isOnline(user)) {
+		w := h.watches[user]
+		here := w != nil && (w.told || h.isOnline(user))
+		if here {
 			w.told = true
+		}
+		switch {
+		case sub.blockers[user].blocked:
+			withheld = append(withheld, user)
+		case here:
 			online = append(online, user)
 		}
 		if _, ok := sub.watches[user]; ok {
@@ -134,7 +143,7 @@ func (h *hub) withPresence(sub *subscriber, users []int64, answer func(online []
 		}
 	}
 	slices.Sort(online)
-	answer(slices.Compact(online))
+	answer(slices.Compact(online), withheld)
 }
 
 func (h *hub) isOnline(user int64) bool {
@@ -209,7 +218,7 @@ func (h *hub) review(user int64) {
 	switch {
 	case online == w.told:
 	case online:
-		h.tell(user, w, pushUserOnline)
+		h.tell(user, w, true)
 	case w.offline.IsZero():
 		since := time.Now()
 		w.offline = since
@@ -225,19 +234,27 @@ func (h *hub) expire(user int64, w *watch, since time.Time) {
 	defer h.mu.Unlock()
 	if h.watches[user] == w && w.told && w.offline.Equal(since) {
 		w.offline = time.Time{}
-		h.tell(user, w, pushUserOffline)
+		h.tell(user, w, false)
 	}
 }
 
-func (h *hub) tell(user int64, w *watch, kind string) {
-	w.told = kind == pushUserOnline
-	push := pushFrame(struct {
-		Type string `json:"type"`
-		User int64  `json:"user"`
-	}{kind, user})
+func (h *hub) tell(user int64, w *watch, online bool) {
+	w.told = online
+	push := presencePush(user, online)
 	for sub := range w.subs {
-		if sub.watches[user] {
+		if sub.watches[user] && !sub.blockers[user].blocked {
 			sub.session.out.text(push)
 		}
 	}
+}
+
+func presencePush(user int64, online bool) []byte {
+	kind := pushUserOffline
+	if online {
+		kind = pushUserOnline
+	}
+	return pushFrame(struct {
+		Type string `json:"type"`
+		User int64  `json:"user"`
+	}{kind, user})
 }

@@ -169,6 +169,10 @@ func TestBadFramesAreRefusedAndTheConnectionGoesOn(t *testing.T) {
 		`{"id":7,"send":{"to":9007199254740992,"content":"x"}}`:            7,
 		`{"id":7,"send":{"to":1,"content":"x","message_type":-1}}`:         7,
 		`{"id":7,"typing":{}}`:                                             7,
+		`{"id":7,"block":{}}`:                                              7,
+		`{"id":7,"block":{"user":1001}}`:                                   7,
+		`{"id":7,"block":{"user":"1002"}}`:                                 7,
+		`{"id":7,"unblock":{"user":9007199254740992}}`:                     7,
 		fmt.Sprintf(`{"id":7,"send":{"to":1,"client_msg_id":"%065d"}}`, 0): 7,
 	} {
 		c.send("%s", frame)

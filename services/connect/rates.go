@@ -13,8 +13,8 @@ type class int
 
 const (
 	sends   class = iota // send
-	changes              // edit, recall, read, settings, and the verbs that change a group or a subscription
-	queries              // history, conversations, readers, presence, group_info, refresh
+	changes              // edit, recall, read, settings, block, unblock and the verbs that change a group or a subscription
+	queries              // history, conversations, readers, presence, blocked, group_info, refresh
 	signals              // typing, which fans out to a whole group
 	classes = iota
 )
@@ -34,10 +34,10 @@ func classOf(verb string) (class, bool) {
 	switch verb {
 	case "send":
 		return sends, true
-	case "edit", "recall", "read", "settings", "group_create", "group_join", "group_leave", "group_add", "group_remove",
+	case "edit", "recall", "read", "settings", "block", "unblock", "group_create", "group_join", "group_leave", "group_add", "group_remove",
 		"group_rename", "group_dissolve", "group_role", "group_mute", "push_subscribe", "push_unsubscribe":
 		return changes, true
-	case "history", "conversations", "readers", "presence", "group_info", "refresh":
+	case "history", "conversations", "readers", "presence", "blocked", "group_info", "refresh":
 		return queries, true
 	case "typing":
 		return signals, true

@@ -17,6 +17,7 @@ func TestEveryVerbIsLimitedPerUser(t *testing.T) {
 			"refresh", "send", "history", "conversations", "read", "recall", "edit", "typing", "presence", "group_create", "group_join",
 			"group_leave", "group_add", "group_remove", "group_info", "group_rename", "group_dissolve", "group_role", "group_mute", "readers", "settings",
 			"push_subscribe", "push_unsubscribe",
+			"block", "unblock", "blocked",
 		} {
 			require.True(t, knownVerb(verb))
 			r := &rates{sends: sendRate, connections: 2, users: map[int64]*userRate{}}

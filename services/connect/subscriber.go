@@ -27,7 +27,9 @@ type subscriber struct {
 	// watches holds the users whose presence the session has asked for. The value is true once the request was answered and
 	// changes are pushed.
 	watches map[int64]bool
-	last    uint64 // number of the latest delivery that the session got, so that it gets each once, whichever channels match
+	// blockers holds users of whom it was asked whether they block the session's user.
+	blockers map[int64]blocker
+	last     uint64 // number of the latest delivery that the session got, so that it gets each once, whichever channels match
 
 	// While buffering is set, deliveries are kept in buffer, because the session still gets what it missed before them.
 	buffering   bool

@@ -48,7 +48,7 @@ func (a *acquaintances) note(user int64, acquainted bool) {
 }
 
 // typing relays that the user is writing. It is not logged and may be lost. It is not relayed to a user with whom there is no
-// conversation, which the sender is not told.
+// conversation, which the sender is not told, nor to one who blocks the sender.
 func (s *session) typing(r request) {
 	var b typingBody
 	refused := r.into(&b)
@@ -58,48 +58,79 @@ func (s *session) typing(r request) {
 	if refused == nil && b.GroupID != 0 && !s.gw.hub.member(s.sub, b.GroupID) {
 		refused = refuse(codeNotFound, "no such group") // the words of the message service
 	}
-	if refused != nil {
-		s.refuse(r.id, refused)
-		return
+	acquainted, known := b.GroupID != 0, true
+	if refused == nil && b.To != 0 {
+		acquainted, known = s.mayTypeTo(b.To)
 	}
-	s.answer(r.id, "ok", struct{}{})
-	acquainted, known := s.acquaintances.look(b.To)
 	switch {
-	case acquainted, b.GroupID != 0:
-		s.relayTyping(b)
-	case !known:
-		s.relayIfAcquainted(b)
+	case refused != nil:
+		s.refuse(r.id, refused)
+	case known:
+		s.typed(r.id, b, acquainted)
+	default:
+		s.askBeforeTyping(r.id, b)
 	}
 }
 
-// relayIfAcquainted asks a message node whether the two users have a conversation, and relays if so. While many requests wait
-// for message nodes it does nothing.
-func (s *session) relayIfAcquainted(b typingBody) {
+// mayTypeTo reports whether there is a conversation with the user, and whether that, and that the user blocks the session's
+// user or not, is known.
+func (s *session) mayTypeTo(user int64) (acquainted, known bool) {
+	acquainted, known = s.acquaintances.look(user)
+	_, asked := s.gw.hub.blockedBy(s.sub, user)
+	return acquainted, known && asked
+}
+
+// typed answers a typing and relays it.
+func (s *session) typed(id int64, b typingBody, acquainted bool) {
+	if b.To != 0 {
+		if blocked, _ := s.gw.hub.blockedBy(s.sub, b.To); blocked {
+			s.refuse(id, refuse(codeDenied, "the user accepts no direct messages of yours"))
+			return
+		}
+	}
+	s.answer(id, "ok", struct{}{})
+	if acquainted {
+		s.relayTyping(b)
+	}
+}
+
+// askBeforeTyping asks a message node whether the two users have a conversation and whether the other one blocks this one.
+// While many requests wait for message nodes it does not ask, and the typing is lost.
+func (s *session) askBeforeTyping(id int64, b typingBody) {
 	select {
 	case s.calls <- struct{}{}:
 	default:
+		s.answer(id, "ok", struct{}{})
 		return
 	}
 	s.spawn(func() {
 		defer func() { <-s.calls }()
 		ctx, cancel := context.WithTimeout(s.ctx, s.gw.cfg.CallTimeout)
 		defer cancel()
-		var newest *millracev1.HistoryResponse
-		err := s.gw.nodes.Call(ctx, func(ctx context.Context, c millracev1.MessageServiceClient) (err error) {
-			newest, err = c.History(ctx, &millracev1.HistoryRequest{
-				User: s.identity.User, Conversation: events.Direct(s.identity.User, b.To), Limit: 1,
-			})
-			return err
-		})
-		if err != nil {
-			return
+		s.askBlockers(ctx, b.To)
+		acquainted, known := s.acquaintances.look(b.To)
+		if !known {
+			acquainted = s.askAcquainted(ctx, b.To)
 		}
-		acquainted := len(newest.GetMessages()) > 0
-		s.acquaintances.note(b.To, acquainted)
-		if acquainted {
-			s.relayTyping(b)
-		}
+		s.typed(id, b, acquainted)
 	})
+}
+
+// askAcquainted asks a message node whether there is a conversation with the user. Without an answer there is none.
+func (s *session) askAcquainted(ctx context.Context, user int64) bool {
+	var newest *millracev1.HistoryResponse
+	err := s.gw.nodes.Call(ctx, func(ctx context.Context, c millracev1.MessageServiceClient) (err error) {
+		newest, err = c.History(ctx, &millracev1.HistoryRequest{
+			User: s.identity.User, Conversation: events.Direct(s.identity.User, user), Limit: 1,
+		})
+		return err
+	})
+	if err != nil {
+		return false
+	}
+	acquainted := len(newest.GetMessages()) > 0
+	s.acquaintances.note(user, acquainted)
+	return acquainted
 }
 
 func (s *session) relayTyping(b typingBody) {

@@ -31,7 +31,7 @@ func (s *session) handle(data []byte) {
 		s.presence(r)
 	case r.verb == "typing":
 		s.typing(r)
-	case r.verb == "history", r.verb == "conversations", r.verb == "readers", r.verb == "group_info",
+	case r.verb == "history", r.verb == "conversations", r.verb == "readers", r.verb == "blocked", r.verb == "group_info",
 		r.verb == "push_subscribe", r.verb == "push_unsubscribe":
 		s.call(r)
 	default:
@@ -105,6 +105,8 @@ func (s *session) ask(ctx context.Context, c millracev1.MessageServiceClient, r 
 		return s.readers(ctx, c, r)
 	case "push_subscribe", "push_unsubscribe":
 		return s.subscribe(ctx, c, r)
+	case "blocked":
+		return s.blocked(ctx, c)
 	}
 	return s.groupInfo(ctx, c, r)
 }

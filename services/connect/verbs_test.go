@@ -51,6 +51,10 @@ func (n *messageNode) change(c *millracev1.Change) *millracev1.SendResult {
 		answer, err = n.DissolveGroup(ctx, kind.DissolveGroup)
 	case *millracev1.Change_RemoveMember:
 		answer, err = n.RemoveMember(ctx, kind.RemoveMember)
+	case *millracev1.Change_Block:
+		n.setBlock(kind.Block.GetSender().GetUser(), kind.Block.GetUser(), true)
+	case *millracev1.Change_Unblock:
+		n.setBlock(kind.Unblock.GetSender().GetUser(), kind.Unblock.GetUser(), false)
 	}
 	if err != nil {
 		return &millracev1.SendResult{Code: int32(status.Code(err)), Error: status.Convert(err).Message()}

@@ -97,6 +97,26 @@ func (s *Service) UnsubscribePush(
 	return answer(&millracev1.UnsubscribePushResponse{}, s.unsubscribePush(ctx, r))
 }
 
+// Block implements the call of the contract.
+func (s *Service) Block(ctx context.Context, r *millracev1.BlockRequest) (*millracev1.BlockResponse, error) {
+	return answer(&millracev1.BlockResponse{}, s.block(ctx, r))
+}
+
+// Unblock implements the call of the contract.
+func (s *Service) Unblock(ctx context.Context, r *millracev1.UnblockRequest) (*millracev1.UnblockResponse, error) {
+	return answer(&millracev1.UnblockResponse{}, s.unblock(ctx, r))
+}
+
+// Blocked implements the call of the contract.
+func (s *Service) Blocked(ctx context.Context, r *millracev1.BlockedRequest) (*millracev1.BlockedResponse, error) {
+	return answer(s.blocked(ctx, r))
+}
+
+// BlockedBy implements the call of the contract.
+func (s *Service) BlockedBy(ctx context.Context, r *millracev1.BlockedByRequest) (*millracev1.BlockedByResponse, error) {
+	return answer(s.blockedBy(ctx, r))
+}
+
 // CreateGroup implements the call of the contract.
 func (s *Service) CreateGroup(
 	ctx context.Context, r *millracev1.CreateGroupRequest,

@@ -12,6 +12,7 @@ import (
 
 	"millrace/events"
 	"millrace/infra/panics"
+	"millrace/infra/store"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -87,7 +88,8 @@ func (s *Service) grouped(batches []*millracev1.SendBatch) [][]*millracev1.SendB
 	return groups
 }
 
-// onlyDirect reports whether the batch consists of messages to one user, about which the store is not asked.
+// onlyDirect reports whether the batch consists of messages to one user. About these the store is asked at most whether they
+// are blocked, and that for all batches of a group at once.
 func onlyDirect(b *millracev1.SendBatch) bool {
 	for _, m := range b.GetMessages() {
 		if m.GetGroupId() != 0 {
@@ -104,6 +106,7 @@ func (s *Service) runContained(ctx context.Context, group []*millracev1.SendBatc
 			results = [][]*millracev1.SendResult{s.run(ctx, group[0])}
 			return
 		}
+		s.learnBlocks(ctx, group)
 		runs := make([]*sending, len(group))
 		for i, batch := range group {
 			runs[i] = s.prepare(ctx, batch.GetMessages())
@@ -123,6 +126,16 @@ func (s *Service) runContained(ctx context.Context, group []*millracev1.SendBatc
 		}
 	}
 	return results
+}
+
+// learnBlocks finds out together what the checks of the batches are going to ask one by one.
+func (s *Service) learnBlocks(ctx context.Context, group []*millracev1.SendBatch) {
+	pairs := make([]store.Pair, len(group))
+	for i, batch := range group {
+		m := batch.GetMessages()[0]
+		pairs[i] = store.Pair{By: m.GetTo(), User: m.GetSender().GetUser()}
+	}
+	s.blocks.among(ctx, pairs...)
 }
 
 // sendResults writes results until the channel is closed. It yields once before it collects, so that results which are ready

@@ -154,7 +154,14 @@ func (s *Service) mayWrite(ctx context.Context, user int64, conversation string)
 	if err == nil && c.GroupID != 0 {
 		return s.members.mayWrite(ctx, user, c.GroupID)
 	}
-	return s.partOf(ctx, user, conversation)
+	if err := s.partOf(ctx, user, conversation); err != nil {
+		return err
+	}
+	other := c.Low
+	if other == user {
+		other = c.High
+	}
+	return s.accepts(ctx, other, user)
 }
 
 // partOf returns an error if the user has no part in the conversation now.

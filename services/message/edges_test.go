@@ -181,3 +181,17 @@ func (s *storeEdge) Stored(ctx context.Context) (map[int32]int64, error) {
 	}
 	return s.Store.Stored(ctx)
 }
+
+func (s *storeEdge) Blocks(ctx context.Context, pairs []store.Pair) (map[store.Pair]store.Block, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	return s.Store.Blocks(ctx, pairs)
+}
+
+func (s *storeEdge) Blocked(ctx context.Context, by int64, limit int) ([]int64, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	return s.Store.Blocked(ctx, by, limit)
+}

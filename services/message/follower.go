@@ -18,11 +18,13 @@ const (
 	maxFollowed = 10_000
 )
 
-// follower sees every record of a topic from the time when it was first asked to catch up. It works only while somebody asks:
+// follower sees every record of a topic from where it began, when it was first asked to catch up. It works only while somebody asks:
 // it asks once for the ends of the topic, and reads if records were added.
 type follower struct {
+	name  string
 	topic pubsub.Log
-	see   func(*events.Event)
+	begin func(context.Context) (map[int32]int64, error)
+	see   func(*events.Record)
 	lost  func()
 	steps *shared[struct{}]
 
@@ -32,10 +34,14 @@ type follower struct {
 	caughtUp time.Time // when it asked for the end up to which it has seen everything
 }
 
-// newFollower returns a follower that calls see for each event in the order of its partition, and lost when it may have
-// missed some, as at the beginning. Both are called before catchUp returns.
-func newFollower(topic pubsub.Log, t *tasks, see func(*events.Event), lost func()) *follower {
-	f := &follower{topic: topic, see: see, lost: lost}
+// newFollower returns a follower of the topic with the name. It begins after the positions that begin returns or, if begin is
+// nil, at the end. It calls see for each event in the order of its partition, and lost when it may have missed some, as when
+// it begins at the end. Both are called before catchUp returns.
+func newFollower(
+	name string, topic pubsub.Log, t *tasks, begin func(context.Context) (map[int32]int64, error),
+	see func(*events.Record), lost func(),
+) *follower {
+	f := &follower{name: name, topic: topic, begin: begin, see: see, lost: lost}
 	f.steps = newShared(t, 0, followTimeout, func(ctx context.Context) (struct{}, error) { return struct{}{}, f.step(ctx) })
 	return f
 }
@@ -58,8 +64,13 @@ func (f *follower) keepsUp(within time.Duration) bool {
 	return behind < within
 }
 
-func (f *follower) step(ctx context.Context) error {
+func (f *follower) step(ctx context.Context) (err error) {
 	began := time.Now()
+	if f.at == nil && f.begin != nil {
+		if f.at, err = f.begin(ctx); err != nil {
+			return err
+		}
+	}
 	end, err := f.topic.End(ctx)
 	if err != nil {
 		return err
@@ -85,8 +96,8 @@ func (f *follower) read(ctx context.Context, end map[int32]int64) error {
 	}
 	if !gap && length(ranges) <= maxFollowed && len(ranges) > 0 {
 		err := f.topic.Read(ctx, ranges, func(raw pubsub.RawRecord) error {
-			if e, err := events.Decode(events.TopicGroups, raw.Position, raw.Value); err == nil {
-				f.see(&e)
+			if e, err := events.Decode(f.name, raw.Position, raw.Value); err == nil && !raw.Replay {
+				f.see(&events.Record{Event: e, Position: raw.Position})
 			}
 			return nil
 		})

@@ -149,16 +149,36 @@ func (n *node) end(t testing.TB) map[int32]int64 {
 }
 
 // storing runs a storage handler until the test ends.
-func (n *node) storing(t testing.TB) {
+func (n *node) storing(t testing.TB) { n.consuming(t, storageGroup, events.TopicMessages, n.save) }
+
+// storingUsers runs a handler of user-events until the test ends.
+func (n *node) storingUsers(t testing.TB) {
+	n.consuming(t, usersGroup, events.TopicUsers, func(t testing.TB, msg *message.Message) {
+		pos, err := n.bus.Position(msg)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		e, err := events.Decode(events.TopicUsers, pos, msg.Payload)
+		if err == nil {
+			err = n.db.SaveUsers(context.Background(), []events.Record{{Event: e, Position: pos}})
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func (n *node) consuming(t testing.TB, group, topic string, handle func(testing.TB, *message.Message)) {
 	t.Helper()
-	subscriber, err := n.bus.Subscriber(storageGroup, pubsub.SubscriberConfig{})
+	subscriber, err := n.bus.Subscriber(group, pubsub.SubscriberConfig{})
 	require.NoError(t, err)
-	messages, err := subscriber.Subscribe(context.Background(), events.TopicMessages)
+	messages, err := subscriber.Subscribe(context.Background(), topic)
 	require.NoError(t, err)
 	var done sync.WaitGroup
 	done.Go(func() {
 		for msg := range messages {
-			n.save(t, msg)
+			handle(t, msg)
 			msg.Ack()
 		}
 	})

@@ -63,7 +63,7 @@ func newMembers(
 		return nil, err
 	}
 	m.rosters = rosters
-	m.changes = newFollower(topic, t, m.changed, m.missed)
+	m.changes = newFollower(events.TopicGroups, topic, t, nil, func(r *events.Record) { m.changed(&r.Event) }, m.missed)
 	return m, nil
 }
 

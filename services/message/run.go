@@ -117,6 +117,12 @@ func placeOf(c *millracev1.Change) (user int64, conversation string) {
 		return kind.ChangeRole.GetSender().GetUser(), events.Group(kind.ChangeRole.GetGroupId())
 	case *millracev1.Change_MuteMember:
 		return kind.MuteMember.GetSender().GetUser(), events.Group(kind.MuteMember.GetGroupId())
+	case *millracev1.Change_Block:
+		by := kind.Block.GetSender().GetUser()
+		return by, events.Direct(by, kind.Block.GetUser())
+	case *millracev1.Change_Unblock:
+		by := kind.Unblock.GetSender().GetUser()
+		return by, events.Direct(by, kind.Unblock.GetUser())
 	case *millracev1.Change_RenameGroup:
 		return kind.RenameGroup.GetSender().GetUser(), events.Group(kind.RenameGroup.GetGroupId())
 	case *millracev1.Change_DissolveGroup:
@@ -159,6 +165,10 @@ func (s *Service) change(ctx context.Context, c *millracev1.Change) (result *mil
 		group, err = s.changeRole(ctx, kind.ChangeRole)
 	case *millracev1.Change_MuteMember:
 		group, err = s.muteMember(ctx, kind.MuteMember)
+	case *millracev1.Change_Block:
+		err = s.block(ctx, kind.Block)
+	case *millracev1.Change_Unblock:
+		err = s.unblock(ctx, kind.Unblock)
 	case *millracev1.Change_RenameGroup:
 		group, err = s.renameGroup(ctx, kind.RenameGroup)
 	case *millracev1.Change_DissolveGroup:

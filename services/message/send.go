@@ -178,11 +178,11 @@ func checkContent(content string, extra []byte) error {
 	return events.ValidateContent(content)
 }
 
-// authorize returns nil if the sender may write: anybody to a user, and members who are not muted to a group. A mute that the
-// log has before a message which was accepted already does not undo that.
+// authorize returns nil if the sender may write: to a user whoever is not blocked, and to a group the members who are not
+// muted. A mute or a block that the log has before a message which was accepted already does not undo that.
 func (s *Service) authorize(ctx context.Context, m *events.Message) error {
 	if m.GroupID == 0 {
-		return nil
+		return s.accepts(ctx, m.To, m.From)
 	}
 	return s.members.mayWrite(ctx, m.From, m.GroupID)
 }

@@ -3,7 +3,7 @@
 // that a store which lags or fails delays nobody who was away only shortly.
 //
 // The files follow the API: send, batches and run, groups, history and changes, sync and readlog. They use publish (the only
-// way to the log), hooks and review (what is asked before a message is accepted), members (who may send to a group), originals
+// way to the log), hooks and review (what is asked before a message is accepted), members (who may send to a group), blocks (whose direct messages a user refuses), originals
 // (which message a send repeats), current (a message as the log has it now), view (a user's groups at a position), tail (one
 // reading of the log for all who wait) and shared (one reading of anything for many callers).
 package message
@@ -77,6 +77,7 @@ type Service struct {
 	committed  *shared[map[int32]int64]
 	tail       *tail
 	members    *members
+	blocks     *blocks
 	originals  *originals
 	hooks      *hooks
 	tracer     *telemetry.Tracer
@@ -141,6 +142,9 @@ func New(d Deps) (*Service, error) {
 	s.tail.traces = d.Tracer != nil
 	s.members, err = newMembers(d.Store, d.Bus.Log(events.TopicGroups), t, s.storedNow)
 	if err != nil {
+		return nil, err
+	}
+	if s.blocks, err = newBlocks(d.Store, d.Bus.Log(events.TopicUsers), t); err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -46,6 +46,10 @@ type Store interface {
 	SaveSubscription(ctx context.Context, user int64, s store.Subscription) error
 	// DropSubscription drops the subscription with the endpoint if it is the user's, and reports whether it was.
 	DropSubscription(ctx context.Context, user int64, endpoint string) (was bool, err error)
+	// Blocks returns those of the pairs that were ever blocked, as they are now.
+	Blocks(ctx context.Context, pairs []store.Pair) (map[store.Pair]store.Block, error)
+	// Blocked returns at most limit of the users whom the user blocks, in ascending order.
+	Blocked(ctx context.Context, by int64, limit int) ([]int64, error)
 	// Stored returns, by partition, the position up to which everything is stored or otherwise done with.
 	Stored(ctx context.Context) (map[int32]int64, error)
 }

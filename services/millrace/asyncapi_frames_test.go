@@ -239,6 +239,9 @@ func TestEndToEndEveryFrameAndRecordIsAsDocumented(t *testing.T) {
 		P256dh: "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4", Auth: "BTBZMqHH6r4Tts7J_aSIgg",
 	}}
 	do(b, browser, client.PushUnsubscribe{Endpoint: browser.Endpoint})
+	do(b, client.Block{User: proof.Carol}, client.Unblock{User: proof.Carol})
+	_, err = b.Blocked(ctx)
+	require.NoError(t, err)
 	_, err = a.Group(ctx, client.GroupDissolve{GroupID: group.GroupID})
 	require.NoError(t, err)
 	_, err = a.Send(ctx, client.Send{Target: client.ToGroup(group.GroupID), Content: "hello?"})
@@ -258,7 +261,7 @@ func TestEndToEndEveryFrameAndRecordIsAsDocumented(t *testing.T) {
 	require.Equal(t, map[string]bool{sent.MessageID: false, stored.MessageID: true, said.MessageID: false}, recalled)
 	_, err = back.History(ctx, client.History{Conversation: name})
 	require.NoError(t, err)
-	proof.Await(t, func() bool { return count(t, d.brokers, events.TopicUsers) >= 4 }, "three have come, and Carol has gone")
+	proof.Await(t, func() bool { return count(t, d.brokers, events.TopicUsers) >= 6 }, "three have come, Carol has gone, and was blocked")
 	w.records(d.brokers)
 	for _, u := range []*proof.User{a, back} {
 		require.NoError(t, u.Close())

@@ -162,3 +162,17 @@ func (s measuredStore) OnlineUsers(ctx context.Context, partition int32) ([]int6
 	s.done("online_users", begin, err)
 	return online, err
 }
+
+func (s measuredStore) Blocks(ctx context.Context, pairs []store.Pair) (map[store.Pair]store.Block, error) {
+	begin := time.Now()
+	blocks, err := s.storeBackend.Blocks(ctx, pairs)
+	s.done("blocks", begin, err)
+	return blocks, err
+}
+
+func (s measuredStore) Blocked(ctx context.Context, by int64, limit int) ([]int64, error) {
+	begin := time.Now()
+	users, err := s.storeBackend.Blocked(ctx, by, limit)
+	s.done("blocked", begin, err)
+	return users, err
+}

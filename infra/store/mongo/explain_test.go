@@ -51,6 +51,8 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		"who left":            db.leftAfter("g:1", 5),
 		"users by id":         db.usersByID([]int64{1, 2}),
 		"users online":        db.usersOnline(3),
+		"blocks":              db.blocksOf([]store.Pair{{By: 1, User: 2}, {By: 2, User: 1}}),
+		"blocked users":       db.blockedBy(1, 5),
 		"group id":            db.groupIDOf("1 c"),
 		"subscriptions":       db.subscriptionsOf([]int64{1}),
 	} {

@@ -49,6 +49,7 @@ type DB struct {
 	versions      *driver.Collection
 	webhooks      *driver.Collection
 	users         *driver.Collection
+	blocks        *driver.Collection
 	tallies       *driver.Collection
 	activeUsers   *driver.Collection
 	subscriptions *driver.Collection
@@ -108,6 +109,7 @@ func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB,
 		versions:      database.Collection("versions"),
 		webhooks:      database.Collection("disabled_webhooks"),
 		users:         database.Collection("users"),
+		blocks:        database.Collection("blocks"),
 		tallies:       database.Collection("tallies"),
 		activeUsers:   database.Collection("active_users"),
 		subscriptions: database.Collection("subscriptions"),

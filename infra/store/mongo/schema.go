@@ -117,6 +117,15 @@ type user struct {
 	SeenAt    int64 `bson:"seen_at"` // Unix seconds
 }
 
+// block is a document of blocks: the latest user_blocked or user_unblocked of a pair.
+type block struct {
+	ID      string `bson:"_id"`
+	By      int64  `bson:"by"`
+	User    int64  `bson:"user"`
+	Seq     int64  `bson:"seq"`
+	Blocked bool   `bson:"blocked"`
+}
+
 func participantID(user int64, conversation string) string {
 	return strconv.FormatInt(user, 10) + " " + conversation
 }
@@ -138,6 +147,7 @@ func (db *DB) createIndexes(ctx context.Context) error {
 		{db.participants, bson.D{{Key: "user", Value: 1}, {Key: "joined", Value: 1}}, false},
 		{db.participants, bson.D{{Key: "conversation", Value: 1}, {Key: "joined", Value: 1}}, false},
 		{db.users, bson.D{{Key: "partition", Value: 1}, {Key: "online", Value: 1}}, false},
+		{db.blocks, bson.D{{Key: "by", Value: 1}, {Key: "user", Value: 1}}, false},
 		{db.tallies, bucket, false},
 		{db.activeUsers, bucket, false},
 		{db.subscriptions, bson.D{{Key: "user", Value: 1}, {Key: "since", Value: 1}}, false},

@@ -9,15 +9,28 @@ import (
 	driver "go.mongodb.org/mongo-driver/v2/mongo"
 
 	"millrace/events"
+	"millrace/infra/store"
 )
 
-// SaveUsers keeps of each user the record with the highest position.
+// SaveUsers keeps the record with the highest position: of each user whether it is online, and of each pair whether it is
+// blocked.
 func (db *DB) SaveUsers(ctx context.Context, records []events.Record) error {
 	latest := make(map[int64]events.Record)
+	blocks := make(map[store.Pair]store.Block)
 	for _, r := range records {
-		if r.Seq > latest[r.User].Seq {
-			latest[r.User] = r
+		switch r.Type {
+		case events.UserOnline, events.UserOffline:
+			if r.Seq > latest[r.User].Seq {
+				latest[r.User] = r
+			}
+		case events.UserBlocked, events.UserUnblocked:
+			if pair := (store.Pair{By: r.By, User: r.User}); r.Seq > blocks[pair].Seq {
+				blocks[pair] = store.Block{Seq: r.Seq, Blocked: r.Type == events.UserBlocked}
+			}
 		}
+	}
+	if err := db.saveBlocks(ctx, blocks); err != nil {
+		return err
 	}
 	var creates, updates []driver.WriteModel
 	for id, r := range latest {

@@ -29,7 +29,7 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		"head": advanceHead, "move message": inheritChanges, "delete message": deleteMessage,
 		"edit": editMessage, "recall": recallMessage, "advance read mark": advanceReadMark,
 		"subscriptions": userSubscriptions, "drop subscription": dropSubscription,
-		"user": findUser, "users online": onlineUsers,
+		"user": findUser, "users online": onlineUsers, "block": findBlock, "blocked users": blockedUsersOf,
 		"find group": findGroup, "stay": findStays, "end stay": endStay, "end stays": endStays, "dissolve": dissolveGroup,
 	} {
 		t.Run(name, func(t *testing.T) { requireSearches(t, plan(t, db, query), "SCALAR SUBQUERY", "REUSE SUBQUERY") })

@@ -18,7 +18,7 @@ import (
 func migrations() []string {
 	return []string{
 		firstSchema, groupsByClientMsgID, changesByEventID, messageVersions, epochsOfTopics, extraOfMessages, renamedGroups, disabledWebhooks,
-		settingsOfUsers, usersSeen, statistics, subscriptionsOfUsers, rolesAndMutes,
+		settingsOfUsers, usersSeen, statistics, subscriptionsOfUsers, rolesAndMutes, blockedUsers,
 	}
 }
 
@@ -250,6 +250,17 @@ CREATE TABLE mutes (
 	until           INTEGER NOT NULL, -- Unix seconds; 0: not any more
 	seq             INTEGER NOT NULL,
 	PRIMARY KEY (conversation_id, user)
+) STRICT, WITHOUT ROWID;
+`
+
+const blockedUsers = `
+-- The latest user_blocked or user_unblocked of each pair.
+CREATE TABLE blocks (
+	blocker INTEGER NOT NULL,
+	user    INTEGER NOT NULL,
+	seq     INTEGER NOT NULL,
+	blocked INTEGER NOT NULL,
+	PRIMARY KEY (blocker, user)
 ) STRICT, WITHOUT ROWID;
 `
 

@@ -16,11 +16,18 @@ const (
 	onlineUsers = `SELECT id FROM users WHERE online AND partition = ?`
 )
 
-// SaveUsers keeps of each user the record with the highest position.
+// SaveUsers keeps the record with the highest position: of each user whether it is online, and of each pair whether it is
+// blocked.
 func (db *DB) SaveUsers(ctx context.Context, records []events.Record) error {
-	err := db.writer.within(ctx, func(ctx context.Context, c *conn) error {
+	err := db.writer.within(ctx, func(ctx context.Context, c *conn) (err error) {
 		for _, r := range records {
-			if err := c.exec(ctx, saveUser, r.User, r.Partition, r.Seq, r.Type == events.UserOnline, r.Timestamp); err != nil {
+			switch r.Type {
+			case events.UserOnline, events.UserOffline:
+				err = c.exec(ctx, saveUser, r.User, r.Partition, r.Seq, r.Type == events.UserOnline, r.Timestamp)
+			case events.UserBlocked, events.UserUnblocked:
+				err = c.exec(ctx, saveBlock, r.By, r.User, r.Seq, r.Type == events.UserBlocked)
+			}
+			if err != nil {
 				return err
 			}
 		}

@@ -68,8 +68,9 @@ type Store interface {
 	DisableWebhook(ctx context.Context, name, url string) error
 	// EnableWebhook enables the webhook, and reports whether it was disabled.
 	EnableWebhook(ctx context.Context, name string) (was bool, err error)
-	// SaveUsers keeps of each user the record with the highest position; all are user_online or user_offline. After an error
-	// the same records can be saved again.
+	// SaveUsers keeps the record with the highest position: of each user among its user_online and user_offline, and of each
+	// pair among its user_blocked and user_unblocked. It ignores records of other types. After an error the same records can
+	// be saved again.
 	SaveUsers(ctx context.Context, records []events.Record) error
 	// LastSeen returns the latest record of those of the users who have one: its type, user, timestamp and position.
 	LastSeen(ctx context.Context, users []int64) (map[int64]events.Record, error)
@@ -82,6 +83,10 @@ type Store interface {
 	DropSubscription(ctx context.Context, user int64, endpoint string) (was bool, err error)
 	// Subscriptions returns the subscriptions of those of the users who have any, the oldest first.
 	Subscriptions(ctx context.Context, users []int64) (map[int64][]store.Subscription, error)
+	// Blocks returns those of the pairs that were ever blocked, as they are now.
+	Blocks(ctx context.Context, pairs []store.Pair) (map[store.Pair]store.Block, error)
+	// Blocked returns at most limit of the users whom the user blocks, in ascending order.
+	Blocked(ctx context.Context, by int64, limit int) ([]int64, error)
 	// CountMessages counts those messages among the records, all of one partition and ascending, that the series has not
 	// counted yet: replays by their own position, others after the highest one. If it fails the same records may be counted
 	// again.
@@ -119,6 +124,7 @@ func Run(t *testing.T, open func(*testing.T) Store) {
 		{"webhooks", webhookTests()},
 		{"users", userTests()},
 		{"subscriptions", subscriptionTests()},
+		{"blocks", blockTests()},
 		{"statistics", statisticTests()},
 	} {
 		t.Run(subject.name, func(t *testing.T) {

@@ -325,6 +325,7 @@ type Signal struct {
 	//
 	//	*Signal_Push
 	//	*Signal_Replaced
+	//	*Signal_BlockChanged
 	Kind          isSignal_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -399,6 +400,15 @@ func (x *Signal) GetReplaced() *SessionReplaced {
 	return nil
 }
 
+func (x *Signal) GetBlockChanged() *BlockChanged {
+	if x != nil {
+		if x, ok := x.Kind.(*Signal_BlockChanged); ok {
+			return x.BlockChanged
+		}
+	}
+	return nil
+}
+
 type isSignal_Kind interface {
 	isSignal_Kind()
 }
@@ -412,9 +422,60 @@ type Signal_Replaced struct {
 	Replaced *SessionReplaced `protobuf:"bytes,4,opt,name=replaced,proto3,oneof"`
 }
 
+type Signal_BlockChanged struct {
+	BlockChanged *BlockChanged `protobuf:"bytes,5,opt,name=block_changed,json=blockChanged,proto3,oneof"`
+}
+
 func (*Signal_Push) isSignal_Kind() {}
 
 func (*Signal_Replaced) isSignal_Kind() {}
+
+func (*Signal_BlockChanged) isSignal_Kind() {}
+
+// BlockChanged says that a user has blocked or unblocked the user of the channel. BlockedBy returns what holds now.
+type BlockChanged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	By            int64                  `protobuf:"varint,1,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockChanged) Reset() {
+	*x = BlockChanged{}
+	mi := &file_millrace_v1_delivery_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockChanged) ProtoMessage() {}
+
+func (x *BlockChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_delivery_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockChanged.ProtoReflect.Descriptor instead.
+func (*BlockChanged) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_delivery_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BlockChanged) GetBy() int64 {
+	if x != nil {
+		return x.By
+	}
+	return 0
+}
 
 // SessionReplaced announces that a user's device has a session. Of two sessions of a device the one with the lower number
 // ends, or the one with the lower id where the numbers are equal.
@@ -431,7 +492,7 @@ type SessionReplaced struct {
 
 func (x *SessionReplaced) Reset() {
 	*x = SessionReplaced{}
-	mi := &file_millrace_v1_delivery_proto_msgTypes[5]
+	mi := &file_millrace_v1_delivery_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -443,7 +504,7 @@ func (x *SessionReplaced) String() string {
 func (*SessionReplaced) ProtoMessage() {}
 
 func (x *SessionReplaced) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_delivery_proto_msgTypes[5]
+	mi := &file_millrace_v1_delivery_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -456,7 +517,7 @@ func (x *SessionReplaced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionReplaced.ProtoReflect.Descriptor instead.
 func (*SessionReplaced) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_delivery_proto_rawDescGZIP(), []int{5}
+	return file_millrace_v1_delivery_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SessionReplaced) GetUser() int64 {
@@ -516,14 +577,17 @@ const file_millrace_v1_delivery_proto_rawDesc = "" +
 	"\n" +
 	"deliveries\x18\x04 \x03(\v2\x15.millrace.v1.DeliveryR\n" +
 	"deliveries\x12\x1a\n" +
-	"\binterest\x18\x05 \x01(\x04R\binterest\"\x9d\x01\n" +
+	"\binterest\x18\x05 \x01(\x04R\binterest\"\xdf\x01\n" +
 	"\x06Signal\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x12\x1f\n" +
 	"\vexcept_user\x18\x02 \x01(\x03R\n" +
 	"exceptUser\x12\x14\n" +
 	"\x04push\x18\x03 \x01(\fH\x00R\x04push\x12:\n" +
-	"\breplaced\x18\x04 \x01(\v2\x1c.millrace.v1.SessionReplacedH\x00R\breplacedB\x06\n" +
-	"\x04kind\"o\n" +
+	"\breplaced\x18\x04 \x01(\v2\x1c.millrace.v1.SessionReplacedH\x00R\breplaced\x12@\n" +
+	"\rblock_changed\x18\x05 \x01(\v2\x19.millrace.v1.BlockChangedH\x00R\fblockChangedB\x06\n" +
+	"\x04kind\"\x1e\n" +
+	"\fBlockChanged\x12\x0e\n" +
+	"\x02by\x18\x01 \x01(\x03R\x02by\"o\n" +
 	"\x0fSessionReplaced\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x18\n" +
@@ -542,25 +606,27 @@ func file_millrace_v1_delivery_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_delivery_proto_rawDescData
 }
 
-var file_millrace_v1_delivery_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_millrace_v1_delivery_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_millrace_v1_delivery_proto_goTypes = []any{
 	(*Delivery)(nil),         // 0: millrace.v1.Delivery
 	(*TraceContext)(nil),     // 1: millrace.v1.TraceContext
 	(*MembershipChange)(nil), // 2: millrace.v1.MembershipChange
 	(*Span)(nil),             // 3: millrace.v1.Span
 	(*Signal)(nil),           // 4: millrace.v1.Signal
-	(*SessionReplaced)(nil),  // 5: millrace.v1.SessionReplaced
+	(*BlockChanged)(nil),     // 5: millrace.v1.BlockChanged
+	(*SessionReplaced)(nil),  // 6: millrace.v1.SessionReplaced
 }
 var file_millrace_v1_delivery_proto_depIdxs = []int32{
 	2, // 0: millrace.v1.Delivery.change:type_name -> millrace.v1.MembershipChange
 	1, // 1: millrace.v1.Delivery.trace:type_name -> millrace.v1.TraceContext
 	0, // 2: millrace.v1.Span.deliveries:type_name -> millrace.v1.Delivery
-	5, // 3: millrace.v1.Signal.replaced:type_name -> millrace.v1.SessionReplaced
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	6, // 3: millrace.v1.Signal.replaced:type_name -> millrace.v1.SessionReplaced
+	5, // 4: millrace.v1.Signal.block_changed:type_name -> millrace.v1.BlockChanged
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_delivery_proto_init() }
@@ -571,6 +637,7 @@ func file_millrace_v1_delivery_proto_init() {
 	file_millrace_v1_delivery_proto_msgTypes[4].OneofWrappers = []any{
 		(*Signal_Push)(nil),
 		(*Signal_Replaced)(nil),
+		(*Signal_BlockChanged)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -578,7 +645,7 @@ func file_millrace_v1_delivery_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_delivery_proto_rawDesc), len(file_millrace_v1_delivery_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -394,7 +394,8 @@ func (x *SendBatch) GetChanges() []*Change {
 	return nil
 }
 
-// Change is what a user does to a conversation. Creating a group is the first change of its conversation.
+// Change is what a user does to a conversation. Creating a group is the first change of its conversation. Blocking a user
+// belongs to the conversation with that user.
 type Change struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Kind:
@@ -413,6 +414,8 @@ type Change struct {
 	//	*Change_Settings
 	//	*Change_ChangeRole
 	//	*Change_MuteMember
+	//	*Change_Block
+	//	*Change_Unblock
 	Kind isChange_Kind `protobuf_oneof:"kind"`
 	// Correlates the log lines and record headers of a change that is no send; a send has its own.
 	CorrelationId string `protobuf:"bytes,15,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
@@ -585,6 +588,24 @@ func (x *Change) GetMuteMember() *MuteMemberRequest {
 	return nil
 }
 
+func (x *Change) GetBlock() *BlockRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_Block); ok {
+			return x.Block
+		}
+	}
+	return nil
+}
+
+func (x *Change) GetUnblock() *UnblockRequest {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_Unblock); ok {
+			return x.Unblock
+		}
+	}
+	return nil
+}
+
 func (x *Change) GetCorrelationId() string {
 	if x != nil {
 		return x.CorrelationId
@@ -659,6 +680,14 @@ type Change_MuteMember struct {
 	MuteMember *MuteMemberRequest `protobuf:"bytes,14,opt,name=mute_member,json=muteMember,proto3,oneof"`
 }
 
+type Change_Block struct {
+	Block *BlockRequest `protobuf:"bytes,20,opt,name=block,proto3,oneof"`
+}
+
+type Change_Unblock struct {
+	Unblock *UnblockRequest `protobuf:"bytes,21,opt,name=unblock,proto3,oneof"`
+}
+
 func (*Change_Send) isChange_Kind() {}
 
 func (*Change_Edit) isChange_Kind() {}
@@ -686,6 +715,10 @@ func (*Change_Settings) isChange_Kind() {}
 func (*Change_ChangeRole) isChange_Kind() {}
 
 func (*Change_MuteMember) isChange_Kind() {}
+
+func (*Change_Block) isChange_Kind() {}
+
+func (*Change_Unblock) isChange_Kind() {}
 
 type SendBatchesResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -2944,6 +2977,431 @@ func (*UnsubscribePushResponse) Descriptor() ([]byte, []int) {
 	return file_millrace_v1_message_proto_rawDescGZIP(), []int{43}
 }
 
+type BlockRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Sender *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
+	// Another user than the sender. A user may block at most 1,000; one more is INVALID_ARGUMENT.
+	User          int64 `protobuf:"varint,2,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockRequest) Reset() {
+	*x = BlockRequest{}
+	mi := &file_millrace_v1_message_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockRequest) ProtoMessage() {}
+
+func (x *BlockRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockRequest.ProtoReflect.Descriptor instead.
+func (*BlockRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *BlockRequest) GetSender() *Sender {
+	if x != nil {
+		return x.Sender
+	}
+	return nil
+}
+
+func (x *BlockRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+type BlockResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockResponse) Reset() {
+	*x = BlockResponse{}
+	mi := &file_millrace_v1_message_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockResponse) ProtoMessage() {}
+
+func (x *BlockResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockResponse.ProtoReflect.Descriptor instead.
+func (*BlockResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{45}
+}
+
+type UnblockRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sender        *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
+	User          int64                  `protobuf:"varint,2,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnblockRequest) Reset() {
+	*x = UnblockRequest{}
+	mi := &file_millrace_v1_message_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnblockRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnblockRequest) ProtoMessage() {}
+
+func (x *UnblockRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnblockRequest.ProtoReflect.Descriptor instead.
+func (*UnblockRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *UnblockRequest) GetSender() *Sender {
+	if x != nil {
+		return x.Sender
+	}
+	return nil
+}
+
+func (x *UnblockRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+type UnblockResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnblockResponse) Reset() {
+	*x = UnblockResponse{}
+	mi := &file_millrace_v1_message_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnblockResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnblockResponse) ProtoMessage() {}
+
+func (x *UnblockResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnblockResponse.ProtoReflect.Descriptor instead.
+func (*UnblockResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{47}
+}
+
+type BlockedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockedRequest) Reset() {
+	*x = BlockedRequest{}
+	mi := &file_millrace_v1_message_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockedRequest) ProtoMessage() {}
+
+func (x *BlockedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockedRequest.ProtoReflect.Descriptor instead.
+func (*BlockedRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *BlockedRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+type BlockedResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ascending.
+	Users         []int64 `protobuf:"varint,1,rep,packed,name=users,proto3" json:"users,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockedResponse) Reset() {
+	*x = BlockedResponse{}
+	mi := &file_millrace_v1_message_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockedResponse) ProtoMessage() {}
+
+func (x *BlockedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockedResponse.ProtoReflect.Descriptor instead.
+func (*BlockedResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *BlockedResponse) GetUsers() []int64 {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+type BlockedByRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	User  int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	// Those who may block the user, at most 1,000.
+	By            []int64 `protobuf:"varint,2,rep,packed,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockedByRequest) Reset() {
+	*x = BlockedByRequest{}
+	mi := &file_millrace_v1_message_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockedByRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockedByRequest) ProtoMessage() {}
+
+func (x *BlockedByRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockedByRequest.ProtoReflect.Descriptor instead.
+func (*BlockedByRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *BlockedByRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *BlockedByRequest) GetBy() []int64 {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+type BlockedByResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only those who have ever blocked the user.
+	States        []*BlockedState `protobuf:"bytes,1,rep,name=states,proto3" json:"states,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockedByResponse) Reset() {
+	*x = BlockedByResponse{}
+	mi := &file_millrace_v1_message_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockedByResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockedByResponse) ProtoMessage() {}
+
+func (x *BlockedByResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockedByResponse.ProtoReflect.Descriptor instead.
+func (*BlockedByResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *BlockedByResponse) GetStates() []*BlockedState {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+// BlockedState says whether a user blocks the user that was asked for. Of two states the one with the higher seq is newer.
+type BlockedState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	By            int64                  `protobuf:"varint,1,opt,name=by,proto3" json:"by,omitempty"`
+	Blocked       bool                   `protobuf:"varint,2,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	Seq           int64                  `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockedState) Reset() {
+	*x = BlockedState{}
+	mi := &file_millrace_v1_message_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockedState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockedState) ProtoMessage() {}
+
+func (x *BlockedState) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_message_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockedState.ProtoReflect.Descriptor instead.
+func (*BlockedState) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *BlockedState) GetBy() int64 {
+	if x != nil {
+		return x.By
+	}
+	return 0
+}
+
+func (x *BlockedState) GetBlocked() bool {
+	if x != nil {
+		return x.Blocked
+	}
+	return false
+}
+
+func (x *BlockedState) GetSeq() int64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
 type Group struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	GroupId int64                  `protobuf:"varint,1,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
@@ -2965,7 +3423,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_millrace_v1_message_proto_msgTypes[44]
+	mi := &file_millrace_v1_message_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2977,7 +3435,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[44]
+	mi := &file_millrace_v1_message_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2990,7 +3448,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{44}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Group) GetGroupId() int64 {
@@ -3066,7 +3524,7 @@ type CreateGroupRequest struct {
 
 func (x *CreateGroupRequest) Reset() {
 	*x = CreateGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[45]
+	mi := &file_millrace_v1_message_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3078,7 +3536,7 @@ func (x *CreateGroupRequest) String() string {
 func (*CreateGroupRequest) ProtoMessage() {}
 
 func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[45]
+	mi := &file_millrace_v1_message_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3091,7 +3549,7 @@ func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupRequest.ProtoReflect.Descriptor instead.
 func (*CreateGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{45}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CreateGroupRequest) GetSender() *Sender {
@@ -3138,7 +3596,7 @@ type CreateGroupResponse struct {
 
 func (x *CreateGroupResponse) Reset() {
 	*x = CreateGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[46]
+	mi := &file_millrace_v1_message_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3150,7 +3608,7 @@ func (x *CreateGroupResponse) String() string {
 func (*CreateGroupResponse) ProtoMessage() {}
 
 func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[46]
+	mi := &file_millrace_v1_message_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3163,7 +3621,7 @@ func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupResponse.ProtoReflect.Descriptor instead.
 func (*CreateGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{46}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *CreateGroupResponse) GetGroup() *Group {
@@ -3183,7 +3641,7 @@ type GetGroupRequest struct {
 
 func (x *GetGroupRequest) Reset() {
 	*x = GetGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[47]
+	mi := &file_millrace_v1_message_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3195,7 +3653,7 @@ func (x *GetGroupRequest) String() string {
 func (*GetGroupRequest) ProtoMessage() {}
 
 func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[47]
+	mi := &file_millrace_v1_message_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3208,7 +3666,7 @@ func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{47}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *GetGroupRequest) GetUser() int64 {
@@ -3234,7 +3692,7 @@ type GetGroupResponse struct {
 
 func (x *GetGroupResponse) Reset() {
 	*x = GetGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[48]
+	mi := &file_millrace_v1_message_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3246,7 +3704,7 @@ func (x *GetGroupResponse) String() string {
 func (*GetGroupResponse) ProtoMessage() {}
 
 func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[48]
+	mi := &file_millrace_v1_message_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3259,7 +3717,7 @@ func (x *GetGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupResponse.ProtoReflect.Descriptor instead.
 func (*GetGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{48}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *GetGroupResponse) GetGroup() *Group {
@@ -3282,7 +3740,7 @@ type JoinGroupRequest struct {
 
 func (x *JoinGroupRequest) Reset() {
 	*x = JoinGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[49]
+	mi := &file_millrace_v1_message_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3294,7 +3752,7 @@ func (x *JoinGroupRequest) String() string {
 func (*JoinGroupRequest) ProtoMessage() {}
 
 func (x *JoinGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[49]
+	mi := &file_millrace_v1_message_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3307,7 +3765,7 @@ func (x *JoinGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGroupRequest.ProtoReflect.Descriptor instead.
 func (*JoinGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{49}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *JoinGroupRequest) GetSender() *Sender {
@@ -3340,7 +3798,7 @@ type JoinGroupResponse struct {
 
 func (x *JoinGroupResponse) Reset() {
 	*x = JoinGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[50]
+	mi := &file_millrace_v1_message_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3352,7 +3810,7 @@ func (x *JoinGroupResponse) String() string {
 func (*JoinGroupResponse) ProtoMessage() {}
 
 func (x *JoinGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[50]
+	mi := &file_millrace_v1_message_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3365,7 +3823,7 @@ func (x *JoinGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinGroupResponse.ProtoReflect.Descriptor instead.
 func (*JoinGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{50}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *JoinGroupResponse) GetGroup() *Group {
@@ -3388,7 +3846,7 @@ type LeaveGroupRequest struct {
 
 func (x *LeaveGroupRequest) Reset() {
 	*x = LeaveGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[51]
+	mi := &file_millrace_v1_message_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3400,7 +3858,7 @@ func (x *LeaveGroupRequest) String() string {
 func (*LeaveGroupRequest) ProtoMessage() {}
 
 func (x *LeaveGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[51]
+	mi := &file_millrace_v1_message_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3413,7 +3871,7 @@ func (x *LeaveGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveGroupRequest.ProtoReflect.Descriptor instead.
 func (*LeaveGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{51}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *LeaveGroupRequest) GetSender() *Sender {
@@ -3445,7 +3903,7 @@ type LeaveGroupResponse struct {
 
 func (x *LeaveGroupResponse) Reset() {
 	*x = LeaveGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[52]
+	mi := &file_millrace_v1_message_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3457,7 +3915,7 @@ func (x *LeaveGroupResponse) String() string {
 func (*LeaveGroupResponse) ProtoMessage() {}
 
 func (x *LeaveGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[52]
+	mi := &file_millrace_v1_message_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3470,7 +3928,7 @@ func (x *LeaveGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveGroupResponse.ProtoReflect.Descriptor instead.
 func (*LeaveGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{52}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{61}
 }
 
 type AddMemberRequest struct {
@@ -3487,7 +3945,7 @@ type AddMemberRequest struct {
 
 func (x *AddMemberRequest) Reset() {
 	*x = AddMemberRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[53]
+	mi := &file_millrace_v1_message_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3499,7 +3957,7 @@ func (x *AddMemberRequest) String() string {
 func (*AddMemberRequest) ProtoMessage() {}
 
 func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[53]
+	mi := &file_millrace_v1_message_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3512,7 +3970,7 @@ func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberRequest.ProtoReflect.Descriptor instead.
 func (*AddMemberRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{53}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *AddMemberRequest) GetSender() *Sender {
@@ -3552,7 +4010,7 @@ type AddMemberResponse struct {
 
 func (x *AddMemberResponse) Reset() {
 	*x = AddMemberResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[54]
+	mi := &file_millrace_v1_message_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3564,7 +4022,7 @@ func (x *AddMemberResponse) String() string {
 func (*AddMemberResponse) ProtoMessage() {}
 
 func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[54]
+	mi := &file_millrace_v1_message_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3577,7 +4035,7 @@ func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberResponse.ProtoReflect.Descriptor instead.
 func (*AddMemberResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{54}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *AddMemberResponse) GetGroup() *Group {
@@ -3601,7 +4059,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[55]
+	mi := &file_millrace_v1_message_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3613,7 +4071,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[55]
+	mi := &file_millrace_v1_message_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3626,7 +4084,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{55}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *RemoveMemberRequest) GetSender() *Sender {
@@ -3666,7 +4124,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[56]
+	mi := &file_millrace_v1_message_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3678,7 +4136,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[56]
+	mi := &file_millrace_v1_message_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3691,7 +4149,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{56}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RemoveMemberResponse) GetGroup() *Group {
@@ -3716,7 +4174,7 @@ type RenameGroupRequest struct {
 
 func (x *RenameGroupRequest) Reset() {
 	*x = RenameGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[57]
+	mi := &file_millrace_v1_message_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3728,7 +4186,7 @@ func (x *RenameGroupRequest) String() string {
 func (*RenameGroupRequest) ProtoMessage() {}
 
 func (x *RenameGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[57]
+	mi := &file_millrace_v1_message_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3741,7 +4199,7 @@ func (x *RenameGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameGroupRequest.ProtoReflect.Descriptor instead.
 func (*RenameGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{57}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *RenameGroupRequest) GetSender() *Sender {
@@ -3781,7 +4239,7 @@ type RenameGroupResponse struct {
 
 func (x *RenameGroupResponse) Reset() {
 	*x = RenameGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[58]
+	mi := &file_millrace_v1_message_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3793,7 +4251,7 @@ func (x *RenameGroupResponse) String() string {
 func (*RenameGroupResponse) ProtoMessage() {}
 
 func (x *RenameGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[58]
+	mi := &file_millrace_v1_message_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3806,7 +4264,7 @@ func (x *RenameGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameGroupResponse.ProtoReflect.Descriptor instead.
 func (*RenameGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{58}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *RenameGroupResponse) GetGroup() *Group {
@@ -3826,7 +4284,7 @@ type DissolveGroupRequest struct {
 
 func (x *DissolveGroupRequest) Reset() {
 	*x = DissolveGroupRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[59]
+	mi := &file_millrace_v1_message_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3838,7 +4296,7 @@ func (x *DissolveGroupRequest) String() string {
 func (*DissolveGroupRequest) ProtoMessage() {}
 
 func (x *DissolveGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[59]
+	mi := &file_millrace_v1_message_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3851,7 +4309,7 @@ func (x *DissolveGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DissolveGroupRequest.ProtoReflect.Descriptor instead.
 func (*DissolveGroupRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{59}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *DissolveGroupRequest) GetSender() *Sender {
@@ -3876,7 +4334,7 @@ type DissolveGroupResponse struct {
 
 func (x *DissolveGroupResponse) Reset() {
 	*x = DissolveGroupResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[60]
+	mi := &file_millrace_v1_message_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3888,7 +4346,7 @@ func (x *DissolveGroupResponse) String() string {
 func (*DissolveGroupResponse) ProtoMessage() {}
 
 func (x *DissolveGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[60]
+	mi := &file_millrace_v1_message_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3901,7 +4359,7 @@ func (x *DissolveGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DissolveGroupResponse.ProtoReflect.Descriptor instead.
 func (*DissolveGroupResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{60}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{69}
 }
 
 type ChangeRoleRequest struct {
@@ -3919,7 +4377,7 @@ type ChangeRoleRequest struct {
 
 func (x *ChangeRoleRequest) Reset() {
 	*x = ChangeRoleRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[61]
+	mi := &file_millrace_v1_message_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3931,7 +4389,7 @@ func (x *ChangeRoleRequest) String() string {
 func (*ChangeRoleRequest) ProtoMessage() {}
 
 func (x *ChangeRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[61]
+	mi := &file_millrace_v1_message_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3944,7 +4402,7 @@ func (x *ChangeRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRoleRequest.ProtoReflect.Descriptor instead.
 func (*ChangeRoleRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{61}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ChangeRoleRequest) GetSender() *Sender {
@@ -3991,7 +4449,7 @@ type ChangeRoleResponse struct {
 
 func (x *ChangeRoleResponse) Reset() {
 	*x = ChangeRoleResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[62]
+	mi := &file_millrace_v1_message_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4003,7 +4461,7 @@ func (x *ChangeRoleResponse) String() string {
 func (*ChangeRoleResponse) ProtoMessage() {}
 
 func (x *ChangeRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[62]
+	mi := &file_millrace_v1_message_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4016,7 +4474,7 @@ func (x *ChangeRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRoleResponse.ProtoReflect.Descriptor instead.
 func (*ChangeRoleResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{62}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ChangeRoleResponse) GetGroup() *Group {
@@ -4042,7 +4500,7 @@ type MuteMemberRequest struct {
 
 func (x *MuteMemberRequest) Reset() {
 	*x = MuteMemberRequest{}
-	mi := &file_millrace_v1_message_proto_msgTypes[63]
+	mi := &file_millrace_v1_message_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4054,7 +4512,7 @@ func (x *MuteMemberRequest) String() string {
 func (*MuteMemberRequest) ProtoMessage() {}
 
 func (x *MuteMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[63]
+	mi := &file_millrace_v1_message_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4067,7 +4525,7 @@ func (x *MuteMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MuteMemberRequest.ProtoReflect.Descriptor instead.
 func (*MuteMemberRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{63}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *MuteMemberRequest) GetSender() *Sender {
@@ -4114,7 +4572,7 @@ type MuteMemberResponse struct {
 
 func (x *MuteMemberResponse) Reset() {
 	*x = MuteMemberResponse{}
-	mi := &file_millrace_v1_message_proto_msgTypes[64]
+	mi := &file_millrace_v1_message_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4126,7 +4584,7 @@ func (x *MuteMemberResponse) String() string {
 func (*MuteMemberResponse) ProtoMessage() {}
 
 func (x *MuteMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_message_proto_msgTypes[64]
+	mi := &file_millrace_v1_message_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4139,7 +4597,7 @@ func (x *MuteMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MuteMemberResponse.ProtoReflect.Descriptor instead.
 func (*MuteMemberResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_message_proto_rawDescGZIP(), []int{64}
+	return file_millrace_v1_message_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *MuteMemberResponse) GetGroup() *Group {
@@ -4182,7 +4640,7 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\tSendBatch\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12=\n" +
 	"\bmessages\x18\x02 \x03(\v2!.millrace.v1.SendWSMessageRequestR\bmessages\x12-\n" +
-	"\achanges\x18\x03 \x03(\v2\x13.millrace.v1.ChangeR\achanges\"\xf5\a\n" +
+	"\achanges\x18\x03 \x03(\v2\x13.millrace.v1.ChangeR\achanges\"\xe1\b\n" +
 	"\x06Change\x127\n" +
 	"\x04send\x18\x01 \x01(\v2!.millrace.v1.SendWSMessageRequestH\x00R\x04send\x125\n" +
 	"\x04edit\x18\x02 \x01(\v2\x1f.millrace.v1.EditMessageRequestH\x00R\x04edit\x12;\n" +
@@ -4203,7 +4661,9 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\vchange_role\x18\r \x01(\v2\x1e.millrace.v1.ChangeRoleRequestH\x00R\n" +
 	"changeRole\x12A\n" +
 	"\vmute_member\x18\x0e \x01(\v2\x1e.millrace.v1.MuteMemberRequestH\x00R\n" +
-	"muteMember\x12%\n" +
+	"muteMember\x121\n" +
+	"\x05block\x18\x14 \x01(\v2\x19.millrace.v1.BlockRequestH\x00R\x05block\x127\n" +
+	"\aunblock\x18\x15 \x01(\v2\x1b.millrace.v1.UnblockRequestH\x00R\aunblock\x12%\n" +
 	"\x0ecorrelation_id\x18\x0f \x01(\tR\rcorrelationId\x12/\n" +
 	"\x05trace\x18\x10 \x01(\v2\x19.millrace.v1.TraceContextR\x05traceB\x06\n" +
 	"\x04kind\"i\n" +
@@ -4391,7 +4851,28 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x16UnsubscribePushRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x1a\n" +
 	"\bendpoint\x18\x02 \x01(\tR\bendpoint\"\x19\n" +
-	"\x17UnsubscribePushResponse\"\xa2\x02\n" +
+	"\x17UnsubscribePushResponse\"O\n" +
+	"\fBlockRequest\x12+\n" +
+	"\x06sender\x18\x01 \x01(\v2\x13.millrace.v1.SenderR\x06sender\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\x03R\x04user\"\x0f\n" +
+	"\rBlockResponse\"Q\n" +
+	"\x0eUnblockRequest\x12+\n" +
+	"\x06sender\x18\x01 \x01(\v2\x13.millrace.v1.SenderR\x06sender\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\x03R\x04user\"\x11\n" +
+	"\x0fUnblockResponse\"$\n" +
+	"\x0eBlockedRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\"'\n" +
+	"\x0fBlockedResponse\x12\x14\n" +
+	"\x05users\x18\x01 \x03(\x03R\x05users\"6\n" +
+	"\x10BlockedByRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x0e\n" +
+	"\x02by\x18\x02 \x03(\x03R\x02by\"F\n" +
+	"\x11BlockedByResponse\x121\n" +
+	"\x06states\x18\x01 \x03(\v2\x19.millrace.v1.BlockedStateR\x06states\"J\n" +
+	"\fBlockedState\x12\x0e\n" +
+	"\x02by\x18\x01 \x01(\x03R\x02by\x12\x18\n" +
+	"\ablocked\x18\x02 \x01(\bR\ablocked\x12\x10\n" +
+	"\x03seq\x18\x03 \x01(\x03R\x03seq\"\xa2\x02\n" +
 	"\x05Group\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x03R\agroupId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -4470,7 +4951,7 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x05until\x18\x04 \x01(\x03R\x05until\x12\"\n" +
 	"\rclient_msg_id\x18\x05 \x01(\tR\vclientMsgId\">\n" +
 	"\x12MuteMemberResponse\x12(\n" +
-	"\x05group\x18\x01 \x01(\v2\x12.millrace.v1.GroupR\x05group2\xa4\x10\n" +
+	"\x05group\x18\x01 \x01(\v2\x12.millrace.v1.GroupR\x05group2\xbc\x12\n" +
 	"\x0eMessageService\x12V\n" +
 	"\rSendWSMessage\x12!.millrace.v1.SendWSMessageRequest\x1a\".millrace.v1.SendWSMessageResponse\x12T\n" +
 	"\vSendBatches\x12\x1f.millrace.v1.SendBatchesRequest\x1a .millrace.v1.SendBatchesResponse(\x010\x01\x12D\n" +
@@ -4487,7 +4968,11 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x04Ends\x12\x18.millrace.v1.EndsRequest\x1a\x19.millrace.v1.EndsResponse\x12G\n" +
 	"\bLastSeen\x12\x1c.millrace.v1.LastSeenRequest\x1a\x1d.millrace.v1.LastSeenResponse\x12V\n" +
 	"\rSubscribePush\x12!.millrace.v1.SubscribePushRequest\x1a\".millrace.v1.SubscribePushResponse\x12\\\n" +
-	"\x0fUnsubscribePush\x12#.millrace.v1.UnsubscribePushRequest\x1a$.millrace.v1.UnsubscribePushResponse\x12P\n" +
+	"\x0fUnsubscribePush\x12#.millrace.v1.UnsubscribePushRequest\x1a$.millrace.v1.UnsubscribePushResponse\x12>\n" +
+	"\x05Block\x12\x19.millrace.v1.BlockRequest\x1a\x1a.millrace.v1.BlockResponse\x12D\n" +
+	"\aUnblock\x12\x1b.millrace.v1.UnblockRequest\x1a\x1c.millrace.v1.UnblockResponse\x12D\n" +
+	"\aBlocked\x12\x1b.millrace.v1.BlockedRequest\x1a\x1c.millrace.v1.BlockedResponse\x12J\n" +
+	"\tBlockedBy\x12\x1d.millrace.v1.BlockedByRequest\x1a\x1e.millrace.v1.BlockedByResponse\x12P\n" +
 	"\vCreateGroup\x12\x1f.millrace.v1.CreateGroupRequest\x1a .millrace.v1.CreateGroupResponse\x12G\n" +
 	"\bGetGroup\x12\x1c.millrace.v1.GetGroupRequest\x1a\x1d.millrace.v1.GetGroupResponse\x12J\n" +
 	"\tJoinGroup\x12\x1d.millrace.v1.JoinGroupRequest\x1a\x1e.millrace.v1.JoinGroupResponse\x12M\n" +
@@ -4514,7 +4999,7 @@ func file_millrace_v1_message_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_message_proto_rawDescData
 }
 
-var file_millrace_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
+var file_millrace_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 83)
 var file_millrace_v1_message_proto_goTypes = []any{
 	(*Sender)(nil),                  // 0: millrace.v1.Sender
 	(*SendWSMessageRequest)(nil),    // 1: millrace.v1.SendWSMessageRequest
@@ -4560,42 +5045,51 @@ var file_millrace_v1_message_proto_goTypes = []any{
 	(*SubscribePushResponse)(nil),   // 41: millrace.v1.SubscribePushResponse
 	(*UnsubscribePushRequest)(nil),  // 42: millrace.v1.UnsubscribePushRequest
 	(*UnsubscribePushResponse)(nil), // 43: millrace.v1.UnsubscribePushResponse
-	(*Group)(nil),                   // 44: millrace.v1.Group
-	(*CreateGroupRequest)(nil),      // 45: millrace.v1.CreateGroupRequest
-	(*CreateGroupResponse)(nil),     // 46: millrace.v1.CreateGroupResponse
-	(*GetGroupRequest)(nil),         // 47: millrace.v1.GetGroupRequest
-	(*GetGroupResponse)(nil),        // 48: millrace.v1.GetGroupResponse
-	(*JoinGroupRequest)(nil),        // 49: millrace.v1.JoinGroupRequest
-	(*JoinGroupResponse)(nil),       // 50: millrace.v1.JoinGroupResponse
-	(*LeaveGroupRequest)(nil),       // 51: millrace.v1.LeaveGroupRequest
-	(*LeaveGroupResponse)(nil),      // 52: millrace.v1.LeaveGroupResponse
-	(*AddMemberRequest)(nil),        // 53: millrace.v1.AddMemberRequest
-	(*AddMemberResponse)(nil),       // 54: millrace.v1.AddMemberResponse
-	(*RemoveMemberRequest)(nil),     // 55: millrace.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),    // 56: millrace.v1.RemoveMemberResponse
-	(*RenameGroupRequest)(nil),      // 57: millrace.v1.RenameGroupRequest
-	(*RenameGroupResponse)(nil),     // 58: millrace.v1.RenameGroupResponse
-	(*DissolveGroupRequest)(nil),    // 59: millrace.v1.DissolveGroupRequest
-	(*DissolveGroupResponse)(nil),   // 60: millrace.v1.DissolveGroupResponse
-	(*ChangeRoleRequest)(nil),       // 61: millrace.v1.ChangeRoleRequest
-	(*ChangeRoleResponse)(nil),      // 62: millrace.v1.ChangeRoleResponse
-	(*MuteMemberRequest)(nil),       // 63: millrace.v1.MuteMemberRequest
-	(*MuteMemberResponse)(nil),      // 64: millrace.v1.MuteMemberResponse
-	nil,                             // 65: millrace.v1.SyncRequest.CursorEntry
-	nil,                             // 66: millrace.v1.SyncRequest.HandledEntry
-	nil,                             // 67: millrace.v1.SyncRequest.ThroughEntry
-	nil,                             // 68: millrace.v1.SyncStart.CursorEntry
-	nil,                             // 69: millrace.v1.SyncStart.EndEntry
-	nil,                             // 70: millrace.v1.SyncEnd.RestEntry
-	nil,                             // 71: millrace.v1.EndsResponse.EndEntry
-	nil,                             // 72: millrace.v1.LastSeenResponse.LastSeenEntry
-	nil,                             // 73: millrace.v1.Group.MutedEntry
-	(*TraceContext)(nil),            // 74: millrace.v1.TraceContext
-	(*Span)(nil),                    // 75: millrace.v1.Span
+	(*BlockRequest)(nil),            // 44: millrace.v1.BlockRequest
+	(*BlockResponse)(nil),           // 45: millrace.v1.BlockResponse
+	(*UnblockRequest)(nil),          // 46: millrace.v1.UnblockRequest
+	(*UnblockResponse)(nil),         // 47: millrace.v1.UnblockResponse
+	(*BlockedRequest)(nil),          // 48: millrace.v1.BlockedRequest
+	(*BlockedResponse)(nil),         // 49: millrace.v1.BlockedResponse
+	(*BlockedByRequest)(nil),        // 50: millrace.v1.BlockedByRequest
+	(*BlockedByResponse)(nil),       // 51: millrace.v1.BlockedByResponse
+	(*BlockedState)(nil),            // 52: millrace.v1.BlockedState
+	(*Group)(nil),                   // 53: millrace.v1.Group
+	(*CreateGroupRequest)(nil),      // 54: millrace.v1.CreateGroupRequest
+	(*CreateGroupResponse)(nil),     // 55: millrace.v1.CreateGroupResponse
+	(*GetGroupRequest)(nil),         // 56: millrace.v1.GetGroupRequest
+	(*GetGroupResponse)(nil),        // 57: millrace.v1.GetGroupResponse
+	(*JoinGroupRequest)(nil),        // 58: millrace.v1.JoinGroupRequest
+	(*JoinGroupResponse)(nil),       // 59: millrace.v1.JoinGroupResponse
+	(*LeaveGroupRequest)(nil),       // 60: millrace.v1.LeaveGroupRequest
+	(*LeaveGroupResponse)(nil),      // 61: millrace.v1.LeaveGroupResponse
+	(*AddMemberRequest)(nil),        // 62: millrace.v1.AddMemberRequest
+	(*AddMemberResponse)(nil),       // 63: millrace.v1.AddMemberResponse
+	(*RemoveMemberRequest)(nil),     // 64: millrace.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),    // 65: millrace.v1.RemoveMemberResponse
+	(*RenameGroupRequest)(nil),      // 66: millrace.v1.RenameGroupRequest
+	(*RenameGroupResponse)(nil),     // 67: millrace.v1.RenameGroupResponse
+	(*DissolveGroupRequest)(nil),    // 68: millrace.v1.DissolveGroupRequest
+	(*DissolveGroupResponse)(nil),   // 69: millrace.v1.DissolveGroupResponse
+	(*ChangeRoleRequest)(nil),       // 70: millrace.v1.ChangeRoleRequest
+	(*ChangeRoleResponse)(nil),      // 71: millrace.v1.ChangeRoleResponse
+	(*MuteMemberRequest)(nil),       // 72: millrace.v1.MuteMemberRequest
+	(*MuteMemberResponse)(nil),      // 73: millrace.v1.MuteMemberResponse
+	nil,                             // 74: millrace.v1.SyncRequest.CursorEntry
+	nil,                             // 75: millrace.v1.SyncRequest.HandledEntry
+	nil,                             // 76: millrace.v1.SyncRequest.ThroughEntry
+	nil,                             // 77: millrace.v1.SyncStart.CursorEntry
+	nil,                             // 78: millrace.v1.SyncStart.EndEntry
+	nil,                             // 79: millrace.v1.SyncEnd.RestEntry
+	nil,                             // 80: millrace.v1.EndsResponse.EndEntry
+	nil,                             // 81: millrace.v1.LastSeenResponse.LastSeenEntry
+	nil,                             // 82: millrace.v1.Group.MutedEntry
+	(*TraceContext)(nil),            // 83: millrace.v1.TraceContext
+	(*Span)(nil),                    // 84: millrace.v1.Span
 }
 var file_millrace_v1_message_proto_depIdxs = []int32{
 	0,  // 0: millrace.v1.SendWSMessageRequest.sender:type_name -> millrace.v1.Sender
-	74, // 1: millrace.v1.SendWSMessageRequest.trace:type_name -> millrace.v1.TraceContext
+	83, // 1: millrace.v1.SendWSMessageRequest.trace:type_name -> millrace.v1.TraceContext
 	4,  // 2: millrace.v1.SendBatchesRequest.batches:type_name -> millrace.v1.SendBatch
 	1,  // 3: millrace.v1.SendBatch.messages:type_name -> millrace.v1.SendWSMessageRequest
 	5,  // 4: millrace.v1.SendBatch.changes:type_name -> millrace.v1.Change
@@ -4603,116 +5097,129 @@ var file_millrace_v1_message_proto_depIdxs = []int32{
 	22, // 6: millrace.v1.Change.edit:type_name -> millrace.v1.EditMessageRequest
 	24, // 7: millrace.v1.Change.recall:type_name -> millrace.v1.RecallMessageRequest
 	15, // 8: millrace.v1.Change.read:type_name -> millrace.v1.MarkReadRequest
-	45, // 9: millrace.v1.Change.create_group:type_name -> millrace.v1.CreateGroupRequest
-	49, // 10: millrace.v1.Change.join_group:type_name -> millrace.v1.JoinGroupRequest
-	51, // 11: millrace.v1.Change.leave_group:type_name -> millrace.v1.LeaveGroupRequest
-	53, // 12: millrace.v1.Change.add_member:type_name -> millrace.v1.AddMemberRequest
-	55, // 13: millrace.v1.Change.remove_member:type_name -> millrace.v1.RemoveMemberRequest
-	57, // 14: millrace.v1.Change.rename_group:type_name -> millrace.v1.RenameGroupRequest
-	59, // 15: millrace.v1.Change.dissolve_group:type_name -> millrace.v1.DissolveGroupRequest
+	54, // 9: millrace.v1.Change.create_group:type_name -> millrace.v1.CreateGroupRequest
+	58, // 10: millrace.v1.Change.join_group:type_name -> millrace.v1.JoinGroupRequest
+	60, // 11: millrace.v1.Change.leave_group:type_name -> millrace.v1.LeaveGroupRequest
+	62, // 12: millrace.v1.Change.add_member:type_name -> millrace.v1.AddMemberRequest
+	64, // 13: millrace.v1.Change.remove_member:type_name -> millrace.v1.RemoveMemberRequest
+	66, // 14: millrace.v1.Change.rename_group:type_name -> millrace.v1.RenameGroupRequest
+	68, // 15: millrace.v1.Change.dissolve_group:type_name -> millrace.v1.DissolveGroupRequest
 	17, // 16: millrace.v1.Change.settings:type_name -> millrace.v1.ChangeSettingsRequest
-	61, // 17: millrace.v1.Change.change_role:type_name -> millrace.v1.ChangeRoleRequest
-	63, // 18: millrace.v1.Change.mute_member:type_name -> millrace.v1.MuteMemberRequest
-	74, // 19: millrace.v1.Change.trace:type_name -> millrace.v1.TraceContext
-	7,  // 20: millrace.v1.SendBatchesResponse.results:type_name -> millrace.v1.SendBatchResult
-	8,  // 21: millrace.v1.SendBatchResult.results:type_name -> millrace.v1.SendResult
-	2,  // 22: millrace.v1.SendResult.sent:type_name -> millrace.v1.SendWSMessageResponse
-	44, // 23: millrace.v1.SendResult.group:type_name -> millrace.v1.Group
-	9,  // 24: millrace.v1.HistoryResponse.messages:type_name -> millrace.v1.StoredMessage
-	14, // 25: millrace.v1.ConversationsResponse.conversations:type_name -> millrace.v1.ConversationHead
-	9,  // 26: millrace.v1.ConversationHead.last:type_name -> millrace.v1.StoredMessage
-	21, // 27: millrace.v1.ReadersResponse.readers:type_name -> millrace.v1.Reader
-	0,  // 28: millrace.v1.EditMessageRequest.sender:type_name -> millrace.v1.Sender
-	28, // 29: millrace.v1.MembershipsResponse.memberships:type_name -> millrace.v1.Membership
-	65, // 30: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
-	66, // 31: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
-	67, // 32: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
-	31, // 33: millrace.v1.SyncResponse.start:type_name -> millrace.v1.SyncStart
-	32, // 34: millrace.v1.SyncResponse.deliveries:type_name -> millrace.v1.SyncDeliveries
-	33, // 35: millrace.v1.SyncResponse.end:type_name -> millrace.v1.SyncEnd
-	68, // 36: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
-	69, // 37: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
-	75, // 38: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
-	28, // 39: millrace.v1.SyncEnd.memberships:type_name -> millrace.v1.Membership
-	70, // 40: millrace.v1.SyncEnd.rest:type_name -> millrace.v1.SyncEnd.RestEntry
-	75, // 41: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
-	71, // 42: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
-	72, // 43: millrace.v1.LastSeenResponse.last_seen:type_name -> millrace.v1.LastSeenResponse.LastSeenEntry
-	73, // 44: millrace.v1.Group.muted:type_name -> millrace.v1.Group.MutedEntry
-	0,  // 45: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
-	44, // 46: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
-	44, // 47: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 48: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
-	44, // 49: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 50: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
-	0,  // 51: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
-	44, // 52: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
-	0,  // 53: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
-	44, // 54: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
-	0,  // 55: millrace.v1.RenameGroupRequest.sender:type_name -> millrace.v1.Sender
-	44, // 56: millrace.v1.RenameGroupResponse.group:type_name -> millrace.v1.Group
-	0,  // 57: millrace.v1.DissolveGroupRequest.sender:type_name -> millrace.v1.Sender
-	0,  // 58: millrace.v1.ChangeRoleRequest.sender:type_name -> millrace.v1.Sender
-	44, // 59: millrace.v1.ChangeRoleResponse.group:type_name -> millrace.v1.Group
-	0,  // 60: millrace.v1.MuteMemberRequest.sender:type_name -> millrace.v1.Sender
-	44, // 61: millrace.v1.MuteMemberResponse.group:type_name -> millrace.v1.Group
-	1,  // 62: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
-	3,  // 63: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
-	10, // 64: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
-	12, // 65: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
-	15, // 66: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
-	17, // 67: millrace.v1.MessageService.ChangeSettings:input_type -> millrace.v1.ChangeSettingsRequest
-	19, // 68: millrace.v1.MessageService.Readers:input_type -> millrace.v1.ReadersRequest
-	22, // 69: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
-	24, // 70: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
-	26, // 71: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
-	29, // 72: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
-	34, // 73: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
-	36, // 74: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
-	38, // 75: millrace.v1.MessageService.LastSeen:input_type -> millrace.v1.LastSeenRequest
-	40, // 76: millrace.v1.MessageService.SubscribePush:input_type -> millrace.v1.SubscribePushRequest
-	42, // 77: millrace.v1.MessageService.UnsubscribePush:input_type -> millrace.v1.UnsubscribePushRequest
-	45, // 78: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
-	47, // 79: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
-	49, // 80: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
-	51, // 81: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
-	53, // 82: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
-	55, // 83: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
-	57, // 84: millrace.v1.MessageService.RenameGroup:input_type -> millrace.v1.RenameGroupRequest
-	59, // 85: millrace.v1.MessageService.DissolveGroup:input_type -> millrace.v1.DissolveGroupRequest
-	61, // 86: millrace.v1.MessageService.ChangeRole:input_type -> millrace.v1.ChangeRoleRequest
-	63, // 87: millrace.v1.MessageService.MuteMember:input_type -> millrace.v1.MuteMemberRequest
-	2,  // 88: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
-	6,  // 89: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
-	11, // 90: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
-	13, // 91: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
-	16, // 92: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
-	18, // 93: millrace.v1.MessageService.ChangeSettings:output_type -> millrace.v1.ChangeSettingsResponse
-	20, // 94: millrace.v1.MessageService.Readers:output_type -> millrace.v1.ReadersResponse
-	23, // 95: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
-	25, // 96: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
-	27, // 97: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
-	30, // 98: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
-	35, // 99: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
-	37, // 100: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
-	39, // 101: millrace.v1.MessageService.LastSeen:output_type -> millrace.v1.LastSeenResponse
-	41, // 102: millrace.v1.MessageService.SubscribePush:output_type -> millrace.v1.SubscribePushResponse
-	43, // 103: millrace.v1.MessageService.UnsubscribePush:output_type -> millrace.v1.UnsubscribePushResponse
-	46, // 104: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
-	48, // 105: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
-	50, // 106: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
-	52, // 107: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
-	54, // 108: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
-	56, // 109: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
-	58, // 110: millrace.v1.MessageService.RenameGroup:output_type -> millrace.v1.RenameGroupResponse
-	60, // 111: millrace.v1.MessageService.DissolveGroup:output_type -> millrace.v1.DissolveGroupResponse
-	62, // 112: millrace.v1.MessageService.ChangeRole:output_type -> millrace.v1.ChangeRoleResponse
-	64, // 113: millrace.v1.MessageService.MuteMember:output_type -> millrace.v1.MuteMemberResponse
-	88, // [88:114] is the sub-list for method output_type
-	62, // [62:88] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	70, // 17: millrace.v1.Change.change_role:type_name -> millrace.v1.ChangeRoleRequest
+	72, // 18: millrace.v1.Change.mute_member:type_name -> millrace.v1.MuteMemberRequest
+	44, // 19: millrace.v1.Change.block:type_name -> millrace.v1.BlockRequest
+	46, // 20: millrace.v1.Change.unblock:type_name -> millrace.v1.UnblockRequest
+	83, // 21: millrace.v1.Change.trace:type_name -> millrace.v1.TraceContext
+	7,  // 22: millrace.v1.SendBatchesResponse.results:type_name -> millrace.v1.SendBatchResult
+	8,  // 23: millrace.v1.SendBatchResult.results:type_name -> millrace.v1.SendResult
+	2,  // 24: millrace.v1.SendResult.sent:type_name -> millrace.v1.SendWSMessageResponse
+	53, // 25: millrace.v1.SendResult.group:type_name -> millrace.v1.Group
+	9,  // 26: millrace.v1.HistoryResponse.messages:type_name -> millrace.v1.StoredMessage
+	14, // 27: millrace.v1.ConversationsResponse.conversations:type_name -> millrace.v1.ConversationHead
+	9,  // 28: millrace.v1.ConversationHead.last:type_name -> millrace.v1.StoredMessage
+	21, // 29: millrace.v1.ReadersResponse.readers:type_name -> millrace.v1.Reader
+	0,  // 30: millrace.v1.EditMessageRequest.sender:type_name -> millrace.v1.Sender
+	28, // 31: millrace.v1.MembershipsResponse.memberships:type_name -> millrace.v1.Membership
+	74, // 32: millrace.v1.SyncRequest.cursor:type_name -> millrace.v1.SyncRequest.CursorEntry
+	75, // 33: millrace.v1.SyncRequest.handled:type_name -> millrace.v1.SyncRequest.HandledEntry
+	76, // 34: millrace.v1.SyncRequest.through:type_name -> millrace.v1.SyncRequest.ThroughEntry
+	31, // 35: millrace.v1.SyncResponse.start:type_name -> millrace.v1.SyncStart
+	32, // 36: millrace.v1.SyncResponse.deliveries:type_name -> millrace.v1.SyncDeliveries
+	33, // 37: millrace.v1.SyncResponse.end:type_name -> millrace.v1.SyncEnd
+	77, // 38: millrace.v1.SyncStart.cursor:type_name -> millrace.v1.SyncStart.CursorEntry
+	78, // 39: millrace.v1.SyncStart.end:type_name -> millrace.v1.SyncStart.EndEntry
+	84, // 40: millrace.v1.SyncDeliveries.spans:type_name -> millrace.v1.Span
+	28, // 41: millrace.v1.SyncEnd.memberships:type_name -> millrace.v1.Membership
+	79, // 42: millrace.v1.SyncEnd.rest:type_name -> millrace.v1.SyncEnd.RestEntry
+	84, // 43: millrace.v1.ReadLogResponse.span:type_name -> millrace.v1.Span
+	80, // 44: millrace.v1.EndsResponse.end:type_name -> millrace.v1.EndsResponse.EndEntry
+	81, // 45: millrace.v1.LastSeenResponse.last_seen:type_name -> millrace.v1.LastSeenResponse.LastSeenEntry
+	0,  // 46: millrace.v1.BlockRequest.sender:type_name -> millrace.v1.Sender
+	0,  // 47: millrace.v1.UnblockRequest.sender:type_name -> millrace.v1.Sender
+	52, // 48: millrace.v1.BlockedByResponse.states:type_name -> millrace.v1.BlockedState
+	82, // 49: millrace.v1.Group.muted:type_name -> millrace.v1.Group.MutedEntry
+	0,  // 50: millrace.v1.CreateGroupRequest.sender:type_name -> millrace.v1.Sender
+	53, // 51: millrace.v1.CreateGroupResponse.group:type_name -> millrace.v1.Group
+	53, // 52: millrace.v1.GetGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 53: millrace.v1.JoinGroupRequest.sender:type_name -> millrace.v1.Sender
+	53, // 54: millrace.v1.JoinGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 55: millrace.v1.LeaveGroupRequest.sender:type_name -> millrace.v1.Sender
+	0,  // 56: millrace.v1.AddMemberRequest.sender:type_name -> millrace.v1.Sender
+	53, // 57: millrace.v1.AddMemberResponse.group:type_name -> millrace.v1.Group
+	0,  // 58: millrace.v1.RemoveMemberRequest.sender:type_name -> millrace.v1.Sender
+	53, // 59: millrace.v1.RemoveMemberResponse.group:type_name -> millrace.v1.Group
+	0,  // 60: millrace.v1.RenameGroupRequest.sender:type_name -> millrace.v1.Sender
+	53, // 61: millrace.v1.RenameGroupResponse.group:type_name -> millrace.v1.Group
+	0,  // 62: millrace.v1.DissolveGroupRequest.sender:type_name -> millrace.v1.Sender
+	0,  // 63: millrace.v1.ChangeRoleRequest.sender:type_name -> millrace.v1.Sender
+	53, // 64: millrace.v1.ChangeRoleResponse.group:type_name -> millrace.v1.Group
+	0,  // 65: millrace.v1.MuteMemberRequest.sender:type_name -> millrace.v1.Sender
+	53, // 66: millrace.v1.MuteMemberResponse.group:type_name -> millrace.v1.Group
+	1,  // 67: millrace.v1.MessageService.SendWSMessage:input_type -> millrace.v1.SendWSMessageRequest
+	3,  // 68: millrace.v1.MessageService.SendBatches:input_type -> millrace.v1.SendBatchesRequest
+	10, // 69: millrace.v1.MessageService.History:input_type -> millrace.v1.HistoryRequest
+	12, // 70: millrace.v1.MessageService.Conversations:input_type -> millrace.v1.ConversationsRequest
+	15, // 71: millrace.v1.MessageService.MarkRead:input_type -> millrace.v1.MarkReadRequest
+	17, // 72: millrace.v1.MessageService.ChangeSettings:input_type -> millrace.v1.ChangeSettingsRequest
+	19, // 73: millrace.v1.MessageService.Readers:input_type -> millrace.v1.ReadersRequest
+	22, // 74: millrace.v1.MessageService.EditMessage:input_type -> millrace.v1.EditMessageRequest
+	24, // 75: millrace.v1.MessageService.RecallMessage:input_type -> millrace.v1.RecallMessageRequest
+	26, // 76: millrace.v1.MessageService.Memberships:input_type -> millrace.v1.MembershipsRequest
+	29, // 77: millrace.v1.MessageService.Sync:input_type -> millrace.v1.SyncRequest
+	34, // 78: millrace.v1.MessageService.ReadLog:input_type -> millrace.v1.ReadLogRequest
+	36, // 79: millrace.v1.MessageService.Ends:input_type -> millrace.v1.EndsRequest
+	38, // 80: millrace.v1.MessageService.LastSeen:input_type -> millrace.v1.LastSeenRequest
+	40, // 81: millrace.v1.MessageService.SubscribePush:input_type -> millrace.v1.SubscribePushRequest
+	42, // 82: millrace.v1.MessageService.UnsubscribePush:input_type -> millrace.v1.UnsubscribePushRequest
+	44, // 83: millrace.v1.MessageService.Block:input_type -> millrace.v1.BlockRequest
+	46, // 84: millrace.v1.MessageService.Unblock:input_type -> millrace.v1.UnblockRequest
+	48, // 85: millrace.v1.MessageService.Blocked:input_type -> millrace.v1.BlockedRequest
+	50, // 86: millrace.v1.MessageService.BlockedBy:input_type -> millrace.v1.BlockedByRequest
+	54, // 87: millrace.v1.MessageService.CreateGroup:input_type -> millrace.v1.CreateGroupRequest
+	56, // 88: millrace.v1.MessageService.GetGroup:input_type -> millrace.v1.GetGroupRequest
+	58, // 89: millrace.v1.MessageService.JoinGroup:input_type -> millrace.v1.JoinGroupRequest
+	60, // 90: millrace.v1.MessageService.LeaveGroup:input_type -> millrace.v1.LeaveGroupRequest
+	62, // 91: millrace.v1.MessageService.AddMember:input_type -> millrace.v1.AddMemberRequest
+	64, // 92: millrace.v1.MessageService.RemoveMember:input_type -> millrace.v1.RemoveMemberRequest
+	66, // 93: millrace.v1.MessageService.RenameGroup:input_type -> millrace.v1.RenameGroupRequest
+	68, // 94: millrace.v1.MessageService.DissolveGroup:input_type -> millrace.v1.DissolveGroupRequest
+	70, // 95: millrace.v1.MessageService.ChangeRole:input_type -> millrace.v1.ChangeRoleRequest
+	72, // 96: millrace.v1.MessageService.MuteMember:input_type -> millrace.v1.MuteMemberRequest
+	2,  // 97: millrace.v1.MessageService.SendWSMessage:output_type -> millrace.v1.SendWSMessageResponse
+	6,  // 98: millrace.v1.MessageService.SendBatches:output_type -> millrace.v1.SendBatchesResponse
+	11, // 99: millrace.v1.MessageService.History:output_type -> millrace.v1.HistoryResponse
+	13, // 100: millrace.v1.MessageService.Conversations:output_type -> millrace.v1.ConversationsResponse
+	16, // 101: millrace.v1.MessageService.MarkRead:output_type -> millrace.v1.MarkReadResponse
+	18, // 102: millrace.v1.MessageService.ChangeSettings:output_type -> millrace.v1.ChangeSettingsResponse
+	20, // 103: millrace.v1.MessageService.Readers:output_type -> millrace.v1.ReadersResponse
+	23, // 104: millrace.v1.MessageService.EditMessage:output_type -> millrace.v1.EditMessageResponse
+	25, // 105: millrace.v1.MessageService.RecallMessage:output_type -> millrace.v1.RecallMessageResponse
+	27, // 106: millrace.v1.MessageService.Memberships:output_type -> millrace.v1.MembershipsResponse
+	30, // 107: millrace.v1.MessageService.Sync:output_type -> millrace.v1.SyncResponse
+	35, // 108: millrace.v1.MessageService.ReadLog:output_type -> millrace.v1.ReadLogResponse
+	37, // 109: millrace.v1.MessageService.Ends:output_type -> millrace.v1.EndsResponse
+	39, // 110: millrace.v1.MessageService.LastSeen:output_type -> millrace.v1.LastSeenResponse
+	41, // 111: millrace.v1.MessageService.SubscribePush:output_type -> millrace.v1.SubscribePushResponse
+	43, // 112: millrace.v1.MessageService.UnsubscribePush:output_type -> millrace.v1.UnsubscribePushResponse
+	45, // 113: millrace.v1.MessageService.Block:output_type -> millrace.v1.BlockResponse
+	47, // 114: millrace.v1.MessageService.Unblock:output_type -> millrace.v1.UnblockResponse
+	49, // 115: millrace.v1.MessageService.Blocked:output_type -> millrace.v1.BlockedResponse
+	51, // 116: millrace.v1.MessageService.BlockedBy:output_type -> millrace.v1.BlockedByResponse
+	55, // 117: millrace.v1.MessageService.CreateGroup:output_type -> millrace.v1.CreateGroupResponse
+	57, // 118: millrace.v1.MessageService.GetGroup:output_type -> millrace.v1.GetGroupResponse
+	59, // 119: millrace.v1.MessageService.JoinGroup:output_type -> millrace.v1.JoinGroupResponse
+	61, // 120: millrace.v1.MessageService.LeaveGroup:output_type -> millrace.v1.LeaveGroupResponse
+	63, // 121: millrace.v1.MessageService.AddMember:output_type -> millrace.v1.AddMemberResponse
+	65, // 122: millrace.v1.MessageService.RemoveMember:output_type -> millrace.v1.RemoveMemberResponse
+	67, // 123: millrace.v1.MessageService.RenameGroup:output_type -> millrace.v1.RenameGroupResponse
+	69, // 124: millrace.v1.MessageService.DissolveGroup:output_type -> millrace.v1.DissolveGroupResponse
+	71, // 125: millrace.v1.MessageService.ChangeRole:output_type -> millrace.v1.ChangeRoleResponse
+	73, // 126: millrace.v1.MessageService.MuteMember:output_type -> millrace.v1.MuteMemberResponse
+	97, // [97:127] is the sub-list for method output_type
+	67, // [67:97] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_message_proto_init() }
@@ -4736,6 +5243,8 @@ func file_millrace_v1_message_proto_init() {
 		(*Change_Settings)(nil),
 		(*Change_ChangeRole)(nil),
 		(*Change_MuteMember)(nil),
+		(*Change_Block)(nil),
+		(*Change_Unblock)(nil),
 	}
 	file_millrace_v1_message_proto_msgTypes[10].OneofWrappers = []any{}
 	file_millrace_v1_message_proto_msgTypes[17].OneofWrappers = []any{}
@@ -4750,7 +5259,7 @@ func file_millrace_v1_message_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_message_proto_rawDesc), len(file_millrace_v1_message_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   74,
+			NumMessages:   83,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -35,6 +35,10 @@ const (
 	MessageService_LastSeen_FullMethodName        = "/millrace.v1.MessageService/LastSeen"
 	MessageService_SubscribePush_FullMethodName   = "/millrace.v1.MessageService/SubscribePush"
 	MessageService_UnsubscribePush_FullMethodName = "/millrace.v1.MessageService/UnsubscribePush"
+	MessageService_Block_FullMethodName           = "/millrace.v1.MessageService/Block"
+	MessageService_Unblock_FullMethodName         = "/millrace.v1.MessageService/Unblock"
+	MessageService_Blocked_FullMethodName         = "/millrace.v1.MessageService/Blocked"
+	MessageService_BlockedBy_FullMethodName       = "/millrace.v1.MessageService/BlockedBy"
 	MessageService_CreateGroup_FullMethodName     = "/millrace.v1.MessageService/CreateGroup"
 	MessageService_GetGroup_FullMethodName        = "/millrace.v1.MessageService/GetGroup"
 	MessageService_JoinGroup_FullMethodName       = "/millrace.v1.MessageService/JoinGroup"
@@ -98,6 +102,14 @@ type MessageServiceClient interface {
 	SubscribePush(ctx context.Context, in *SubscribePushRequest, opts ...grpc.CallOption) (*SubscribePushResponse, error)
 	// UnsubscribePush undoes that. It is no error if the user has no such subscription.
 	UnsubscribePush(ctx context.Context, in *UnsubscribePushRequest, opts ...grpc.CallOption) (*UnsubscribePushResponse, error)
+	// Block makes another user's direct messages, typing and questions for presence be refused to it, until Unblock. Both return
+	// once the change is stored and every node keeps to it. Repeating one is safe.
+	Block(ctx context.Context, in *BlockRequest, opts ...grpc.CallOption) (*BlockResponse, error)
+	Unblock(ctx context.Context, in *UnblockRequest, opts ...grpc.CallOption) (*UnblockResponse, error)
+	// Blocked returns whom a user blocks.
+	Blocked(ctx context.Context, in *BlockedRequest, opts ...grpc.CallOption) (*BlockedResponse, error)
+	// BlockedBy returns which of some users block a user.
+	BlockedBy(ctx context.Context, in *BlockedByRequest, opts ...grpc.CallOption) (*BlockedByResponse, error)
 	// The group calls return once the change is stored and holds. Repeating one is safe. For a user who is no member a group
 	// does not exist: the calls return NOT_FOUND with the same text whether or not there is such a group.
 	CreateGroup(ctx context.Context, in *CreateGroupRequest, opts ...grpc.CallOption) (*CreateGroupResponse, error)
@@ -301,6 +313,46 @@ func (c *messageServiceClient) UnsubscribePush(ctx context.Context, in *Unsubscr
 	return out, nil
 }
 
+func (c *messageServiceClient) Block(ctx context.Context, in *BlockRequest, opts ...grpc.CallOption) (*BlockResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BlockResponse)
+	err := c.cc.Invoke(ctx, MessageService_Block_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messageServiceClient) Unblock(ctx context.Context, in *UnblockRequest, opts ...grpc.CallOption) (*UnblockResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnblockResponse)
+	err := c.cc.Invoke(ctx, MessageService_Unblock_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messageServiceClient) Blocked(ctx context.Context, in *BlockedRequest, opts ...grpc.CallOption) (*BlockedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BlockedResponse)
+	err := c.cc.Invoke(ctx, MessageService_Blocked_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messageServiceClient) BlockedBy(ctx context.Context, in *BlockedByRequest, opts ...grpc.CallOption) (*BlockedByResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BlockedByResponse)
+	err := c.cc.Invoke(ctx, MessageService_BlockedBy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *messageServiceClient) CreateGroup(ctx context.Context, in *CreateGroupRequest, opts ...grpc.CallOption) (*CreateGroupResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateGroupResponse)
@@ -452,6 +504,14 @@ type MessageServiceServer interface {
 	SubscribePush(context.Context, *SubscribePushRequest) (*SubscribePushResponse, error)
 	// UnsubscribePush undoes that. It is no error if the user has no such subscription.
 	UnsubscribePush(context.Context, *UnsubscribePushRequest) (*UnsubscribePushResponse, error)
+	// Block makes another user's direct messages, typing and questions for presence be refused to it, until Unblock. Both return
+	// once the change is stored and every node keeps to it. Repeating one is safe.
+	Block(context.Context, *BlockRequest) (*BlockResponse, error)
+	Unblock(context.Context, *UnblockRequest) (*UnblockResponse, error)
+	// Blocked returns whom a user blocks.
+	Blocked(context.Context, *BlockedRequest) (*BlockedResponse, error)
+	// BlockedBy returns which of some users block a user.
+	BlockedBy(context.Context, *BlockedByRequest) (*BlockedByResponse, error)
 	// The group calls return once the change is stored and holds. Repeating one is safe. For a user who is no member a group
 	// does not exist: the calls return NOT_FOUND with the same text whether or not there is such a group.
 	CreateGroup(context.Context, *CreateGroupRequest) (*CreateGroupResponse, error)
@@ -521,6 +581,18 @@ func (UnimplementedMessageServiceServer) SubscribePush(context.Context, *Subscri
 }
 func (UnimplementedMessageServiceServer) UnsubscribePush(context.Context, *UnsubscribePushRequest) (*UnsubscribePushResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UnsubscribePush not implemented")
+}
+func (UnimplementedMessageServiceServer) Block(context.Context, *BlockRequest) (*BlockResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Block not implemented")
+}
+func (UnimplementedMessageServiceServer) Unblock(context.Context, *UnblockRequest) (*UnblockResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Unblock not implemented")
+}
+func (UnimplementedMessageServiceServer) Blocked(context.Context, *BlockedRequest) (*BlockedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Blocked not implemented")
+}
+func (UnimplementedMessageServiceServer) BlockedBy(context.Context, *BlockedByRequest) (*BlockedByResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BlockedBy not implemented")
 }
 func (UnimplementedMessageServiceServer) CreateGroup(context.Context, *CreateGroupRequest) (*CreateGroupResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateGroup not implemented")
@@ -836,6 +908,78 @@ func _MessageService_UnsubscribePush_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MessageService_Block_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BlockRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).Block(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_Block_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).Block(ctx, req.(*BlockRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MessageService_Unblock_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnblockRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).Unblock(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_Unblock_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).Unblock(ctx, req.(*UnblockRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MessageService_Blocked_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BlockedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).Blocked(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_Blocked_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).Blocked(ctx, req.(*BlockedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MessageService_BlockedBy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BlockedByRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).BlockedBy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_BlockedBy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).BlockedBy(ctx, req.(*BlockedByRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MessageService_CreateGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CreateGroupRequest)
 	if err := dec(in); err != nil {
@@ -1074,6 +1218,22 @@ var MessageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UnsubscribePush",
 			Handler:    _MessageService_UnsubscribePush_Handler,
+		},
+		{
+			MethodName: "Block",
+			Handler:    _MessageService_Block_Handler,
+		},
+		{
+			MethodName: "Unblock",
+			Handler:    _MessageService_Unblock_Handler,
+		},
+		{
+			MethodName: "Blocked",
+			Handler:    _MessageService_Blocked_Handler,
+		},
+		{
+			MethodName: "BlockedBy",
+			Handler:    _MessageService_BlockedBy_Handler,
 		},
 		{
 			MethodName: "CreateGroup",

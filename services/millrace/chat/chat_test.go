@@ -267,6 +267,9 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 		if verb == "group_role" {
 			return `"group":{"group_id":77,"name":"friends","owner":1001,"members":[1001,1002],"admins":[1002],"muted":{"1002":9999999999}}`
 		}
+		if verb == "blocked" {
+			return `"blocked":{"users":[1004]}`
+		}
 		if verb == "group_rename" {
 			return `"group":{"group_id":77,"name":"old friends","owner":1001,"members":[1001]}`
 		}
@@ -314,6 +317,12 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 		{"/silence often", "", `"often" is no number`},
 		{"/silence", "", "not understood"},
 		{"/readers", "read by [1002]", ""},
+		{"/block 1004", "1004 can no longer write to you alone", ""},
+		{"/blocked", "you block [1004]", ""},
+		{"/unblock 1004", "1004 can write to you again", ""},
+		{"/block", "", "not understood"},
+		{"/block me", "", `"me" is no id`},
+		{"/blocked 1004", "", "not understood"},
 		{"/history 1", "", ""},
 		{"/history many", "", "N is from 1 to 200"},
 		{"/to nobody", "", `"nobody" is no id`},
@@ -335,7 +344,7 @@ func TestCommandsOfTheTerminal(t *testing.T) {
 		`group_mute {"group_id":77,"user":1002,"until":0}`, `group_mute {"group_id":77,"until":0}`,
 		`group_dissolve {"group_id":77}`, `group_leave {"group_id":77}`, `group_join {"group_id":77}`, `settings {"conversation":"u:1001:1002","pinned":true}`,
 		`settings {"conversation":"u:1001:1002","hidden":false}`, `settings {"conversation":"u:1001:1002","muted_until":0}`,
-		`readers {"conversation":"u:1001:1002","seq":2}`,
+		`readers {"conversation":"u:1001:1002","seq":2}`, `block {"user":1004}`, `blocked {}`, `unblock {"user":1004}`,
 	}, asked)
 }
 

@@ -22,6 +22,8 @@ const chatHelp = `/to USER                    chat with a user
 /silence MINUTES            want no notifications of this conversation for so long; 0 ends it
 /readers                    show who has read all that is shown
 /seen USER...               tell who is online, and when the others were last seen
+/block USER /unblock USER   refuse what a user writes to you alone, or no longer
+/blocked                    show whom you block
 /history [N]                show the N newest messages (20)
 /group create NAME USER...  create a group and chat in it
 /group open NAME USER...    create a group that anybody may join, and chat in it
@@ -75,6 +77,8 @@ func (h *chat) command(ctx context.Context, line string) (quit bool, err error) 
 		return false, h.postWith(ctx, words[0], strings.TrimSpace(line[len(words[0]):]))
 	case "/seen":
 		return false, h.seen(ctx, args)
+	case "/block", "/unblock", "/blocked":
+		return false, h.block(ctx, words[0], args)
 	case "/group":
 		return false, h.groupCommand(ctx, args)
 	}
