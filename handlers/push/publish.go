@@ -202,14 +202,17 @@ func (t *routes) compare(partition int32, online []int64, partitionOf func(int64
 	delete(t.presence.moves.taken, partition)
 }
 
-// due returns the changes that can be published now, and forgets those that are for another node to publish.
+// due returns the changes that can be published now. It forgets those that are for another node to publish, but only after a
+// while, because a partition that moves is read by no node at first.
 func (t *routes) due(behind map[int32]bool, partitionOf func(int64) int32) (due []move) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for user, m := range t.presence.moves.users {
 		partition := partitionOf(user)
 		if _, held := t.partitions[partition]; !held {
-			delete(t.presence.moves.users, user)
+			if time.Since(m.at) >= offlineAfter {
+				delete(t.presence.moves.users, user)
+			}
 		} else if !behind[partition] && (m.came || time.Since(m.at) >= offlineAfter) {
 			due = append(due, m)
 		}

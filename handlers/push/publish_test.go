@@ -295,3 +295,20 @@ func TestMoreUsersThanAreRememberedAreComparedOnceTheStoreIsBack(t *testing.T) {
 		require.ElementsMatch(t, want, l.since())
 	})
 }
+
+// While a partition moves, no node reads it. Who comes and goes in that time was there all the same.
+func TestVisitBeforeThePartitionIsReadAnywhereIsPublished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newUserLog()
+		n := newPushNode(t, l)
+		g := n.gateway()
+		n.moves(g, 1, true)
+		after(publishEvery)
+		n.moves(g, 1, false)
+		after(publishEvery)
+		require.Empty(t, l.since())
+		n.routes.assign(events.Position{Partition: 1})
+		after(2 * offlineAfter)
+		require.Equal(t, []string{"user_online 1", "user_offline 1"}, l.since())
+	})
+}
