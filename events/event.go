@@ -144,6 +144,13 @@ type Record struct {
 	Replay bool
 	// Trace names the span of a trace in which the record was published or is being handled. It is nil unless that is recorded.
 	Trace *millracev1.TraceContext
+
+	// Value and Headers are the record as it stands on its topic, and Origin is, if it is a copy, the position of its original
+	// on message-events; see [OriginHeader]. The router sets them. Nobody may change them, and who keeps a record for long
+	// should drop Value, which keeps the fetch that it came with in memory.
+	Value   []byte
+	Headers map[string]string
+	Origin  Position
 }
 
 // ConversationKey returns the event's conversation, which is the key of its record. All events of a conversation have the same

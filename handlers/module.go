@@ -14,6 +14,7 @@ import (
 	"millrace/handlers/analytics"
 	"millrace/handlers/audit"
 	"millrace/handlers/push"
+	"millrace/handlers/route"
 	"millrace/handlers/storage"
 	"millrace/handlers/users"
 	"millrace/handlers/webhook"
@@ -37,6 +38,7 @@ func all() []handler {
 		{name: analytics.Name, topic: events.TopicMessages, module: analytics.Module},
 		{name: "audit", topic: events.TopicMessages, module: audit.Module},
 		{name: "push", topic: events.TopicMessages, noReplay: push.NoReplay, noVersion: "gateways would get every message twice", module: push.Module},
+		{name: route.Name, topic: events.TopicMessages, noVersion: "every copy would be made twice", module: route.Module},
 		{name: "storage", topic: events.TopicMessages, noVersion: "it would store into the same place", module: storage.Module},
 		{name: "users", topic: events.TopicUsers, noVersion: "it would store into the same place", module: users.Module},
 		{name: webhook.HandlerName, topic: events.TopicMessages, several: true, module: webhook.Module},

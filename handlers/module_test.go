@@ -17,6 +17,7 @@ import (
 	"millrace/handlers/analytics"
 	"millrace/handlers/audit"
 	"millrace/handlers/push"
+	"millrace/handlers/route"
 	"millrace/handlers/storage"
 	"millrace/handlers/users"
 	"millrace/handlers/webhook"
@@ -35,6 +36,8 @@ func (store) Advance(context.Context, map[int32]int64) error { return nil }
 func (store) SaveUsers(context.Context, []events.Record) error { return nil }
 
 type admission struct{ push.Admission }
+
+type copies struct{ route.Publisher }
 
 type figures struct{ analytics.Store }
 
@@ -60,6 +63,7 @@ func TestOnlyTheHandlersNamedAreMade(t *testing.T) {
 				fx.Supply(slog.New(slog.DiscardHandler), audit.Config{Path: path}, analytics.Config{}, []webhook.Endpoint{{Name: "crm"}, {Name: "bi"}}),
 				fx.Provide(
 					func() (storage.Store, users.Store) { return store{}, store{} }, func() push.Admission { return admission{} },
+					func() route.Publisher { return copies{} },
 					func() webhook.Store { return webhookStore{} }, func() analytics.Store { return figures{} },
 				))
 			app.RequireStart().RequireStop()
@@ -114,5 +118,5 @@ func TestGroupTellsItsHandler(t *testing.T) {
 
 func TestUnknownNameIsAnErrorThatTellsTheKnown(t *testing.T) {
 	_, err := handlers.Module(1, "storage", "telepathy")
-	require.EqualError(t, err, `unknown handler "telepathy": known are analytics, audit, push, storage, users, webhook`)
+	require.EqualError(t, err, `unknown handler "telepathy": known are analytics, audit, push, route, storage, users, webhook`)
 }

@@ -28,6 +28,8 @@ type Subject struct {
 	// Record returns the event of the record with the seq, for a handler of another topic than that of messages. All have the
 	// same key, and every seq has another event. It is nil for direct messages.
 	Record func(seq int64) events.Event
+	// Headers are those of the suite's records; may be nil.
+	Headers map[string]string
 	// Done returns the seqs of the suite's records that took effect: each as often as it did, in the order in which an
 	// observer sees them, from all processes that took part. It waits for work that is still under way.
 	Done func(t *testing.T) []int64
@@ -237,7 +239,9 @@ func (s *Subject) Event(seq int64) events.Event {
 }
 
 func (s *Subject) record(seq int64) events.Record {
-	return events.Record{Event: s.Event(seq), Position: events.Position{Partition: Partition(), Seq: seq}}
+	e := s.Event(seq)
+	value, _ := events.Encode(&e) // the suite's events are valid
+	return events.Record{Event: e, Position: events.Position{Partition: Partition(), Seq: seq}, Value: value, Headers: s.Headers}
 }
 
 // message returns a direct message from the sender.

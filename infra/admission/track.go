@@ -92,7 +92,9 @@ func (t *Track) remember(r *events.Record) {
 		t.since = t.recent[half-1].Seq
 		t.recent = slices.Delete(t.recent, 0, half)
 	}
-	t.recent = append(t.recent, *r)
+	kept := *r
+	kept.Value, kept.Headers = nil, nil
+	t.recent = append(t.recent, kept)
 }
 
 func (t *Track) message(ctx context.Context, r *events.Record) bool {

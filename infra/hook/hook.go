@@ -24,6 +24,6 @@ type Verdict struct {
 	// Content and Extra take the place of what the draft has, unless they are empty.
 	Content string
 	Extra   events.Extra
-	// Tags are added to the header [events.TagsHeader] of the record.
-	Tags []string
+	// Decisions travel with the record.
+	events.Decisions
 }

@@ -22,7 +22,11 @@ func (q *Queue) followUp(
 	if err != nil || at.Partition != replay.Partition {
 		return nil //nolint:nilerr // a record without a place in its conversation has no changes behind it
 	}
-	event, err := events.Decode(e.Topic, at, value)
+	topic, original, err := events.Original(e.Topic, at, e.Metadata)
+	if err != nil {
+		return nil //nolint:nilerr // if the handler refuses it, it goes into the queue again
+	}
+	event, err := events.Decode(topic, original, value)
 	if err != nil || event.Type != events.NewMessage {
 		return nil //nolint:nilerr // if the handler refuses it, it goes into the queue again
 	}
@@ -69,7 +73,11 @@ func (q *Queue) changesOf(ctx context.Context, messageID string, at, replay even
 	}
 	between := []events.Range{{Partition: at.Partition, After: found.through, Through: replay.Seq - 1}}
 	err := q.bus.Log(q.topic).Read(ctx, between, func(r pubsub.RawRecord) error {
-		change, err := events.Decode(q.topic, r.Position, r.Value)
+		topic, original, err := events.Original(q.topic, r.Position, r.Headers)
+		if err != nil {
+			return nil //nolint:nilerr // it concerns no message
+		}
+		change, err := events.Decode(topic, original, r.Value)
 		if err != nil || r.Replay || change.MessageID != messageID ||
 			change.Type != events.MessageEdited && change.Type != events.MessageRecalled {
 			return nil //nolint:nilerr // it concerns other messages

@@ -45,6 +45,9 @@ type Bus interface {
 	Log(topic string) Log
 	// Groups returns the consumer groups as an operator sees them.
 	Groups() Groups
+	// Ensure returns when the topics exist, with as many partitions as all others, and their poison queues. Those of
+	// [events.Topics] always do.
+	Ensure(ctx context.Context, topics ...string) error
 	// Ready returns why nothing can be published for now, or nil if nothing is known against it.
 	Ready() error
 	// Close stops publishing and reading. Whoever asked for subscribers closes them before.
@@ -151,6 +154,8 @@ var ErrSkipRest = errors.New("skip the rest of the range")
 var (
 	ErrClosed = errors.New("the bus is closed")
 	ErrBusy   = errors.New("too many messages are being published")
+	// ErrNoTopic says that the topic does not exist.
+	ErrNoTopic = errors.New("no such topic")
 	// ErrUnsettled says that the log does not go on where it was, and that this is not settled yet.
 	ErrUnsettled = errors.New("the log is not settled")
 )

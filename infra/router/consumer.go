@@ -312,11 +312,18 @@ func (c *consumer) read(ctx context.Context, msg *message.Message, pos, place ev
 	if err != nil {
 		return events.Record{}, "", err
 	}
-	event, err := c.decoder.decode(c.Topic, pos, value)
+	topic, original, err := events.Original(c.Topic, pos, msg.Metadata)
 	if err != nil {
 		return events.Record{}, "", err
 	}
-	r := events.Record{Event: event, Position: pos, Replay: isReplay(msg)}
+	event, err := c.decoder.decode(topic, original, value)
+	if err != nil {
+		return events.Record{}, "", err
+	}
+	r := events.Record{Event: event, Position: pos, Replay: isReplay(msg), Value: value, Headers: ownHeaders(msg)}
+	if topic != c.Topic {
+		r.Origin = original
+	}
 	switch {
 	case !r.Type.On(c.Topic):
 		return r, Skipped, nil

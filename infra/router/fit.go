@@ -33,6 +33,16 @@ func CutValue(value []byte) (kept []byte, size int) {
 	return value[:cutValueBytes], len(value)
 }
 
+// ownHeaders returns the headers that the record had when it was first published.
+func ownHeaders(msg *message.Message) message.Metadata {
+	if !isReplay(msg) {
+		return msg.Metadata
+	}
+	own := make(message.Metadata, len(msg.Metadata))
+	CopyHeaders(own, msg.Metadata)
+	return own
+}
+
 // CopyHeaders copies a record's own headers in the order of their names, as many as fit, and returns how many did not. It
 // leaves out those that only Millrace sets on poison records and replays.
 func CopyHeaders(to, from message.Metadata) (dropped int) {

@@ -34,7 +34,11 @@ func (c *consumer) recall(after events.Position) {
 			if raw.Replay {
 				return nil // a replay counts at its original place
 			}
-			e, err := events.Decode(c.Topic, raw.Position, raw.Value)
+			topic, original, err := events.Original(c.Topic, raw.Position, raw.Headers)
+			if err != nil {
+				return nil //nolint:nilerr // nobody has handled it
+			}
+			e, err := events.Decode(topic, original, raw.Value)
 			if _, known := first[e.EventID]; err == nil && e.Type.On(c.Topic) && !known {
 				ids = append(ids, e.EventID)
 				first[e.EventID] = raw.Position

@@ -22,6 +22,7 @@ const lookPause = 2 * time.Second
 // File keeps the rules as a file has them. While the file is wrong or cannot be read the former rules stay.
 type File struct {
 	path    string
+	prepare func(*Set) error
 	log     *slog.Logger
 	current atomic.Pointer[Set]
 	read    []byte // what was read last
@@ -32,10 +33,11 @@ type File struct {
 	failed  *prometheus.CounterVec
 }
 
-// Open reads the file, and registers metrics. It fails if the file is wrong. Run watches it.
-func Open(path string, reg prometheus.Registerer, log *slog.Logger) (*File, error) {
+// Open reads the file, and registers metrics. It fails if the file is wrong. Run watches it. Rules take effect after prepare has
+// returned nil for them. It may block, and it is called again and again while it fails.
+func Open(path string, prepare func(*Set) error, reg prometheus.Registerer, log *slog.Logger) (*File, error) {
 	f := &File{
-		path: path, log: log,
+		path: path, prepare: prepare, log: log,
 		valid: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "millrace_rules_valid", Help: "1, or 0 while the file of rules is wrong or cannot be read and the former rules hold.",
 		}),
@@ -90,6 +92,9 @@ func (f *File) load() error {
 	if err == nil {
 		f.read = data
 		set, err = Parse(data)
+	}
+	if err == nil {
+		err = f.prepare(set)
 	}
 	if err != nil {
 		f.valid.Set(0)

@@ -3,6 +3,7 @@ package rules
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -23,11 +24,13 @@ const (
 	second = "rules: [{name: one, when: 'rate(\"1m\") > 2', reject: two}]"
 )
 
+func prepared(*Set) error { return nil }
+
 // open opens the file. look has to be called for it to be read again.
 func open(t *testing.T, path string) (f *File, log *bytes.Buffer) {
 	t.Helper()
 	log = &bytes.Buffer{}
-	f, err := Open(path, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(log, nil)))
+	f, err := Open(path, prepared, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(log, nil)))
 	require.NoError(t, err)
 	return f, log
 }
@@ -83,7 +86,7 @@ func TestAFileBehindASwappedLinkIsTaken(t *testing.T) {
 	require.NoError(t, os.Symlink("v1", filepath.Join(dir, "..data")))
 	require.NoError(t, os.Symlink(filepath.Join("..data", "rules.yaml"), filepath.Join(dir, "rules.yaml")))
 	synctest.Test(t, func(t *testing.T) {
-		f, err := Open(filepath.Join(dir, "rules.yaml"), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		f, err := Open(filepath.Join(dir, "rules.yaml"), prepared, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -116,9 +119,38 @@ func TestEachRuleIsCounted(t *testing.T) {
 
 func TestAWrongFileDoesNotOpen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rules.yaml")
-	_, err := Open(path, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	_, err := Open(path, prepared, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	require.ErrorIs(t, err, os.ErrNotExist)
 	write(t, path, "rules: [{name: one}]")
-	_, err = Open(path, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	_, err = Open(path, prepared, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "line 1: rule one has no when")
+}
+
+func TestRulesTakeEffectOnceTheyArePrepared(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rules.yaml")
+	write(t, path, first)
+	var failing error
+	var routes []string
+	f, err := Open(path, func(set *Set) error {
+		routes = set.Routes()
+		return failing
+	}, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+
+	failing = errors.New("no brokers")
+	write(t, path, "rules: [{name: two, when: 'true', route: vip}]")
+	f.look()
+	require.Equal(t, "one", reason(t, f), "the former rules hold")
+	require.Zero(t, testutil.ToFloat64(f.valid))
+	require.Equal(t, []string{"vip"}, routes)
+	failing = nil
+	f.look()
+	verdicts, err := f.Review(t.Context(), []hook.Draft{subject().Draft})
+	require.NoError(t, err)
+	require.Equal(t, []string{"vip"}, verdicts[0].Routes)
+	require.EqualValues(t, 1, testutil.ToFloat64(f.valid))
+
+	failing = errors.New("no brokers")
+	_, err = Open(path, func(*Set) error { return failing }, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	require.ErrorIs(t, err, failing)
 }

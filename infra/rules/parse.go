@@ -18,9 +18,12 @@ const (
 	maxRules = 1000
 	// maxReason bounds the reason of a rejection, which the sender is given.
 	maxReason = 256
+	// maxNames bounds the routes, and those to notify, that a file names. All of them fit into a header that outlives the
+	// poison queue.
+	maxNames = 10
 )
 
-// name is what a rule and a tag may be called.
+// name is what a rule, a tag and who is to be notified may be called.
 var name = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
 
 // document is the file as it is written.
@@ -35,6 +38,9 @@ type written struct {
 	Reject  *text         `yaml:"reject"`
 	Replace *substitution `yaml:"replace"`
 	Tag     *text         `yaml:"tag"`
+	Route   *text         `yaml:"route"`
+	Recall  *text         `yaml:"recall"`
+	Notify  *text         `yaml:"notify"`
 }
 
 type substitution struct {
@@ -95,6 +101,12 @@ func Parse(data []byte) (*Set, error) {
 	if set.rates, err = newRates(windows); err != nil {
 		all = append(all, err)
 	}
+	if n := len(set.Routes()); n > maxNames {
+		all = append(all, fmt.Errorf("%d different routes, more than %d", n, maxNames))
+	}
+	if n := len(set.named(func(r *rule) string { return r.notify })); n > maxNames {
+		all = append(all, fmt.Errorf("%d different names to notify, more than %d", n, maxNames))
+	}
 	if len(all) > 0 {
 		return nil, errors.Join(all...)
 	}
@@ -148,28 +160,49 @@ func (w *written) compile() (r *rule, windows []string, faults []error) {
 		fault(&w.When, "when: %w", err)
 	}
 	actions := 0
-	if w.Reject != nil {
-		actions++
-		if r.reject = w.Reject.value; r.reject == "" || len(r.reject) > maxReason {
-			fault(w.Reject, "reject wants a reason of at most %d bytes", maxReason)
+	act := func(t *text, check func(value string) error) string {
+		if t == nil {
+			return ""
 		}
+		actions++
+		if err := check(t.value); err != nil {
+			fault(t, "%w", err)
+		}
+		return t.value
 	}
+	r.reject = act(w.Reject, checkReason("reject"))
+	r.recall = act(w.Recall, checkReason("recall"))
+	r.tag = act(w.Tag, checkName("tag"))
+	r.notify = act(w.Notify, checkName("notify"))
+	r.route = act(w.Route, events.CheckRoute)
 	if w.Replace != nil {
 		actions++
 		if r.replace, err = w.Replace.compile(); err != nil {
 			faults = append(faults, err)
 		}
 	}
-	if w.Tag != nil {
-		actions++
-		if r.tag = w.Tag.value; !name.MatchString(r.tag) {
-			fault(w.Tag, "tag %.80q: want 1 to 64 of a-z, 0-9, - and _", r.tag)
-		}
-	}
 	if actions != 1 {
-		fault(&w.Name, "rule %s has %d actions: want one of reject, replace and tag", r.name, actions)
+		fault(&w.Name, "rule %s has %d actions: want one of reject, replace, tag, route, recall and notify", r.name, actions)
 	}
 	return r, windows, faults
+}
+
+func checkReason(action string) func(string) error {
+	return func(reason string) error {
+		if reason == "" || len(reason) > maxReason {
+			return fmt.Errorf("%s wants a reason of at most %d bytes", action, maxReason)
+		}
+		return nil
+	}
+}
+
+func checkName(action string) func(string) error {
+	return func(value string) error {
+		if !name.MatchString(value) {
+			return fmt.Errorf("%s %.80q: want 1 to 64 of a-z, 0-9, - and _", action, value)
+		}
+		return nil
+	}
 }
 
 func (s *substitution) compile() (*replacement, error) {

@@ -1,5 +1,6 @@
-// Package rules decides by a file of rules what is to become of messages. A rule has a condition and one action: it rejects,
-// replaces or tags. The rules are a hook of the message service, which asks them before it accepts a message or an edit.
+// Package rules decides by a file of rules what is to become of messages. A rule has a condition and one action. The rules are a
+// hook of the message service, which asks them before it accepts a message or an edit. They reject and replace there; all else
+// that they decide travels with the record in its headers, and handlers carry it out without evaluating the rules again.
 //
 // The file parse.go reads a file of rules, condition.go compiles the expressions, rates.go counts what users send, rules.go
 // evaluates, and file.go keeps the rules of a process as the file has them.
@@ -31,6 +32,9 @@ type rule struct {
 	reject  string
 	replace *replacement
 	tag     string
+	route   string
+	recall  string // the reason
+	notify  string
 }
 
 // replacement says what takes the place of the content.
@@ -58,6 +62,20 @@ func (s *Set) Names() []string {
 	var names []string
 	for _, r := range s.rules {
 		names = append(names, r.name)
+	}
+	return names
+}
+
+// Routes returns the routes that rules name, each once.
+func (s *Set) Routes() []string { return s.named(func(r *rule) string { return r.route }) }
+
+// named returns what the rules name, each once.
+func (s *Set) named(by func(*rule) string) []string {
+	var names []string
+	for _, r := range s.rules {
+		if n := by(r); n != "" && !slices.Contains(names, n) {
+			names = append(names, n)
+		}
 	}
 	return names
 }
@@ -95,8 +113,14 @@ func (r *rule) act(result *Result, env *environment) {
 	case r.tag != "":
 		if !slices.Contains(env.Tags, r.tag) {
 			env.Tags = append(slices.Clip(env.Tags), r.tag)
-			result.Tags = append(result.Tags, r.tag)
+			result.Add(events.Decisions{Tags: []string{r.tag}})
 		}
+	case r.route != "":
+		result.Add(events.Decisions{Routes: []string{r.route}})
+	case r.notify != "":
+		result.Add(events.Decisions{Notify: []string{r.notify}})
+	case r.recall != "":
+		result.Add(events.Decisions{Recall: r.recall})
 	case r.replace != nil:
 		content := r.replace.with
 		if r.replace.match != nil {

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -104,7 +105,9 @@ rules:
 `)
 	result := set.Evaluate(subject())
 	require.Equal(t, Result{
-		Verdict: hook.Verdict{Content: "Hello [spam.example]", Tags: []string{"link", "masked", "late"}},
+		Verdict: hook.Verdict{
+			Content: "Hello [spam.example]", Decisions: events.Decisions{Tags: []string{"link", "masked", "late"}},
+		},
 		Matched: []string{"link", "mask", "masked", "late"},
 	}, result)
 
@@ -180,6 +183,14 @@ func TestFileIsRefusedWithLineAndReason(t *testing.T) {
 		"no when":             {"rules:\n  - name: r\n    tag: a\n", []string{"line 2: rule r has no when"}},
 		"no action":           {rule(""), []string{"line 2: rule r has 0 actions"}},
 		"two actions":         {rule("    tag: a\n    reject: b\n"), []string{"line 2: rule r has 2 actions"}},
+		"route to poison":     {rule("    route: poison\n"), []string{`line 4: route "poison": its topic would be the poison queue`}},
+		"route with a dot":    {rule("    route: eu.vip\n"), []string{`line 4: route "eu.vip": want 1 to 64`}},
+		"no route":            {rule("    route: ''\n"), []string{"line 4: route"}},
+		"odd notify":          {rule("    notify: a b\n"), []string{`line 4: notify "a b": want`}},
+		"recall for nothing":  {rule("    recall: ''\n"), []string{"line 4: recall wants a reason"}},
+		"long reason":         {rule("    recall: " + strings.Repeat("x", 257) + "\n"), []string{"line 4: recall wants a reason of at most 256 bytes"}},
+		"many routes":         {"rules:\n" + manyOf("route"), []string{"11 different routes, more than 10"}},
+		"many to notify":      {"rules:\n" + manyOf("notify"), []string{"11 different names to notify, more than 10"}},
 		"odd tag":             {rule("    tag: a,b\n"), []string{"line 4: tag"}},
 		"no reason":           {rule("    reject: ''\n"), []string{"line 4: reject wants a reason"}},
 		"bad regexp":          {rule("    replace: {match: '(', with: x}\n"), []string{"line 4: match: error parsing regexp"}},
@@ -214,9 +225,38 @@ func TestFileIsRefusedWithLineAndReason(t *testing.T) {
 	}
 }
 
+// manyOf returns 11 rules with the action, which names another thing each.
+func manyOf(action string) string {
+	var rules strings.Builder
+	for i := range 11 {
+		fmt.Fprintf(&rules, "  - {name: r%d, when: edit, %s: to-%d}\n", i, action, i)
+	}
+	return rules.String()
+}
+
+func TestRulesRouteRecallAndNotifyWithoutHoldingUpLaterOnes(t *testing.T) {
+	set := parse(t, `
+rules:
+  - {name: vip, when: user_type == "guest", route: vip}
+  - {name: eu, when: region == "eu", route: eu}
+  - {name: again, when: "true", route: vip}
+  - {name: spam, when: content contains "spam", recall: no advertising}
+  - {name: second, when: "true", recall: another reason}
+  - {name: broken, when: extra.missing > 3, recall: never}
+  - {name: oncall, when: '"seen" in tags', notify: moderators}
+`)
+	require.Equal(t, []string{"vip", "eu"}, set.Routes())
+	require.Equal(t, events.Decisions{
+		Routes: []string{"vip", "eu"}, Recall: "no advertising", Notify: []string{"moderators"},
+	}, set.Evaluate(subject()).Decisions)
+	other := set.Evaluate(subject(func(s *Subject) { s.UserType, s.Region, s.Tags, s.Message.Content = "", "us", nil, "hello" }))
+	require.Equal(t, events.Decisions{Routes: []string{"vip"}, Recall: "another reason"}, other.Decisions)
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add("rules:\n  - name: r\n    when: from == 1 && rate('1m') > 3\n    replace: {match: a, with: b}\n")
 	f.Add("rules: [{name: r, when: 'extra.a?.b in tags', tag: eu}]")
+	f.Add("rules: [{name: a, when: 'edit', route: vip}, {name: b, when: 'true', recall: x}, {name: c, when: 'true', notify: y}]")
 	f.Fuzz(func(t *testing.T, file string) {
 		set, err := Parse([]byte(file))
 		if err != nil {

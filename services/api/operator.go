@@ -209,7 +209,7 @@ func (o *Operator) queue(topic string) (*poison.Queue, error) {
 	if topic == "" {
 		topic = events.TopicMessages
 	}
-	if !slices.Contains(events.Topics(), events.PoisonTopic(topic)) {
+	if !slices.Contains(events.Topics(), events.PoisonTopic(topic)) && !events.IsRoute(topic) {
 		return nil, status.Error(codes.NotFound, "no topic of this name has a poison queue")
 	}
 	return poison.New(o.Bus, topic), nil

@@ -87,7 +87,7 @@ func BenchmarkSendsUnderHooks(b *testing.B) {
 	}
 	path := filepath.Join(b.TempDir(), "rules.yaml")
 	require.NoError(b, os.WriteFile(path, []byte(file.String()), 0o600))
-	rule, err := rules.Open(path, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	rule, err := rules.Open(path, func(*rules.Set) error { return nil }, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	require.NoError(b, err)
 
 	passes := `{"verdicts":[` + strings.Repeat("{},", size-1) + "{}]}"

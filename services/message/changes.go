@@ -74,16 +74,16 @@ func (s *Service) editMessage(ctx context.Context, r *millracev1.EditMessageRequ
 	if len(extra) == 0 {
 		extra = m.Extra
 	}
-	edited, err := s.reviewEdit(ctx, r, &m, extra)
+	edited, decided, err := s.reviewEdit(ctx, r, &m, extra)
 	if err != nil {
 		return err
 	}
-	pos, err := s.publishEvent(ctx, &events.Event{
+	pos, err := s.publishDecided(ctx, &events.Event{
 		Type: events.MessageEdited, EventID: id,
 		// MessageSeq is the position of the message.
 		Conversation: m.Conversation, MessageID: m.MessageID, MessageSeq: m.Seq, By: r.GetUser(),
 		Content: edited.Content, Extra: edited.Extra, Timestamp: time.Now().Unix(),
-	}, nil)
+	}, r.GetSender(), decided)
 	if err != nil {
 		return err
 	}

@@ -118,9 +118,10 @@ type reviewed struct {
 	hook.Draft
 	given    *events.Message // as the sender gave it
 	replaced bool            // Message is another
-	err      error           // why the draft is not accepted
-	rejected bool            // err is the verdict of a hook and no failure
-	first    *original       // the draft repeats a message that was accepted, which neither a verdict nor a failure changes
+	decided  events.Decisions
+	err      error     // why the draft is not accepted
+	rejected bool      // err is the verdict of a hook and no failure
+	first    *original // the draft repeats a message that was accepted, which neither a verdict nor a failure changes
 }
 
 // review asks the hooks, each with one call. It gives a draft that is replaced a message of its own. It does not end with the
@@ -198,7 +199,8 @@ const maxReason = 1024
 
 // apply notes the verdict and returns its name in the metrics.
 func (r *reviewed) apply(v hook.Verdict) string {
-	r.Tags = append(r.Tags, v.Tags...)
+	r.decided.Add(v.Decisions)
+	r.Tags = r.decided.Tags
 	if v.Reject != "" {
 		r.err, r.rejected = refuse(codes.FailedPrecondition, "%s", v.Reject), true
 		return "rejected"

@@ -67,7 +67,7 @@ func TestHookLetsPassReplacesTagsAndRejects(t *testing.T) {
 	r := &reviewer{decide: func(d hook.Draft) hook.Verdict {
 		switch d.Message.Content {
 		case "b":
-			return hook.Verdict{Content: "***", Tags: []string{"rude", "seen"}}
+			return hook.Verdict{Content: "***", Decisions: events.Decisions{Tags: []string{"rude", "seen"}}}
 		case "c":
 			return hook.Verdict{Reject: "c is not wanted"}
 		case "d":
@@ -111,7 +111,7 @@ func TestAHookSeesWhatThoseOfLowerRankHaveLeft(t *testing.T) {
 		if d.Message.Content == "a" {
 			return hook.Verdict{Reject: "no"}
 		}
-		return hook.Verdict{Content: strings.ToUpper(d.Message.Content), Tags: []string{"loud"}}
+		return hook.Verdict{Content: strings.ToUpper(d.Message.Content), Decisions: events.Decisions{Tags: []string{"loud"}}}
 	}}
 	second := &reviewer{decide: func(d hook.Draft) hook.Verdict { return hook.Verdict{Content: d.Message.Content + "!"} }}
 	n := newNodeOver(t, memory.NewBus(memory.Config{}),
@@ -324,9 +324,16 @@ func TestHooksReviewEdits(t *testing.T) {
 		case d.Message.Content == "bad":
 			return rejectAll(d)
 		}
-		return hook.Verdict{Content: d.Message.Content + "!"}
+		return hook.Verdict{Content: d.Message.Content + "!", Decisions: events.Decisions{Routes: []string{"vip"}, Recall: "why"}}
 	}}
 	n := newNodeOver(t, memory.NewBus(memory.Config{}), as(r))
+	headers := map[string]message.Metadata{} // by type
+	n.bus.instead = func(topic string, msgs ...*message.Message) error {
+		for _, m := range msgs {
+			headers[m.Metadata.Get("type")] = m.Metadata
+		}
+		return n.bus.Bus.Publisher().Publish(topic, msgs...)
+	}
 	id := n.service.send(t.Context(), direct("a"))[0].GetSent().GetMessageId()
 	edit := func(content, name string) error {
 		_, err := n.EditMessage(t.Context(), &millracev1.EditMessageRequest{
@@ -342,6 +349,10 @@ func TestHooksReviewEdits(t *testing.T) {
 	require.Equal(t, "vip", draft.UserType)
 	require.Equal(t, id, draft.Message.MessageID)
 	require.EqualValues(t, 2, draft.Message.To)
+	for header, want := range map[string]string{events.RoutesHeader: "vip", events.RecallHeader: "why", "user_type": "vip"} {
+		require.Equal(t, want, headers["message_edited"].Get(header))
+		require.Empty(t, headers["new_message"].Get(header))
+	}
 
 	n.keepAll(t)
 	history, err := n.History(t.Context(), &millracev1.HistoryRequest{User: 1, Conversation: "u:1:2"})

@@ -76,11 +76,19 @@ func correlation(ctx context.Context) string {
 func (s *Service) publishEvent(
 	ctx context.Context, e *events.Event, sender *millracev1.Sender,
 ) (events.Position, error) {
+	return s.publishDecided(ctx, e, sender, &events.Decisions{})
+}
+
+// publishDecided publishes an event with what hooks have decided on it.
+func (s *Service) publishDecided(
+	ctx context.Context, e *events.Event, sender *millracev1.Sender, decided *events.Decisions,
+) (events.Position, error) {
 	msg, err := newRecord(e, sender, correlation(ctx))
 	if err != nil {
 		return events.Position{}, err
 	}
 	telemetry.Carry(ctx, msg)
+	decided.SetHeaders(msg.Metadata.Set)
 	if _, err := s.publish(msg); err != nil {
 		return events.Position{}, err
 	}

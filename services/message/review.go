@@ -127,9 +127,7 @@ func (p *sending) keepAccepted(drafts []*reviewed) {
 		case d.first != nil:
 			sent.Timestamp, sent.Replaced = d.first.sentAt, d.first.replaced
 		case err == nil:
-			if len(d.Tags) > 0 {
-				records[i].Metadata.Set(events.TagsHeader, events.JoinTags(d.Tags))
-			}
+			d.decided.SetHeaders(records[i].Metadata.Set)
 			sent.Replaced = d.replaced
 			p.records, p.places = append(p.records, records[i]), append(p.places, place)
 		default:
@@ -141,18 +139,18 @@ func (p *sending) keepAccepted(drafts []*reviewed) {
 	}
 }
 
-// reviewEdit returns the message with what the hooks make of an edit of its content and extra.
+// reviewEdit returns the message with what the hooks make of an edit of its content and extra, and what they decide besides.
 func (s *Service) reviewEdit(
 	ctx context.Context, r *millracev1.EditMessageRequest, m *messageNow, extra events.Extra,
-) (*events.Message, error) {
+) (*events.Message, *events.Decisions, error) {
 	edited := m.Message
 	edited.Content, edited.Extra = r.GetContent(), extra
 	if s.hooks == nil {
-		return &edited, nil
+		return &edited, &events.Decisions{}, nil
 	}
 	d := &reviewed{given: &edited, Draft: hook.Draft{
 		Message: &edited, Edit: true, UserType: r.GetSender().GetUserType(), Region: r.GetSender().GetRegion(),
 	}}
 	s.hooks.review(ctx, []*reviewed{d})
-	return d.Message, d.err
+	return d.Message, &d.decided, d.err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
@@ -101,6 +102,7 @@ func runUnderTheRouter(t *testing.T, s handlertest.Subject) {
 func (u *underRouter) publish(t *testing.T, value []byte) {
 	t.Helper()
 	msg := message.NewMessage("", value)
+	maps.Copy(msg.Metadata, u.subject.Headers)
 	msg.Metadata.Set(pubsub.KeyHeader, handlertest.Conversation())
 	require.NoError(t, u.bus.Publisher().Publish(u.subject.Handler.Topic, msg))
 	u.last++

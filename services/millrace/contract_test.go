@@ -41,6 +41,7 @@ func TestEveryHandlerKeepsTheContract(t *testing.T) {
 		"analytics": openAnalytics,
 		"audit":     openAudit,
 		"push":      openPush,
+		"route":     openRoute,
 		"storage":   openStorage,
 		"users":     openUsers,
 		"webhook":   openWebhook,

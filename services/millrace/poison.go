@@ -130,7 +130,7 @@ func openBus(cmd *cobra.Command, cfg *config.Config) (pubsub.Bus, error) {
 
 func (o *poisonOptions) check(cmd *cobra.Command) error {
 	err := o.cfg.Load(cmd.Flags())
-	if poisoned := events.PoisonTopic(o.topic); !slices.Contains(events.Topics(), poisoned) {
+	if poisoned := events.PoisonTopic(o.topic); !slices.Contains(events.Topics(), poisoned) && !events.IsRoute(o.topic) {
 		err = errors.Join(err, fmt.Errorf("--topic=%s has no poison queue", o.topic))
 	}
 	var sinceErr, untilErr error

@@ -134,7 +134,7 @@ func messageOptions(cfg *config.Config) (fx.Option, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fx.Options(externalBroker(), dataStore(), bus(), logAndStoreChecks(), messageService(), serveGRPC(), serveAPI(cfg), handlers), nil
+	return fx.Options(externalBroker(), dataStore(), bus(), logAndStoreChecks(), rulesFile(), messageService(), serveGRPC(), serveAPI(cfg), handlers), nil
 }
 
 func workerOptions(cfg *config.Config) (fx.Option, error) {
@@ -142,7 +142,7 @@ func workerOptions(cfg *config.Config) (fx.Option, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := []fx.Option{externalBroker(), dataStore(), bus(), logAndStoreChecks(), handlers}
+	options := []fx.Option{externalBroker(), dataStore(), bus(), logAndStoreChecks(), rulesFile(), handlers}
 	if runsPush(cfg) {
 		options = append(options, serveGRPC())
 	}
@@ -163,7 +163,7 @@ func devOptions(cfg *config.Config) (fx.Option, error) {
 			return nil, err
 		}
 	}
-	return fx.Options(log, dataStore(), bus(), logAndStoreChecks(), messageService(), serveGRPC(), serveAPI(cfg), handlers, gateway()), nil
+	return fx.Options(log, dataStore(), bus(), logAndStoreChecks(), rulesFile(), messageService(), serveGRPC(), serveAPI(cfg), handlers, gateway()), nil
 }
 
 func devHello(w io.Writer, cfg *config.Config, at *addresses) {

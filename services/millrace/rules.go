@@ -145,6 +145,9 @@ func showResult(w io.Writer, r *rules.Result) {
 		return
 	}
 	line("tagged", strings.Join(r.Tags, ", "))
+	line("routed", strings.Join(r.Routes, ", "))
+	line("notified", strings.Join(r.Notify, ", "))
 	line("replaced", r.Content)
+	line("recalled", r.Recall)
 	fmt.Fprintln(w, "accepted")
 }

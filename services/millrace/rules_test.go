@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/infra/rules"
 	"millrace/services/client"
 	"millrace/services/millrace/proof"
 )
@@ -44,7 +46,7 @@ func TestRulesCommandChecksAndTries(t *testing.T) {
 		want []string // what is printed, or the error
 		exit int
 	}{
-		"valid":        {[]string{"check", exampleRules}, []string{"4 rules, all valid"}, 0},
+		"valid":        {[]string{"check", exampleRules}, []string{"6 rules, all valid"}, 0},
 		"wrong":        {[]string{"check", wrong}, []string{"line 3: when: unknown name form"}, 1},
 		"no such file": {[]string{"check", "none.yaml"}, []string{"no such file"}, 1},
 		"passes": {
@@ -60,6 +62,11 @@ func TestRulesCommandChecksAndTries(t *testing.T) {
 		"replaces and tags": {
 			[]string{"test", exampleRules, `--message={"from":1,"group_id":2,"content":"1234123412341234","time":"2026-01-05T03:00:00Z"}`},
 			[]string{"matched   card-numbers, night\n", "tagged    night\n", "replaced  1234 **** **** 1234\n", "accepted\n"},
+			0,
+		},
+		"routes and notifies": {
+			[]string{"test", exampleRules, `--message={"from":1,"to":2,"content":"hello","user_type":"vip","region":"eu-1","time":"2026-01-05T12:00:00Z"}`},
+			[]string{"matched   customers\n", "routed    vip\n", "accepted\n"},
 			0,
 		},
 		"too often": {
@@ -87,5 +94,17 @@ func TestRulesCommandChecksAndTries(t *testing.T) {
 				require.Contains(t, said, want)
 			}
 		})
+	}
+}
+
+// The examples in the page on rules are rules that hold.
+func TestRulesInThePageAreValid(t *testing.T) {
+	page, err := os.ReadFile("../../infra/rules/README.md")
+	require.NoError(t, err)
+	examples := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllSubmatch(page, -1)
+	require.Greater(t, len(examples), 1)
+	for _, example := range examples {
+		_, err := rules.Parse(example[1])
+		require.NoError(t, err, "%s", example[1])
 	}
 }

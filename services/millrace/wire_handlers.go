@@ -47,7 +47,7 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 			return audit.Config{Path: auditFile(cfg), MaxSize: int64(cfg.AuditMaxSize) << 20}
 		}),
 		fx.Provide(
-			newMarks, fx.Annotate(newRouterOptions, fx.ParamTags(`group:"handlers"`, ``, `group:"middleware"`)),
+			newCopies, newMarks, fx.Annotate(newRouterOptions, fx.ParamTags(`group:"handlers"`, ``, `group:"middleware"`)),
 			fx.Annotate(newFollowers, fx.ParamTags(``, `group:"handlers"`)),
 			fx.Annotate(newRetrier, fx.ParamTags(``, `group:"handlers"`)), newRouter,
 			fx.Annotate(newLags, fx.ParamTags(``, ``, ``, `group:"handlers"`)),
@@ -178,7 +178,7 @@ func newRouterOptions(
 // share.
 func newFollowers(bus pubsub.Bus, running []events.Handler) []*poison.Follower {
 	var followers []*poison.Follower
-	for _, topic := range slices.Sorted(maps.Keys(handlers.Groups())) {
+	for _, topic := range topicsOf(running) {
 		followers = append(followers, poison.Follow(bus, topic, running))
 	}
 	return followers
@@ -193,6 +193,9 @@ func newRouter(
 ) (*router.Router, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
+	if err := bus.Ensure(ctx, topicsOf(retrier.Handlers())...); err != nil {
+		return nil, err
+	}
 	if err := begin(ctx, cfg, bus.Groups(), retrier.Handlers(), log); err != nil {
 		return nil, err
 	}
@@ -205,7 +208,7 @@ func newLags(
 	cfg *config.Config, bus pubsub.Bus, store storage.Store, running []events.Handler, metrics prometheus.Registerer, log *slog.Logger,
 ) []*telemetry.Lag {
 	var lags []*telemetry.Lag
-	for topic := range handlers.Groups() {
+	for _, topic := range topicsOf(running) {
 		var groups []string
 		for _, h := range running {
 			if h.Topic == topic {

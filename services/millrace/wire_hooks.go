@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"millrace/infra/config"
 	"millrace/infra/hook"
 	"millrace/infra/panics"
+	"millrace/infra/pubsub"
 	"millrace/infra/rules"
 	"millrace/infra/signature"
 	"millrace/services/message"
@@ -29,20 +31,35 @@ func asHooks(constructor any) any {
 	return fx.Annotate(constructor, fx.ResultTags(`group:"hooks,flatten"`))
 }
 
-// rulesHook returns the rules if a file of them is configured.
-func rulesHook(
-	lc fx.Lifecycle, shutdown fx.Shutdowner, cfg *config.Config, metrics prometheus.Registerer, log *slog.Logger,
-	contain *panics.Panics,
-) ([]message.Hook, error) {
+// rulesFile provides the rules to all that go by them.
+func rulesFile() fx.Option { return fx.Provide(newRules) }
+
+// newRules returns the rules, or nil if no file of them is configured. They take effect once the topics of their routes exist.
+func newRules(
+	ctx context.Context, lc fx.Lifecycle, shutdown fx.Shutdowner, cfg *config.Config, bus pubsub.Bus, metrics prometheus.Registerer,
+	log *slog.Logger, contain *panics.Panics,
+) (*rules.File, error) {
 	if cfg.Rules == "" {
 		return nil, nil
 	}
-	file, err := rules.Open(cfg.Rules, metrics, log)
+	file, err := rules.Open(cfg.Rules, func(set *rules.Set) error {
+		ctx, cancel := context.WithTimeout(ctx, startTimeout)
+		defer cancel()
+		return bus.Ensure(ctx, routeTopics(set.Routes())...)
+	}, metrics, log)
 	if err != nil {
 		return nil, err
 	}
 	runs(lc, shutdown, log, "rules", contain.Kept(file.Run), nil)
-	return []message.Hook{{Name: "rules", Rank: rankRules, Reviewer: file, Timeout: rulesTimeout, FailOpen: true}}, nil
+	return file, nil
+}
+
+// rulesHook makes the rules a hook if there are any.
+func rulesHook(file *rules.File) []message.Hook {
+	if file == nil {
+		return nil
+	}
+	return []message.Hook{{Name: "rules", Rank: rankRules, Reviewer: file, Timeout: rulesTimeout, FailOpen: true}}
 }
 
 // httpHook returns the hook over HTTP if one is configured.

@@ -5,10 +5,12 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"path/filepath"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/fx"
 
+	"millrace/events"
 	"millrace/handlers"
 	"millrace/infra/broker"
 	"millrace/infra/config"
@@ -50,6 +52,7 @@ func bus() fx.Option {
 			if err != nil {
 				return nil, err
 			}
+			c.Topics = slices.DeleteFunc(topicsOf(nil), func(topic string) bool { return !events.IsRoute(topic) })
 			err = waits.until(ctx, "Kafka", at(addrs), func() (err error) {
 				c.Partitions, err = kafka.EnsureTopics(ctx, c, log)
 				return err

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -25,6 +27,9 @@ type Bus struct {
 	publisher *publisher
 
 	continuity *continuity
+
+	ensuring sync.Mutex               // held by Ensure
+	ensured  atomic.Pointer[[]string] // the topics beside those of package events
 }
 
 var _ pubsub.Bus = (*Bus)(nil)
@@ -42,11 +47,12 @@ func NewBus(ctx context.Context, c Config, log *slog.Logger) (*Bus, error) {
 	}
 	admin := kadm.NewClient(client)
 	topics := &topics{admin: admin, known: make(map[string]*topic)}
-	if err := persist(ctx, func() error { return topics.loadAll(ctx, events.Topics()) }); err != nil {
+	if err := persist(ctx, func() error { return topics.loadAll(ctx, c.allTopics()) }); err != nil {
 		client.Close()
 		return nil, fmt.Errorf("connect to Kafka at %v: %w", c.Brokers, err)
 	}
 	b := &Bus{config: c, log: log, client: client, admin: admin, topics: topics}
+	b.ensured.Store(&c.Topics)
 	b.continuity = newContinuity(b)
 	producer, err := newClient(c, append(producerOptions(c), kgo.WithHooks(b.continuity))...)
 	if err != nil {

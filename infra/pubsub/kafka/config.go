@@ -30,6 +30,8 @@ type Config struct {
 	// Groups lists consumer groups by topic. At the start their commits tell how far the topic once went, and, if nobody
 	// keeps the epochs, which these are.
 	Groups map[string][]string
+	// Topics lists topics beside [events.Topics] that must exist too, each with a poison queue.
+	Topics []string
 	// Incident is called when the bus finds that the log has lost something. It may be nil.
 	Incident func(pubsub.Incident)
 

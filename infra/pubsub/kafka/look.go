@@ -156,7 +156,8 @@ func (c *continuity) lookAt(
 
 // topicIDs returns the id of every topic. It creates a topic that is missing.
 func (c *continuity) topicIDs(ctx context.Context) (map[string]string, error) {
-	names := events.Topics()
+	config := c.bus.withTopics()
+	names := config.allTopics()
 	for {
 		details, err := c.bus.admin.ListTopics(ctx, names...)
 		if err != nil {
@@ -184,7 +185,7 @@ func (c *continuity) topicIDs(ctx context.Context) (map[string]string, error) {
 		c.fault = fault
 		c.mu.Unlock()
 		c.log.ErrorContext(ctx, "topics were deleted: they are made anew", slog.Any("topics", missing))
-		if _, err := EnsureTopics(ctx, c.bus.config, c.log); err != nil {
+		if _, err := EnsureTopics(ctx, config, c.log); err != nil {
 			return nil, &unfitError{fmt.Errorf("%w: %w", fault, err)}
 		}
 		select {

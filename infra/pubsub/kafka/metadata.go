@@ -9,6 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"millrace/infra/pubsub"
 )
 
 // topic is what this process knows of a topic: its id, the leader of every partition and, as long as the id stays the same,
@@ -82,7 +84,7 @@ func (t *topics) load(ctx context.Context, name string) (*topic, error) {
 	if known, ok := t.known[name]; ok {
 		return known, nil
 	}
-	return nil, fmt.Errorf("topic %s: %w", name, kerr.UnknownTopicOrPartition)
+	return nil, fmt.Errorf("topic %s: %w: %w", name, pubsub.ErrNoTopic, kerr.UnknownTopicOrPartition)
 }
 
 // loadAll asks the brokers for those of the topics that exist.

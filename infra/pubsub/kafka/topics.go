@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,7 +37,8 @@ func EnsureTopics(ctx context.Context, c Config, log *slog.Logger) (partitions i
 	}
 	admin := kadm.NewClient(client)
 	var regular, poison []string
-	for _, topic := range events.Topics() {
+	all := c.allTopics()
+	for _, topic := range all {
 		if isPoison(topic) {
 			poison = append(poison, topic)
 		} else {
@@ -54,7 +56,7 @@ func EnsureTopics(ctx context.Context, c Config, log *slog.Logger) (partitions i
 	if err := create(ctx, admin, c, 1, poisonSettings(), poison); err != nil {
 		return 0, err
 	}
-	topics, err := awaitTopics(ctx, admin, events.Topics()...)
+	topics, err := awaitTopics(ctx, admin, all...)
 	if err != nil {
 		return 0, err
 	}
@@ -67,6 +69,44 @@ func EnsureTopics(ctx context.Context, c Config, log *slog.Logger) (partitions i
 		}
 	}
 	return partitions, warnOfReplication(ctx, admin, c, topics, log)
+}
+
+// allTopics returns all topics that must exist, poison queues included.
+func (c *Config) allTopics() []string {
+	topics := events.Topics()
+	for _, topic := range c.Topics {
+		topics = append(topics, topic, events.PoisonTopic(topic))
+	}
+	return topics
+}
+
+// Ensure implements pubsub.Bus. From then on the bus watches that the topics go on where they were, and makes those anew that
+// are deleted.
+func (b *Bus) Ensure(ctx context.Context, topics ...string) error {
+	b.ensuring.Lock()
+	defer b.ensuring.Unlock()
+	c := b.withTopics()
+	known := c.allTopics()
+	topics = slices.DeleteFunc(slices.Clone(topics), func(t string) bool { return slices.Contains(known, t) })
+	if len(topics) == 0 {
+		return nil
+	}
+	c.Topics = slices.Concat(c.Topics, topics)
+	if _, err := EnsureTopics(ctx, c, b.log); err != nil {
+		return err
+	}
+	if err := b.topics.loadAll(ctx, c.allTopics()); err != nil {
+		return err
+	}
+	b.ensured.Store(&c.Topics)
+	return b.continuity.look(ctx)
+}
+
+// withTopics returns the configuration with the topics that were ensured since.
+func (b *Bus) withTopics() Config {
+	c := b.config
+	c.Topics = *b.ensured.Load()
+	return c
 }
 
 // expected says which number of partitions a topic should have, and why.
