@@ -39,7 +39,6 @@ type written struct {
 	Replace *substitution `yaml:"replace"`
 	Tag     *text         `yaml:"tag"`
 	Route   *text         `yaml:"route"`
-	Recall  *text         `yaml:"recall"`
 	Notify  *text         `yaml:"notify"`
 }
 
@@ -170,8 +169,7 @@ func (w *written) compile() (r *rule, windows []string, faults []error) {
 		}
 		return t.value
 	}
-	r.reject = act(w.Reject, checkReason("reject"))
-	r.recall = act(w.Recall, checkReason("recall"))
+	r.reject = act(w.Reject, checkReason)
 	r.tag = act(w.Tag, checkName("tag"))
 	r.notify = act(w.Notify, checkName("notify"))
 	r.route = act(w.Route, events.CheckRoute)
@@ -182,18 +180,16 @@ func (w *written) compile() (r *rule, windows []string, faults []error) {
 		}
 	}
 	if actions != 1 {
-		fault(&w.Name, "rule %s has %d actions: want one of reject, replace, tag, route, recall and notify", r.name, actions)
+		fault(&w.Name, "rule %s has %d actions: want one of reject, replace, tag, route and notify", r.name, actions)
 	}
 	return r, windows, faults
 }
 
-func checkReason(action string) func(string) error {
-	return func(reason string) error {
-		if reason == "" || len(reason) > maxReason {
-			return fmt.Errorf("%s wants a reason of at most %d bytes", action, maxReason)
-		}
-		return nil
+func checkReason(reason string) error {
+	if reason == "" || len(reason) > maxReason {
+		return fmt.Errorf("reject wants a reason of at most %d bytes", maxReason)
 	}
+	return nil
 }
 
 func checkName(action string) func(string) error {

@@ -33,7 +33,6 @@ type rule struct {
 	replace *replacement
 	tag     string
 	route   string
-	recall  string // the reason
 	notify  string
 }
 
@@ -119,8 +118,6 @@ func (r *rule) act(result *Result, env *environment) {
 		result.Add(events.Decisions{Routes: []string{r.route}})
 	case r.notify != "":
 		result.Add(events.Decisions{Notify: []string{r.notify}})
-	case r.recall != "":
-		result.Add(events.Decisions{Recall: r.recall})
 	case r.replace != nil:
 		content := r.replace.with
 		if r.replace.match != nil {

@@ -187,8 +187,7 @@ func TestFileIsRefusedWithLineAndReason(t *testing.T) {
 		"route with a dot":    {rule("    route: eu.vip\n"), []string{`line 4: route "eu.vip": want 1 to 64`}},
 		"no route":            {rule("    route: ''\n"), []string{"line 4: route"}},
 		"odd notify":          {rule("    notify: a b\n"), []string{`line 4: notify "a b": want`}},
-		"recall for nothing":  {rule("    recall: ''\n"), []string{"line 4: recall wants a reason"}},
-		"long reason":         {rule("    recall: " + strings.Repeat("x", 257) + "\n"), []string{"line 4: recall wants a reason of at most 256 bytes"}},
+		"long reason":         {rule("    reject: " + strings.Repeat("x", 257) + "\n"), []string{"line 4: reject wants a reason of at most 256 bytes"}},
 		"many routes":         {"rules:\n" + manyOf("route"), []string{"11 different routes, more than 10"}},
 		"many to notify":      {"rules:\n" + manyOf("notify"), []string{"11 different names to notify, more than 10"}},
 		"odd tag":             {rule("    tag: a,b\n"), []string{"line 4: tag"}},
@@ -234,29 +233,25 @@ func manyOf(action string) string {
 	return rules.String()
 }
 
-func TestRulesRouteRecallAndNotifyWithoutHoldingUpLaterOnes(t *testing.T) {
+func TestRulesRouteAndNotifyWithoutHoldingUpLaterOnes(t *testing.T) {
 	set := parse(t, `
 rules:
   - {name: vip, when: user_type == "guest", route: vip}
   - {name: eu, when: region == "eu", route: eu}
   - {name: again, when: "true", route: vip}
-  - {name: spam, when: content contains "spam", recall: no advertising}
-  - {name: second, when: "true", recall: another reason}
-  - {name: broken, when: extra.missing > 3, recall: never}
+  - {name: broken, when: extra.missing > 3, route: never}
   - {name: oncall, when: '"seen" in tags', notify: moderators}
 `)
-	require.Equal(t, []string{"vip", "eu"}, set.Routes())
-	require.Equal(t, events.Decisions{
-		Routes: []string{"vip", "eu"}, Recall: "no advertising", Notify: []string{"moderators"},
-	}, set.Evaluate(subject()).Decisions)
+	require.Equal(t, []string{"vip", "eu", "never"}, set.Routes())
+	require.Equal(t, events.Decisions{Routes: []string{"vip", "eu"}, Notify: []string{"moderators"}}, set.Evaluate(subject()).Decisions)
 	other := set.Evaluate(subject(func(s *Subject) { s.UserType, s.Region, s.Tags, s.Message.Content = "", "us", nil, "hello" }))
-	require.Equal(t, events.Decisions{Routes: []string{"vip"}, Recall: "another reason"}, other.Decisions)
+	require.Equal(t, events.Decisions{Routes: []string{"vip"}}, other.Decisions)
 }
 
 func FuzzParse(f *testing.F) {
 	f.Add("rules:\n  - name: r\n    when: from == 1 && rate('1m') > 3\n    replace: {match: a, with: b}\n")
 	f.Add("rules: [{name: r, when: 'extra.a?.b in tags', tag: eu}]")
-	f.Add("rules: [{name: a, when: 'edit', route: vip}, {name: b, when: 'true', recall: x}, {name: c, when: 'true', notify: y}]")
+	f.Add("rules: [{name: a, when: 'edit', route: vip}, {name: c, when: 'true', notify: y}]")
 	f.Fuzz(func(t *testing.T, file string) {
 		set, err := Parse([]byte(file))
 		if err != nil {

@@ -148,6 +148,5 @@ func showResult(w io.Writer, r *rules.Result) {
 	line("routed", strings.Join(r.Routes, ", "))
 	line("notified", strings.Join(r.Notify, ", "))
 	line("replaced", r.Content)
-	line("recalled", r.Recall)
 	fmt.Fprintln(w, "accepted")
 }
