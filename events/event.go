@@ -176,14 +176,26 @@ func (e *Event) Key() string {
 
 // On reports whether this version of the program knows the type as one of the topic's.
 func (t Type) On(topic string) bool {
-	if topic == TopicUsers {
+	switch topic {
+	case TopicUsers:
 		switch t {
 		case UserOnline, UserOffline, UserBlocked, UserUnblocked:
 			return true
 		}
 		return false
+	case TopicGroups:
+		return t.ofGroup()
 	}
 	return t.Known()
+}
+
+// ofGroup reports whether the type is one of the changes of groups.
+func (t Type) ofGroup() bool {
+	switch t {
+	case GroupCreated, MemberJoined, MemberLeft, GroupDissolved, GroupRenamed, MemberRole, MemberMuted:
+		return true
+	}
+	return false
 }
 
 // Known reports whether this version of the program knows the type as one of message-events.

@@ -10,7 +10,7 @@ import (
 // has the key, the value and the headers of its original, and one header more. Its event has the same ids and, as every record
 // of the route's topic, a position of its own there.
 
-// OriginHeader is the header of a copy that holds the position of its original on message-events.
+// OriginHeader is the header of a copy, on a route's topic or on group-events, that holds the position of its original on message-events.
 const OriginHeader = "millrace_origin"
 
 // RouteTopic returns the name of the topic that has the copies of a route.
@@ -38,7 +38,7 @@ func IsRoute(topic string) bool {
 // Original returns the topic and the position that a record is to be decoded with: those of its original if it is a copy, else
 // its own. So a copy has the ids of its original. The error is an [InvalidError].
 func Original(topic string, pos Position, headers interface{ Get(name string) string }) (string, Position, error) {
-	if !IsRoute(topic) {
+	if !IsRoute(topic) && topic != TopicGroups {
 		return topic, pos, nil
 	}
 	origin := headers.Get(OriginHeader)

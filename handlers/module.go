@@ -13,6 +13,7 @@ import (
 	"millrace/events"
 	"millrace/handlers/analytics"
 	"millrace/handlers/audit"
+	"millrace/handlers/groups"
 	"millrace/handlers/push"
 	"millrace/handlers/route"
 	"millrace/handlers/storage"
@@ -37,6 +38,7 @@ func all() []handler {
 	return []handler{
 		{name: analytics.Name, topic: events.TopicMessages, module: analytics.Module},
 		{name: "audit", topic: events.TopicMessages, module: audit.Module},
+		{name: groups.Name, topic: events.TopicMessages, noVersion: "every copy would be made twice", module: groups.Module},
 		{name: "push", topic: events.TopicMessages, noReplay: push.NoReplay, noVersion: "gateways would get every message twice", module: push.Module},
 		{name: route.Name, topic: events.TopicMessages, noVersion: "every copy would be made twice", module: route.Module},
 		{name: "storage", topic: events.TopicMessages, noVersion: "it would store into the same place", module: storage.Module},

@@ -16,6 +16,7 @@ import (
 	"millrace/handlers"
 	"millrace/handlers/analytics"
 	"millrace/handlers/audit"
+	"millrace/handlers/groups"
 	"millrace/handlers/push"
 	"millrace/handlers/route"
 	"millrace/handlers/storage"
@@ -36,6 +37,11 @@ func (store) Advance(context.Context, map[int32]int64) error { return nil }
 func (store) SaveUsers(context.Context, []events.Record) error { return nil }
 
 type admission struct{ push.Admission }
+
+type groupAdmission struct{ groups.Admission }
+
+func (groupAdmission) Assigned(events.Position) {}
+func (groupAdmission) Released(int32)           {}
 
 type copies struct{ route.Publisher }
 
@@ -63,7 +69,7 @@ func TestOnlyTheHandlersNamedAreMade(t *testing.T) {
 				fx.Supply(slog.New(slog.DiscardHandler), audit.Config{Path: path}, analytics.Config{}, []webhook.Endpoint{{Name: "crm"}, {Name: "bi"}}),
 				fx.Provide(
 					func() (storage.Store, users.Store) { return store{}, store{} }, func() push.Admission { return admission{} },
-					func() route.Publisher { return copies{} },
+					func() route.Publisher { return copies{} }, func() groups.Admission { return groupAdmission{} },
 					func() webhook.Store { return webhookStore{} }, func() analytics.Store { return figures{} },
 				))
 			app.RequireStart().RequireStop()
@@ -118,5 +124,5 @@ func TestGroupTellsItsHandler(t *testing.T) {
 
 func TestUnknownNameIsAnErrorThatTellsTheKnown(t *testing.T) {
 	_, err := handlers.Module(1, "storage", "telepathy")
-	require.EqualError(t, err, `unknown handler "telepathy": known are analytics, audit, push, route, storage, users, webhook`)
+	require.EqualError(t, err, `unknown handler "telepathy": known are analytics, audit, groups, push, route, storage, users, webhook`)
 }

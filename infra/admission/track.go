@@ -52,7 +52,8 @@ func (j *Judge) Follow(after events.Position) *Track {
 	return &Track{judge: j, partition: after.Partition, since: after.Seq}
 }
 
-// Admits reports whether storage takes the record, which must come after all records that were passed before. It returns
+// Admits reports whether storage takes the record, which must come after all records that were passed before, unless it was passed
+// before itself. It returns
 // false for a record that storage refuses or that has no effect any more, and true if that cannot be found out within
 // moments.
 func (t *Track) Admits(ctx context.Context, r *events.Record) bool {
@@ -86,7 +87,11 @@ func matters(r *events.Record) bool {
 	return true
 }
 
+// remember does nothing for a record that comes again.
 func (t *Track) remember(r *events.Record) {
+	if n := len(t.recent); n > 0 && t.recent[n-1].Seq >= r.Seq {
+		return
+	}
 	if len(t.recent) == maxRecent {
 		half := maxRecent / 2
 		t.since = t.recent[half-1].Seq

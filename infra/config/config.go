@@ -385,9 +385,9 @@ func adminAddr(role Role) string {
 func defaultHandlers(role Role) []string {
 	switch role {
 	case Dev:
-		return []string{"storage", "push", "users", "audit"}
+		return []string{"storage", "push", "users", "groups", "audit"}
 	case Message:
-		return []string{"storage", "push", "users"}
+		return []string{"storage", "push", "users", "groups"}
 	default:
 		return nil
 	}

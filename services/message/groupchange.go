@@ -1,7 +1,6 @@
 package message
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"strconv"
@@ -13,11 +12,24 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// outliveLease waits until every node either has seen the change that is in group-events now, or will ask for it before it
-// admits a send. A repeat waits too, because the call that it repeats may just have ended without an answer.
+// outliveLease is for a change that was made before, perhaps by a call that has just ended without an answer. It waits until
+// every node either has seen what is in group-events now, or will ask for it before it admits a send.
 func (s *Service) outliveLease(ctx context.Context) error {
 	sleep(ctx, lease)
 	return ctx.Err()
+}
+
+// copyWait is how long a change waits for the groups handler to copy it.
+const copyWait = 300 * time.Millisecond
+
+// tellNodes returns when no node admits a send any more that was admitted only before the change at the position. The nodes learn
+// of it from its copy in group-events. The groups handler makes one of every change; if that handler is behind, there will be two
+// copies, which have the same event id and origin.
+func (s *Service) tellNodes(ctx context.Context, e *events.Event, at events.Position, by *millracev1.Sender) error {
+	if !s.members.sees(ctx, e.EventID, copyWait) {
+		s.copyToGroups(ctx, e, at, by)
+	}
+	return s.outliveLease(ctx)
 }
 
 // changeMember publishes a change of membership. A change with a client_msg_id takes effect once, however late it is repeated.
@@ -43,8 +55,10 @@ func (s *Service) changeMember(
 			return nil, err
 		case taken && t == events.MemberJoined && by.GetUser() == user:
 			return nil, errNoGroup // the user has left since
-		case taken:
+		case taken && t == events.MemberJoined:
 			return s.liveGroup(ctx, g.ID)
+		case taken:
+			return s.repeated(ctx, g.ID)
 		}
 	}
 	return s.changeGroup(ctx, by, e)
@@ -56,53 +70,80 @@ func (s *Service) changeGroup(
 	ctx context.Context, by *millracev1.Sender, e *events.Event,
 ) (*millracev1.Group, error) {
 	e.Conversation, e.By, e.Timestamp = events.Group(e.GroupID), by.GetUser(), time.Now().Unix()
+	takes := takesAway(e.Type)
+	if takes {
+		_ = s.members.changes.catchUp(ctx) // without it the change may be copied before this node looks for copies
+	}
 	pos, err := s.publishEvent(ctx, e, by)
 	if err != nil {
 		return nil, err
 	}
-	s.copyToGroups(ctx, e, by)
 	if err := s.waitStored(ctx, map[int32]int64{pos.Partition: pos.Seq}, storedWait); err != nil {
 		return nil, err
 	}
 	s.members.changed(e)
-	if holds, err := s.holds(ctx, e); err != nil || !holds {
-		return nil, cmp.Or(err, errOvertaken)
+	made, err := s.store.HasChange(ctx, e.Conversation, e.EventID)
+	if err == nil && !made {
+		err = s.checkMade(ctx, e)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case takes && made:
+		err = s.tellNodes(ctx, e, pos, by)
+	case takes:
+		err = s.outliveLease(ctx)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return s.liveGroup(ctx, e.GroupID)
+}
+
+// takesAway reports whether some members may no longer send after a change of the type, or only now.
+func takesAway(t events.Type) bool {
+	switch t {
+	case events.MemberLeft, events.GroupDissolved, events.MemberRole, events.MemberMuted:
+		return true
+	}
+	return false
 }
 
 // errOvertaken is transient: a repeat is judged by what the group is now.
 var errOvertaken = errors.New("another change of the group came before")
 
-// holds reports whether the change has taken effect, or the group is as the change makes it all the same.
-func (s *Service) holds(ctx context.Context, e *events.Event) (bool, error) {
-	made, err := s.store.HasChange(ctx, e.Conversation, e.EventID)
-	if err != nil || made {
-		return made, err
-	}
+// checkMade returns [errOvertaken] unless another event has made the group what the change would have made it.
+func (s *Service) checkMade(ctx context.Context, e *events.Event) error {
 	of, err := s.store.Stays(ctx, e.User, e.GroupID)
 	if err != nil {
-		return false, err
-	}
-	switch e.Type {
-	case events.MemberJoined:
-		return standing(of).member(), nil
-	case events.MemberLeft:
-		return !standing(of).member(), nil
+		return err
 	}
 	g, err := s.store.Group(ctx, e.GroupID)
 	if err != nil {
-		return false, err
+		return err
 	}
-	return g.Dissolved != 0 || e.Type == events.MemberRole && g.Standing(e.User, of).Present() == e.Role, nil
+	member, is := standing(of).member(), false
+	switch e.Type {
+	case events.MemberJoined:
+		is = member
+	case events.MemberLeft:
+		is = !member
+	case events.MemberRole:
+		is = g.Standing(e.User, of).Present() == e.Role
+	}
+	if !is && g.Dissolved == 0 {
+		return errOvertaken
+	}
+	return nil
 }
 
-// copyToGroups publishes the event on group-events too. The change itself is in message-events, so a failure is only logged:
-// other nodes then use the rosters that they have read for up to [rosterLife].
-func (s *Service) copyToGroups(ctx context.Context, e *events.Event, by *millracev1.Sender) {
+// copyToGroups publishes a copy on group-events. A failure is only logged: other nodes then use the rosters that they have read
+// until the groups handler has copied the change, at most for [rosterLife].
+func (s *Service) copyToGroups(ctx context.Context, e *events.Event, at events.Position, by *millracev1.Sender) {
 	msg, err := newRecord(e, by, correlation(ctx))
 	if err == nil {
 		telemetry.Carry(ctx, msg)
+		msg.Metadata.Set(events.OriginHeader, at.String())
 		err = s.bus.Publisher().Publish(events.TopicGroups, msg)
 	}
 	if err != nil {

@@ -98,10 +98,10 @@ func (s *Service) leaveGroup(ctx context.Context, r *millracev1.LeaveGroupReques
 		kind = events.GroupDissolved
 	}
 	_, err = s.changeMember(ctx, kind, r.GetSender(), &g, user, of, r.GetClientMsgId())
-	if err != nil && !errors.Is(err, errNoGroup) { // it is dissolved, as it should be
-		return err
+	if errors.Is(err, errNoGroup) { // it is dissolved, as it should be
+		err = nil
 	}
-	return s.outliveLease(ctx)
+	return err
 }
 
 // dissolveGroup does nothing where the group was dissolved before.
@@ -124,9 +124,10 @@ func (s *Service) dissolveGroup(ctx context.Context, r *millracev1.DissolveGroup
 		return errNoGroup
 	case g.Dissolved == 0:
 		_, err = s.changeMember(ctx, events.GroupDissolved, r.GetSender(), &g, user, of, "")
-		if err != nil && !errors.Is(err, errNoGroup) { // it is dissolved, as it should be
-			return err
+		if errors.Is(err, errNoGroup) { // it is dissolved, as it should be
+			err = nil
 		}
+		return err
 	}
 	return s.outliveLease(ctx)
 }
@@ -188,16 +189,10 @@ func (s *Service) removeMember(ctx context.Context, r *millracev1.RemoveMemberRe
 	case role.Governs() && me.Present() != events.RoleOwner:
 		return nil, refuse(codes.PermissionDenied, "user %d is the owner or an admin of group %d", r.GetUser(), g.ID)
 	}
-	if of.member() {
-		_, err = s.changeMember(ctx, events.MemberLeft, r.GetSender(), &g, r.GetUser(), of, r.GetClientMsgId())
-		if err != nil {
-			return nil, err
-		}
+	if !of.member() {
+		return s.repeated(ctx, g.ID)
 	}
-	if err := s.outliveLease(ctx); err != nil {
-		return nil, err
-	}
-	return s.liveGroup(ctx, g.ID)
+	return s.changeMember(ctx, events.MemberLeft, r.GetSender(), &g, r.GetUser(), of, r.GetClientMsgId())
 }
 
 // liveGroup returns the group unless it was dissolved.

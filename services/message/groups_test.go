@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -221,15 +222,30 @@ func TestGroupVerbIsUnavailableWhenBrokerOrStoreAreDown(t *testing.T) {
 	requireCode(t, codes.Unavailable, err)
 }
 
-func TestFailingCopyToGroupEventsIsNoError(t *testing.T) {
+// Without the groups handler the call makes the copy itself.
+func TestChangeThatNobodyCopiesIsCopiedByTheCallOrNot(t *testing.T) {
+	var away atomic.Bool
 	n := newNode(t, memory.Config{Fail: func(topic string, _ *message.Message) error {
-		if topic == events.TopicGroups {
+		if topic == events.TopicGroups && away.Load() {
 			return errors.New("no leader")
 		}
 		return nil
 	}})
+	n.uncopied.Store(true)
 	n.storing(t)
-	require.Equal(t, []int64{1, 2}, n.group(t, 2).GetMembers())
+	id := n.group(t, 2, 3).GetGroupId()
+	remove := func(user int64) {
+		t.Helper()
+		require.NoError(t, second(n.RemoveMember(t.Context(), &millracev1.RemoveMemberRequest{Sender: by(1), GroupId: id, User: user})))
+	}
+	remove(2)
+	copies := changesOn(t, n, events.TopicGroups)
+	require.Len(t, copies, 1)
+	made := changesOn(t, n, events.TopicMessages)
+	require.Equal(t, made[len(made)-1], copies[0])
+	away.Store(true)
+	remove(3)
+	require.Len(t, changesOn(t, n, events.TopicGroups), 1)
 }
 
 func TestSameStepTakenTwiceAtATimeIsOneEvent(t *testing.T) {
@@ -264,7 +280,15 @@ func TestSameStepTakenTwiceAtATimeIsOneEvent(t *testing.T) {
 
 // Two services over one store act as two nodes.
 func TestNoNodeTakesAMessageOfAFormerMember(t *testing.T) {
+	for name, uncopied := range map[string]bool{"": false, "while the groups handler is down": true} {
+		t.Run(name, func(t *testing.T) { testFormerMember(t, uncopied) })
+	}
+}
+
+func testFormerMember(t *testing.T, uncopied bool) {
+	t.Helper()
 	n := newNode(t, memory.Config{})
+	n.uncopied.Store(uncopied)
 	n.storing(t)
 	other := newService(t, n.bus, n.db)
 	id := n.group(t, 2).GetGroupId()

@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,6 +36,8 @@ type node struct {
 	bus     *busEdge
 	db      *sqlite.DB
 	store   *storeEdge
+
+	uncopied atomic.Bool
 }
 
 func newNode(t testing.TB, config memory.Config) *node {
@@ -148,7 +151,7 @@ func (n *node) end(t testing.TB) map[int32]int64 {
 	return end
 }
 
-// storing runs a storage handler until the test ends.
+// storing runs a storage handler, and one that copies changes of groups unless uncopied is set, until the test ends.
 func (n *node) storing(t testing.TB) { n.consuming(t, storageGroup, events.TopicMessages, n.save) }
 
 // storingUsers runs a handler of user-events until the test ends.
@@ -201,8 +204,12 @@ func (n *node) save(t testing.TB, msg *message.Message) {
 		}
 		return
 	}
-	for _, err := range n.db.SaveBatch(context.Background(), []events.Record{{Event: e, Position: pos}}) {
-		if err != nil && !events.IsPermanent(err) {
+	err = n.db.SaveBatch(context.Background(), []events.Record{{Event: e, Position: pos}})[0]
+	switch {
+	case err != nil && !events.IsPermanent(err):
+		t.Error(err)
+	case err == nil && e.Type.On(events.TopicGroups) && !n.uncopied.Load():
+		if err := n.bus.Bus.Publisher().Publish(events.TopicGroups, msg.Copy()); err != nil {
 			t.Error(err)
 		}
 	}

@@ -32,6 +32,9 @@ const (
 	rosterPause   = 20 * time.Millisecond
 	rosterTimeout = 2 * time.Second
 	maxRosters    = 4096
+	// maxCopied is how many copies of changes are remembered, and copyPause the time between two looks for one.
+	maxCopied = 4096
+	copyPause = 5 * time.Millisecond
 	// maxRosterUsers bounds the users in all rosters together, which take 32 MiB.
 	maxRosterUsers = 4 << 20
 )
@@ -50,8 +53,9 @@ type members struct {
 
 	mu      sync.Mutex
 	rosters *lru.Cache[int64, *roster]
-	users   int       // in all rosters
-	trusted time.Time // rosters that were read before this may lack changes
+	users   int                          // in all rosters
+	copied  *lru.Cache[string, struct{}] // the ids of the events that were seen in group-events lately
+	trusted time.Time                    // rosters that were read before this may lack changes
 }
 
 func newMembers(
@@ -63,7 +67,13 @@ func newMembers(
 		return nil, err
 	}
 	m.rosters = rosters
-	m.changes = newFollower(events.TopicGroups, topic, t, nil, func(r *events.Record) { m.changed(&r.Event) }, m.missed)
+	if m.copied, err = lru.New[string, struct{}](maxCopied); err != nil {
+		return nil, err
+	}
+	m.changes = newFollower(events.TopicGroups, topic, t, nil, func(r *events.Record) {
+		m.copied.Add(r.EventID, struct{}{})
+		m.changed(&r.Event)
+	}, m.missed)
 	return m, nil
 }
 
@@ -215,6 +225,21 @@ func (m *members) keep(group int64, r *roster, users []int64, g *store.Group, be
 	r.set(users, g, began)
 	for m.users > maxRosterUsers && m.rosters.Len() > 1 {
 		m.rosters.RemoveOldest()
+	}
+}
+
+// sees waits until the event is seen in group-events, and reports whether that was within the time.
+func (m *members) sees(ctx context.Context, eventID string, within time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	for {
+		_ = m.changes.catchUp(ctx) // a log that cannot be read is asked again
+		if m.copied.Contains(eventID) {
+			return true
+		}
+		if sleep(ctx, copyPause); ctx.Err() != nil {
+			return false
+		}
 	}
 }
 

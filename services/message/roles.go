@@ -50,7 +50,7 @@ func (s *Service) changeRole(ctx context.Context, r *millracev1.ChangeRoleReques
 	case present == "":
 		return nil, errNoMember(user, g.ID)
 	}
-	return s.changeForAll(ctx, r.GetSender(), e)
+	return s.changeGroup(ctx, r.GetSender(), e)
 }
 
 // muteMember changes until when a member, or all but the owner and the admins, may not write. It draws an id for a change
@@ -88,15 +88,7 @@ func (s *Service) muteMember(ctx context.Context, r *millracev1.MuteMemberReques
 	case made, g.Mutes[user] == until:
 		return s.repeated(ctx, g.ID)
 	}
-	return s.changeForAll(ctx, r.GetSender(), e)
-}
-
-// changeForAll is changeGroup for a change after which no node may admit sends as before.
-func (s *Service) changeForAll(ctx context.Context, by *millracev1.Sender, e *events.Event) (*millracev1.Group, error) {
-	if _, err := s.changeGroup(ctx, by, e); err != nil {
-		return nil, err
-	}
-	return s.repeated(ctx, e.GroupID)
+	return s.changeGroup(ctx, r.GetSender(), e)
 }
 
 // repeated is the answer to a change that was made before, perhaps a moment ago.

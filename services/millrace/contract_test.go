@@ -40,6 +40,7 @@ func TestEveryHandlerKeepsTheContract(t *testing.T) {
 	subjects := map[string]func(*testing.T) handlertest.Subject{
 		"analytics": openAnalytics,
 		"audit":     openAudit,
+		"groups":    openGroups,
 		"push":      openPush,
 		"route":     openRoute,
 		"storage":   openStorage,
@@ -170,7 +171,7 @@ func (w *watcher) over(t *testing.T) handlertest.Subject {
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	bus := memory.NewBus(memory.Config{Partitions: events.DefaultPartitions})
 	t.Cleanup(func() { require.NoError(t, bus.Close()) })
-	admission, err := newAdmission(db, bus)
+	admission, _, err := newAdmission(db, bus)
 	require.NoError(t, err)
 	ticks := make(chan time.Time)
 	hub := push.New(push.Options{Ticks: ticks}, admission, slog.New(slog.DiscardHandler))

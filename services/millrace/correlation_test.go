@@ -97,7 +97,7 @@ func TestEndToEndOneIDLeadsFromTheSocketThroughEveryHandler(t *testing.T) {
 	a.Sends(t, client.ToUser(proof.Bob), "private words")
 	a.Sends(t, client.ToUser(proof.Bob), trap)
 	send := log.answered(t, "send")
-	log.followed(t, send, map[string]string{"storage": "poisoned", "push": "handled", "audit": "handled"})
+	log.followed(t, send, map[string]string{"storage": "poisoned", "push": "handled", "groups": "handled", "audit": "handled"})
 	require.True(t, slices.Contains(log.lines(t), logLine{
 		Level: "ERROR", Msg: "record poisoned", Handler: "storage", Correlation: send,
 	}), "also where nobody debugs")
@@ -105,7 +105,7 @@ func TestEndToEndOneIDLeadsFromTheSocketThroughEveryHandler(t *testing.T) {
 	_, err := a.Group(t.Context(), client.GroupCreate{Name: "a name", Members: []int64{proof.Bob}})
 	require.NoError(t, err)
 	create := log.answered(t, "group_create")
-	log.followed(t, create, map[string]string{"storage": "handled", "push": "handled", "audit": "handled"})
+	log.followed(t, create, map[string]string{"storage": "handled", "push": "handled", "groups": "handled", "audit": "handled"})
 
 	require.NotEqual(t, send, create)
 	var ids []string

@@ -104,6 +104,7 @@ func TestEndToEndOneTraceLeadsFromTheSocketThroughEveryHandlerToTheSocketsOfTwoG
 		node,
 		published,
 		published + " > process message-events by audit",
+		published + " > process message-events by groups",
 		published + " > process message-events by push",
 		published + " > process message-events by push > deliver",
 		published + " > process message-events by push > deliver",

@@ -18,6 +18,7 @@ import (
 	"millrace/handlers"
 	"millrace/handlers/analytics"
 	"millrace/handlers/audit"
+	"millrace/handlers/groups"
 	"millrace/handlers/push"
 	"millrace/handlers/storage"
 	"millrace/handlers/webhook"
@@ -47,7 +48,7 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 			return audit.Config{Path: auditFile(cfg), MaxSize: int64(cfg.AuditMaxSize) << 20}
 		}),
 		fx.Provide(
-			newCopies, newMarks, fx.Annotate(newRouterOptions, fx.ParamTags(`group:"handlers"`, ``, `group:"middleware"`)),
+			newAdmission, newCopies, newMarks, fx.Annotate(newRouterOptions, fx.ParamTags(`group:"handlers"`, ``, `group:"middleware"`)),
 			fx.Annotate(newFollowers, fx.ParamTags(``, `group:"handlers"`)),
 			fx.Annotate(newRetrier, fx.ParamTags(``, `group:"handlers"`)), newRouter,
 			fx.Annotate(newLags, fx.ParamTags(``, ``, ``, `group:"handlers"`)),
@@ -75,7 +76,7 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 		options = append(options, fx.Supply(endpoints), fx.Invoke(registerWebhookMetrics))
 	}
 	if runsPush(cfg) {
-		options = append(options, fx.Provide(newAdmission, newPushOptions, asGRPCService(func(hub *push.Hub) grpcService {
+		options = append(options, fx.Provide(newPushOptions, asGRPCService(func(hub *push.Hub) grpcService {
 			return grpcService{
 				register:   func(r grpc.ServiceRegistrar) { millracev1.RegisterPushServiceServer(r, hub) },
 				endStreams: hub.Stop,
@@ -116,13 +117,14 @@ func newHandlersCheck(
 	}}
 }
 
-// newAdmission returns what the push handler asks before it delivers: the store and, where that is behind, the log.
-func newAdmission(db admission.Store, bus pubsub.Bus) (push.Admission, error) {
+// newAdmission returns what the push handler asks before it delivers, and the groups handler before it copies: the store and,
+// where that is behind, the log. Each has tracks of its own, because one may be ahead of the other.
+func newAdmission(db admission.Store, bus pubsub.Bus) (push.Admission, groups.Admission, error) {
 	judge, err := admission.New(db, bus.Log(events.TopicMessages))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return admission.NewTracks(judge), nil
+	return admission.NewTracks(judge), admission.NewTracks(judge), nil
 }
 
 func newPushOptions(contain *panics.Panics, bus pubsub.Bus, db storeBackend) push.Options {

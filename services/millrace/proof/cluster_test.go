@@ -80,7 +80,7 @@ func (c *cluster) startOn(t *testing.T, brokers []string, flags ...string) {
 	worker := func(name, handlers, admin string, more ...string) {
 		c.add(name, readyURL(admin), slices.Concat([]string{"worker", "--handlers=" + handlers, "--admin-addr=" + admin}, more, flags)...)
 	}
-	inMessage, audit, pushed := "storage,push,users", "worker", []string(nil)
+	inMessage, audit, pushed := "storage,push,users,groups", "worker", []string(nil)
 	switch {
 	case c.split:
 		inMessage = "push"
@@ -93,8 +93,8 @@ func (c *cluster) startOn(t *testing.T, brokers []string, flags ...string) {
 			[]string{"message", "--message-addr=" + address, "--admin-addr=" + admin, "--handlers=" + inMessage}, c.deciding, flags)...)
 	}
 	if c.split {
-		worker("storage-1", "storage,users", free[9])
-		worker("storage-2", "storage,users", free[10])
+		worker("storage-1", "storage,users,groups", free[9])
+		worker("storage-2", "storage,users,groups", free[10])
 	}
 	if c.apart {
 		worker("push", "push", free[13], "--message-addr="+push)
@@ -115,7 +115,7 @@ func (c *cluster) startOn(t *testing.T, brokers []string, flags ...string) {
 	worker(audit, "audit", free[8])
 	c.startAll(t, c.processes[c.brokers:])
 	if c.split {
-		worker(newcomer, "storage,users", free[11])
+		worker(newcomer, "storage,users,groups", free[11])
 	}
 }
 
