@@ -3,6 +3,7 @@ package mongo
 import (
 	"math"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -55,6 +56,7 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		"blocked users":       db.blockedBy(1, 5),
 		"group id":            db.groupIDOf("1 c"),
 		"subscriptions":       db.subscriptionsOf([]int64{1}),
+		"notifications due":   db.notificationsDue(time.Now(), 5),
 	} {
 		t.Run(what, func(t *testing.T) {
 			stages := plan(t, q)

@@ -53,6 +53,7 @@ type DB struct {
 	tallies       *driver.Collection
 	activeUsers   *driver.Collection
 	subscriptions *driver.Collection
+	notifications *driver.Collection
 
 	// known holds conversations whose documents exist, including, for direct ones, those of the two users.
 	known *lru.Cache[string, struct{}]
@@ -113,6 +114,7 @@ func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB,
 		tallies:       database.Collection("tallies"),
 		activeUsers:   database.Collection("active_users"),
 		subscriptions: database.Collection("subscriptions"),
+		notifications: database.Collection("notifications"),
 		known:         known,
 	}
 	db.close = sync.OnceValue(func() error {

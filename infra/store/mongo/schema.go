@@ -151,6 +151,7 @@ func (db *DB) createIndexes(ctx context.Context) error {
 		{db.tallies, bucket, false},
 		{db.activeUsers, bucket, false},
 		{db.subscriptions, bson.D{{Key: "user", Value: 1}, {Key: "since", Value: 1}}, false},
+		{db.notifications, bson.D{{Key: "due", Value: 1}, {Key: "at", Value: 1}}, false},
 	} {
 		model := driver.IndexModel{Keys: index.keys}
 		if index.unique {

@@ -2,6 +2,7 @@ package mongo
 
 import (
 	"context"
+	"fmt"
 
 	driver "go.mongodb.org/mongo-driver/v2/mongo"
 
@@ -46,6 +47,17 @@ func number(set bool) int64 {
 		return 1
 	}
 	return 0
+}
+
+// Settings returns what the user has set for the conversation, as it holds when the last message is at seq.
+func (db *DB) Settings(ctx context.Context, user int64, conversation string, seq int64) (store.Head, error) {
+	h := store.Head{Last: &store.StoredMessage{Seq: seq}}
+	p, _, err := findOne[participant](ctx, db.participantOf(user, conversation))
+	if err != nil {
+		return store.Head{}, fmt.Errorf("settings of user %d for %s: %w", user, conversation, err)
+	}
+	p.settings(&h)
+	return h, nil
 }
 
 // settings adds what the participant has set to a head that has its last message.

@@ -15,6 +15,7 @@ import (
 	"millrace/events"
 	"millrace/infra/store"
 	"millrace/infra/store/mongo/mongotest"
+	"millrace/infra/store/storetest"
 )
 
 const (
@@ -181,4 +182,12 @@ func total(stored map[int32]int64) int64 {
 		n += seq
 	}
 	return n
+}
+
+func TestOfThoseWhoTakeNotificationsAtOnceEachGetsOthers(t *testing.T) {
+	server := mongotest.Start(t)
+	if server.Ferret {
+		t.Skip("updates of FerretDB 1.24 are not atomic")
+	}
+	storetest.RunTakers(t, opened(t, server.Database(t)))
 }

@@ -28,6 +28,8 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		"conversation": findConversation, "message id": findMessageID, "sender": findSender, "topic": findTopic,
 		"head": advanceHead, "move message": inheritChanges, "delete message": deleteMessage,
 		"edit": editMessage, "recall": recallMessage, "advance read mark": advanceReadMark,
+		"settings of one": settingsNamed, "due": dueNotifications, "take": takeNotification, "settle": settleNotification,
+		"told": dropTold, "told before": dropNotifications,
 		"subscriptions": userSubscriptions, "drop subscription": dropSubscription,
 		"user": findUser, "users online": onlineUsers, "block": findBlock, "blocked users": blockedUsersOf,
 		"find group": findGroup, "stay": findStays, "end stay": endStay, "end stays": endStays, "dissolve": dissolveGroup,

@@ -13,6 +13,7 @@ import (
 
 	"millrace/events"
 	"millrace/infra/store"
+	"millrace/infra/store/storetest"
 )
 
 func TestManyCreateTheFileAtOnce(t *testing.T) {
@@ -264,4 +265,8 @@ func TestOpenWaitsForWhoeverHasLockedTheFile(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, <-opened)
 	require.NoError(t, holder.close())
+}
+
+func TestOfThoseWhoTakeNotificationsAtOnceEachGetsOthers(t *testing.T) {
+	storetest.RunTakers(t, open(t, filepath.Join(t.TempDir(), "store.db")))
 }

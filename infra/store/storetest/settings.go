@@ -57,6 +57,19 @@ func settingTests() []test {
 			requireSettings(t, s, bob, settings{pinned: true})
 			require.Len(t, headsOf(t, s, alice, 9), 1)
 		}},
+		{"settings are known as they hold after a message", func(t *testing.T, s Store) {
+			save(t, s, first, at(11, setIn(bob, aliceBob, hide)), at(12, setIn(bob, aliceBob, events.Settings{MutedUntil: new(started)})))
+			for seq, hidden := range map[int64]bool{10: true, 12: false} {
+				head, err := s.Settings(t.Context(), bob, aliceBob, seq)
+				require.NoError(t, err)
+				require.Equal(t, settings{mutedUntil: started, hidden: hidden}, settings{head.MutedUntil, head.Pinned, head.Hidden})
+			}
+			for _, conversation := range []string{aliceBob, aliceCarol} {
+				head, err := s.Settings(t.Context(), alice, conversation, 10)
+				require.NoError(t, err)
+				require.Equal(t, settings{}, settings{head.MutedUntil, head.Pinned, head.Hidden})
+			}
+		}},
 		{"settings of a group are its members'", func(t *testing.T, s Store) {
 			save(t, s, at(10, created(club, alice, bob)), at(11, setIn(alice, clubRoom, pin)), at(12, setIn(carol, clubRoom, pin)))
 			requireSettings(t, s, alice, settings{pinned: true})

@@ -87,6 +87,21 @@ type Store interface {
 	Blocks(ctx context.Context, pairs []store.Pair) (map[store.Pair]store.Block, error)
 	// Blocked returns at most limit of the users whom the user blocks, in ascending order.
 	Blocked(ctx context.Context, by int64, limit int) ([]int64, error)
+	// Settings returns what the user has set for the conversation, as it holds when the last message is at seq: MutedUntil,
+	// Pinned and Hidden of a head.
+	Settings(ctx context.Context, user int64, conversation string, seq int64) (store.Head, error)
+	// NoteMessages counts each message for the user, unless one of the same or a later position was counted of the
+	// conversation before. The first one after the last notification makes the next one due at the time.
+	NoteMessages(ctx context.Context, notes []store.Note, due time.Time) error
+	// TakeNotifications returns at most limit notifications that are due, the first one first, and keeps them from others until
+	// the time, to the millisecond.
+	TakeNotifications(ctx context.Context, now, until time.Time, limit int) ([]store.Notification, error)
+	// SettleNotification notes that so many of the messages of a notification that was taken were told; 0 means that an attempt
+	// has failed. What is left is due at the time. The repeats, each at one target, are added to what that target lacks
+	// already. It changes nothing but the repeats if somebody else has taken the notification meanwhile.
+	SettleNotification(ctx context.Context, n store.Notification, told int, next time.Time, repeats []store.Notification) error
+	// DropNotifications forgets which messages before the time were told.
+	DropNotifications(ctx context.Context, before time.Time) error
 	// CountMessages counts those messages among the records, all of one partition and ascending, that the series has not
 	// counted yet: replays by their own position, others after the highest one. If it fails the same records may be counted
 	// again.
@@ -125,6 +140,7 @@ func Run(t *testing.T, open func(*testing.T) Store) {
 		{"users", userTests()},
 		{"subscriptions", subscriptionTests()},
 		{"blocks", blockTests()},
+		{"notifications", notificationTests()},
 		{"statistics", statisticTests()},
 	} {
 		t.Run(subject.name, func(t *testing.T) {
