@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/fx"
 	"go.uber.org/fx/fxtest"
@@ -17,6 +19,7 @@ import (
 	"millrace/handlers/analytics"
 	"millrace/handlers/audit"
 	"millrace/handlers/groups"
+	"millrace/handlers/notify"
 	"millrace/handlers/push"
 	"millrace/handlers/route"
 	"millrace/handlers/storage"
@@ -51,6 +54,14 @@ type webhookStore struct{ webhook.Store }
 
 func (webhookStore) WebhookDisabled(context.Context, string, string) (bool, error) { return false, nil }
 
+type notifyStore struct{ notify.Store }
+
+func (notifyStore) DropNotifications(context.Context, time.Time) error { return nil }
+
+func (notifyStore) TakeNotifications(context.Context, time.Time, time.Time, int) ([]notify.Notification, error) {
+	return nil, nil
+}
+
 type group struct {
 	fx.In
 	Handlers []events.Handler `group:"handlers"`
@@ -66,11 +77,12 @@ func TestOnlyTheHandlersNamedAreMade(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "audit.log")
 			var g group
 			app := fxtest.New(t, module, fx.NopLogger, fx.Populate(&g),
-				fx.Supply(slog.New(slog.DiscardHandler), audit.Config{Path: path}, analytics.Config{}, []webhook.Endpoint{{Name: "crm"}, {Name: "bi"}}),
+				fx.Supply(slog.New(slog.DiscardHandler), audit.Config{Path: path}, analytics.Config{}, notify.Config{}, []webhook.Endpoint{{Name: "crm"}, {Name: "bi"}}),
 				fx.Provide(
 					func() (storage.Store, users.Store) { return store{}, store{} }, func() push.Admission { return admission{} },
 					func() route.Publisher { return copies{} }, func() groups.Admission { return groupAdmission{} },
 					func() webhook.Store { return webhookStore{} }, func() analytics.Store { return figures{} },
+					func() notify.Store { return notifyStore{} }, func() prometheus.Registerer { return prometheus.NewRegistry() },
 				))
 			app.RequireStart().RequireStop()
 			var got []string
@@ -124,5 +136,5 @@ func TestGroupTellsItsHandler(t *testing.T) {
 
 func TestUnknownNameIsAnErrorThatTellsTheKnown(t *testing.T) {
 	_, err := handlers.Module(1, "storage", "telepathy")
-	require.EqualError(t, err, `unknown handler "telepathy": known are analytics, audit, groups, push, route, storage, users, webhook`)
+	require.EqualError(t, err, `unknown handler "telepathy": known are analytics, audit, groups, notify, push, route, storage, users, webhook`)
 }

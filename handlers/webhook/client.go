@@ -19,11 +19,11 @@ const (
 	keepAlive        = 90 * time.Second
 )
 
-// The reasons why an address is not dialled.
-var (
-	errPrivate = errors.New("not a public address, and allow_private is not set")
-	errPlain   = errors.New("a public address, which must be reached by https")
-)
+// ErrPrivate is the reason why an address inside of a network is not dialled.
+var ErrPrivate = errors.New("not a public address, and allow_private is not set")
+
+// errPlain is the reason why an address on the internet is not dialled without TLS.
+var errPlain = errors.New("a public address, which must be reached by https")
 
 // newClient returns a client that sends to the endpoint and nowhere else: it follows no redirects, uses no proxy, and looks at
 // every address after the look-up of the name, right before it is dialled.
@@ -36,7 +36,7 @@ func newClient(e *Endpoint, trust *tls.Config) *http.Client {
 		Timeout:       e.Timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
-			DialContext: dialer.DialContext, TLSClientConfig: trust, TLSHandshakeTimeout: e.Timeout, ForceAttemptHTTP2: true,
+			DialContext: dialer.DialContext, TLSClientConfig: trust.Clone(), TLSHandshakeTimeout: e.Timeout, ForceAttemptHTTP2: true,
 			MaxConnsPerHost: e.Parallel, MaxIdleConnsPerHost: e.Parallel, IdleConnTimeout: keepAlive,
 			DisableCompression: true, MaxResponseHeaderBytes: maxHeaderBytes,
 		},
@@ -51,7 +51,7 @@ func mayDial(address string, allowPrivate, plain bool) error {
 	}
 	switch public := isPublic(to.Addr()); {
 	case !public && !allowPrivate:
-		return fmt.Errorf("%s: %w", to.Addr(), errPrivate)
+		return fmt.Errorf("%s: %w", to.Addr(), ErrPrivate)
 	case public && plain:
 		return fmt.Errorf("%s: %w", to.Addr(), errPlain)
 	}

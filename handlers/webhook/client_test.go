@@ -23,7 +23,7 @@ func TestNameOfAPrivateAddressIsNotReached(t *testing.T) {
 		c.AllowPrivate = false
 		e, _ := open(t, c, nil)
 		err := e.handle(t.Context(), message(2, 11))
-		require.ErrorIs(t, err, errPrivate, host)
+		require.ErrorIs(t, err, ErrPrivate, host)
 		require.False(t, events.IsPermanent(err))
 	}
 	require.Empty(t, r.got)
@@ -70,7 +70,7 @@ func TestAddressesThatMayBeDialled(t *testing.T) {
 			require.NoError(t, mayDial(to, false, false), address)
 			require.ErrorIs(t, mayDial(to, true, true), errPlain, "%s without TLS", address)
 		} else {
-			require.ErrorIs(t, mayDial(to, false, false), errPrivate, address)
+			require.ErrorIs(t, mayDial(to, false, false), ErrPrivate, address)
 			require.NoError(t, mayDial(to, true, true), address)
 		}
 	}

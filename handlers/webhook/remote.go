@@ -37,12 +37,10 @@ func newRemote(e *Endpoint, trust *tls.Config, gate *gate, log *slog.Logger) *Re
 // answer that may become another one by itself, such as 503, is an error too, which the answer comes with. No error contains
 // the URL.
 func (r *Remote) Do(ctx context.Context, request func(context.Context, *http.Client) (*http.Response, error)) (Answer, error) {
-	select {
-	case r.slots <- struct{}{}:
-		defer func() { <-r.slots }()
-	case <-ctx.Done():
+	if !r.slot(ctx) {
 		return Answer{}, ErrHeld
 	}
+	defer func() { <-r.slots }()
 	if err := r.gate.enter(ctx, r.timeout); err != nil {
 		return Answer{}, err
 	}
@@ -67,6 +65,21 @@ func (r *Remote) Do(ctx context.Context, request func(context.Context, *http.Cli
 		return a, r.failed(ctx, a.Err(), a.RetryAfter)
 	}
 	return a, nil
+}
+
+// slot waits for a slot as long as the context leaves time for a request, and reports whether it has one.
+func (r *Remote) slot(ctx context.Context) bool {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-r.timeout))
+		defer cancel()
+	}
+	select {
+	case r.slots <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // failed notes that a request has failed, for whatever reason that may pass, and returns the error.

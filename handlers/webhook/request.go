@@ -62,3 +62,12 @@ func Ping(ctx context.Context, e Endpoint, id string) (Pinged, error) {
 	a := readAnswer(response)
 	return Pinged{fmt.Sprint(a.Status, " ", http.StatusText(a.Status)), a.OK(), time.Since(begin)}, nil
 }
+
+// Envelope returns the body of a request that tells something else than an event of the log.
+func Envelope(kind string, at time.Time, data any) ([]byte, error) {
+	encoded, err := json.Marshal(data)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(body{Type: events.Type(kind), Timestamp: at.UTC(), Data: encoded})
+}

@@ -82,6 +82,16 @@ type Config struct {
 	AuditMaxSize int    // in MiB
 	Webhooks     string // the file that lists the endpoints of the webhook handler
 
+	VAPIDKey           string // never shown
+	VAPIDSubject       string
+	NotifyWebhooks     string // the file that lists the endpoints that get notifications
+	NotifyAllowPrivate bool
+	NotifyWindow       time.Duration
+	NotifyMaxAge       time.Duration
+	NotifyContent      bool
+	NotifyGroupLimit   int
+	NotifyQuiet        string
+
 	Rules string
 
 	// APIKeys is set by [Config.Load] from APIKeySettings.
@@ -153,6 +163,7 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 		c.bindAuditFile(flags)
 		flags.IntVar(&c.AuditMaxSize, "audit-max-size", 256, "MiB at which the audit handler begins a new file; 0: never")
 		c.bindWebhooks(flags)
+		c.bindNotify(flags)
 	}
 	if is(Worker) {
 		flags.IntVar(&c.Version, "version", 1, "version of the handlers: from 2 on with consumer groups and files of their own, beside the first")
@@ -310,6 +321,7 @@ func (c *Config) check(fault func(flag, format string, args ...any), flags *pfla
 	if flags.Lookup("hook-url") != nil {
 		c.checkHook(fault)
 	}
+	c.checkNotify(fault, flags)
 	checkServerTLS(fault, "connect", c.ConnectTLS)
 	if flags.Lookup("api-addr") != nil {
 		c.checkAPI(fault)

@@ -41,6 +41,7 @@ func TestEveryHandlerKeepsTheContract(t *testing.T) {
 		"analytics": openAnalytics,
 		"audit":     openAudit,
 		"groups":    openGroups,
+		"notify":    openNotify,
 		"push":      openPush,
 		"route":     openRoute,
 		"storage":   openStorage,

@@ -19,7 +19,7 @@ func TestEveryRoleIsWiredCompletely(t *testing.T) {
 		config.Broker:  nil,
 		config.Message: {"--kafka-brokers=127.0.0.1:1"},
 		config.Connect: {"--jwt-secret=" + proof.Secret},
-		config.Worker:  {"--kafka-brokers=127.0.0.1:1", "--handlers=analytics,audit,push,storage,webhook", "--webhooks=" + webhooks},
+		config.Worker:  {"--kafka-brokers=127.0.0.1:1", "--handlers=analytics,audit,notify,push,storage,webhook", "--webhooks=" + webhooks, "--vapid-key=" + notifyKey, "--vapid-subject=mailto:ops@example.com"},
 	} {
 		t.Run(string(role), func(t *testing.T) {
 			options, err := roleNamed(t, role).appOptions(parse(t, role, args...))

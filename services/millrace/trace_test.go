@@ -135,7 +135,7 @@ func TestEndToEndOneTraceLeadsFromTheSocketThroughEveryHandlerToTheSocketsOfTwoG
 	create := recorded.root(t, "group_create").SpanContext.TraceID()
 	proof.Await(t, func() bool {
 		got := strings.Join(paths(recorded.of(create)), "\n")
-		return strings.Contains(got, "by push > deliver") && strings.Contains(got, "> publish group-events")
+		return strings.Contains(got, "by push > deliver") && strings.Contains(got, "by groups")
 	}, "a change of a group is a trace as well")
 }
 

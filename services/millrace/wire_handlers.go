@@ -19,6 +19,7 @@ import (
 	"millrace/handlers/analytics"
 	"millrace/handlers/audit"
 	"millrace/handlers/groups"
+	"millrace/handlers/notify"
 	"millrace/handlers/push"
 	"millrace/handlers/storage"
 	"millrace/handlers/webhook"
@@ -74,6 +75,16 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 			return nil, usageError{err}
 		}
 		options = append(options, fx.Supply(endpoints), fx.Invoke(registerWebhookMetrics))
+	}
+	if slices.Contains(cfg.Handlers, notify.Name) {
+		c, err := notifyConfig(cfg)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		options = append(options, fx.Provide(func(contain *panics.Panics) notify.Config {
+			c.Contain = func(f func()) error { return contain.Do(panics.Background, f) }
+			return c
+		}, func(db storeBackend) notify.Store { return notifyStore{db} }))
 	}
 	if runsPush(cfg) {
 		options = append(options, fx.Provide(newPushOptions, asGRPCService(func(hub *push.Hub) grpcService {

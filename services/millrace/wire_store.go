@@ -29,6 +29,7 @@ type storeBackend interface {
 	analytics.Store
 	message.Figures
 	webhook.Store
+	notifications
 	EnableWebhook(ctx context.Context, name string) (was bool, err error)
 	users.Store
 	seenStore

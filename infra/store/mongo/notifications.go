@@ -49,7 +49,8 @@ const changeAttempts = 5
 
 var errOthersChange = errors.New("others change the same notifications")
 
-// NoteMessages counts each message for the user unless one of its position or a later one was counted before. Each document is
+// NoteMessages counts each message for the user, unless one of its position or a later one was counted before, or it was the
+// last one that was. Each document is
 // changed only if it is as it was read; what was changed meanwhile is read again.
 func (db *DB) NoteMessages(ctx context.Context, notes []store.Note, due time.Time) error {
 	of := make(map[string][]store.Note)
@@ -84,11 +85,13 @@ func (db *DB) tryNotes(ctx context.Context, of map[string][]store.Note, due time
 	var models []driver.WriteModel
 	for id, notes := range of {
 		was, exists := before[id]
-		seq := was.Seq
+		seq, messageID := was.Seq, was.MessageID
 		notes = slices.DeleteFunc(slices.Clone(notes), func(n store.Note) bool {
-			counted := n.Seq <= seq
-			seq = max(seq, n.Seq)
-			return counted
+			if n.Seq <= seq || n.MessageID == messageID {
+				return true
+			}
+			seq, messageID = n.Seq, n.MessageID
+			return false
 		})
 		if len(notes) == 0 {
 			continue
@@ -149,8 +152,8 @@ func (db *DB) notificationsDue(now time.Time, limit int) query {
 	return query{of: db.notifications, filter: doc(field("due", doc(field("$lte", now.UnixMilli())))), sort: bson.D{field("due", 1)}, limit: limit}
 }
 
-// SettleNotification notes that so many of the messages of a notification that was taken were told. The rest is due at the time.
-// What is to be repeated at single targets is added to what they lack already, and written first: if the rest fails it is told
+// SettleNotification notes that so many of the messages of a notification that was taken were told; with 0 its attempts are kept.
+// What is left is due at the time. What is to be repeated at single targets is added to what they lack already, and written first: if the rest fails it is told
 // again, and nothing is lost.
 func (db *DB) SettleNotification(ctx context.Context, n store.Notification, told int, next time.Time, repeats []store.Notification) error {
 	if err := db.settle(ctx, n, told, next, repeats); err != nil {
@@ -167,7 +170,7 @@ func (db *DB) settle(ctx context.Context, n store.Notification, told int, next t
 	}
 	taken := doc(field("_id", notificationID(n.User, n.Conversation, n.Target)), field("due", n.Due.UnixMilli()))
 	if told == 0 {
-		_, err := db.notifications.UpdateOne(ctx, taken, append(set(field("due", next.UnixMilli())), field("$inc", doc(field("attempts", 1)))))
+		_, err := db.notifications.UpdateOne(ctx, taken, set(field("due", next.UnixMilli()), field("attempts", n.Attempts)))
 		return err
 	}
 	// Either all were told, or more have come meanwhile.

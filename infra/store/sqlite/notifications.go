@@ -14,11 +14,11 @@ const (
 		VALUES (?1, ?2, '', ?3, ?4, ?5, ?6, 1, 0, ?7)
 		ON CONFLICT DO UPDATE SET message_id = ?3, seq = ?4, sender = ?5, sent_at = max(sent_at, ?6), count = count + 1,
 			due = CASE count WHEN 0 THEN ?7 ELSE due END
-		WHERE seq < ?4`
+		WHERE seq < ?4 AND message_id <> ?3`
 	dueNotifications = `SELECT user, conversation, target, message_id, seq, sender, sent_at, count, attempts, due
 		FROM notifications WHERE count > 0 AND due <= ? ORDER BY due LIMIT ?`
 	takeNotification   = `UPDATE notifications SET due = ?4 WHERE user = ?1 AND conversation = ?2 AND target = ?3`
-	settleNotification = `UPDATE notifications SET count = count - ?5, due = ?6, attempts = CASE ?5 WHEN 0 THEN attempts + 1 ELSE 0 END
+	settleNotification = `UPDATE notifications SET count = count - ?5, due = ?6, attempts = CASE ?5 WHEN 0 THEN ?7 ELSE 0 END
 		WHERE user = ?1 AND conversation = ?2 AND target = ?3 AND due = ?4`
 	dropTold    = `DELETE FROM notifications WHERE user = ? AND conversation = ? AND target = ? AND target <> '' AND count <= 0`
 	repeatLater = `INSERT INTO notifications (user, conversation, target, message_id, seq, sender, sent_at, count, attempts, due)
@@ -46,7 +46,8 @@ CREATE INDEX due_notifications ON notifications (due) WHERE count > 0;
 CREATE INDEX told_notifications ON notifications (sent_at) WHERE count = 0;
 `
 
-// NoteMessages counts each message for the user unless one of its position or a later one was counted before.
+// NoteMessages counts each message for the user, unless one of its position or a later one was counted before, or it was the
+// last one that was.
 func (db *DB) NoteMessages(ctx context.Context, notes []store.Note, due time.Time) error {
 	err := db.writer.within(ctx, func(ctx context.Context, c *conn) error {
 		for _, n := range notes {
@@ -87,8 +88,8 @@ func (db *DB) TakeNotifications(ctx context.Context, now, until time.Time, limit
 	return taken, nil
 }
 
-// SettleNotification notes that so many of the messages of a notification that was taken were told. The rest is due at the time.
-// What is to be repeated at single targets is added to what they lack already.
+// SettleNotification notes that so many of the messages of a notification that was taken were told; with 0 its attempts are kept.
+// What is left is due at the time. What is to be repeated at single targets is added to what they lack already.
 func (db *DB) SettleNotification(ctx context.Context, n store.Notification, told int, next time.Time, repeats []store.Notification) error {
 	err := db.writer.within(ctx, func(ctx context.Context, c *conn) error {
 		for _, r := range repeats {
@@ -97,7 +98,7 @@ func (db *DB) SettleNotification(ctx context.Context, n store.Notification, told
 				return err
 			}
 		}
-		err := c.exec(ctx, settleNotification, n.User, n.Conversation, n.Target, n.Due.UnixMilli(), told, next.UnixMilli())
+		err := c.exec(ctx, settleNotification, n.User, n.Conversation, n.Target, n.Due.UnixMilli(), told, next.UnixMilli(), n.Attempts)
 		if err == nil {
 			err = c.exec(ctx, dropTold, n.User, n.Conversation, n.Target)
 		}

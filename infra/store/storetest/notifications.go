@@ -30,6 +30,9 @@ func notificationTests() []test {
 	}
 	settle := func(t *testing.T, s Store, n store.Notification, told int, next time.Time, repeats ...store.Notification) {
 		t.Helper()
+		if told == 0 {
+			n.Attempts++
+		}
 		require.NoError(t, s.SettleNotification(t.Context(), n, told, next, repeats))
 	}
 	// requireTaken requires that the notifications are due at the time, and no others.
@@ -66,6 +69,14 @@ func notificationTests() []test {
 			require.Empty(t, take(t, s, after(500), after(600)))
 			note(t, s, after(60), noted(bob, 11), noted(bob, 12))
 			requireTaken(t, s, after(60), after(600), store.Notification{Note: noted(bob, 12), Count: 1})
+		}},
+		{"a repeat of the last message counts no more", func(t *testing.T, s Store) {
+			repeat := noted(bob, 13)
+			repeat.MessageID = "m10"
+			note(t, s, after(30), noted(bob, 10))
+			note(t, s, after(40), repeat)
+			note(t, s, after(40), noted(bob, 14), repeat)
+			requireTaken(t, s, after(30), after(60), store.Notification{Note: noted(bob, 14), Count: 2})
 		}},
 		{"what was taken comes to nobody else until its time is over", func(t *testing.T, s Store) {
 			note(t, s, after(30), noted(bob, 10))

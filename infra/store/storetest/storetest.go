@@ -91,13 +91,13 @@ type Store interface {
 	// Pinned and Hidden of a head.
 	Settings(ctx context.Context, user int64, conversation string, seq int64) (store.Head, error)
 	// NoteMessages counts each message for the user, unless one of the same or a later position was counted of the
-	// conversation before. The first one after the last notification makes the next one due at the time.
+	// conversation before, or it is a repeat of the last one that was. The first one after the last notification makes the next one due at the time.
 	NoteMessages(ctx context.Context, notes []store.Note, due time.Time) error
 	// TakeNotifications returns at most limit notifications that are due, the first one first, and keeps them from others until
 	// the time, to the millisecond.
 	TakeNotifications(ctx context.Context, now, until time.Time, limit int) ([]store.Notification, error)
-	// SettleNotification notes that so many of the messages of a notification that was taken were told; 0 means that an attempt
-	// has failed. What is left is due at the time. The repeats, each at one target, are added to what that target lacks
+	// SettleNotification notes that so many of the messages of a notification that was taken were told; with 0, which means
+	// that it has failed, its attempts are kept. What is left is due at the time. The repeats, each at one target, are added to what that target lacks
 	// already. It changes nothing but the repeats if somebody else has taken the notification meanwhile.
 	SettleNotification(ctx context.Context, n store.Notification, told int, next time.Time, repeats []store.Notification) error
 	// DropNotifications forgets which messages before the time were told.

@@ -66,7 +66,11 @@ func TestKilledHandlerChangesNeitherDeliveryNorStorageAndIsExactOnceItIsBack(t *
 // needsOf returns the flags without which a handler does not start. Webhooks are sent to the receiver.
 func needsOf(t testing.TB, name string, r *receiver) []string {
 	t.Helper()
-	if name != "webhook" {
+	switch name {
+	case "notify":
+		return []string{"--vapid-key=yfWPiYE-n46HLnH0KqZOF1fJJU3MYrct3AELtAQ-oRw", "--vapid-subject=mailto:ops@example.com"}
+	case "webhook":
+	default:
 		return nil
 	}
 	path := filepath.Join(t.TempDir(), "webhooks.yaml")
