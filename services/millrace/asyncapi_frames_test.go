@@ -315,7 +315,7 @@ func count(t *testing.T, brokers []string, topic string) int {
 	return sum
 }
 
-func headersOf(r *kgo.Record) any {
+func headersOf(r *kgo.Record) map[string]any {
 	headers := map[string]any{}
 	for _, h := range r.Headers {
 		headers[h.Key] = string(h.Value)

@@ -130,14 +130,15 @@ func TestNoCopyIsLostOrTakenForAnotherWhereverTheHandlerIsKilled(t *testing.T) {
 	for range 4 { // processes, each of which dies between copying and committing
 		d := &dying{Publisher: newCopies(bus)}
 		d.lives.Store(1)
-		stop := run(groups.Handler(admitAll{}, d))
+		died := run(groups.Handler(admitAll{}, d))
 		proof.Await(t, func() bool { return d.lives.Load() <= 0 }, "it has copied")
-		stop()
+		died()
 	}
-	defer run(groups.Handler(admitAll{}, newCopies(bus)))()
+	stop := run(groups.Handler(admitAll{}, newCopies(bus)))
+	defer stop()
 	var mu sync.Mutex
 	var seen []string
-	defer run(events.Handler{
+	consumed := run(events.Handler{
 		Name: "members", Topic: events.TopicGroups, Group: "members-consumer-group",
 		Handle: func(_ context.Context, r events.Record) error {
 			mu.Lock()
@@ -145,7 +146,8 @@ func TestNoCopyIsLostOrTakenForAnotherWhereverTheHandlerIsKilled(t *testing.T) {
 			seen = append(seen, r.EventID)
 			return nil
 		},
-	})()
+	})
+	defer consumed()
 	proof.Await(t, func() bool {
 		mu.Lock()
 		defer mu.Unlock()
@@ -168,9 +170,11 @@ func TestEndToEndWhatIsStoredOfGroupsIsCopiedAndNothingElse(t *testing.T) {
 	group, err := a.Group(t.Context(), client.GroupCreate{Name: "friends", Members: []int64{proof.Bob}})
 	require.NoError(t, err)
 	name := events.Group(group.GroupID)
+	proof.Await(t, func() bool { return count(t, d.brokers, events.TopicMessages) > 0 }, "the group is in the log")
+	created := consume(t, d.brokers, events.TopicMessages, 1)[0]
 	foreign := func(change string) {
 		require.True(t, produceForeign(t, d.brokers, kgo.NoCompression(), &kgo.Record{
-			Topic: events.TopicMessages, Key: []byte(name), Partition: events.Partition(name, events.EmbeddedPartitions),
+			Topic: events.TopicMessages, Key: []byte(name), Partition: created.Partition,
 			Value:   fmt.Appendf(nil, `{%s,"conversation":%q,"group_id":%d,"unknown":1,"timestamp":1}`, change, name, group.GroupID),
 			Headers: []kgo.RecordHeader{{Key: "region", Value: []byte("eu")}},
 		}))
@@ -189,9 +193,9 @@ func TestEndToEndWhatIsStoredOfGroupsIsCopiedAndNothingElse(t *testing.T) {
 	for i, at := range []int{0, 1, 4, 5} {
 		require.Equal(t, string(originals[at].Value), string(copies[i].Value))
 		require.Equal(t, originals[at].Key, copies[i].Key)
-		headers := headersOf(originals[at]).(map[string]any)
+		headers := headersOf(originals[at])
 		headers[events.OriginHeader] = events.Position{Partition: originals[at].Partition, Seq: originals[at].Offset + 1}.String()
-		got := headersOf(copies[i]).(map[string]any)
+		got := headersOf(copies[i])
 		delete(headers, "_watermill_message_uuid")
 		delete(got, "_watermill_message_uuid")
 		require.Equal(t, headers, got)
