@@ -30,6 +30,9 @@ func scopes() map[string][]auth.Scope {
 		apiv1.ApiService_RemoveMember_FullMethodName:      send,
 		apiv1.ApiService_ChangeRole_FullMethodName:        send,
 		apiv1.ApiService_MuteMember_FullMethodName:        send,
+		apiv1.ApiService_BlockUser_FullMethodName:         send,
+		apiv1.ApiService_UnblockUser_FullMethodName:       send,
+		apiv1.ApiService_ListBlocked_FullMethodName:       read,
 		apiv1.ApiService_IssueToken_FullMethodName:        {auth.ScopeRead, auth.ScopeSend},
 		apiv1.ApiService_GetStatistics_FullMethodName:     read,
 

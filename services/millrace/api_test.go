@@ -93,6 +93,15 @@ func TestEndToEndABackendSendsAndReadsByTheAPI(t *testing.T) {
 	d.asks(t, 200, "DELETE", conversation+"/messages/"+message.MessageID+"?user=1002", "", nil)
 	require.Equal(t, message.MessageID, a.Sees(t, "message_recalled").MessageID)
 
+	direct := `{"from":1001,"to":1002,"content":"hello"}`
+	d.asks(t, 200, "PUT", "/v1/users/1002/blocked/1001", "", nil)
+	d.asks(t, 403, "POST", "/v1/messages", direct, nil)
+	var blocked apiv1.ListBlockedResponse
+	d.asks(t, 200, "GET", "/v1/users/1002/blocked", "", &blocked)
+	require.Equal(t, []int64{proof.Alice}, blocked.GetUsers())
+	d.asks(t, 200, "DELETE", "/v1/users/1002/blocked/1001", "", nil)
+	d.asks(t, 200, "POST", "/v1/messages", direct, nil)
+
 	d.asks(t, 403, "DELETE", group+"/members/1001?by=1002", "", nil)
 	d.asks(t, 200, "DELETE", group+"/members/1002", "", nil)
 	require.EqualValues(t, proof.Bob, a.Sees(t, "member_left").User)

@@ -2012,6 +2012,272 @@ func (x *MuteMemberResponse) GetGroup() *Group {
 	return nil
 }
 
+type BlockUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who blocks: at most 1,000 others.
+	User          int64 `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	Blocked       int64 `protobuf:"varint,2,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockUserRequest) Reset() {
+	*x = BlockUserRequest{}
+	mi := &file_millrace_api_v1_api_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockUserRequest) ProtoMessage() {}
+
+func (x *BlockUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_api_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockUserRequest.ProtoReflect.Descriptor instead.
+func (*BlockUserRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *BlockUserRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *BlockUserRequest) GetBlocked() int64 {
+	if x != nil {
+		return x.Blocked
+	}
+	return 0
+}
+
+type BlockUserResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockUserResponse) Reset() {
+	*x = BlockUserResponse{}
+	mi := &file_millrace_api_v1_api_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockUserResponse) ProtoMessage() {}
+
+func (x *BlockUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_api_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockUserResponse.ProtoReflect.Descriptor instead.
+func (*BlockUserResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{33}
+}
+
+type UnblockUserRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	Blocked       int64                  `protobuf:"varint,2,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnblockUserRequest) Reset() {
+	*x = UnblockUserRequest{}
+	mi := &file_millrace_api_v1_api_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnblockUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnblockUserRequest) ProtoMessage() {}
+
+func (x *UnblockUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_api_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnblockUserRequest.ProtoReflect.Descriptor instead.
+func (*UnblockUserRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *UnblockUserRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *UnblockUserRequest) GetBlocked() int64 {
+	if x != nil {
+		return x.Blocked
+	}
+	return 0
+}
+
+type UnblockUserResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnblockUserResponse) Reset() {
+	*x = UnblockUserResponse{}
+	mi := &file_millrace_api_v1_api_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnblockUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnblockUserResponse) ProtoMessage() {}
+
+func (x *UnblockUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_api_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnblockUserResponse.ProtoReflect.Descriptor instead.
+func (*UnblockUserResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{35}
+}
+
+type ListBlockedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBlockedRequest) Reset() {
+	*x = ListBlockedRequest{}
+	mi := &file_millrace_api_v1_api_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBlockedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBlockedRequest) ProtoMessage() {}
+
+func (x *ListBlockedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_api_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBlockedRequest.ProtoReflect.Descriptor instead.
+func (*ListBlockedRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ListBlockedRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+type ListBlockedResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ascending.
+	Users         []int64 `protobuf:"varint,1,rep,packed,name=users,proto3" json:"users,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBlockedResponse) Reset() {
+	*x = ListBlockedResponse{}
+	mi := &file_millrace_api_v1_api_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBlockedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBlockedResponse) ProtoMessage() {}
+
+func (x *ListBlockedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_api_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBlockedResponse.ProtoReflect.Descriptor instead.
+func (*ListBlockedResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ListBlockedResponse) GetUsers() []int64 {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
 type IssueTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	User  int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
@@ -2026,7 +2292,7 @@ type IssueTokenRequest struct {
 
 func (x *IssueTokenRequest) Reset() {
 	*x = IssueTokenRequest{}
-	mi := &file_millrace_api_v1_api_proto_msgTypes[32]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2038,7 +2304,7 @@ func (x *IssueTokenRequest) String() string {
 func (*IssueTokenRequest) ProtoMessage() {}
 
 func (x *IssueTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_api_proto_msgTypes[32]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2051,7 +2317,7 @@ func (x *IssueTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueTokenRequest.ProtoReflect.Descriptor instead.
 func (*IssueTokenRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{32}
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *IssueTokenRequest) GetUser() int64 {
@@ -2093,7 +2359,7 @@ type IssueTokenResponse struct {
 
 func (x *IssueTokenResponse) Reset() {
 	*x = IssueTokenResponse{}
-	mi := &file_millrace_api_v1_api_proto_msgTypes[33]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2105,7 +2371,7 @@ func (x *IssueTokenResponse) String() string {
 func (*IssueTokenResponse) ProtoMessage() {}
 
 func (x *IssueTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_api_proto_msgTypes[33]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2118,7 +2384,7 @@ func (x *IssueTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueTokenResponse.ProtoReflect.Descriptor instead.
 func (*IssueTokenResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{33}
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *IssueTokenResponse) GetToken() string {
@@ -2149,7 +2415,7 @@ type GetStatisticsRequest struct {
 
 func (x *GetStatisticsRequest) Reset() {
 	*x = GetStatisticsRequest{}
-	mi := &file_millrace_api_v1_api_proto_msgTypes[34]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2161,7 +2427,7 @@ func (x *GetStatisticsRequest) String() string {
 func (*GetStatisticsRequest) ProtoMessage() {}
 
 func (x *GetStatisticsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_api_proto_msgTypes[34]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2174,7 +2440,7 @@ func (x *GetStatisticsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatisticsRequest.ProtoReflect.Descriptor instead.
 func (*GetStatisticsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{34}
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetStatisticsRequest) GetSpan() string {
@@ -2208,7 +2474,7 @@ type GetStatisticsResponse struct {
 
 func (x *GetStatisticsResponse) Reset() {
 	*x = GetStatisticsResponse{}
-	mi := &file_millrace_api_v1_api_proto_msgTypes[35]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2220,7 +2486,7 @@ func (x *GetStatisticsResponse) String() string {
 func (*GetStatisticsResponse) ProtoMessage() {}
 
 func (x *GetStatisticsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_api_proto_msgTypes[35]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2233,7 +2499,7 @@ func (x *GetStatisticsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatisticsResponse.ProtoReflect.Descriptor instead.
 func (*GetStatisticsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{35}
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetStatisticsResponse) GetBuckets() []*Bucket {
@@ -2263,7 +2529,7 @@ type Bucket struct {
 
 func (x *Bucket) Reset() {
 	*x = Bucket{}
-	mi := &file_millrace_api_v1_api_proto_msgTypes[36]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2275,7 +2541,7 @@ func (x *Bucket) String() string {
 func (*Bucket) ProtoMessage() {}
 
 func (x *Bucket) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_api_proto_msgTypes[36]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2288,7 +2554,7 @@ func (x *Bucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bucket.ProtoReflect.Descriptor instead.
 func (*Bucket) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{36}
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Bucket) GetStart() int64 {
@@ -2329,7 +2595,7 @@ type BusyConversation struct {
 
 func (x *BusyConversation) Reset() {
 	*x = BusyConversation{}
-	mi := &file_millrace_api_v1_api_proto_msgTypes[37]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2341,7 +2607,7 @@ func (x *BusyConversation) String() string {
 func (*BusyConversation) ProtoMessage() {}
 
 func (x *BusyConversation) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_api_proto_msgTypes[37]
+	mi := &file_millrace_api_v1_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2354,7 +2620,7 @@ func (x *BusyConversation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BusyConversation.ProtoReflect.Descriptor instead.
 func (*BusyConversation) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{37}
+	return file_millrace_api_v1_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *BusyConversation) GetConversation() string {
@@ -2521,7 +2787,19 @@ const file_millrace_api_v1_api_proto_rawDesc = "" +
 	"\x05until\x18\x03 \x01(\x03R\x05until\x12\x0e\n" +
 	"\x02by\x18\x04 \x01(\x03R\x02by\"B\n" +
 	"\x12MuteMemberResponse\x12,\n" +
-	"\x05group\x18\x01 \x01(\v2\x16.millrace.api.v1.GroupR\x05group\"}\n" +
+	"\x05group\x18\x01 \x01(\v2\x16.millrace.api.v1.GroupR\x05group\"@\n" +
+	"\x10BlockUserRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x18\n" +
+	"\ablocked\x18\x02 \x01(\x03R\ablocked\"\x13\n" +
+	"\x11BlockUserResponse\"B\n" +
+	"\x12UnblockUserRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x18\n" +
+	"\ablocked\x18\x02 \x01(\x03R\ablocked\"\x15\n" +
+	"\x13UnblockUserResponse\"(\n" +
+	"\x12ListBlockedRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\"+\n" +
+	"\x13ListBlockedResponse\x12\x14\n" +
+	"\x05users\x18\x01 \x03(\x03R\x05users\"}\n" +
 	"\x11IssueTokenRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x1f\n" +
 	"\vttl_seconds\x18\x02 \x01(\x03R\n" +
@@ -2545,7 +2823,7 @@ const file_millrace_api_v1_api_proto_rawDesc = "" +
 	"\rconversations\x18\x04 \x01(\x03R\rconversations\"R\n" +
 	"\x10BusyConversation\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x1a\n" +
-	"\bmessages\x18\x02 \x01(\x03R\bmessages2\xbe\v\n" +
+	"\bmessages\x18\x02 \x01(\x03R\bmessages2\xc6\r\n" +
 	"\n" +
 	"ApiService\x12X\n" +
 	"\vSendMessage\x12#.millrace.api.v1.SendMessageRequest\x1a$.millrace.api.v1.SendMessageResponse\x12[\n" +
@@ -2563,7 +2841,10 @@ const file_millrace_api_v1_api_proto_rawDesc = "" +
 	"\n" +
 	"ChangeRole\x12\".millrace.api.v1.ChangeRoleRequest\x1a#.millrace.api.v1.ChangeRoleResponse\x12U\n" +
 	"\n" +
-	"MuteMember\x12\".millrace.api.v1.MuteMemberRequest\x1a#.millrace.api.v1.MuteMemberResponse\x12U\n" +
+	"MuteMember\x12\".millrace.api.v1.MuteMemberRequest\x1a#.millrace.api.v1.MuteMemberResponse\x12R\n" +
+	"\tBlockUser\x12!.millrace.api.v1.BlockUserRequest\x1a\".millrace.api.v1.BlockUserResponse\x12X\n" +
+	"\vUnblockUser\x12#.millrace.api.v1.UnblockUserRequest\x1a$.millrace.api.v1.UnblockUserResponse\x12X\n" +
+	"\vListBlocked\x12#.millrace.api.v1.ListBlockedRequest\x1a$.millrace.api.v1.ListBlockedResponse\x12U\n" +
 	"\n" +
 	"IssueToken\x12\".millrace.api.v1.IssueTokenRequest\x1a#.millrace.api.v1.IssueTokenResponse\x12^\n" +
 	"\rGetStatistics\x12%.millrace.api.v1.GetStatisticsRequest\x1a&.millrace.api.v1.GetStatisticsResponseB&Z$millrace/proto/millrace/api/v1;apiv1b\x06proto3"
@@ -2580,7 +2861,7 @@ func file_millrace_api_v1_api_proto_rawDescGZIP() []byte {
 	return file_millrace_api_v1_api_proto_rawDescData
 }
 
-var file_millrace_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_millrace_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_millrace_api_v1_api_proto_goTypes = []any{
 	(*SendMessageRequest)(nil),        // 0: millrace.api.v1.SendMessageRequest
 	(*SendMessageResponse)(nil),       // 1: millrace.api.v1.SendMessageResponse
@@ -2614,32 +2895,38 @@ var file_millrace_api_v1_api_proto_goTypes = []any{
 	(*ChangeRoleResponse)(nil),        // 29: millrace.api.v1.ChangeRoleResponse
 	(*MuteMemberRequest)(nil),         // 30: millrace.api.v1.MuteMemberRequest
 	(*MuteMemberResponse)(nil),        // 31: millrace.api.v1.MuteMemberResponse
-	(*IssueTokenRequest)(nil),         // 32: millrace.api.v1.IssueTokenRequest
-	(*IssueTokenResponse)(nil),        // 33: millrace.api.v1.IssueTokenResponse
-	(*GetStatisticsRequest)(nil),      // 34: millrace.api.v1.GetStatisticsRequest
-	(*GetStatisticsResponse)(nil),     // 35: millrace.api.v1.GetStatisticsResponse
-	(*Bucket)(nil),                    // 36: millrace.api.v1.Bucket
-	(*BusyConversation)(nil),          // 37: millrace.api.v1.BusyConversation
-	nil,                               // 38: millrace.api.v1.Group.MutedEntry
-	(*structpb.Struct)(nil),           // 39: google.protobuf.Struct
+	(*BlockUserRequest)(nil),          // 32: millrace.api.v1.BlockUserRequest
+	(*BlockUserResponse)(nil),         // 33: millrace.api.v1.BlockUserResponse
+	(*UnblockUserRequest)(nil),        // 34: millrace.api.v1.UnblockUserRequest
+	(*UnblockUserResponse)(nil),       // 35: millrace.api.v1.UnblockUserResponse
+	(*ListBlockedRequest)(nil),        // 36: millrace.api.v1.ListBlockedRequest
+	(*ListBlockedResponse)(nil),       // 37: millrace.api.v1.ListBlockedResponse
+	(*IssueTokenRequest)(nil),         // 38: millrace.api.v1.IssueTokenRequest
+	(*IssueTokenResponse)(nil),        // 39: millrace.api.v1.IssueTokenResponse
+	(*GetStatisticsRequest)(nil),      // 40: millrace.api.v1.GetStatisticsRequest
+	(*GetStatisticsResponse)(nil),     // 41: millrace.api.v1.GetStatisticsResponse
+	(*Bucket)(nil),                    // 42: millrace.api.v1.Bucket
+	(*BusyConversation)(nil),          // 43: millrace.api.v1.BusyConversation
+	nil,                               // 44: millrace.api.v1.Group.MutedEntry
+	(*structpb.Struct)(nil),           // 45: google.protobuf.Struct
 }
 var file_millrace_api_v1_api_proto_depIdxs = []int32{
-	39, // 0: millrace.api.v1.SendMessageRequest.extra:type_name -> google.protobuf.Struct
-	39, // 1: millrace.api.v1.Message.extra:type_name -> google.protobuf.Struct
+	45, // 0: millrace.api.v1.SendMessageRequest.extra:type_name -> google.protobuf.Struct
+	45, // 1: millrace.api.v1.Message.extra:type_name -> google.protobuf.Struct
 	2,  // 2: millrace.api.v1.ListMessagesResponse.messages:type_name -> millrace.api.v1.Message
-	39, // 3: millrace.api.v1.EditMessageRequest.extra:type_name -> google.protobuf.Struct
+	45, // 3: millrace.api.v1.EditMessageRequest.extra:type_name -> google.protobuf.Struct
 	11, // 4: millrace.api.v1.ListConversationsResponse.conversations:type_name -> millrace.api.v1.Conversation
 	2,  // 5: millrace.api.v1.Conversation.last:type_name -> millrace.api.v1.Message
 	14, // 6: millrace.api.v1.ListReadersResponse.readers:type_name -> millrace.api.v1.Reader
-	38, // 7: millrace.api.v1.Group.muted:type_name -> millrace.api.v1.Group.MutedEntry
+	44, // 7: millrace.api.v1.Group.muted:type_name -> millrace.api.v1.Group.MutedEntry
 	15, // 8: millrace.api.v1.CreateGroupResponse.group:type_name -> millrace.api.v1.Group
 	15, // 9: millrace.api.v1.GetGroupResponse.group:type_name -> millrace.api.v1.Group
 	15, // 10: millrace.api.v1.RenameGroupResponse.group:type_name -> millrace.api.v1.Group
 	15, // 11: millrace.api.v1.AddMemberResponse.group:type_name -> millrace.api.v1.Group
 	15, // 12: millrace.api.v1.ChangeRoleResponse.group:type_name -> millrace.api.v1.Group
 	15, // 13: millrace.api.v1.MuteMemberResponse.group:type_name -> millrace.api.v1.Group
-	36, // 14: millrace.api.v1.GetStatisticsResponse.buckets:type_name -> millrace.api.v1.Bucket
-	37, // 15: millrace.api.v1.GetStatisticsResponse.conversations:type_name -> millrace.api.v1.BusyConversation
+	42, // 14: millrace.api.v1.GetStatisticsResponse.buckets:type_name -> millrace.api.v1.Bucket
+	43, // 15: millrace.api.v1.GetStatisticsResponse.conversations:type_name -> millrace.api.v1.BusyConversation
 	0,  // 16: millrace.api.v1.ApiService.SendMessage:input_type -> millrace.api.v1.SendMessageRequest
 	3,  // 17: millrace.api.v1.ApiService.ListMessages:input_type -> millrace.api.v1.ListMessagesRequest
 	5,  // 18: millrace.api.v1.ApiService.EditMessage:input_type -> millrace.api.v1.EditMessageRequest
@@ -2654,26 +2941,32 @@ var file_millrace_api_v1_api_proto_depIdxs = []int32{
 	26, // 27: millrace.api.v1.ApiService.RemoveMember:input_type -> millrace.api.v1.RemoveMemberRequest
 	28, // 28: millrace.api.v1.ApiService.ChangeRole:input_type -> millrace.api.v1.ChangeRoleRequest
 	30, // 29: millrace.api.v1.ApiService.MuteMember:input_type -> millrace.api.v1.MuteMemberRequest
-	32, // 30: millrace.api.v1.ApiService.IssueToken:input_type -> millrace.api.v1.IssueTokenRequest
-	34, // 31: millrace.api.v1.ApiService.GetStatistics:input_type -> millrace.api.v1.GetStatisticsRequest
-	1,  // 32: millrace.api.v1.ApiService.SendMessage:output_type -> millrace.api.v1.SendMessageResponse
-	4,  // 33: millrace.api.v1.ApiService.ListMessages:output_type -> millrace.api.v1.ListMessagesResponse
-	6,  // 34: millrace.api.v1.ApiService.EditMessage:output_type -> millrace.api.v1.EditMessageResponse
-	8,  // 35: millrace.api.v1.ApiService.RecallMessage:output_type -> millrace.api.v1.RecallMessageResponse
-	10, // 36: millrace.api.v1.ApiService.ListConversations:output_type -> millrace.api.v1.ListConversationsResponse
-	13, // 37: millrace.api.v1.ApiService.ListReaders:output_type -> millrace.api.v1.ListReadersResponse
-	17, // 38: millrace.api.v1.ApiService.CreateGroup:output_type -> millrace.api.v1.CreateGroupResponse
-	19, // 39: millrace.api.v1.ApiService.GetGroup:output_type -> millrace.api.v1.GetGroupResponse
-	21, // 40: millrace.api.v1.ApiService.RenameGroup:output_type -> millrace.api.v1.RenameGroupResponse
-	23, // 41: millrace.api.v1.ApiService.DissolveGroup:output_type -> millrace.api.v1.DissolveGroupResponse
-	25, // 42: millrace.api.v1.ApiService.AddMember:output_type -> millrace.api.v1.AddMemberResponse
-	27, // 43: millrace.api.v1.ApiService.RemoveMember:output_type -> millrace.api.v1.RemoveMemberResponse
-	29, // 44: millrace.api.v1.ApiService.ChangeRole:output_type -> millrace.api.v1.ChangeRoleResponse
-	31, // 45: millrace.api.v1.ApiService.MuteMember:output_type -> millrace.api.v1.MuteMemberResponse
-	33, // 46: millrace.api.v1.ApiService.IssueToken:output_type -> millrace.api.v1.IssueTokenResponse
-	35, // 47: millrace.api.v1.ApiService.GetStatistics:output_type -> millrace.api.v1.GetStatisticsResponse
-	32, // [32:48] is the sub-list for method output_type
-	16, // [16:32] is the sub-list for method input_type
+	32, // 30: millrace.api.v1.ApiService.BlockUser:input_type -> millrace.api.v1.BlockUserRequest
+	34, // 31: millrace.api.v1.ApiService.UnblockUser:input_type -> millrace.api.v1.UnblockUserRequest
+	36, // 32: millrace.api.v1.ApiService.ListBlocked:input_type -> millrace.api.v1.ListBlockedRequest
+	38, // 33: millrace.api.v1.ApiService.IssueToken:input_type -> millrace.api.v1.IssueTokenRequest
+	40, // 34: millrace.api.v1.ApiService.GetStatistics:input_type -> millrace.api.v1.GetStatisticsRequest
+	1,  // 35: millrace.api.v1.ApiService.SendMessage:output_type -> millrace.api.v1.SendMessageResponse
+	4,  // 36: millrace.api.v1.ApiService.ListMessages:output_type -> millrace.api.v1.ListMessagesResponse
+	6,  // 37: millrace.api.v1.ApiService.EditMessage:output_type -> millrace.api.v1.EditMessageResponse
+	8,  // 38: millrace.api.v1.ApiService.RecallMessage:output_type -> millrace.api.v1.RecallMessageResponse
+	10, // 39: millrace.api.v1.ApiService.ListConversations:output_type -> millrace.api.v1.ListConversationsResponse
+	13, // 40: millrace.api.v1.ApiService.ListReaders:output_type -> millrace.api.v1.ListReadersResponse
+	17, // 41: millrace.api.v1.ApiService.CreateGroup:output_type -> millrace.api.v1.CreateGroupResponse
+	19, // 42: millrace.api.v1.ApiService.GetGroup:output_type -> millrace.api.v1.GetGroupResponse
+	21, // 43: millrace.api.v1.ApiService.RenameGroup:output_type -> millrace.api.v1.RenameGroupResponse
+	23, // 44: millrace.api.v1.ApiService.DissolveGroup:output_type -> millrace.api.v1.DissolveGroupResponse
+	25, // 45: millrace.api.v1.ApiService.AddMember:output_type -> millrace.api.v1.AddMemberResponse
+	27, // 46: millrace.api.v1.ApiService.RemoveMember:output_type -> millrace.api.v1.RemoveMemberResponse
+	29, // 47: millrace.api.v1.ApiService.ChangeRole:output_type -> millrace.api.v1.ChangeRoleResponse
+	31, // 48: millrace.api.v1.ApiService.MuteMember:output_type -> millrace.api.v1.MuteMemberResponse
+	33, // 49: millrace.api.v1.ApiService.BlockUser:output_type -> millrace.api.v1.BlockUserResponse
+	35, // 50: millrace.api.v1.ApiService.UnblockUser:output_type -> millrace.api.v1.UnblockUserResponse
+	37, // 51: millrace.api.v1.ApiService.ListBlocked:output_type -> millrace.api.v1.ListBlockedResponse
+	39, // 52: millrace.api.v1.ApiService.IssueToken:output_type -> millrace.api.v1.IssueTokenResponse
+	41, // 53: millrace.api.v1.ApiService.GetStatistics:output_type -> millrace.api.v1.GetStatisticsResponse
+	35, // [35:54] is the sub-list for method output_type
+	16, // [16:35] is the sub-list for method input_type
 	16, // [16:16] is the sub-list for extension type_name
 	16, // [16:16] is the sub-list for extension extendee
 	0,  // [0:16] is the sub-list for field type_name
@@ -2691,7 +2984,7 @@ func file_millrace_api_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_api_v1_api_proto_rawDesc), len(file_millrace_api_v1_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

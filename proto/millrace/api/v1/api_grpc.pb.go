@@ -33,6 +33,9 @@ const (
 	ApiService_RemoveMember_FullMethodName      = "/millrace.api.v1.ApiService/RemoveMember"
 	ApiService_ChangeRole_FullMethodName        = "/millrace.api.v1.ApiService/ChangeRole"
 	ApiService_MuteMember_FullMethodName        = "/millrace.api.v1.ApiService/MuteMember"
+	ApiService_BlockUser_FullMethodName         = "/millrace.api.v1.ApiService/BlockUser"
+	ApiService_UnblockUser_FullMethodName       = "/millrace.api.v1.ApiService/UnblockUser"
+	ApiService_ListBlocked_FullMethodName       = "/millrace.api.v1.ApiService/ListBlocked"
 	ApiService_IssueToken_FullMethodName        = "/millrace.api.v1.ApiService/IssueToken"
 	ApiService_GetStatistics_FullMethodName     = "/millrace.api.v1.ApiService/GetStatistics"
 )
@@ -77,6 +80,12 @@ type ApiServiceClient interface {
 	ChangeRole(ctx context.Context, in *ChangeRoleRequest, opts ...grpc.CallOption) (*ChangeRoleResponse, error)
 	// MuteMember keeps a member, or all but the owner and the admins, from sending for a time. Scope: send.
 	MuteMember(ctx context.Context, in *MuteMemberRequest, opts ...grpc.CallOption) (*MuteMemberResponse, error)
+	// BlockUser has another user's direct messages, and what it types, be refused to it, until UnblockUser. Both return once every
+	// node keeps to it, and repeating one is safe. Scope: send.
+	BlockUser(ctx context.Context, in *BlockUserRequest, opts ...grpc.CallOption) (*BlockUserResponse, error)
+	UnblockUser(ctx context.Context, in *UnblockUserRequest, opts ...grpc.CallOption) (*UnblockUserResponse, error)
+	// ListBlocked returns whom a user blocks. Scope: read.
+	ListBlocked(ctx context.Context, in *ListBlockedRequest, opts ...grpc.CallOption) (*ListBlockedResponse, error)
 	// IssueToken returns a token by which a user connects to a gateway. Who has the token can read and send as the user.
 	// FAILED_PRECONDITION: tokens are not signed by a secret that the server has. Scopes: read and send.
 	IssueToken(ctx context.Context, in *IssueTokenRequest, opts ...grpc.CallOption) (*IssueTokenResponse, error)
@@ -232,6 +241,36 @@ func (c *apiServiceClient) MuteMember(ctx context.Context, in *MuteMemberRequest
 	return out, nil
 }
 
+func (c *apiServiceClient) BlockUser(ctx context.Context, in *BlockUserRequest, opts ...grpc.CallOption) (*BlockUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BlockUserResponse)
+	err := c.cc.Invoke(ctx, ApiService_BlockUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *apiServiceClient) UnblockUser(ctx context.Context, in *UnblockUserRequest, opts ...grpc.CallOption) (*UnblockUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnblockUserResponse)
+	err := c.cc.Invoke(ctx, ApiService_UnblockUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *apiServiceClient) ListBlocked(ctx context.Context, in *ListBlockedRequest, opts ...grpc.CallOption) (*ListBlockedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListBlockedResponse)
+	err := c.cc.Invoke(ctx, ApiService_ListBlocked_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *apiServiceClient) IssueToken(ctx context.Context, in *IssueTokenRequest, opts ...grpc.CallOption) (*IssueTokenResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(IssueTokenResponse)
@@ -292,6 +331,12 @@ type ApiServiceServer interface {
 	ChangeRole(context.Context, *ChangeRoleRequest) (*ChangeRoleResponse, error)
 	// MuteMember keeps a member, or all but the owner and the admins, from sending for a time. Scope: send.
 	MuteMember(context.Context, *MuteMemberRequest) (*MuteMemberResponse, error)
+	// BlockUser has another user's direct messages, and what it types, be refused to it, until UnblockUser. Both return once every
+	// node keeps to it, and repeating one is safe. Scope: send.
+	BlockUser(context.Context, *BlockUserRequest) (*BlockUserResponse, error)
+	UnblockUser(context.Context, *UnblockUserRequest) (*UnblockUserResponse, error)
+	// ListBlocked returns whom a user blocks. Scope: read.
+	ListBlocked(context.Context, *ListBlockedRequest) (*ListBlockedResponse, error)
 	// IssueToken returns a token by which a user connects to a gateway. Who has the token can read and send as the user.
 	// FAILED_PRECONDITION: tokens are not signed by a secret that the server has. Scopes: read and send.
 	IssueToken(context.Context, *IssueTokenRequest) (*IssueTokenResponse, error)
@@ -348,6 +393,15 @@ func (UnimplementedApiServiceServer) ChangeRole(context.Context, *ChangeRoleRequ
 }
 func (UnimplementedApiServiceServer) MuteMember(context.Context, *MuteMemberRequest) (*MuteMemberResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method MuteMember not implemented")
+}
+func (UnimplementedApiServiceServer) BlockUser(context.Context, *BlockUserRequest) (*BlockUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BlockUser not implemented")
+}
+func (UnimplementedApiServiceServer) UnblockUser(context.Context, *UnblockUserRequest) (*UnblockUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnblockUser not implemented")
+}
+func (UnimplementedApiServiceServer) ListBlocked(context.Context, *ListBlockedRequest) (*ListBlockedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListBlocked not implemented")
 }
 func (UnimplementedApiServiceServer) IssueToken(context.Context, *IssueTokenRequest) (*IssueTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method IssueToken not implemented")
@@ -628,6 +682,60 @@ func _ApiService_MuteMember_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ApiService_BlockUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BlockUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ApiServiceServer).BlockUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ApiService_BlockUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ApiServiceServer).BlockUser(ctx, req.(*BlockUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ApiService_UnblockUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnblockUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ApiServiceServer).UnblockUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ApiService_UnblockUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ApiServiceServer).UnblockUser(ctx, req.(*UnblockUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ApiService_ListBlocked_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListBlockedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ApiServiceServer).ListBlocked(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ApiService_ListBlocked_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ApiServiceServer).ListBlocked(ctx, req.(*ListBlockedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ApiService_IssueToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(IssueTokenRequest)
 	if err := dec(in); err != nil {
@@ -726,6 +834,18 @@ var ApiService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "MuteMember",
 			Handler:    _ApiService_MuteMember_Handler,
+		},
+		{
+			MethodName: "BlockUser",
+			Handler:    _ApiService_BlockUser_Handler,
+		},
+		{
+			MethodName: "UnblockUser",
+			Handler:    _ApiService_UnblockUser_Handler,
+		},
+		{
+			MethodName: "ListBlocked",
+			Handler:    _ApiService_ListBlocked_Handler,
 		},
 		{
 			MethodName: "IssueToken",
