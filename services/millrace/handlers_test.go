@@ -35,6 +35,19 @@ func listHandlers(t *testing.T, brokers string) map[string]handlerRow {
 	return rows
 }
 
+// readers returns how many handlers read the messages.
+func readers(t *testing.T, brokers []string) int {
+	t.Helper()
+	n := 0
+	for _, row := range listHandlers(t, "--kafka-brokers="+strings.Join(brokers, ",")) {
+		if row.Topic == events.TopicMessages && row.State == running {
+			n++
+		}
+	}
+	require.GreaterOrEqual(t, n, 3, "storage, push and audit at least")
+	return n
+}
+
 func TestEndToEndSecondVersionOfAHandlerIsReplayedFromWhereItIsToldAndTheFirstRetired(t *testing.T) {
 	besideOthers(t)
 	dir := t.TempDir()
@@ -108,7 +121,8 @@ func TestEndToEndSecondVersionOfAHandlerIsReplayedFromWhereItIsToldAndTheFirstRe
 	require.NotContains(t, listHandlers(t, brokers), "audit-v3")
 	others, err := groupsOf(t.Context(), bus.Groups(), events.TopicMessages, []string{"audit-consumer-group"})
 	require.NoError(t, err)
-	require.Equal(t, []string{"audit-v2-consumer-group", "push-consumer-group", "storage-consumer-group"}, others, "whose lag a message node measures")
+	require.Subset(t, others, []string{"audit-v2-consumer-group", "push-consumer-group", "storage-consumer-group"}, "whose lag a message node measures")
+	require.NotContains(t, others, "audit-v3-consumer-group")
 	_, err = run(t, "handlers", "retire", "audit", "--version=3", "--yes", brokers)
 	require.ErrorContains(t, err, "there is no consumer group audit-v3-consumer-group")
 	_, err = run(t, "handlers", "retire", "audit", "--yes", brokers)

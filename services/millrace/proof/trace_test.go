@@ -71,6 +71,7 @@ func startTraced(t *testing.T, hangs bool, env ...string) (*collector, *process,
 		args: []string{
 			"dev", "--data-dir=" + filepath.Join(dir, "data"), "--embedded-kafka-addr=" + free[0], "--message-addr=" + free[1],
 			"--connect-addr=" + free[2], "--admin-addr=" + free[3], "--jwt-secret=" + Secret, "--log-level=warn",
+			"--handlers=storage,push,audit",
 		},
 	}
 	t.Cleanup(p.kill)
