@@ -67,6 +67,7 @@ func (h *Hub) receive(g *gateway, stream attachStream) error {
 	}
 	log := h.log.With("gateway", hello.GetGateway())
 	log.Info("gateway attached")
+	g.name = hello.GetGateway()
 	h.routes.attach(g)
 	for {
 		if request, err = stream.Recv(); err != nil {
@@ -80,6 +81,8 @@ func (h *Hub) receive(g *gateway, stream attachStream) error {
 			}
 		case *millracev1.AttachRequest_Signal:
 			h.routes.signal(kind.Signal)
+		case *millracev1.AttachRequest_Sessions:
+			h.routes.answer(g, kind.Sessions)
 		default:
 			return status.Errorf(codes.InvalidArgument, "%T is not expected", kind)
 		}

@@ -102,6 +102,11 @@ func (q *queue) signal(s *millracev1.Signal) {
 	q.put(proto.Size(s), 2, func(r *millracev1.AttachResponse) { r.Signals = append(r.Signals, s) })
 }
 
+// question adds a question, or drops it as signal does.
+func (q *queue) question(asked *millracev1.SessionsQuestion) {
+	q.put(proto.Size(asked), 2, func(r *millracev1.AttachResponse) { r.Questions = append(r.Questions, asked) })
+}
+
 // put adds an item to the last frame or to a new one. The item may use 1/part of the queue. An item that may use all of it
 // (part is 1) cannot be dropped, so the queue ends if there is no room for it.
 func (q *queue) put(size, part int, add func(*millracev1.AttachResponse)) {

@@ -30,10 +30,13 @@ type routes struct {
 	channels   map[string][]*gateway
 	presence   presence
 	round      uint64
+	questions  map[uint64]*question // by number, those that wait for answers
+	asked      uint64               // how many questions were asked
 }
 
 // gateway is an attached gateway. The mutex of the routes guards everything but the queue.
 type gateway struct {
+	name     string
 	queue    *queue
 	channels map[string]struct{}
 	interest uint64
@@ -54,7 +57,7 @@ func newGateway(q *queue) *gateway {
 func newRoutes() routes {
 	return routes{
 		partitions: make(map[int32]int64), gateways: make(map[*gateway]struct{}), channels: make(map[string][]*gateway),
-		presence: newPresence(),
+		presence: newPresence(), questions: make(map[uint64]*question),
 	}
 }
 
@@ -188,6 +191,9 @@ func (t *routes) detach(g *gateway) {
 		t.unsubscribe(g, c)
 	}
 	t.presence.forget(g)
+	for _, q := range t.questions {
+		q.leave(g)
+	}
 }
 
 // change applies a change of interest and acknowledges it.

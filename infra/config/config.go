@@ -190,6 +190,9 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 		flags.StringSliceVar(&c.MessageAddrs, "message-addrs", []string{"127.0.0.1:9090"}, "message nodes to dial; a DNS name stands for all its addresses")
 		flags.StringSliceVar(&c.PushAddrs, "push-addrs", nil, "push nodes to dial, likewise; empty: the message nodes")
 	}
+	if is(Message) {
+		flags.StringSliceVar(&c.PushAddrs, "push-addrs", nil, "push nodes, of which the API asks the first for sessions if this process runs no push handler")
+	}
 	if is(Dev, Message, Connect, Worker) {
 		flags.StringVar(&c.ServiceToken, "service-token", "", "secret that every internal gRPC call carries")
 	}

@@ -16,6 +16,7 @@ import (
 	"millrace/infra/poison"
 	"millrace/infra/pubsub"
 	apiv1 "millrace/proto/millrace/api/v1"
+	millracev1 "millrace/proto/millrace/v1"
 )
 
 // Operator implements the calls of the contract.
@@ -27,7 +28,9 @@ type Operator struct {
 	Handlers func(context.Context) ([]*apiv1.Handler, error)
 	// NoReplay returns, by handler, why nothing can be replayed for it.
 	NoReplay func(context.Context, []*poison.Entry) (map[string]string, error)
-	Log      *slog.Logger
+	// Connections asks the gateways for their sessions.
+	Connections func(context.Context, *millracev1.ConnectionsRequest) (*millracev1.ConnectionsResponse, error)
+	Log         *slog.Logger
 }
 
 const (

@@ -89,12 +89,18 @@ func newCallers(t *testing.T) *callers {
 }
 
 func (c *callers) serve(t *testing.T, cfg Config, service *Service) http.Handler {
+	t.Helper()
+	return c.serveOperator(t, cfg, service, &Operator{})
+}
+
+func (c *callers) serveOperator(t *testing.T, cfg Config, service *Service, operator *Operator) http.Handler {
+	t.Helper()
 	cfg.Keys, cfg.Log = c.keys, slog.New(slog.DiscardHandler)
 	cfg.Panics = panics.New(prometheus.NewRegistry(), cfg.Log)
 	if cfg.Rate == 0 {
 		cfg.Rate = 1000
 	}
-	handler, err := New(t.Context(), cfg, service, &Operator{})
+	handler, err := New(t.Context(), cfg, service, operator)
 	require.NoError(t, err)
 	return handler
 }

@@ -78,6 +78,9 @@ func (h *hub) handle(s *stream, response *millracev1.AttachResponse) {
 	for _, signal := range response.GetSignals() {
 		h.relayed(signal)
 	}
+	for _, question := range response.GetQuestions() {
+		h.asked(s, question)
+	}
 }
 
 // cork makes deliveries wait until uncork, so that a session gets all deliveries of a frame with one write.

@@ -23,6 +23,7 @@ type stream struct {
 	dirty       []string // channels whose interest has changed, in order; the hub knows the present interest
 	users       []int64  // users of whom the same has changed
 	signals     []*millracev1.Signal
+	answers     []*millracev1.SessionsAnswer
 	online      map[int64]struct{} // those of the watched users that the node knows to be online
 	sent        uint64
 	acked       uint64
@@ -119,6 +120,10 @@ func (h *hub) take(s *stream) *millracev1.AttachRequest {
 		signal := s.signals[0]
 		s.signals = s.signals[1:]
 		return &millracev1.AttachRequest{Kind: &millracev1.AttachRequest_Signal{Signal: signal}}
+	case len(s.answers) > 0:
+		answer := s.answers[0]
+		s.answers = s.answers[1:]
+		return &millracev1.AttachRequest{Kind: &millracev1.AttachRequest_Sessions{Sessions: answer}}
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ type pushNode struct {
 	handled  map[int32]int64
 	attached map[*attachment]struct{}
 	mute     bool // accepts no interest
+	answers  []*millracev1.SessionsAnswer
 }
 
 type attachment struct {
@@ -144,6 +145,8 @@ func (n *pushNode) request(a *attachment, r *millracev1.AttachRequest) {
 		return // its stream is broken
 	}
 	switch kind := r.GetKind().(type) {
+	case *millracev1.AttachRequest_Sessions:
+		n.answers = append(n.answers, kind.Sessions)
 	case *millracev1.AttachRequest_Signal:
 		for a := range n.attached {
 			if a.interest[kind.Signal.GetChannel()] {

@@ -52,6 +52,11 @@ func TestEndToEndABackendSendsAndReadsByTheAPI(t *testing.T) {
 	require.NoError(t, b.Close())
 
 	a := proof.Join(t, d.url(), proof.Alice, nil)
+	var sessions apiv1.ListSessionsResponse
+	d.asks(t, 200, "GET", "/v1/sessions?user=1001", "", &sessions)
+	require.Len(t, sessions.GetSessions(), 1)
+	require.EqualValues(t, proof.Alice, sessions.GetSessions()[0].GetUser())
+	require.Equal(t, sessions.GetGateways()[0].GetName(), sessions.GetSessions()[0].GetGateway())
 	var created, again apiv1.CreateGroupResponse
 	d.asks(t, 200, "POST", "/v1/groups", `{"owner":1001,"name":"Orders","client_msg_id":"orders"}`, &created)
 	d.asks(t, 200, "POST", "/v1/groups", `{"owner":1001,"name":"Orders","client_msg_id":"orders"}`, &again)
@@ -120,9 +125,14 @@ func TestTheAPIOfAMessageNodeTakesKeysAlone(t *testing.T) {
 	lines := strings.Split(printed, "\n")
 	secret := strings.TrimSpace(lines[1])
 	_, setting, _ := strings.Cut(lines[3], "=")
+	printed, err = run(t, "api-key", "--name=ops", "--scopes=read")
+	require.NoError(t, err)
+	ops := strings.Split(printed, "\n")
+	_, opsSetting, _ := strings.Cut(ops[3], "=")
 	var node *apiServer
 	stop := startInside(t, config.Message, fx.Populate(&node), "--data-dir="+t.TempDir(), "--kafka-brokers="+d.brokers[0],
-		"--message-addr=127.0.0.1:0", "--api-keys="+setting)
+		"--message-addr=127.0.0.1:0", "--api-keys="+setting+","+opsSetting,
+		"--handlers=users", "--push-addrs="+d.grpc.Addr())
 	t.Cleanup(stop)
 	conn, err := grpc.NewClient(node.listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
@@ -135,6 +145,9 @@ func TestTheAPIOfAMessageNodeTakesKeysAlone(t *testing.T) {
 	sent, err := calls.SendMessage(with(secret), &apiv1.SendMessageRequest{From: 1, To: 2, Content: "hello"})
 	require.NoError(t, err)
 	require.Equal(t, "u:1:2", sent.GetConversation())
+	list, err := apiv1.NewOperatorServiceClient(conn).ListSessions(with(strings.TrimSpace(ops[1])), &apiv1.ListSessionsRequest{})
+	require.NoError(t, err)
+	require.Len(t, list.GetGateways(), 1, "it asks the other node, which runs push")
 	for name, test := range map[string]struct {
 		secret string
 		want   codes.Code

@@ -93,6 +93,12 @@ func TestInABrowserTheConsoleShowsThePipelineAndReplaysWhatWasPoisoned(t *testin
 	a.Sends(t, client.ToUser(proof.Bob), trap)
 	eventually(t, a, sent.Conversation, 1)
 
+	page.press("Connections")
+	page.fill("user", "1001")
+	page.press("Select")
+	page.shows("Sessions of user 1001")
+	page.until(`document.querySelector("main").innerText.includes(%s)`, d.gateway.Addr())
+
 	page.press("Conversation")
 	page.fill("conversation", sent.Conversation)
 	page.fill("user", "1001")

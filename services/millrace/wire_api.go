@@ -12,7 +12,11 @@ import (
 	"time"
 
 	"go.uber.org/fx"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
+	"millrace/handlers/push"
 	"millrace/infra/auth"
 	"millrace/infra/config"
 	"millrace/infra/panics"
@@ -42,7 +46,7 @@ type apiServer struct {
 
 func newAPIServer(
 	ctx context.Context, cfg *config.Config, files apiTLS, messages *message.Service, statistics millracev1.StatisticsServiceServer,
-	store message.Store, bus pubsub.Bus, contain *panics.Panics, tracer *telemetry.Tracer, log *slog.Logger,
+	store message.Store, bus pubsub.Bus, connections askConnections, contain *panics.Panics, tracer *telemetry.Tracer, log *slog.Logger,
 ) (*apiServer, error) {
 	service := &api.Service{Messages: messages, Statistics: statistics, Groups: store, SystemUser: cfg.APISystemUser}
 	if cfg.JWTSecret != "" {
@@ -53,7 +57,7 @@ func newAPIServer(
 		limits.Open = &auth.APIKey{Name: "dev", Scopes: []auth.Scope{auth.ScopeAdmin}}
 	}
 	operator := &api.Operator{
-		Bus: bus, Log: log, Handlers: handlerStates(bus),
+		Bus: bus, Log: log, Handlers: handlerStates(bus), Connections: connections,
 		NoReplay: func(ctx context.Context, entries []*poison.Entry) (map[string]string, error) {
 			return noReplay(ctx, bus.Groups(), entries)
 		},
@@ -112,13 +116,41 @@ func (s *apiServer) run(context.Context) error {
 	return nil
 }
 
+// askConnections asks a push node for the sessions of the gateways that are attached to it.
+type askConnections func(context.Context, *millracev1.ConnectionsRequest) (*millracev1.ConnectionsResponse, error)
+
+// connectionsFrom returns the constructor of what asks this process, if it is a push node, or else the first of those that the
+// configuration names.
+func connectionsFrom(cfg *config.Config) any {
+	switch {
+	case runsPush(cfg):
+		return func(hub *push.Hub) askConnections { return hub.Connections }
+	case len(cfg.PushAddrs) > 0:
+		return func(lc fx.Lifecycle, tls serviceTLS) (askConnections, error) {
+			conn, err := grpc.NewClient(cfg.PushAddrs[0], dialOptions(cfg, tls)...)
+			if err != nil {
+				return nil, fmt.Errorf("API: push node: %w", err)
+			}
+			lc.Append(fx.StopHook(conn.Close))
+			return func(ctx context.Context, r *millracev1.ConnectionsRequest) (*millracev1.ConnectionsResponse, error) {
+				return millracev1.NewPushServiceClient(conn).Connections(ctx, r)
+			}, nil
+		}
+	}
+	return func() askConnections {
+		return func(context.Context, *millracev1.ConnectionsRequest) (*millracev1.ConnectionsResponse, error) {
+			return nil, status.Error(codes.Unavailable, "this node runs no push handler, and no push node is configured: set MILLRACE_PUSH_ADDRS")
+		}
+	}
+}
+
 // serveAPI serves the API if the configuration lets anybody call it.
 func serveAPI(cfg *config.Config) fx.Option {
 	if !cfg.ServesAPI() {
 		return fx.Options()
 	}
 	return fx.Module("API",
-		fx.Provide(newAPIServer),
+		fx.Provide(newAPIServer, connectionsFrom(cfg)),
 		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, at *addresses, s *apiServer) {
 			at.set(partAPI, s.listener.Addr().String())
 			runs(lc, shutdown, log, "API", s.run, s.server.Shutdown)

@@ -28,6 +28,7 @@ type AttachRequest struct {
 	//	*AttachRequest_Hello
 	//	*AttachRequest_Interest
 	//	*AttachRequest_Signal
+	//	*AttachRequest_Sessions
 	Kind          isAttachRequest_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -97,6 +98,15 @@ func (x *AttachRequest) GetSignal() *Signal {
 	return nil
 }
 
+func (x *AttachRequest) GetSessions() *SessionsAnswer {
+	if x != nil {
+		if x, ok := x.Kind.(*AttachRequest_Sessions); ok {
+			return x.Sessions
+		}
+	}
+	return nil
+}
+
 type isAttachRequest_Kind interface {
 	isAttachRequest_Kind()
 }
@@ -114,11 +124,17 @@ type AttachRequest_Signal struct {
 	Signal *Signal `protobuf:"bytes,3,opt,name=signal,proto3,oneof"`
 }
 
+type AttachRequest_Sessions struct {
+	Sessions *SessionsAnswer `protobuf:"bytes,5,opt,name=sessions,proto3,oneof"`
+}
+
 func (*AttachRequest_Hello) isAttachRequest_Kind() {}
 
 func (*AttachRequest_Interest) isAttachRequest_Kind() {}
 
 func (*AttachRequest_Signal) isAttachRequest_Kind() {}
+
+func (*AttachRequest_Sessions) isAttachRequest_Kind() {}
 
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -304,7 +320,8 @@ type AttachResponse struct {
 	Ack     *InterestAck           `protobuf:"bytes,2,opt,name=ack,proto3" json:"ack,omitempty"`
 	Signals []*Signal              `protobuf:"bytes,3,rep,name=signals,proto3" json:"signals,omitempty"`
 	// The presence of watched users. In a frame it comes before the acknowledgement, as spans do.
-	Presences     []*Presence `protobuf:"bytes,4,rep,name=presences,proto3" json:"presences,omitempty"`
+	Presences     []*Presence         `protobuf:"bytes,4,rep,name=presences,proto3" json:"presences,omitempty"`
+	Questions     []*SessionsQuestion `protobuf:"bytes,6,rep,name=questions,proto3" json:"questions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -367,6 +384,424 @@ func (x *AttachResponse) GetPresences() []*Presence {
 	return nil
 }
 
+func (x *AttachResponse) GetQuestions() []*SessionsQuestion {
+	if x != nil {
+		return x.Questions
+	}
+	return nil
+}
+
+// SessionsQuestion asks a gateway for its sessions, with a SessionsAnswer of the same number.
+type SessionsQuestion struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Number uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// Only sessions of this user; 0: of anybody.
+	User int64 `protobuf:"varint,2,opt,name=user,proto3" json:"user,omitempty"`
+	// How many at most.
+	Limit         int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionsQuestion) Reset() {
+	*x = SessionsQuestion{}
+	mi := &file_millrace_v1_push_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionsQuestion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionsQuestion) ProtoMessage() {}
+
+func (x *SessionsQuestion) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_push_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionsQuestion.ProtoReflect.Descriptor instead.
+func (*SessionsQuestion) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SessionsQuestion) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *SessionsQuestion) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *SessionsQuestion) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type SessionsAnswer struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Number uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// How many sessions the gateway has, whoever was asked for.
+	Total    int32      `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	Sessions []*Session `protobuf:"bytes,3,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	// There are more of those that were asked for.
+	More          bool `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionsAnswer) Reset() {
+	*x = SessionsAnswer{}
+	mi := &file_millrace_v1_push_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionsAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionsAnswer) ProtoMessage() {}
+
+func (x *SessionsAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_push_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionsAnswer.ProtoReflect.Descriptor instead.
+func (*SessionsAnswer) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SessionsAnswer) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *SessionsAnswer) GetTotal() int32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *SessionsAnswer) GetSessions() []*Session {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+func (x *SessionsAnswer) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+// Session is a client's connection to a gateway.
+type Session struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Session string                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	User    int64                  `protobuf:"varint,2,opt,name=user,proto3" json:"user,omitempty"`
+	// Empty if the client has named none.
+	Device string `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"`
+	// Unix seconds by the gateway's clock.
+	Since int64 `protobuf:"varint,4,opt,name=since,proto3" json:"since,omitempty"`
+	// What waits to be written to the client.
+	QueuedBytes int64 `protobuf:"varint,5,opt,name=queued_bytes,json=queuedBytes,proto3" json:"queued_bytes,omitempty"`
+	// The name of its gateway. Gateways leave it empty.
+	Gateway       string `protobuf:"bytes,6,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Session) Reset() {
+	*x = Session{}
+	mi := &file_millrace_v1_push_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Session) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Session) ProtoMessage() {}
+
+func (x *Session) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_push_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Session.ProtoReflect.Descriptor instead.
+func (*Session) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Session) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *Session) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *Session) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *Session) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *Session) GetQueuedBytes() int64 {
+	if x != nil {
+		return x.QueuedBytes
+	}
+	return 0
+}
+
+func (x *Session) GetGateway() string {
+	if x != nil {
+		return x.Gateway
+	}
+	return ""
+}
+
+type ConnectionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only sessions of this user; 0: of anybody.
+	User int64 `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	// How many at most of each gateway: 0–1,000.
+	Limit         int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConnectionsRequest) Reset() {
+	*x = ConnectionsRequest{}
+	mi := &file_millrace_v1_push_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectionsRequest) ProtoMessage() {}
+
+func (x *ConnectionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_push_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectionsRequest.ProtoReflect.Descriptor instead.
+func (*ConnectionsRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ConnectionsRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *ConnectionsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type ConnectionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By name.
+	Gateways []*Gateway `protobuf:"bytes,1,rep,name=gateways,proto3" json:"gateways,omitempty"`
+	// By user, device and time.
+	Sessions []*Session `protobuf:"bytes,2,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	// There are more of those that were asked for.
+	More          bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConnectionsResponse) Reset() {
+	*x = ConnectionsResponse{}
+	mi := &file_millrace_v1_push_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectionsResponse) ProtoMessage() {}
+
+func (x *ConnectionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_push_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectionsResponse.ProtoReflect.Descriptor instead.
+func (*ConnectionsResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ConnectionsResponse) GetGateways() []*Gateway {
+	if x != nil {
+		return x.Gateways
+	}
+	return nil
+}
+
+func (x *ConnectionsResponse) GetSessions() []*Session {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+func (x *ConnectionsResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+// Gateway is one that is attached to the node.
+type Gateway struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// How many users are connected to it.
+	Users int32 `protobuf:"varint,2,opt,name=users,proto3" json:"users,omitempty"`
+	// How many sessions it has.
+	Sessions int32 `protobuf:"varint,3,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	// It has not answered in time, so that its sessions are not known.
+	Silent        bool `protobuf:"varint,4,opt,name=silent,proto3" json:"silent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Gateway) Reset() {
+	*x = Gateway{}
+	mi := &file_millrace_v1_push_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Gateway) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Gateway) ProtoMessage() {}
+
+func (x *Gateway) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_push_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Gateway.ProtoReflect.Descriptor instead.
+func (*Gateway) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Gateway) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Gateway) GetUsers() int32 {
+	if x != nil {
+		return x.Users
+	}
+	return 0
+}
+
+func (x *Gateway) GetSessions() int32 {
+	if x != nil {
+		return x.Sessions
+	}
+	return 0
+}
+
+func (x *Gateway) GetSilent() bool {
+	if x != nil {
+		return x.Silent
+	}
+	return false
+}
+
 // Presence says whether a user is online on any gateway attached to the node.
 type Presence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -378,7 +813,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_millrace_v1_push_proto_msgTypes[5]
+	mi := &file_millrace_v1_push_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -390,7 +825,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_push_proto_msgTypes[5]
+	mi := &file_millrace_v1_push_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -403,7 +838,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_push_proto_rawDescGZIP(), []int{5}
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Presence) GetUser() int64 {
@@ -435,7 +870,7 @@ type InterestAck struct {
 
 func (x *InterestAck) Reset() {
 	*x = InterestAck{}
-	mi := &file_millrace_v1_push_proto_msgTypes[6]
+	mi := &file_millrace_v1_push_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -447,7 +882,7 @@ func (x *InterestAck) String() string {
 func (*InterestAck) ProtoMessage() {}
 
 func (x *InterestAck) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_push_proto_msgTypes[6]
+	mi := &file_millrace_v1_push_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -460,7 +895,7 @@ func (x *InterestAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterestAck.ProtoReflect.Descriptor instead.
 func (*InterestAck) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_push_proto_rawDescGZIP(), []int{6}
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *InterestAck) GetNumber() uint64 {
@@ -488,11 +923,12 @@ var File_millrace_v1_push_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_push_proto_rawDesc = "" +
 	"\n" +
-	"\x16millrace/v1/push.proto\x12\vmillrace.v1\x1a\x1amillrace/v1/delivery.proto\"\xa7\x01\n" +
+	"\x16millrace/v1/push.proto\x12\vmillrace.v1\x1a\x1amillrace/v1/delivery.proto\"\xe2\x01\n" +
 	"\rAttachRequest\x12*\n" +
 	"\x05hello\x18\x01 \x01(\v2\x12.millrace.v1.HelloH\x00R\x05hello\x123\n" +
 	"\binterest\x18\x02 \x01(\v2\x15.millrace.v1.InterestH\x00R\binterest\x12-\n" +
-	"\x06signal\x18\x03 \x01(\v2\x13.millrace.v1.SignalH\x00R\x06signalB\x06\n" +
+	"\x06signal\x18\x03 \x01(\v2\x13.millrace.v1.SignalH\x00R\x06signal\x129\n" +
+	"\bsessions\x18\x05 \x01(\v2\x1b.millrace.v1.SessionsAnswerH\x00R\bsessionsB\x06\n" +
 	"\x04kind\"!\n" +
 	"\x05Hello\x12\x18\n" +
 	"\agateway\x18\x01 \x01(\tR\agateway\"}\n" +
@@ -504,12 +940,41 @@ const file_millrace_v1_push_proto_rawDesc = "" +
 	"\fUserInterest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x16\n" +
 	"\x06online\x18\x02 \x01(\bR\x06online\x12\x18\n" +
-	"\awatched\x18\x03 \x01(\bR\awatched\"\xc9\x01\n" +
+	"\awatched\x18\x03 \x01(\bR\awatched\"\x86\x02\n" +
 	"\x0eAttachResponse\x12'\n" +
 	"\x05spans\x18\x01 \x03(\v2\x11.millrace.v1.SpanR\x05spans\x12*\n" +
 	"\x03ack\x18\x02 \x01(\v2\x18.millrace.v1.InterestAckR\x03ack\x12-\n" +
 	"\asignals\x18\x03 \x03(\v2\x13.millrace.v1.SignalR\asignals\x123\n" +
-	"\tpresences\x18\x04 \x03(\v2\x15.millrace.v1.PresenceR\tpresences\"6\n" +
+	"\tpresences\x18\x04 \x03(\v2\x15.millrace.v1.PresenceR\tpresences\x12;\n" +
+	"\tquestions\x18\x06 \x03(\v2\x1d.millrace.v1.SessionsQuestionR\tquestions\"T\n" +
+	"\x10SessionsQuestion\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\x03R\x04user\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\"\x84\x01\n" +
+	"\x0eSessionsAnswer\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\x05R\x05total\x120\n" +
+	"\bsessions\x18\x03 \x03(\v2\x14.millrace.v1.SessionR\bsessions\x12\x12\n" +
+	"\x04more\x18\x04 \x01(\bR\x04more\"\xa2\x01\n" +
+	"\aSession\x12\x18\n" +
+	"\asession\x18\x01 \x01(\tR\asession\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\x03R\x04user\x12\x16\n" +
+	"\x06device\x18\x03 \x01(\tR\x06device\x12\x14\n" +
+	"\x05since\x18\x04 \x01(\x03R\x05since\x12!\n" +
+	"\fqueued_bytes\x18\x05 \x01(\x03R\vqueuedBytes\x12\x18\n" +
+	"\agateway\x18\x06 \x01(\tR\agateway\">\n" +
+	"\x12ConnectionsRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x05R\x05limit\"\x8d\x01\n" +
+	"\x13ConnectionsResponse\x120\n" +
+	"\bgateways\x18\x01 \x03(\v2\x14.millrace.v1.GatewayR\bgateways\x120\n" +
+	"\bsessions\x18\x02 \x03(\v2\x14.millrace.v1.SessionR\bsessions\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"g\n" +
+	"\aGateway\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05users\x18\x02 \x01(\x05R\x05users\x12\x1a\n" +
+	"\bsessions\x18\x03 \x01(\x05R\bsessions\x12\x16\n" +
+	"\x06silent\x18\x04 \x01(\bR\x06silent\"6\n" +
 	"\bPresence\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x16\n" +
 	"\x06online\x18\x02 \x01(\bR\x06online\"\xb4\x01\n" +
@@ -519,9 +984,10 @@ const file_millrace_v1_push_proto_rawDesc = "" +
 	"\x03now\x18\x03 \x01(\x03R\x03now\x1a:\n" +
 	"\fHandledEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x012T\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x012\xa6\x01\n" +
 	"\vPushService\x12E\n" +
-	"\x06Attach\x12\x1a.millrace.v1.AttachRequest\x1a\x1b.millrace.v1.AttachResponse(\x010\x01B'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
+	"\x06Attach\x12\x1a.millrace.v1.AttachRequest\x1a\x1b.millrace.v1.AttachResponse(\x010\x01\x12P\n" +
+	"\vConnections\x12\x1f.millrace.v1.ConnectionsRequest\x1a .millrace.v1.ConnectionsResponseB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
 
 var (
 	file_millrace_v1_push_proto_rawDescOnce sync.Once
@@ -535,36 +1001,49 @@ func file_millrace_v1_push_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_push_proto_rawDescData
 }
 
-var file_millrace_v1_push_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_millrace_v1_push_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_millrace_v1_push_proto_goTypes = []any{
-	(*AttachRequest)(nil),  // 0: millrace.v1.AttachRequest
-	(*Hello)(nil),          // 1: millrace.v1.Hello
-	(*Interest)(nil),       // 2: millrace.v1.Interest
-	(*UserInterest)(nil),   // 3: millrace.v1.UserInterest
-	(*AttachResponse)(nil), // 4: millrace.v1.AttachResponse
-	(*Presence)(nil),       // 5: millrace.v1.Presence
-	(*InterestAck)(nil),    // 6: millrace.v1.InterestAck
-	nil,                    // 7: millrace.v1.InterestAck.HandledEntry
-	(*Signal)(nil),         // 8: millrace.v1.Signal
-	(*Span)(nil),           // 9: millrace.v1.Span
+	(*AttachRequest)(nil),       // 0: millrace.v1.AttachRequest
+	(*Hello)(nil),               // 1: millrace.v1.Hello
+	(*Interest)(nil),            // 2: millrace.v1.Interest
+	(*UserInterest)(nil),        // 3: millrace.v1.UserInterest
+	(*AttachResponse)(nil),      // 4: millrace.v1.AttachResponse
+	(*SessionsQuestion)(nil),    // 5: millrace.v1.SessionsQuestion
+	(*SessionsAnswer)(nil),      // 6: millrace.v1.SessionsAnswer
+	(*Session)(nil),             // 7: millrace.v1.Session
+	(*ConnectionsRequest)(nil),  // 8: millrace.v1.ConnectionsRequest
+	(*ConnectionsResponse)(nil), // 9: millrace.v1.ConnectionsResponse
+	(*Gateway)(nil),             // 10: millrace.v1.Gateway
+	(*Presence)(nil),            // 11: millrace.v1.Presence
+	(*InterestAck)(nil),         // 12: millrace.v1.InterestAck
+	nil,                         // 13: millrace.v1.InterestAck.HandledEntry
+	(*Signal)(nil),              // 14: millrace.v1.Signal
+	(*Span)(nil),                // 15: millrace.v1.Span
 }
 var file_millrace_v1_push_proto_depIdxs = []int32{
 	1,  // 0: millrace.v1.AttachRequest.hello:type_name -> millrace.v1.Hello
 	2,  // 1: millrace.v1.AttachRequest.interest:type_name -> millrace.v1.Interest
-	8,  // 2: millrace.v1.AttachRequest.signal:type_name -> millrace.v1.Signal
-	3,  // 3: millrace.v1.Interest.users:type_name -> millrace.v1.UserInterest
-	9,  // 4: millrace.v1.AttachResponse.spans:type_name -> millrace.v1.Span
-	6,  // 5: millrace.v1.AttachResponse.ack:type_name -> millrace.v1.InterestAck
-	8,  // 6: millrace.v1.AttachResponse.signals:type_name -> millrace.v1.Signal
-	5,  // 7: millrace.v1.AttachResponse.presences:type_name -> millrace.v1.Presence
-	7,  // 8: millrace.v1.InterestAck.handled:type_name -> millrace.v1.InterestAck.HandledEntry
-	0,  // 9: millrace.v1.PushService.Attach:input_type -> millrace.v1.AttachRequest
-	4,  // 10: millrace.v1.PushService.Attach:output_type -> millrace.v1.AttachResponse
-	10, // [10:11] is the sub-list for method output_type
-	9,  // [9:10] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	14, // 2: millrace.v1.AttachRequest.signal:type_name -> millrace.v1.Signal
+	6,  // 3: millrace.v1.AttachRequest.sessions:type_name -> millrace.v1.SessionsAnswer
+	3,  // 4: millrace.v1.Interest.users:type_name -> millrace.v1.UserInterest
+	15, // 5: millrace.v1.AttachResponse.spans:type_name -> millrace.v1.Span
+	12, // 6: millrace.v1.AttachResponse.ack:type_name -> millrace.v1.InterestAck
+	14, // 7: millrace.v1.AttachResponse.signals:type_name -> millrace.v1.Signal
+	11, // 8: millrace.v1.AttachResponse.presences:type_name -> millrace.v1.Presence
+	5,  // 9: millrace.v1.AttachResponse.questions:type_name -> millrace.v1.SessionsQuestion
+	7,  // 10: millrace.v1.SessionsAnswer.sessions:type_name -> millrace.v1.Session
+	10, // 11: millrace.v1.ConnectionsResponse.gateways:type_name -> millrace.v1.Gateway
+	7,  // 12: millrace.v1.ConnectionsResponse.sessions:type_name -> millrace.v1.Session
+	13, // 13: millrace.v1.InterestAck.handled:type_name -> millrace.v1.InterestAck.HandledEntry
+	0,  // 14: millrace.v1.PushService.Attach:input_type -> millrace.v1.AttachRequest
+	8,  // 15: millrace.v1.PushService.Connections:input_type -> millrace.v1.ConnectionsRequest
+	4,  // 16: millrace.v1.PushService.Attach:output_type -> millrace.v1.AttachResponse
+	9,  // 17: millrace.v1.PushService.Connections:output_type -> millrace.v1.ConnectionsResponse
+	16, // [16:18] is the sub-list for method output_type
+	14, // [14:16] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_push_proto_init() }
@@ -577,6 +1056,7 @@ func file_millrace_v1_push_proto_init() {
 		(*AttachRequest_Hello)(nil),
 		(*AttachRequest_Interest)(nil),
 		(*AttachRequest_Signal)(nil),
+		(*AttachRequest_Sessions)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -584,7 +1064,7 @@ func file_millrace_v1_push_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_push_proto_rawDesc), len(file_millrace_v1_push_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

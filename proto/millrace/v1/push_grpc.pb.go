@@ -19,7 +19,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PushService_Attach_FullMethodName = "/millrace.v1.PushService/Attach"
+	PushService_Attach_FullMethodName      = "/millrace.v1.PushService/Attach"
+	PushService_Connections_FullMethodName = "/millrace.v1.PushService/Connections"
 )
 
 // PushServiceClient is the client API for PushService service.
@@ -32,6 +33,9 @@ type PushServiceClient interface {
 	// spans of its partitions, in order within each. If a gateway does not keep up, the node closes the stream
 	// (RESOURCE_EXHAUSTED); the gateway attaches again and fills the gap from the log.
 	Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachRequest, AttachResponse], error)
+	// Connections asks the gateways that are attached to the node for their sessions. It returns once all have answered, or after
+	// two seconds with what it has.
+	Connections(ctx context.Context, in *ConnectionsRequest, opts ...grpc.CallOption) (*ConnectionsResponse, error)
 }
 
 type pushServiceClient struct {
@@ -55,6 +59,16 @@ func (c *pushServiceClient) Attach(ctx context.Context, opts ...grpc.CallOption)
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PushService_AttachClient = grpc.BidiStreamingClient[AttachRequest, AttachResponse]
 
+func (c *pushServiceClient) Connections(ctx context.Context, in *ConnectionsRequest, opts ...grpc.CallOption) (*ConnectionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConnectionsResponse)
+	err := c.cc.Invoke(ctx, PushService_Connections_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PushServiceServer is the server API for PushService service.
 // All implementations must embed UnimplementedPushServiceServer
 // for forward compatibility.
@@ -65,6 +79,9 @@ type PushServiceServer interface {
 	// spans of its partitions, in order within each. If a gateway does not keep up, the node closes the stream
 	// (RESOURCE_EXHAUSTED); the gateway attaches again and fills the gap from the log.
 	Attach(grpc.BidiStreamingServer[AttachRequest, AttachResponse]) error
+	// Connections asks the gateways that are attached to the node for their sessions. It returns once all have answered, or after
+	// two seconds with what it has.
+	Connections(context.Context, *ConnectionsRequest) (*ConnectionsResponse, error)
 	mustEmbedUnimplementedPushServiceServer()
 }
 
@@ -77,6 +94,9 @@ type UnimplementedPushServiceServer struct{}
 
 func (UnimplementedPushServiceServer) Attach(grpc.BidiStreamingServer[AttachRequest, AttachResponse]) error {
 	return status.Error(codes.Unimplemented, "method Attach not implemented")
+}
+func (UnimplementedPushServiceServer) Connections(context.Context, *ConnectionsRequest) (*ConnectionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Connections not implemented")
 }
 func (UnimplementedPushServiceServer) mustEmbedUnimplementedPushServiceServer() {}
 func (UnimplementedPushServiceServer) testEmbeddedByValue()                     {}
@@ -106,13 +126,36 @@ func _PushService_Attach_Handler(srv interface{}, stream grpc.ServerStream) erro
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PushService_AttachServer = grpc.BidiStreamingServer[AttachRequest, AttachResponse]
 
+func _PushService_Connections_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConnectionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PushServiceServer).Connections(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PushService_Connections_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PushServiceServer).Connections(ctx, req.(*ConnectionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PushService_ServiceDesc is the grpc.ServiceDesc for PushService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var PushService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "millrace.v1.PushService",
 	HandlerType: (*PushServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Connections",
+			Handler:    _PushService_Connections_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Attach",

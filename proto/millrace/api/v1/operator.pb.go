@@ -215,6 +215,279 @@ func (x *Handler) GetHandled() int64 {
 	return 0
 }
 
+type ListSessionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only sessions of this user; 0: of anybody.
+	User int64 `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	// How many at most of each gateway: 0: 100; at most 1,000.
+	Limit         int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSessionsRequest) Reset() {
+	*x = ListSessionsRequest{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSessionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSessionsRequest) ProtoMessage() {}
+
+func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
+func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ListSessionsRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *ListSessionsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type ListSessionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those that are attached to the push node that was asked, as every gateway is but for moments.
+	Gateways []*Gateway `protobuf:"bytes,1,rep,name=gateways,proto3" json:"gateways,omitempty"`
+	// By user, device and time.
+	Sessions []*Session `protobuf:"bytes,2,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	// There are more of those that were asked for.
+	More          bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSessionsResponse) Reset() {
+	*x = ListSessionsResponse{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSessionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSessionsResponse) ProtoMessage() {}
+
+func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
+func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ListSessionsResponse) GetGateways() []*Gateway {
+	if x != nil {
+		return x.Gateways
+	}
+	return nil
+}
+
+func (x *ListSessionsResponse) GetSessions() []*Session {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+func (x *ListSessionsResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+type Gateway struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Users    int32                  `protobuf:"varint,2,opt,name=users,proto3" json:"users,omitempty"`
+	Sessions int32                  `protobuf:"varint,3,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	// The gateway has not answered within two seconds, so that its sessions are not known.
+	Silent        bool `protobuf:"varint,4,opt,name=silent,proto3" json:"silent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Gateway) Reset() {
+	*x = Gateway{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Gateway) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Gateway) ProtoMessage() {}
+
+func (x *Gateway) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Gateway.ProtoReflect.Descriptor instead.
+func (*Gateway) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Gateway) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Gateway) GetUsers() int32 {
+	if x != nil {
+		return x.Users
+	}
+	return 0
+}
+
+func (x *Gateway) GetSessions() int32 {
+	if x != nil {
+		return x.Sessions
+	}
+	return 0
+}
+
+func (x *Gateway) GetSilent() bool {
+	if x != nil {
+		return x.Silent
+	}
+	return false
+}
+
+type Session struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Session string                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	User    int64                  `protobuf:"varint,2,opt,name=user,proto3" json:"user,omitempty"`
+	// Empty if the client has named none.
+	Device  string `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"`
+	Gateway string `protobuf:"bytes,4,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	// Unix seconds.
+	Since int64 `protobuf:"varint,5,opt,name=since,proto3" json:"since,omitempty"`
+	// Bytes that wait to be written to the client.
+	QueuedBytes   int64 `protobuf:"varint,6,opt,name=queued_bytes,json=queuedBytes,proto3" json:"queued_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Session) Reset() {
+	*x = Session{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Session) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Session) ProtoMessage() {}
+
+func (x *Session) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Session.ProtoReflect.Descriptor instead.
+func (*Session) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Session) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *Session) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *Session) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *Session) GetGateway() string {
+	if x != nil {
+		return x.Gateway
+	}
+	return ""
+}
+
+func (x *Session) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *Session) GetQueuedBytes() int64 {
+	if x != nil {
+		return x.QueuedBytes
+	}
+	return 0
+}
+
 // PoisonFilter selects records of a poison queue. Those that were replayed or discarded are not selected.
 type PoisonFilter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -232,7 +505,7 @@ type PoisonFilter struct {
 
 func (x *PoisonFilter) Reset() {
 	*x = PoisonFilter{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[3]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -244,7 +517,7 @@ func (x *PoisonFilter) String() string {
 func (*PoisonFilter) ProtoMessage() {}
 
 func (x *PoisonFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[3]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -257,7 +530,7 @@ func (x *PoisonFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoisonFilter.ProtoReflect.Descriptor instead.
 func (*PoisonFilter) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{3}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PoisonFilter) GetIds() []string {
@@ -308,7 +581,7 @@ type ListPoisonedRequest struct {
 
 func (x *ListPoisonedRequest) Reset() {
 	*x = ListPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[4]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -320,7 +593,7 @@ func (x *ListPoisonedRequest) String() string {
 func (*ListPoisonedRequest) ProtoMessage() {}
 
 func (x *ListPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[4]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -333,7 +606,7 @@ func (x *ListPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*ListPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{4}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListPoisonedRequest) GetTopic() string {
@@ -368,7 +641,7 @@ type ListPoisonedResponse struct {
 
 func (x *ListPoisonedResponse) Reset() {
 	*x = ListPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[5]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -380,7 +653,7 @@ func (x *ListPoisonedResponse) String() string {
 func (*ListPoisonedResponse) ProtoMessage() {}
 
 func (x *ListPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[5]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -393,7 +666,7 @@ func (x *ListPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*ListPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{5}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListPoisonedResponse) GetRecords() []*Poisoned {
@@ -429,7 +702,7 @@ type Poisoned struct {
 
 func (x *Poisoned) Reset() {
 	*x = Poisoned{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[6]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -441,7 +714,7 @@ func (x *Poisoned) String() string {
 func (*Poisoned) ProtoMessage() {}
 
 func (x *Poisoned) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[6]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -454,7 +727,7 @@ func (x *Poisoned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Poisoned.ProtoReflect.Descriptor instead.
 func (*Poisoned) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{6}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Poisoned) GetId() string {
@@ -517,7 +790,7 @@ type GetPoisonedRequest struct {
 
 func (x *GetPoisonedRequest) Reset() {
 	*x = GetPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[7]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -529,7 +802,7 @@ func (x *GetPoisonedRequest) String() string {
 func (*GetPoisonedRequest) ProtoMessage() {}
 
 func (x *GetPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[7]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -542,7 +815,7 @@ func (x *GetPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*GetPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{7}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetPoisonedRequest) GetId() string {
@@ -573,7 +846,7 @@ type GetPoisonedResponse struct {
 
 func (x *GetPoisonedResponse) Reset() {
 	*x = GetPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[8]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -585,7 +858,7 @@ func (x *GetPoisonedResponse) String() string {
 func (*GetPoisonedResponse) ProtoMessage() {}
 
 func (x *GetPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[8]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -598,7 +871,7 @@ func (x *GetPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*GetPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{8}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetPoisonedResponse) GetRecord() *Poisoned {
@@ -645,7 +918,7 @@ type ReplayPoisonedRequest struct {
 
 func (x *ReplayPoisonedRequest) Reset() {
 	*x = ReplayPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[9]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -657,7 +930,7 @@ func (x *ReplayPoisonedRequest) String() string {
 func (*ReplayPoisonedRequest) ProtoMessage() {}
 
 func (x *ReplayPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[9]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -670,7 +943,7 @@ func (x *ReplayPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*ReplayPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{9}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReplayPoisonedRequest) GetTopic() string {
@@ -717,7 +990,7 @@ type ReplayPoisonedResponse struct {
 
 func (x *ReplayPoisonedResponse) Reset() {
 	*x = ReplayPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[10]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -729,7 +1002,7 @@ func (x *ReplayPoisonedResponse) String() string {
 func (*ReplayPoisonedResponse) ProtoMessage() {}
 
 func (x *ReplayPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[10]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -742,7 +1015,7 @@ func (x *ReplayPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*ReplayPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{10}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReplayPoisonedResponse) GetReplayed() int32 {
@@ -791,7 +1064,7 @@ type DiscardPoisonedRequest struct {
 
 func (x *DiscardPoisonedRequest) Reset() {
 	*x = DiscardPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[11]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -803,7 +1076,7 @@ func (x *DiscardPoisonedRequest) String() string {
 func (*DiscardPoisonedRequest) ProtoMessage() {}
 
 func (x *DiscardPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[11]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -816,7 +1089,7 @@ func (x *DiscardPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*DiscardPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{11}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DiscardPoisonedRequest) GetTopic() string {
@@ -864,7 +1137,7 @@ type DiscardPoisonedResponse struct {
 
 func (x *DiscardPoisonedResponse) Reset() {
 	*x = DiscardPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -876,7 +1149,7 @@ func (x *DiscardPoisonedResponse) String() string {
 func (*DiscardPoisonedResponse) ProtoMessage() {}
 
 func (x *DiscardPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -889,7 +1162,7 @@ func (x *DiscardPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*DiscardPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{12}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DiscardPoisonedResponse) GetDiscarded() int32 {
@@ -924,7 +1197,26 @@ const file_millrace_api_v1_operator_proto_rawDesc = "" +
 	"\bpoisoned\x18\a \x01(\x05R\bpoisoned\x12\x18\n" +
 	"\awritten\x18\b \x01(\x03R\awritten\x12\x18\n" +
 	"\ahandled\x18\t \x01(\x03R\ahandledB\x06\n" +
-	"\x04_lag\"~\n" +
+	"\x04_lag\"?\n" +
+	"\x13ListSessionsRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x05R\x05limit\"\x96\x01\n" +
+	"\x14ListSessionsResponse\x124\n" +
+	"\bgateways\x18\x01 \x03(\v2\x18.millrace.api.v1.GatewayR\bgateways\x124\n" +
+	"\bsessions\x18\x02 \x03(\v2\x18.millrace.api.v1.SessionR\bsessions\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"g\n" +
+	"\aGateway\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05users\x18\x02 \x01(\x05R\x05users\x12\x1a\n" +
+	"\bsessions\x18\x03 \x01(\x05R\bsessions\x12\x16\n" +
+	"\x06silent\x18\x04 \x01(\bR\x06silent\"\xa2\x01\n" +
+	"\aSession\x12\x18\n" +
+	"\asession\x18\x01 \x01(\tR\asession\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\x03R\x04user\x12\x16\n" +
+	"\x06device\x18\x03 \x01(\tR\x06device\x12\x18\n" +
+	"\agateway\x18\x04 \x01(\tR\agateway\x12\x14\n" +
+	"\x05since\x18\x05 \x01(\x03R\x05since\x12!\n" +
+	"\fqueued_bytes\x18\x06 \x01(\x03R\vqueuedBytes\"~\n" +
 	"\fPoisonFilter\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\x12\x18\n" +
 	"\ahandler\x18\x02 \x01(\tR\ahandler\x12\x16\n" +
@@ -978,9 +1270,10 @@ const file_millrace_api_v1_operator_proto_rawDesc = "" +
 	"\x03why\x18\x05 \x01(\tR\x03why\"U\n" +
 	"\x17DiscardPoisonedResponse\x12\x1c\n" +
 	"\tdiscarded\x18\x01 \x01(\x05R\tdiscarded\x12\x1c\n" +
-	"\tremaining\x18\x02 \x01(\x05R\tremaining2\xee\x03\n" +
+	"\tremaining\x18\x02 \x01(\x05R\tremaining2\xcb\x04\n" +
 	"\x0fOperatorService\x12[\n" +
 	"\fListHandlers\x12$.millrace.api.v1.ListHandlersRequest\x1a%.millrace.api.v1.ListHandlersResponse\x12[\n" +
+	"\fListSessions\x12$.millrace.api.v1.ListSessionsRequest\x1a%.millrace.api.v1.ListSessionsResponse\x12[\n" +
 	"\fListPoisoned\x12$.millrace.api.v1.ListPoisonedRequest\x1a%.millrace.api.v1.ListPoisonedResponse\x12X\n" +
 	"\vGetPoisoned\x12#.millrace.api.v1.GetPoisonedRequest\x1a$.millrace.api.v1.GetPoisonedResponse\x12a\n" +
 	"\x0eReplayPoisoned\x12&.millrace.api.v1.ReplayPoisonedRequest\x1a'.millrace.api.v1.ReplayPoisonedResponse\x12d\n" +
@@ -998,48 +1291,56 @@ func file_millrace_api_v1_operator_proto_rawDescGZIP() []byte {
 	return file_millrace_api_v1_operator_proto_rawDescData
 }
 
-var file_millrace_api_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_millrace_api_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_millrace_api_v1_operator_proto_goTypes = []any{
 	(*ListHandlersRequest)(nil),     // 0: millrace.api.v1.ListHandlersRequest
 	(*ListHandlersResponse)(nil),    // 1: millrace.api.v1.ListHandlersResponse
 	(*Handler)(nil),                 // 2: millrace.api.v1.Handler
-	(*PoisonFilter)(nil),            // 3: millrace.api.v1.PoisonFilter
-	(*ListPoisonedRequest)(nil),     // 4: millrace.api.v1.ListPoisonedRequest
-	(*ListPoisonedResponse)(nil),    // 5: millrace.api.v1.ListPoisonedResponse
-	(*Poisoned)(nil),                // 6: millrace.api.v1.Poisoned
-	(*GetPoisonedRequest)(nil),      // 7: millrace.api.v1.GetPoisonedRequest
-	(*GetPoisonedResponse)(nil),     // 8: millrace.api.v1.GetPoisonedResponse
-	(*ReplayPoisonedRequest)(nil),   // 9: millrace.api.v1.ReplayPoisonedRequest
-	(*ReplayPoisonedResponse)(nil),  // 10: millrace.api.v1.ReplayPoisonedResponse
-	(*DiscardPoisonedRequest)(nil),  // 11: millrace.api.v1.DiscardPoisonedRequest
-	(*DiscardPoisonedResponse)(nil), // 12: millrace.api.v1.DiscardPoisonedResponse
-	nil,                             // 13: millrace.api.v1.GetPoisonedResponse.HeadersEntry
-	nil,                             // 14: millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
+	(*ListSessionsRequest)(nil),     // 3: millrace.api.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),    // 4: millrace.api.v1.ListSessionsResponse
+	(*Gateway)(nil),                 // 5: millrace.api.v1.Gateway
+	(*Session)(nil),                 // 6: millrace.api.v1.Session
+	(*PoisonFilter)(nil),            // 7: millrace.api.v1.PoisonFilter
+	(*ListPoisonedRequest)(nil),     // 8: millrace.api.v1.ListPoisonedRequest
+	(*ListPoisonedResponse)(nil),    // 9: millrace.api.v1.ListPoisonedResponse
+	(*Poisoned)(nil),                // 10: millrace.api.v1.Poisoned
+	(*GetPoisonedRequest)(nil),      // 11: millrace.api.v1.GetPoisonedRequest
+	(*GetPoisonedResponse)(nil),     // 12: millrace.api.v1.GetPoisonedResponse
+	(*ReplayPoisonedRequest)(nil),   // 13: millrace.api.v1.ReplayPoisonedRequest
+	(*ReplayPoisonedResponse)(nil),  // 14: millrace.api.v1.ReplayPoisonedResponse
+	(*DiscardPoisonedRequest)(nil),  // 15: millrace.api.v1.DiscardPoisonedRequest
+	(*DiscardPoisonedResponse)(nil), // 16: millrace.api.v1.DiscardPoisonedResponse
+	nil,                             // 17: millrace.api.v1.GetPoisonedResponse.HeadersEntry
+	nil,                             // 18: millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
 }
 var file_millrace_api_v1_operator_proto_depIdxs = []int32{
 	2,  // 0: millrace.api.v1.ListHandlersResponse.handlers:type_name -> millrace.api.v1.Handler
-	3,  // 1: millrace.api.v1.ListPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
-	6,  // 2: millrace.api.v1.ListPoisonedResponse.records:type_name -> millrace.api.v1.Poisoned
-	6,  // 3: millrace.api.v1.GetPoisonedResponse.record:type_name -> millrace.api.v1.Poisoned
-	13, // 4: millrace.api.v1.GetPoisonedResponse.headers:type_name -> millrace.api.v1.GetPoisonedResponse.HeadersEntry
-	3,  // 5: millrace.api.v1.ReplayPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
-	14, // 6: millrace.api.v1.ReplayPoisonedResponse.refused:type_name -> millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
-	3,  // 7: millrace.api.v1.DiscardPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
-	0,  // 8: millrace.api.v1.OperatorService.ListHandlers:input_type -> millrace.api.v1.ListHandlersRequest
-	4,  // 9: millrace.api.v1.OperatorService.ListPoisoned:input_type -> millrace.api.v1.ListPoisonedRequest
-	7,  // 10: millrace.api.v1.OperatorService.GetPoisoned:input_type -> millrace.api.v1.GetPoisonedRequest
-	9,  // 11: millrace.api.v1.OperatorService.ReplayPoisoned:input_type -> millrace.api.v1.ReplayPoisonedRequest
-	11, // 12: millrace.api.v1.OperatorService.DiscardPoisoned:input_type -> millrace.api.v1.DiscardPoisonedRequest
-	1,  // 13: millrace.api.v1.OperatorService.ListHandlers:output_type -> millrace.api.v1.ListHandlersResponse
-	5,  // 14: millrace.api.v1.OperatorService.ListPoisoned:output_type -> millrace.api.v1.ListPoisonedResponse
-	8,  // 15: millrace.api.v1.OperatorService.GetPoisoned:output_type -> millrace.api.v1.GetPoisonedResponse
-	10, // 16: millrace.api.v1.OperatorService.ReplayPoisoned:output_type -> millrace.api.v1.ReplayPoisonedResponse
-	12, // 17: millrace.api.v1.OperatorService.DiscardPoisoned:output_type -> millrace.api.v1.DiscardPoisonedResponse
-	13, // [13:18] is the sub-list for method output_type
-	8,  // [8:13] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	5,  // 1: millrace.api.v1.ListSessionsResponse.gateways:type_name -> millrace.api.v1.Gateway
+	6,  // 2: millrace.api.v1.ListSessionsResponse.sessions:type_name -> millrace.api.v1.Session
+	7,  // 3: millrace.api.v1.ListPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
+	10, // 4: millrace.api.v1.ListPoisonedResponse.records:type_name -> millrace.api.v1.Poisoned
+	10, // 5: millrace.api.v1.GetPoisonedResponse.record:type_name -> millrace.api.v1.Poisoned
+	17, // 6: millrace.api.v1.GetPoisonedResponse.headers:type_name -> millrace.api.v1.GetPoisonedResponse.HeadersEntry
+	7,  // 7: millrace.api.v1.ReplayPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
+	18, // 8: millrace.api.v1.ReplayPoisonedResponse.refused:type_name -> millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
+	7,  // 9: millrace.api.v1.DiscardPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
+	0,  // 10: millrace.api.v1.OperatorService.ListHandlers:input_type -> millrace.api.v1.ListHandlersRequest
+	3,  // 11: millrace.api.v1.OperatorService.ListSessions:input_type -> millrace.api.v1.ListSessionsRequest
+	8,  // 12: millrace.api.v1.OperatorService.ListPoisoned:input_type -> millrace.api.v1.ListPoisonedRequest
+	11, // 13: millrace.api.v1.OperatorService.GetPoisoned:input_type -> millrace.api.v1.GetPoisonedRequest
+	13, // 14: millrace.api.v1.OperatorService.ReplayPoisoned:input_type -> millrace.api.v1.ReplayPoisonedRequest
+	15, // 15: millrace.api.v1.OperatorService.DiscardPoisoned:input_type -> millrace.api.v1.DiscardPoisonedRequest
+	1,  // 16: millrace.api.v1.OperatorService.ListHandlers:output_type -> millrace.api.v1.ListHandlersResponse
+	4,  // 17: millrace.api.v1.OperatorService.ListSessions:output_type -> millrace.api.v1.ListSessionsResponse
+	9,  // 18: millrace.api.v1.OperatorService.ListPoisoned:output_type -> millrace.api.v1.ListPoisonedResponse
+	12, // 19: millrace.api.v1.OperatorService.GetPoisoned:output_type -> millrace.api.v1.GetPoisonedResponse
+	14, // 20: millrace.api.v1.OperatorService.ReplayPoisoned:output_type -> millrace.api.v1.ReplayPoisonedResponse
+	16, // 21: millrace.api.v1.OperatorService.DiscardPoisoned:output_type -> millrace.api.v1.DiscardPoisonedResponse
+	16, // [16:22] is the sub-list for method output_type
+	10, // [10:16] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_millrace_api_v1_operator_proto_init() }
@@ -1054,7 +1355,7 @@ func file_millrace_api_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_api_v1_operator_proto_rawDesc), len(file_millrace_api_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	OperatorService_ListHandlers_FullMethodName    = "/millrace.api.v1.OperatorService/ListHandlers"
+	OperatorService_ListSessions_FullMethodName    = "/millrace.api.v1.OperatorService/ListSessions"
 	OperatorService_ListPoisoned_FullMethodName    = "/millrace.api.v1.OperatorService/ListPoisoned"
 	OperatorService_GetPoisoned_FullMethodName     = "/millrace.api.v1.OperatorService/GetPoisoned"
 	OperatorService_ReplayPoisoned_FullMethodName  = "/millrace.api.v1.OperatorService/ReplayPoisoned"
@@ -35,6 +36,8 @@ const (
 type OperatorServiceClient interface {
 	// ListHandlers returns all handlers, and further versions of them that the log knows of. Scope: read.
 	ListHandlers(ctx context.Context, in *ListHandlersRequest, opts ...grpc.CallOption) (*ListHandlersResponse, error)
+	// ListSessions returns the gateways and sessions of users who are connected. Scope: read.
+	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
 	// ListPoisoned returns what is in the poison queue of a topic, the latest first, without contents. Scope: read.
 	ListPoisoned(ctx context.Context, in *ListPoisonedRequest, opts ...grpc.CallOption) (*ListPoisonedResponse, error)
 	// GetPoisoned returns a record of the poison queue with its headers and its value. Scope: admin.
@@ -58,6 +61,16 @@ func (c *operatorServiceClient) ListHandlers(ctx context.Context, in *ListHandle
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListHandlersResponse)
 	err := c.cc.Invoke(ctx, OperatorService_ListHandlers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSessionsResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ListSessions_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +126,8 @@ func (c *operatorServiceClient) DiscardPoisoned(ctx context.Context, in *Discard
 type OperatorServiceServer interface {
 	// ListHandlers returns all handlers, and further versions of them that the log knows of. Scope: read.
 	ListHandlers(context.Context, *ListHandlersRequest) (*ListHandlersResponse, error)
+	// ListSessions returns the gateways and sessions of users who are connected. Scope: read.
+	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
 	// ListPoisoned returns what is in the poison queue of a topic, the latest first, without contents. Scope: read.
 	ListPoisoned(context.Context, *ListPoisonedRequest) (*ListPoisonedResponse, error)
 	// GetPoisoned returns a record of the poison queue with its headers and its value. Scope: admin.
@@ -134,6 +149,9 @@ type UnimplementedOperatorServiceServer struct{}
 
 func (UnimplementedOperatorServiceServer) ListHandlers(context.Context, *ListHandlersRequest) (*ListHandlersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListHandlers not implemented")
+}
+func (UnimplementedOperatorServiceServer) ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSessions not implemented")
 }
 func (UnimplementedOperatorServiceServer) ListPoisoned(context.Context, *ListPoisonedRequest) (*ListPoisonedResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListPoisoned not implemented")
@@ -182,6 +200,24 @@ func _OperatorService_ListHandlers_Handler(srv interface{}, ctx context.Context,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(OperatorServiceServer).ListHandlers(ctx, req.(*ListHandlersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_ListSessions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSessionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ListSessions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ListSessions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ListSessions(ctx, req.(*ListSessionsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -268,6 +304,10 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListHandlers",
 			Handler:    _OperatorService_ListHandlers_Handler,
+		},
+		{
+			MethodName: "ListSessions",
+			Handler:    _OperatorService_ListSessions_Handler,
 		},
 		{
 			MethodName: "ListPoisoned",

@@ -1,5 +1,6 @@
 // The frame of the console: one view at a time, named by the address, asked to refresh while somebody can see it.
 import { h } from "./dom.js";
+import { connections } from "./connections.js";
 import { conversation } from "./conversation.js";
 import { pipeline } from "./pipeline.js";
 import { poison } from "./poison.js";
@@ -7,7 +8,7 @@ import { tail } from "./tail.js";
 
 // A view is made anew each time it is shown: from the element it fills and a signal that aborts when it is left. It may return
 // a function that refreshes it.
-const views = { pipeline: ["Pipeline", pipeline], poison: ["Poison queue", poison], conversation: ["Conversation", conversation], tail: ["Live tail", tail] };
+const views = { pipeline: ["Pipeline", pipeline], poison: ["Poison queue", poison], connections: ["Connections", connections], conversation: ["Conversation", conversation], tail: ["Live tail", tail] };
 const pause = 2000;
 
 const place = document.getElementById("view");
