@@ -79,6 +79,18 @@ func New(bus pubsub.Bus, topic string) *Queue {
 	return &Queue{bus, topic, cache}
 }
 
+// Topic returns the topic whose poison queue it is.
+func (q *Queue) Topic() string { return q.topic }
+
+// End returns where the queue ends. While that stays the same so do the entries, but for those that retention removes.
+func (q *Queue) End(ctx context.Context) (map[int32]int64, error) {
+	end, err := q.bus.Log(events.PoisonTopic(q.topic)).End(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("poison queue of %s: %w", q.topic, err)
+	}
+	return end, nil
+}
+
 // Entries returns all entries that the queue holds now, replayed ones included, ascending within each partition.
 func (q *Queue) Entries(ctx context.Context) ([]*Entry, error) {
 	log := q.bus.Log(events.PoisonTopic(q.topic))

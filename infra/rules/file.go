@@ -25,8 +25,9 @@ type File struct {
 	prepare func(*Set) error
 	log     *slog.Logger
 	current atomic.Pointer[Set]
-	read    []byte // what was read last
-	said    string // what was wrong with it
+	state   atomic.Pointer[State] // without rules
+	read    []byte                // what was read last
+	said    string                // what was wrong with it
 
 	valid   prometheus.Gauge
 	matched *prometheus.CounterVec
@@ -97,8 +98,12 @@ func (f *File) load() error {
 		err = f.prepare(set)
 	}
 	if err != nil {
+		err = fmt.Errorf("rules in %s: %w", f.path, err)
 		f.valid.Set(0)
-		return fmt.Errorf("rules in %s: %w", f.path, err)
+		if former := f.state.Load(); former != nil {
+			f.state.Store(&State{Path: f.path, Loaded: former.Loaded, Fault: err.Error()})
+		}
+		return err
 	}
 	f.valid.Set(1)
 	names := set.Names()
@@ -116,6 +121,7 @@ func (f *File) load() error {
 		f.failed.WithLabelValues(name)
 	}
 	f.current.Store(set)
+	f.state.Store(&State{Path: f.path, Loaded: time.Now()})
 	f.log.Info("rules loaded", "file", f.path, "rules", len(names))
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"millrace/events"
 	"millrace/infra/hook"
 )
 
@@ -64,10 +65,13 @@ func TestAChangedFileIsTakenAndAWrongOneLeavesTheFormerRules(t *testing.T) {
 		f.look()
 		require.Equal(t, "one", reason(t, f), name)
 		require.Zero(t, testutil.ToFloat64(f.valid), name)
+		require.Contains(t, f.State().Fault, path, name)
+		require.Equal(t, "one", f.State().Rules[0].Name, name)
 		require.Equal(t, 1, strings.Count(log.String(), "the former ones hold"), "said once")
 		write(t, path, first)
 		f.look()
 		require.EqualValues(t, 1, testutil.ToFloat64(f.valid), name)
+		require.Empty(t, f.State().Fault, name)
 	}
 	write(t, path, second)
 	f.look()
@@ -153,4 +157,24 @@ func TestRulesTakeEffectOnceTheyArePrepared(t *testing.T) {
 	failing = errors.New("no brokers")
 	_, err = Open(path, func(*Set) error { return failing }, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	require.ErrorIs(t, err, failing)
+}
+
+func TestStateTellsTheRulesAndWhatTheyHaveDone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rules.yaml")
+	write(t, path, "rules: [{name: one, when: 'from == 1', tag: x}, {name: two, when: 'extra.age > 17', reject: no}, "+
+		"{name: three, when: 'edit', replace: {with: y}}, {name: four, when: 'edit', route: z}, {name: five, when: 'edit', notify: z}]")
+	begin := time.Now()
+	f, _ := open(t, path)
+	_, err := f.Review(t.Context(), []hook.Draft{{Message: &events.Message{From: 1}}, {Message: &events.Message{From: 2}}})
+	require.NoError(t, err)
+	state := f.State()
+	require.Equal(t, path, state.Path)
+	require.WithinRange(t, state.Loaded, begin, time.Now())
+	require.Equal(t, []RuleState{
+		{"one", "from == 1", "tag", 1, 0},
+		{"two", "extra.age > 17", "reject", 0, 2},
+		{"three", "edit", "replace", 0, 0},
+		{"four", "edit", "route", 0, 0},
+		{"five", "edit", "notify", 0, 0},
+	}, state.Rules)
 }

@@ -147,7 +147,7 @@ func (t *text) fault(format string, args ...any) error {
 
 // compile returns the rule, the windows of the rates that it asks for, and what is wrong with it.
 func (w *written) compile() (r *rule, windows []string, faults []error) {
-	r = &rule{name: w.Name.value}
+	r = &rule{name: w.Name.value, source: w.When.value}
 	fault := func(t *text, format string, args ...any) { faults = append(faults, t.fault(format, args...)) }
 	if !name.MatchString(r.name) {
 		fault(&w.Name, "name %.80q: want 1 to 64 of a-z, 0-9, - and _", r.name)

@@ -26,8 +26,9 @@ type Set struct {
 
 // rule is a rule with its one action.
 type rule struct {
-	name string
-	when *vm.Program
+	name   string
+	when   *vm.Program
+	source string // of when
 
 	reject  string
 	replace *replacement

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,6 +38,9 @@ type Lag struct {
 	age    *prometheus.GaugeVec
 	open   *openTransactions
 	logger *slog.Logger
+
+	mu   sync.Mutex
+	ages map[string]time.Duration // by group
 }
 
 // ends is where the topic's partitions ended at a time.
@@ -54,6 +58,7 @@ func NewLag(
 	labels := prometheus.Labels{"topic": topic}
 	l := &Lag{
 		log: log, groups: groups, others: others, open: newOpenTransactions(reg, topic, log), logger: logger,
+		ages: make(map[string]time.Duration),
 		errors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "millrace_consumer_lag_errors_total", Help: "Attempts to learn the lag that failed.", ConstLabels: labels,
 		}),
@@ -67,6 +72,15 @@ func NewLag(
 	}
 	reg.MustRegister(l.errors, l.record, l.age)
 	return l
+}
+
+// Age returns for how long at least the oldest record that the group has yet to commit has been in the log, as far as this
+// process has watched. It reports false if that was not measured.
+func (l *Lag) Age(group string) (time.Duration, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	age, measured := l.ages[group]
+	return age, measured
 }
 
 // Run measures until the context ends.
@@ -120,6 +134,9 @@ func (l *Lag) measure(ctx context.Context, now time.Time) error {
 			age = now.Sub(l.ends[first].at)
 		}
 		l.age.WithLabelValues(group).Set(age.Seconds())
+		l.mu.Lock()
+		l.ages[group] = age
+		l.mu.Unlock()
 	}
 	l.ends = l.ends[oldest:]
 	if len(l.ends) > maxEnds {
@@ -153,6 +170,9 @@ func (l *Lag) findOthers(ctx context.Context, now time.Time) error {
 func (l *Lag) forget(group string) {
 	l.record.DeletePartialMatch(prometheus.Labels{"group": group})
 	l.age.DeleteLabelValues(group)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.ages, group)
 }
 
 // left returns at most how many records of the partition are still to be committed.

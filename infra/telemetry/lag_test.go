@@ -57,7 +57,12 @@ func TestLagIsToldInRecordsAndInTheAgeOfTheOldest(t *testing.T) {
 		require.NoError(t, lag.measure(t.Context(), begin.Add(step.after)))
 		require.InDelta(t, step.records, testutil.ToFloat64(lag.record.WithLabelValues("group", "0")), 0, "%v", step)
 		require.InDelta(t, step.age, testutil.ToFloat64(lag.age.WithLabelValues("group")), 0.001, "%v", step)
+		age, measured := lag.Age("group")
+		require.True(t, measured)
+		require.InDelta(t, step.age, age.Seconds(), 0.001, "%v", step)
 	}
+	_, measured := lag.Age("another")
+	require.False(t, measured)
 	problems, err := testutil.GatherAndLint(reg)
 	require.NoError(t, err)
 	require.Empty(t, problems)

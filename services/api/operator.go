@@ -15,6 +15,7 @@ import (
 	"millrace/events"
 	"millrace/infra/poison"
 	"millrace/infra/pubsub"
+	"millrace/infra/rules"
 	apiv1 "millrace/proto/millrace/api/v1"
 	millracev1 "millrace/proto/millrace/v1"
 )
@@ -30,7 +31,11 @@ type Operator struct {
 	NoReplay func(context.Context, []*poison.Entry) (map[string]string, error)
 	// Connections asks the gateways for their sessions.
 	Connections func(context.Context, *millracev1.ConnectionsRequest) (*millracev1.ConnectionsResponse, error)
-	Log         *slog.Logger
+	// Rules returns how it stands with the rules of this process. It is nil if there are none.
+	Rules func() rules.State
+	Log   *slog.Logger
+
+	lists lists
 }
 
 const (
@@ -50,7 +55,7 @@ func (o *Operator) ListHandlers(ctx context.Context, _ *apiv1.ListHandlersReques
 
 // ListPoisoned implements the call of the contract.
 func (o *Operator) ListPoisoned(ctx context.Context, r *apiv1.ListPoisonedRequest) (*apiv1.ListPoisonedResponse, error) {
-	c, err := o.choose(ctx, r)
+	c, err := o.choose(ctx, r, o.lists.entries)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +172,10 @@ func (c *choice) some() []*poison.Entry { return c.selected[:min(c.limit, len(c.
 // remaining returns how many more are selected.
 func (c *choice) remaining() int32 { return int32(len(c.selected) - len(c.some())) }
 
-func (o *Operator) choose(ctx context.Context, r choosing) (*choice, error) {
+// choose selects among the entries that read returns.
+func (o *Operator) choose(
+	ctx context.Context, r choosing, read func(context.Context, *poison.Queue) ([]*poison.Entry, error),
+) (*choice, error) {
 	if r.GetLimit() < 0 || r.GetLimit() > maxChoice {
 		return nil, status.Errorf(codes.InvalidArgument, "limit is not between 0 and %d", maxChoice)
 	}
@@ -179,7 +187,7 @@ func (o *Operator) choose(ctx context.Context, r choosing) (*choice, error) {
 	c := &choice{queue: queue, limit: cmp.Or(int(r.GetLimit()), defaultChoice), filter: poison.Filter{
 		IDs: f.GetIds(), Handler: f.GetHandler(), Reason: f.GetReason(), Since: unix(f.GetSince()), Until: unix(f.GetUntil()),
 	}}
-	if c.entries, err = queue.Entries(ctx); err != nil {
+	if c.entries, err = read(ctx, queue); err != nil {
 		return nil, logFault(err)
 	}
 	c.selected = c.filter.Select(c.entries)
@@ -188,7 +196,7 @@ func (o *Operator) choose(ctx context.Context, r choosing) (*choice, error) {
 
 // chooseToChange is choose for a request that changes what it selects: it must not select the whole queue by omission.
 func (o *Operator) chooseToChange(ctx context.Context, r choosing) (*choice, error) {
-	c, err := o.choose(ctx, r)
+	c, err := o.choose(ctx, r, func(ctx context.Context, q *poison.Queue) ([]*poison.Entry, error) { return q.Entries(ctx) })
 	if err != nil {
 		return nil, err
 	}

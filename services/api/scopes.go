@@ -37,6 +37,7 @@ func scopes() map[string][]auth.Scope {
 		apiv1.ApiService_GetStatistics_FullMethodName:     read,
 
 		apiv1.OperatorService_ListHandlers_FullMethodName:    read,
+		apiv1.OperatorService_ListRules_FullMethodName:       read,
 		apiv1.OperatorService_ListSessions_FullMethodName:    read,
 		apiv1.OperatorService_ListPoisoned_FullMethodName:    read,
 		apiv1.OperatorService_GetPoisoned_FullMethodName:     admin,

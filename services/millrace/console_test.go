@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 
@@ -82,7 +84,9 @@ func TestInABrowserTheConsoleShowsThePipelineAndReplaysWhatWasPoisoned(t *testin
 	t.Parallel()
 	var set atomic.Bool
 	set.Store(true)
-	d := startDevWith(t, t.TempDir(), trapped(&set))
+	rules := filepath.Join(t.TempDir(), "rules.yaml")
+	require.NoError(t, os.WriteFile(rules, []byte(`rules: [{name: loud, when: content contains "img", tag: loud}]`), 0o600))
+	d := startDevAs(t, t.TempDir(), []string{"--rules=" + rules}, trapped(&set))
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	page := browse(t, "http://"+d.api.listener.Addr().String()+"/console/")
 	page.shows("storage: handled a second")
@@ -92,6 +96,11 @@ func TestInABrowserTheConsoleShowsThePipelineAndReplaysWhatWasPoisoned(t *testin
 	sent := a.Sends(t, client.ToUser(proof.Bob), attack)
 	a.Sends(t, client.ToUser(proof.Bob), trap)
 	eventually(t, a, sent.Conversation, 1)
+
+	page.press("Handlers and rules")
+	page.shows("Taken from " + rules)
+	page.until(`[...document.querySelectorAll("tr")].some((r) => r.innerText.startsWith("loud") && r.cells[3].innerText === "1")`)
+	page.until(`[...document.querySelectorAll("tr")].some((r) => r.innerText.startsWith("storage") && /^\d+$/.test(r.cells[4].innerText))`)
 
 	page.press("Connections")
 	page.fill("user", "1001")

@@ -22,6 +22,7 @@ import (
 	"millrace/infra/panics"
 	"millrace/infra/poison"
 	"millrace/infra/pubsub"
+	"millrace/infra/rules"
 	"millrace/infra/security"
 	"millrace/infra/telemetry"
 	apiv1 "millrace/proto/millrace/api/v1"
@@ -46,7 +47,7 @@ type apiServer struct {
 
 func newAPIServer(
 	ctx context.Context, cfg *config.Config, files apiTLS, messages *message.Service, statistics millracev1.StatisticsServiceServer,
-	store message.Store, bus pubsub.Bus, connections askConnections, contain *panics.Panics, tracer *telemetry.Tracer, log *slog.Logger,
+	store message.Store, bus pubsub.Bus, connections askConnections, lags []*telemetry.Lag, decided *rules.File, contain *panics.Panics, tracer *telemetry.Tracer, log *slog.Logger,
 ) (*apiServer, error) {
 	service := &api.Service{Messages: messages, Statistics: statistics, Groups: store, SystemUser: cfg.APISystemUser}
 	if cfg.JWTSecret != "" {
@@ -57,10 +58,13 @@ func newAPIServer(
 		limits.Open = &auth.APIKey{Name: "dev", Scopes: []auth.Scope{auth.ScopeAdmin}}
 	}
 	operator := &api.Operator{
-		Bus: bus, Log: log, Handlers: handlerStates(bus), Connections: connections,
+		Bus: bus, Log: log, Handlers: handlerStates(bus, lags), Connections: connections,
 		NoReplay: func(ctx context.Context, entries []*poison.Entry) (map[string]string, error) {
 			return noReplay(ctx, bus.Groups(), entries)
 		},
+	}
+	if decided != nil {
+		operator.Rules = decided.State
 	}
 	stopping, stop := context.WithCancel(context.WithoutCancel(ctx))
 	handler, err := api.New(stopping, limits, service, operator)
@@ -91,7 +95,7 @@ func newAPIServer(
 }
 
 // handlerStates returns a function that lists the handlers as the command `handlers` does.
-func handlerStates(bus pubsub.Bus) func(context.Context) ([]*apiv1.Handler, error) {
+func handlerStates(bus pubsub.Bus, lags []*telemetry.Lag) func(context.Context) ([]*apiv1.Handler, error) {
 	list := handlerList{bus: bus, poisoned: make(map[string]poisoned)}
 	var mu sync.Mutex
 	return func(ctx context.Context) ([]*apiv1.Handler, error) {
@@ -103,6 +107,12 @@ func handlerStates(bus pubsub.Bus) func(context.Context) ([]*apiv1.Handler, erro
 			states[i] = &apiv1.Handler{
 				Name: r.Handler, Group: r.Group, Topic: r.Topic, State: r.State, Members: int32(r.Members), Lag: r.Lag, Poisoned: int32(r.Poisoned),
 				Written: r.Written, Handled: r.Handled,
+			}
+			for _, lag := range lags {
+				if age, measured := lag.Age(r.Group); measured {
+					seconds := int64(age.Seconds())
+					states[i].LagSeconds = &seconds
+				}
 			}
 		}
 		return states, err

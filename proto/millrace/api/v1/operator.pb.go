@@ -116,8 +116,11 @@ type Handler struct {
 	Poisoned int32 `protobuf:"varint,7,opt,name=poisoned,proto3" json:"poisoned,omitempty"`
 	// How many records its topic has had, and up to where it has handled them: from two calls follow the rates. Both fall when
 	// the topic is made anew.
-	Written       int64 `protobuf:"varint,8,opt,name=written,proto3" json:"written,omitempty"`
-	Handled       int64 `protobuf:"varint,9,opt,name=handled,proto3" json:"handled,omitempty"`
+	Written int64 `protobuf:"varint,8,opt,name=written,proto3" json:"written,omitempty"`
+	Handled int64 `protobuf:"varint,9,opt,name=handled,proto3" json:"handled,omitempty"`
+	// For how many seconds at least the oldest record that it has yet to handle has been in the log, as far as the node that was
+	// asked has watched; absent if it does not know.
+	LagSeconds    *int64 `protobuf:"varint,10,opt,name=lag_seconds,json=lagSeconds,proto3,oneof" json:"lag_seconds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -215,6 +218,201 @@ func (x *Handler) GetHandled() int64 {
 	return 0
 }
 
+func (x *Handler) GetLagSeconds() int64 {
+	if x != nil && x.LagSeconds != nil {
+		return *x.LagSeconds
+	}
+	return 0
+}
+
+type ListRulesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRulesRequest) Reset() {
+	*x = ListRulesRequest{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRulesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRulesRequest) ProtoMessage() {}
+
+func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRulesRequest.ProtoReflect.Descriptor instead.
+func (*ListRulesRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{3}
+}
+
+type ListRulesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: the node has no rules.
+	File string `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	// When the rules were taken from the file, in Unix seconds.
+	Loaded int64 `protobuf:"varint,2,opt,name=loaded,proto3" json:"loaded,omitempty"`
+	// Why what the file has now is not taken, so that the former rules hold; empty: it is taken.
+	Fault string `protobuf:"bytes,3,opt,name=fault,proto3" json:"fault,omitempty"`
+	// In the order of the file.
+	Rules         []*Rule `protobuf:"bytes,4,rep,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRulesResponse) Reset() {
+	*x = ListRulesResponse{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRulesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRulesResponse) ProtoMessage() {}
+
+func (x *ListRulesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRulesResponse.ProtoReflect.Descriptor instead.
+func (*ListRulesResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ListRulesResponse) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *ListRulesResponse) GetLoaded() int64 {
+	if x != nil {
+		return x.Loaded
+	}
+	return 0
+}
+
+func (x *ListRulesResponse) GetFault() string {
+	if x != nil {
+		return x.Fault
+	}
+	return ""
+}
+
+func (x *ListRulesResponse) GetRules() []*Rule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+type Rule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The condition.
+	When string `protobuf:"bytes,2,opt,name=when,proto3" json:"when,omitempty"`
+	// reject, replace, tag, route or notify.
+	Action string `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`
+	// How many messages and edits it has matched on the node that was asked, since that was started or the rule was new.
+	Matched int64 `protobuf:"varint,4,opt,name=matched,proto3" json:"matched,omitempty"`
+	// How many more its condition could not be evaluated for.
+	Failed        int64 `protobuf:"varint,5,opt,name=failed,proto3" json:"failed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rule) Reset() {
+	*x = Rule{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rule) ProtoMessage() {}
+
+func (x *Rule) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rule.ProtoReflect.Descriptor instead.
+func (*Rule) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Rule) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Rule) GetWhen() string {
+	if x != nil {
+		return x.When
+	}
+	return ""
+}
+
+func (x *Rule) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *Rule) GetMatched() int64 {
+	if x != nil {
+		return x.Matched
+	}
+	return 0
+}
+
+func (x *Rule) GetFailed() int64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
 type ListSessionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only sessions of this user; 0: of anybody.
@@ -227,7 +425,7 @@ type ListSessionsRequest struct {
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[3]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -239,7 +437,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[3]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -252,7 +450,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{3}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListSessionsRequest) GetUser() int64 {
@@ -283,7 +481,7 @@ type ListSessionsResponse struct {
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[4]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -295,7 +493,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[4]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -308,7 +506,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{4}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListSessionsResponse) GetGateways() []*Gateway {
@@ -345,7 +543,7 @@ type Gateway struct {
 
 func (x *Gateway) Reset() {
 	*x = Gateway{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[5]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -357,7 +555,7 @@ func (x *Gateway) String() string {
 func (*Gateway) ProtoMessage() {}
 
 func (x *Gateway) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[5]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -370,7 +568,7 @@ func (x *Gateway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gateway.ProtoReflect.Descriptor instead.
 func (*Gateway) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{5}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Gateway) GetName() string {
@@ -418,7 +616,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[6]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -430,7 +628,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[6]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -443,7 +641,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{6}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Session) GetSession() string {
@@ -505,7 +703,7 @@ type PoisonFilter struct {
 
 func (x *PoisonFilter) Reset() {
 	*x = PoisonFilter{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[7]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -517,7 +715,7 @@ func (x *PoisonFilter) String() string {
 func (*PoisonFilter) ProtoMessage() {}
 
 func (x *PoisonFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[7]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -530,7 +728,7 @@ func (x *PoisonFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoisonFilter.ProtoReflect.Descriptor instead.
 func (*PoisonFilter) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{7}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PoisonFilter) GetIds() []string {
@@ -581,7 +779,7 @@ type ListPoisonedRequest struct {
 
 func (x *ListPoisonedRequest) Reset() {
 	*x = ListPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[8]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -593,7 +791,7 @@ func (x *ListPoisonedRequest) String() string {
 func (*ListPoisonedRequest) ProtoMessage() {}
 
 func (x *ListPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[8]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -606,7 +804,7 @@ func (x *ListPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*ListPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{8}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListPoisonedRequest) GetTopic() string {
@@ -641,7 +839,7 @@ type ListPoisonedResponse struct {
 
 func (x *ListPoisonedResponse) Reset() {
 	*x = ListPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[9]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -653,7 +851,7 @@ func (x *ListPoisonedResponse) String() string {
 func (*ListPoisonedResponse) ProtoMessage() {}
 
 func (x *ListPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[9]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -666,7 +864,7 @@ func (x *ListPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*ListPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{9}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListPoisonedResponse) GetRecords() []*Poisoned {
@@ -702,7 +900,7 @@ type Poisoned struct {
 
 func (x *Poisoned) Reset() {
 	*x = Poisoned{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[10]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -714,7 +912,7 @@ func (x *Poisoned) String() string {
 func (*Poisoned) ProtoMessage() {}
 
 func (x *Poisoned) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[10]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -727,7 +925,7 @@ func (x *Poisoned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Poisoned.ProtoReflect.Descriptor instead.
 func (*Poisoned) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{10}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Poisoned) GetId() string {
@@ -790,7 +988,7 @@ type GetPoisonedRequest struct {
 
 func (x *GetPoisonedRequest) Reset() {
 	*x = GetPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[11]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -802,7 +1000,7 @@ func (x *GetPoisonedRequest) String() string {
 func (*GetPoisonedRequest) ProtoMessage() {}
 
 func (x *GetPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[11]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -815,7 +1013,7 @@ func (x *GetPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*GetPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{11}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetPoisonedRequest) GetId() string {
@@ -846,7 +1044,7 @@ type GetPoisonedResponse struct {
 
 func (x *GetPoisonedResponse) Reset() {
 	*x = GetPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -858,7 +1056,7 @@ func (x *GetPoisonedResponse) String() string {
 func (*GetPoisonedResponse) ProtoMessage() {}
 
 func (x *GetPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -871,7 +1069,7 @@ func (x *GetPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*GetPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{12}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetPoisonedResponse) GetRecord() *Poisoned {
@@ -918,7 +1116,7 @@ type ReplayPoisonedRequest struct {
 
 func (x *ReplayPoisonedRequest) Reset() {
 	*x = ReplayPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -930,7 +1128,7 @@ func (x *ReplayPoisonedRequest) String() string {
 func (*ReplayPoisonedRequest) ProtoMessage() {}
 
 func (x *ReplayPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -943,7 +1141,7 @@ func (x *ReplayPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*ReplayPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{13}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReplayPoisonedRequest) GetTopic() string {
@@ -990,7 +1188,7 @@ type ReplayPoisonedResponse struct {
 
 func (x *ReplayPoisonedResponse) Reset() {
 	*x = ReplayPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1200,7 @@ func (x *ReplayPoisonedResponse) String() string {
 func (*ReplayPoisonedResponse) ProtoMessage() {}
 
 func (x *ReplayPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1213,7 @@ func (x *ReplayPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*ReplayPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{14}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReplayPoisonedResponse) GetReplayed() int32 {
@@ -1064,7 +1262,7 @@ type DiscardPoisonedRequest struct {
 
 func (x *DiscardPoisonedRequest) Reset() {
 	*x = DiscardPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1274,7 @@ func (x *DiscardPoisonedRequest) String() string {
 func (*DiscardPoisonedRequest) ProtoMessage() {}
 
 func (x *DiscardPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1287,7 @@ func (x *DiscardPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*DiscardPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{15}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DiscardPoisonedRequest) GetTopic() string {
@@ -1137,7 +1335,7 @@ type DiscardPoisonedResponse struct {
 
 func (x *DiscardPoisonedResponse) Reset() {
 	*x = DiscardPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1347,7 @@ func (x *DiscardPoisonedResponse) String() string {
 func (*DiscardPoisonedResponse) ProtoMessage() {}
 
 func (x *DiscardPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1360,7 @@ func (x *DiscardPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*DiscardPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{16}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DiscardPoisonedResponse) GetDiscarded() int32 {
@@ -1186,7 +1384,7 @@ const file_millrace_api_v1_operator_proto_rawDesc = "" +
 	"\x1emillrace/api/v1/operator.proto\x12\x0fmillrace.api.v1\"\x15\n" +
 	"\x13ListHandlersRequest\"L\n" +
 	"\x14ListHandlersResponse\x124\n" +
-	"\bhandlers\x18\x01 \x03(\v2\x18.millrace.api.v1.HandlerR\bhandlers\"\xe8\x01\n" +
+	"\bhandlers\x18\x01 \x03(\v2\x18.millrace.api.v1.HandlerR\bhandlers\"\x9e\x02\n" +
 	"\aHandler\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
@@ -1196,8 +1394,24 @@ const file_millrace_api_v1_operator_proto_rawDesc = "" +
 	"\x03lag\x18\x06 \x01(\x03H\x00R\x03lag\x88\x01\x01\x12\x1a\n" +
 	"\bpoisoned\x18\a \x01(\x05R\bpoisoned\x12\x18\n" +
 	"\awritten\x18\b \x01(\x03R\awritten\x12\x18\n" +
-	"\ahandled\x18\t \x01(\x03R\ahandledB\x06\n" +
-	"\x04_lag\"?\n" +
+	"\ahandled\x18\t \x01(\x03R\ahandled\x12$\n" +
+	"\vlag_seconds\x18\n" +
+	" \x01(\x03H\x01R\n" +
+	"lagSeconds\x88\x01\x01B\x06\n" +
+	"\x04_lagB\x0e\n" +
+	"\f_lag_seconds\"\x12\n" +
+	"\x10ListRulesRequest\"\x82\x01\n" +
+	"\x11ListRulesResponse\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\x12\x16\n" +
+	"\x06loaded\x18\x02 \x01(\x03R\x06loaded\x12\x14\n" +
+	"\x05fault\x18\x03 \x01(\tR\x05fault\x12+\n" +
+	"\x05rules\x18\x04 \x03(\v2\x15.millrace.api.v1.RuleR\x05rules\"x\n" +
+	"\x04Rule\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04when\x18\x02 \x01(\tR\x04when\x12\x16\n" +
+	"\x06action\x18\x03 \x01(\tR\x06action\x12\x18\n" +
+	"\amatched\x18\x04 \x01(\x03R\amatched\x12\x16\n" +
+	"\x06failed\x18\x05 \x01(\x03R\x06failed\"?\n" +
 	"\x13ListSessionsRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x05R\x05limit\"\x96\x01\n" +
@@ -1270,9 +1484,10 @@ const file_millrace_api_v1_operator_proto_rawDesc = "" +
 	"\x03why\x18\x05 \x01(\tR\x03why\"U\n" +
 	"\x17DiscardPoisonedResponse\x12\x1c\n" +
 	"\tdiscarded\x18\x01 \x01(\x05R\tdiscarded\x12\x1c\n" +
-	"\tremaining\x18\x02 \x01(\x05R\tremaining2\xcb\x04\n" +
+	"\tremaining\x18\x02 \x01(\x05R\tremaining2\x9f\x05\n" +
 	"\x0fOperatorService\x12[\n" +
-	"\fListHandlers\x12$.millrace.api.v1.ListHandlersRequest\x1a%.millrace.api.v1.ListHandlersResponse\x12[\n" +
+	"\fListHandlers\x12$.millrace.api.v1.ListHandlersRequest\x1a%.millrace.api.v1.ListHandlersResponse\x12R\n" +
+	"\tListRules\x12!.millrace.api.v1.ListRulesRequest\x1a\".millrace.api.v1.ListRulesResponse\x12[\n" +
 	"\fListSessions\x12$.millrace.api.v1.ListSessionsRequest\x1a%.millrace.api.v1.ListSessionsResponse\x12[\n" +
 	"\fListPoisoned\x12$.millrace.api.v1.ListPoisonedRequest\x1a%.millrace.api.v1.ListPoisonedResponse\x12X\n" +
 	"\vGetPoisoned\x12#.millrace.api.v1.GetPoisonedRequest\x1a$.millrace.api.v1.GetPoisonedResponse\x12a\n" +
@@ -1291,56 +1506,62 @@ func file_millrace_api_v1_operator_proto_rawDescGZIP() []byte {
 	return file_millrace_api_v1_operator_proto_rawDescData
 }
 
-var file_millrace_api_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_millrace_api_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_millrace_api_v1_operator_proto_goTypes = []any{
 	(*ListHandlersRequest)(nil),     // 0: millrace.api.v1.ListHandlersRequest
 	(*ListHandlersResponse)(nil),    // 1: millrace.api.v1.ListHandlersResponse
 	(*Handler)(nil),                 // 2: millrace.api.v1.Handler
-	(*ListSessionsRequest)(nil),     // 3: millrace.api.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),    // 4: millrace.api.v1.ListSessionsResponse
-	(*Gateway)(nil),                 // 5: millrace.api.v1.Gateway
-	(*Session)(nil),                 // 6: millrace.api.v1.Session
-	(*PoisonFilter)(nil),            // 7: millrace.api.v1.PoisonFilter
-	(*ListPoisonedRequest)(nil),     // 8: millrace.api.v1.ListPoisonedRequest
-	(*ListPoisonedResponse)(nil),    // 9: millrace.api.v1.ListPoisonedResponse
-	(*Poisoned)(nil),                // 10: millrace.api.v1.Poisoned
-	(*GetPoisonedRequest)(nil),      // 11: millrace.api.v1.GetPoisonedRequest
-	(*GetPoisonedResponse)(nil),     // 12: millrace.api.v1.GetPoisonedResponse
-	(*ReplayPoisonedRequest)(nil),   // 13: millrace.api.v1.ReplayPoisonedRequest
-	(*ReplayPoisonedResponse)(nil),  // 14: millrace.api.v1.ReplayPoisonedResponse
-	(*DiscardPoisonedRequest)(nil),  // 15: millrace.api.v1.DiscardPoisonedRequest
-	(*DiscardPoisonedResponse)(nil), // 16: millrace.api.v1.DiscardPoisonedResponse
-	nil,                             // 17: millrace.api.v1.GetPoisonedResponse.HeadersEntry
-	nil,                             // 18: millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
+	(*ListRulesRequest)(nil),        // 3: millrace.api.v1.ListRulesRequest
+	(*ListRulesResponse)(nil),       // 4: millrace.api.v1.ListRulesResponse
+	(*Rule)(nil),                    // 5: millrace.api.v1.Rule
+	(*ListSessionsRequest)(nil),     // 6: millrace.api.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),    // 7: millrace.api.v1.ListSessionsResponse
+	(*Gateway)(nil),                 // 8: millrace.api.v1.Gateway
+	(*Session)(nil),                 // 9: millrace.api.v1.Session
+	(*PoisonFilter)(nil),            // 10: millrace.api.v1.PoisonFilter
+	(*ListPoisonedRequest)(nil),     // 11: millrace.api.v1.ListPoisonedRequest
+	(*ListPoisonedResponse)(nil),    // 12: millrace.api.v1.ListPoisonedResponse
+	(*Poisoned)(nil),                // 13: millrace.api.v1.Poisoned
+	(*GetPoisonedRequest)(nil),      // 14: millrace.api.v1.GetPoisonedRequest
+	(*GetPoisonedResponse)(nil),     // 15: millrace.api.v1.GetPoisonedResponse
+	(*ReplayPoisonedRequest)(nil),   // 16: millrace.api.v1.ReplayPoisonedRequest
+	(*ReplayPoisonedResponse)(nil),  // 17: millrace.api.v1.ReplayPoisonedResponse
+	(*DiscardPoisonedRequest)(nil),  // 18: millrace.api.v1.DiscardPoisonedRequest
+	(*DiscardPoisonedResponse)(nil), // 19: millrace.api.v1.DiscardPoisonedResponse
+	nil,                             // 20: millrace.api.v1.GetPoisonedResponse.HeadersEntry
+	nil,                             // 21: millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
 }
 var file_millrace_api_v1_operator_proto_depIdxs = []int32{
 	2,  // 0: millrace.api.v1.ListHandlersResponse.handlers:type_name -> millrace.api.v1.Handler
-	5,  // 1: millrace.api.v1.ListSessionsResponse.gateways:type_name -> millrace.api.v1.Gateway
-	6,  // 2: millrace.api.v1.ListSessionsResponse.sessions:type_name -> millrace.api.v1.Session
-	7,  // 3: millrace.api.v1.ListPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
-	10, // 4: millrace.api.v1.ListPoisonedResponse.records:type_name -> millrace.api.v1.Poisoned
-	10, // 5: millrace.api.v1.GetPoisonedResponse.record:type_name -> millrace.api.v1.Poisoned
-	17, // 6: millrace.api.v1.GetPoisonedResponse.headers:type_name -> millrace.api.v1.GetPoisonedResponse.HeadersEntry
-	7,  // 7: millrace.api.v1.ReplayPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
-	18, // 8: millrace.api.v1.ReplayPoisonedResponse.refused:type_name -> millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
-	7,  // 9: millrace.api.v1.DiscardPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
-	0,  // 10: millrace.api.v1.OperatorService.ListHandlers:input_type -> millrace.api.v1.ListHandlersRequest
-	3,  // 11: millrace.api.v1.OperatorService.ListSessions:input_type -> millrace.api.v1.ListSessionsRequest
-	8,  // 12: millrace.api.v1.OperatorService.ListPoisoned:input_type -> millrace.api.v1.ListPoisonedRequest
-	11, // 13: millrace.api.v1.OperatorService.GetPoisoned:input_type -> millrace.api.v1.GetPoisonedRequest
-	13, // 14: millrace.api.v1.OperatorService.ReplayPoisoned:input_type -> millrace.api.v1.ReplayPoisonedRequest
-	15, // 15: millrace.api.v1.OperatorService.DiscardPoisoned:input_type -> millrace.api.v1.DiscardPoisonedRequest
-	1,  // 16: millrace.api.v1.OperatorService.ListHandlers:output_type -> millrace.api.v1.ListHandlersResponse
-	4,  // 17: millrace.api.v1.OperatorService.ListSessions:output_type -> millrace.api.v1.ListSessionsResponse
-	9,  // 18: millrace.api.v1.OperatorService.ListPoisoned:output_type -> millrace.api.v1.ListPoisonedResponse
-	12, // 19: millrace.api.v1.OperatorService.GetPoisoned:output_type -> millrace.api.v1.GetPoisonedResponse
-	14, // 20: millrace.api.v1.OperatorService.ReplayPoisoned:output_type -> millrace.api.v1.ReplayPoisonedResponse
-	16, // 21: millrace.api.v1.OperatorService.DiscardPoisoned:output_type -> millrace.api.v1.DiscardPoisonedResponse
-	16, // [16:22] is the sub-list for method output_type
-	10, // [10:16] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	5,  // 1: millrace.api.v1.ListRulesResponse.rules:type_name -> millrace.api.v1.Rule
+	8,  // 2: millrace.api.v1.ListSessionsResponse.gateways:type_name -> millrace.api.v1.Gateway
+	9,  // 3: millrace.api.v1.ListSessionsResponse.sessions:type_name -> millrace.api.v1.Session
+	10, // 4: millrace.api.v1.ListPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
+	13, // 5: millrace.api.v1.ListPoisonedResponse.records:type_name -> millrace.api.v1.Poisoned
+	13, // 6: millrace.api.v1.GetPoisonedResponse.record:type_name -> millrace.api.v1.Poisoned
+	20, // 7: millrace.api.v1.GetPoisonedResponse.headers:type_name -> millrace.api.v1.GetPoisonedResponse.HeadersEntry
+	10, // 8: millrace.api.v1.ReplayPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
+	21, // 9: millrace.api.v1.ReplayPoisonedResponse.refused:type_name -> millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
+	10, // 10: millrace.api.v1.DiscardPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
+	0,  // 11: millrace.api.v1.OperatorService.ListHandlers:input_type -> millrace.api.v1.ListHandlersRequest
+	3,  // 12: millrace.api.v1.OperatorService.ListRules:input_type -> millrace.api.v1.ListRulesRequest
+	6,  // 13: millrace.api.v1.OperatorService.ListSessions:input_type -> millrace.api.v1.ListSessionsRequest
+	11, // 14: millrace.api.v1.OperatorService.ListPoisoned:input_type -> millrace.api.v1.ListPoisonedRequest
+	14, // 15: millrace.api.v1.OperatorService.GetPoisoned:input_type -> millrace.api.v1.GetPoisonedRequest
+	16, // 16: millrace.api.v1.OperatorService.ReplayPoisoned:input_type -> millrace.api.v1.ReplayPoisonedRequest
+	18, // 17: millrace.api.v1.OperatorService.DiscardPoisoned:input_type -> millrace.api.v1.DiscardPoisonedRequest
+	1,  // 18: millrace.api.v1.OperatorService.ListHandlers:output_type -> millrace.api.v1.ListHandlersResponse
+	4,  // 19: millrace.api.v1.OperatorService.ListRules:output_type -> millrace.api.v1.ListRulesResponse
+	7,  // 20: millrace.api.v1.OperatorService.ListSessions:output_type -> millrace.api.v1.ListSessionsResponse
+	12, // 21: millrace.api.v1.OperatorService.ListPoisoned:output_type -> millrace.api.v1.ListPoisonedResponse
+	15, // 22: millrace.api.v1.OperatorService.GetPoisoned:output_type -> millrace.api.v1.GetPoisonedResponse
+	17, // 23: millrace.api.v1.OperatorService.ReplayPoisoned:output_type -> millrace.api.v1.ReplayPoisonedResponse
+	19, // 24: millrace.api.v1.OperatorService.DiscardPoisoned:output_type -> millrace.api.v1.DiscardPoisonedResponse
+	18, // [18:25] is the sub-list for method output_type
+	11, // [11:18] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_millrace_api_v1_operator_proto_init() }
@@ -1355,7 +1576,7 @@ func file_millrace_api_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_api_v1_operator_proto_rawDesc), len(file_millrace_api_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

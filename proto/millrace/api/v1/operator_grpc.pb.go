@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	OperatorService_ListHandlers_FullMethodName    = "/millrace.api.v1.OperatorService/ListHandlers"
+	OperatorService_ListRules_FullMethodName       = "/millrace.api.v1.OperatorService/ListRules"
 	OperatorService_ListSessions_FullMethodName    = "/millrace.api.v1.OperatorService/ListSessions"
 	OperatorService_ListPoisoned_FullMethodName    = "/millrace.api.v1.OperatorService/ListPoisoned"
 	OperatorService_GetPoisoned_FullMethodName     = "/millrace.api.v1.OperatorService/GetPoisoned"
@@ -36,6 +37,9 @@ const (
 type OperatorServiceClient interface {
 	// ListHandlers returns all handlers, and further versions of them that the log knows of. Scope: read.
 	ListHandlers(ctx context.Context, in *ListHandlersRequest, opts ...grpc.CallOption) (*ListHandlersResponse, error)
+	// ListRules returns the rules of the node that is asked. Several nodes should have the same; each counts for itself. Scope:
+	// read.
+	ListRules(ctx context.Context, in *ListRulesRequest, opts ...grpc.CallOption) (*ListRulesResponse, error)
 	// ListSessions returns the gateways and sessions of users who are connected. Scope: read.
 	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
 	// ListPoisoned returns what is in the poison queue of a topic, the latest first, without contents. Scope: read.
@@ -61,6 +65,16 @@ func (c *operatorServiceClient) ListHandlers(ctx context.Context, in *ListHandle
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListHandlersResponse)
 	err := c.cc.Invoke(ctx, OperatorService_ListHandlers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) ListRules(ctx context.Context, in *ListRulesRequest, opts ...grpc.CallOption) (*ListRulesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRulesResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ListRules_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -126,6 +140,9 @@ func (c *operatorServiceClient) DiscardPoisoned(ctx context.Context, in *Discard
 type OperatorServiceServer interface {
 	// ListHandlers returns all handlers, and further versions of them that the log knows of. Scope: read.
 	ListHandlers(context.Context, *ListHandlersRequest) (*ListHandlersResponse, error)
+	// ListRules returns the rules of the node that is asked. Several nodes should have the same; each counts for itself. Scope:
+	// read.
+	ListRules(context.Context, *ListRulesRequest) (*ListRulesResponse, error)
 	// ListSessions returns the gateways and sessions of users who are connected. Scope: read.
 	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
 	// ListPoisoned returns what is in the poison queue of a topic, the latest first, without contents. Scope: read.
@@ -149,6 +166,9 @@ type UnimplementedOperatorServiceServer struct{}
 
 func (UnimplementedOperatorServiceServer) ListHandlers(context.Context, *ListHandlersRequest) (*ListHandlersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListHandlers not implemented")
+}
+func (UnimplementedOperatorServiceServer) ListRules(context.Context, *ListRulesRequest) (*ListRulesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRules not implemented")
 }
 func (UnimplementedOperatorServiceServer) ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSessions not implemented")
@@ -200,6 +220,24 @@ func _OperatorService_ListHandlers_Handler(srv interface{}, ctx context.Context,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(OperatorServiceServer).ListHandlers(ctx, req.(*ListHandlersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_ListRules_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRulesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ListRules(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ListRules_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ListRules(ctx, req.(*ListRulesRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -304,6 +342,10 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListHandlers",
 			Handler:    _OperatorService_ListHandlers_Handler,
+		},
+		{
+			MethodName: "ListRules",
+			Handler:    _OperatorService_ListRules_Handler,
 		},
 		{
 			MethodName: "ListSessions",

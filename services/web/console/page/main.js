@@ -4,11 +4,15 @@ import { connections } from "./connections.js";
 import { conversation } from "./conversation.js";
 import { pipeline } from "./pipeline.js";
 import { poison } from "./poison.js";
+import { rules } from "./rules.js";
 import { tail } from "./tail.js";
 
 // A view is made anew each time it is shown: from the element it fills and a signal that aborts when it is left. It may return
 // a function that refreshes it.
-const views = { pipeline: ["Pipeline", pipeline], poison: ["Poison queue", poison], connections: ["Connections", connections], conversation: ["Conversation", conversation], tail: ["Live tail", tail] };
+const views = {
+  pipeline: ["Pipeline", pipeline], poison: ["Poison queue", poison], connections: ["Connections", connections],
+  conversation: ["Conversation", conversation], tail: ["Live tail", tail], rules: ["Handlers and rules", rules],
+};
 const pause = 2000;
 
 const place = document.getElementById("view");

@@ -21,11 +21,17 @@ export function pipeline(place, signal) {
       chart("accepted a second", rates(main[0]?.name, "written")),
       ...main.map((x) => chart(`${x.name}: handled a second`, rates(x.name, "handled"))),
       ...main.map((x) => chart(`${x.name}: records behind`, series(x.name, "lag"))),
+      ...main.map((x) => chart(`${x.name}: seconds behind`, series(x.name, "lag_seconds"))),
     );
-    list.replaceChildren(table("Handlers", ["Handler", "State", "#Processes", "#Behind", "#Poisoned", "Topic", "Group"], handlers.map((x) => [
-      x.name, x.state, count(x.members), x.lag === undefined ? "–" : count(x.lag), count(x.poisoned), x.topic, x.group])));
+    list.replaceChildren(listed(handlers));
   };
 }
+
+// listed returns a table of the handlers.
+export const listed = (handlers) => table("Handlers", ["Handler", "State", "#Processes", "#Behind", "#Seconds behind", "#Poisoned", "Topic", "Group"],
+  handlers.map((x) => [x.name, x.state, count(x.members), known(x.lag), known(x.lag_seconds), count(x.poisoned), x.topic, x.group]));
+
+const known = (n) => (n === undefined ? "–" : count(n));
 
 // series returns [time, value] of a figure of the handler.
 const series = (name, figure) => samples.filter((s) => s.handlers.has(name)).map((s) => [s.at, Number(s.handlers.get(name)[figure] ?? 0)]);
