@@ -65,11 +65,11 @@ func TestOriginThatCannotBeIsInvalid(t *testing.T) {
 
 func TestDecisionsTravelInHeaders(t *testing.T) {
 	var d Decisions
-	d.Add(Decisions{Tags: []string{"a"}, Routes: []string{"vip"}})
-	d.Add(Decisions{Tags: []string{"a", "b"}, Routes: []string{"eu", "vip"}, Notify: []string{"x"}})
+	d.Add(Decisions{Tags: []string{"a"}, Routes: []string{"vip"}, Recall: "first"})
+	d.Add(Decisions{Tags: []string{"a", "b"}, Routes: []string{"eu", "vip"}, Notify: []string{"x"}, Recall: "second"})
 	headers := set{}
 	d.SetHeaders(func(name, value string) { headers[name] = value })
-	require.Equal(t, set{TagsHeader: "a,b", RoutesHeader: "vip,eu", NotifyHeader: "x"}, headers)
+	require.Equal(t, set{TagsHeader: "a,b", RoutesHeader: "vip,eu", NotifyHeader: "x", RecallHeader: "first"}, headers)
 	require.Equal(t, []string{"vip", "eu"}, SplitNames(headers[RoutesHeader]))
 	require.Nil(t, SplitNames(headers["none"]))
 	new(Decisions).SetHeaders(func(name, _ string) { t.Errorf("header %s of no decision", name) })

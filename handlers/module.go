@@ -14,6 +14,7 @@ import (
 	"millrace/handlers/analytics"
 	"millrace/handlers/audit"
 	"millrace/handlers/groups"
+	"millrace/handlers/moderation"
 	"millrace/handlers/notify"
 	"millrace/handlers/push"
 	"millrace/handlers/route"
@@ -40,6 +41,7 @@ func all() []handler {
 		{name: analytics.Name, topic: events.TopicMessages, module: analytics.Module},
 		{name: "audit", topic: events.TopicMessages, module: audit.Module},
 		{name: groups.Name, topic: events.TopicMessages, noVersion: "every copy would be made twice", module: groups.Module},
+		{name: moderation.Name, topic: events.TopicMessages, noVersion: "every recall would be published twice", module: moderation.Module},
 		{name: notify.Name, topic: events.TopicMessages, noReplay: notify.NoReplay, noVersion: "users would be notified twice", module: notify.Module},
 		{name: "push", topic: events.TopicMessages, noReplay: push.NoReplay, noVersion: "gateways would get every message twice", module: push.Module},
 		{name: route.Name, topic: events.TopicMessages, noVersion: "every copy would be made twice", module: route.Module},

@@ -19,6 +19,7 @@ import (
 	"millrace/handlers/analytics"
 	"millrace/handlers/audit"
 	"millrace/handlers/groups"
+	"millrace/handlers/moderation"
 	"millrace/handlers/notify"
 	"millrace/handlers/push"
 	"millrace/handlers/route"
@@ -45,6 +46,15 @@ type groupAdmission struct{ groups.Admission }
 
 func (groupAdmission) Assigned(events.Position) {}
 func (groupAdmission) Released(int32)           {}
+
+type modAdmission struct{ moderation.Admission }
+
+func (modAdmission) Assigned(events.Position) {}
+func (modAdmission) Released(int32)           {}
+
+type floods struct{ moderation.Floods }
+
+type recalls struct{ moderation.Publisher }
 
 type copies struct{ route.Publisher }
 
@@ -81,6 +91,9 @@ func TestOnlyTheHandlersNamedAreMade(t *testing.T) {
 				fx.Provide(
 					func() (storage.Store, users.Store) { return store{}, store{} }, func() push.Admission { return admission{} },
 					func() route.Publisher { return copies{} }, func() groups.Admission { return groupAdmission{} },
+					func() (moderation.Admission, moderation.Floods, moderation.Publisher) {
+						return modAdmission{}, floods{}, recalls{}
+					},
 					func() webhook.Store { return webhookStore{} }, func() analytics.Store { return figures{} },
 					func() notify.Store { return notifyStore{} }, func() prometheus.Registerer { return prometheus.NewRegistry() },
 				))
@@ -136,5 +149,5 @@ func TestGroupTellsItsHandler(t *testing.T) {
 
 func TestUnknownNameIsAnErrorThatTellsTheKnown(t *testing.T) {
 	_, err := handlers.Module(1, "storage", "telepathy")
-	require.EqualError(t, err, `unknown handler "telepathy": known are analytics, audit, groups, notify, push, route, storage, users, webhook`)
+	require.EqualError(t, err, `unknown handler "telepathy": known are analytics, audit, groups, moderation, notify, push, route, storage, users, webhook`)
 }

@@ -102,6 +102,23 @@ func (t *Track) remember(r *events.Record) {
 	t.recent = append(t.recent, kept)
 }
 
+// Stands reports whether the message that the record is about, a new message or an edit, stands as the record has left it:
+// storage takes the record, it is no repeat, and nobody has recalled the message, as far as that is known by now. It returns
+// true if that cannot be found out within moments.
+func (t *Track) Stands(ctx context.Context, r *events.Record) bool {
+	if !t.Admits(ctx, r) {
+		return false
+	}
+	id, seq := r.MessageID, r.MessageSeq
+	if r.Message != nil {
+		id, seq = r.Message.MessageID, r.Seq
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	original, recalled, err := t.original(ctx, r, id, seq)
+	return err != nil || original != nil && original.Seq == seq && !recalled
+}
+
 func (t *Track) message(ctx context.Context, r *events.Record) bool {
 	m := r.Message
 	if !r.OwnID(events.TopicMessages) {

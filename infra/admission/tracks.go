@@ -34,8 +34,18 @@ func (t *Tracks) Released(partition int32) {
 
 // Admits calls [Track.Admits] for a record of a partition that is followed, and returns true for other records.
 func (t *Tracks) Admits(ctx context.Context, r *events.Record) bool {
-	t.mu.Lock()
-	track := t.tracks[r.Partition]
-	t.mu.Unlock()
+	track := t.of(r.Partition)
 	return track == nil || track.Admits(ctx, r)
+}
+
+// Stands calls [Track.Stands] for a record of a partition that is followed, and returns true for other records.
+func (t *Tracks) Stands(ctx context.Context, r *events.Record) bool {
+	track := t.of(r.Partition)
+	return track == nil || track.Stands(ctx, r)
+}
+
+func (t *Tracks) of(partition int32) *Track {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.tracks[partition]
 }

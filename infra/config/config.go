@@ -205,8 +205,10 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 	if is(Message, Connect, Worker) {
 		c.bindServiceTLS(flags)
 	}
-	if is(Dev, Message) {
+	if is(Dev, Message, Worker) {
 		flags.StringVar(&c.Rules, "rules", "", "YAML file of the rules that decide what is to become of messages; it is read again when it changes; empty: none")
+	}
+	if is(Dev, Message) {
 		c.bindHook(flags)
 	}
 	flags.TextVar(&c.LogLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")

@@ -9,11 +9,11 @@ import (
 // MaxLookBack is how far back a repeat of an event is recognised, in records of its partition.
 const MaxLookBack = 1000
 
-// LookBack calls read for the [MaxLookBack] records up to the position, or for fewer if read returns [ErrTrimmed] because the
-// log begins later. It returns any other error of read.
-func LookBack(from events.Position, read func(events.Range) error) error {
+// LookBack calls read for that many records up to the position, or for fewer if read returns [ErrTrimmed] because the log begins
+// later. It returns any other error of read.
+func LookBack(from events.Position, records int64, read func(events.Range) error) error {
 	begin := events.EpochStart(from.Seq)
-	for n := int64(MaxLookBack); n > 0; n /= 2 {
+	for n := records; n > 0; n /= 2 {
 		behind := events.Range{Partition: from.Partition, After: max(from.Seq-n, begin), Through: from.Seq}
 		if behind.Len() == 0 {
 			return nil

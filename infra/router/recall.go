@@ -29,7 +29,7 @@ func (c *consumer) recall(after events.Position) {
 	var ids []string
 	first := make(map[string]events.Position)
 	log := c.bus.Log(c.Topic)
-	err := pubsub.LookBack(after, func(r events.Range) error {
+	err := pubsub.LookBack(after, pubsub.MaxLookBack, func(r events.Range) error {
 		return log.Read(ctx, []events.Range{r}, func(raw pubsub.RawRecord) error {
 			if raw.Replay {
 				return nil // a replay counts at its original place

@@ -36,7 +36,8 @@ type environment struct {
 	Rate        func(string) int `expr:"rate"`
 }
 
-func (s *Set) environment(subject Subject) *environment {
+// environmentOf returns the environment without rates, which only those who send messages have.
+func environmentOf(subject Subject) *environment {
 	m := subject.Message
 	env := &environment{
 		From: int(m.From), To: int(m.To), GroupID: int(m.GroupID), Content: m.Content, MessageType: int(m.MessageType),
@@ -46,6 +47,11 @@ func (s *Set) environment(subject Subject) *environment {
 	if len(m.Extra) > 0 && json.Unmarshal(m.Extra, &env.Extra) != nil {
 		env.Extra = nil // every message was checked to have an object
 	}
+	return env
+}
+
+func (s *Set) environment(subject Subject) *environment {
+	m, env := subject.Message, environmentOf(subject)
 	if s.rates != nil {
 		s.rates.count(m.From, subject.At)
 		env.Rate = func(window string) int { return s.rates.of(m.From, window, subject.At) }

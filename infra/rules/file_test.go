@@ -162,7 +162,9 @@ func TestRulesTakeEffectOnceTheyArePrepared(t *testing.T) {
 func TestStateTellsTheRulesAndWhatTheyHaveDone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rules.yaml")
 	write(t, path, "rules: [{name: one, when: 'from == 1', tag: x}, {name: two, when: 'extra.age > 17', reject: no}, "+
-		"{name: three, when: 'edit', replace: {with: y}}, {name: four, when: 'edit', route: z}, {name: five, when: 'edit', notify: z}]")
+		"{name: three, when: 'edit', replace: {with: y}}, {name: four, when: 'edit', route: z}, {name: five, when: 'edit', notify: z}, "+
+		"{name: six, when: 'edit', recall: z}]\n"+
+		"floods: [{name: seven, when: 'to == 2', more_than: 1, within: 5s, recall: z}]")
 	begin := time.Now()
 	f, _ := open(t, path)
 	_, err := f.Review(t.Context(), []hook.Draft{{Message: &events.Message{From: 1}}, {Message: &events.Message{From: 2}}})
@@ -176,5 +178,7 @@ func TestStateTellsTheRulesAndWhatTheyHaveDone(t *testing.T) {
 		{"three", "edit", "replace", 0, 0},
 		{"four", "edit", "route", 0, 0},
 		{"five", "edit", "notify", 0, 0},
+		{"six", "edit", "recall", 0, 0},
+		{"seven", "more than 1 within 5s per sender, where to == 2", "recall", 0, 0},
 	}, state.Rules)
 }

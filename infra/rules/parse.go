@@ -28,7 +28,8 @@ var name = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
 
 // document is the file as it is written.
 type document struct {
-	Rules []written `yaml:"rules"`
+	Rules  []written      `yaml:"rules"`
+	Floods []writtenFlood `yaml:"floods"`
 }
 
 // written is a rule as it is written.
@@ -39,6 +40,7 @@ type written struct {
 	Replace *substitution `yaml:"replace"`
 	Tag     *text         `yaml:"tag"`
 	Route   *text         `yaml:"route"`
+	Recall  *text         `yaml:"recall"`
 	Notify  *text         `yaml:"notify"`
 }
 
@@ -79,22 +81,34 @@ func Parse(data []byte) (*Set, error) {
 	if len(d.Rules) > maxRules {
 		return nil, fmt.Errorf("%d rules, more than %d", len(d.Rules), maxRules)
 	}
+	if len(d.Floods) > maxFloods {
+		return nil, fmt.Errorf("%d floods, more than %d", len(d.Floods), maxFloods)
+	}
 	set := &Set{}
 	var all []error
 	var names []string
 	var windows []string
-	for i, w := range d.Rules {
-		r, asks, faults := w.compile()
-		if slices.Contains(names, r.name) {
-			faults = append(faults, w.Name.fault("another rule is called %s", r.name))
+	found := func(kind string, i int, called *text, faults []error) {
+		if slices.Contains(names, called.value) {
+			faults = append(faults, called.fault("another rule is called %s", called.value))
 		}
 		for _, fault := range faults {
-			if w.Name.value == "" {
-				fault = fmt.Errorf("rule %d: %w", i+1, fault)
+			if called.value == "" {
+				fault = fmt.Errorf("%s %d: %w", kind, i+1, fault)
 			}
 			all = append(all, fault)
 		}
-		names, set.rules, windows = append(names, r.name), append(set.rules, r), append(windows, asks...)
+		names = append(names, called.value)
+	}
+	for i, w := range d.Rules {
+		r, asks, faults := w.compile()
+		found("rule", i, &w.Name, faults)
+		set.rules, windows = append(set.rules, r), append(windows, asks...)
+	}
+	for i, w := range d.Floods {
+		f, faults := w.compile()
+		found("flood", i, &w.Name, faults)
+		set.floods = append(set.floods, f)
 	}
 	var err error
 	if set.rates, err = newRates(windows); err != nil {
@@ -169,7 +183,8 @@ func (w *written) compile() (r *rule, windows []string, faults []error) {
 		}
 		return t.value
 	}
-	r.reject = act(w.Reject, checkReason)
+	r.reject = act(w.Reject, checkReason("reject"))
+	r.recall = act(w.Recall, checkReason("recall"))
 	r.tag = act(w.Tag, checkName("tag"))
 	r.notify = act(w.Notify, checkName("notify"))
 	r.route = act(w.Route, events.CheckRoute)
@@ -180,16 +195,18 @@ func (w *written) compile() (r *rule, windows []string, faults []error) {
 		}
 	}
 	if actions != 1 {
-		fault(&w.Name, "rule %s has %d actions: want one of reject, replace, tag, route and notify", r.name, actions)
+		fault(&w.Name, "rule %s has %d actions: want one of reject, replace, tag, route, recall and notify", r.name, actions)
 	}
 	return r, windows, faults
 }
 
-func checkReason(reason string) error {
-	if reason == "" || len(reason) > maxReason {
-		return fmt.Errorf("reject wants a reason of at most %d bytes", maxReason)
+func checkReason(action string) func(string) error {
+	return func(reason string) error {
+		if reason == "" || len(reason) > maxReason {
+			return fmt.Errorf("%s wants a reason of at most %d bytes", action, maxReason)
+		}
+		return nil
 	}
-	return nil
 }
 
 func checkName(action string) func(string) error {

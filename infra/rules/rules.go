@@ -3,7 +3,8 @@
 // that they decide travels with the record in its headers, and handlers carry it out without evaluating the rules again.
 //
 // The file parse.go reads a file of rules, condition.go compiles the expressions, rates.go counts what users send, rules.go
-// evaluates, and file.go keeps the rules of a process as the file has them.
+// evaluates, floods.go compares messages with those before them in the log, and file.go keeps the rules of a process as the file
+// has them.
 package rules
 
 import (
@@ -20,8 +21,9 @@ import (
 
 // Set is what a file of rules says. It does not change, but counts what users send if conditions ask for that.
 type Set struct {
-	rules []*rule // in the order of the file
-	rates *rates  // nil if no condition asks for a rate
+	rules  []*rule // in the order of the file
+	floods []*flood
+	rates  *rates // nil if no condition asks for a rate
 }
 
 // rule is a rule with its one action.
@@ -34,6 +36,7 @@ type rule struct {
 	replace *replacement
 	tag     string
 	route   string
+	recall  string // the reason
 	notify  string
 }
 
@@ -63,6 +66,9 @@ func (s *Set) Names() []string {
 	for _, r := range s.rules {
 		names = append(names, r.name)
 	}
+	for _, f := range s.floods {
+		names = append(names, f.name)
+	}
 	return names
 }
 
@@ -86,15 +92,7 @@ func (s *Set) Evaluate(subject Subject) Result {
 	env := s.environment(subject)
 	machine := vm.VM{MemoryBudget: maxMemory}
 	for _, r := range s.rules {
-		matches, err := machine.Run(r.when, env)
-		if err != nil {
-			if result.Failed == nil {
-				result.Failed = map[string]error{}
-			}
-			result.Failed[r.name] = err
-			continue
-		}
-		if matches != true {
+		if !result.holds(&machine, r.name, r.when, env) {
 			continue
 		}
 		result.Matched = append(result.Matched, r.name)
@@ -103,6 +101,18 @@ func (s *Set) Evaluate(subject Subject) Result {
 		}
 	}
 	return result
+}
+
+// holds reports whether the condition of the rule holds. It notes an error.
+func (r *Result) holds(machine *vm.VM, rule string, when *vm.Program, env *environment) bool {
+	holds, err := machine.Run(when, env)
+	if err != nil {
+		if r.Failed == nil {
+			r.Failed = map[string]error{}
+		}
+		r.Failed[rule] = err
+	}
+	return err == nil && holds == true
 }
 
 // act carries out the action.
@@ -119,6 +129,8 @@ func (r *rule) act(result *Result, env *environment) {
 		result.Add(events.Decisions{Routes: []string{r.route}})
 	case r.notify != "":
 		result.Add(events.Decisions{Notify: []string{r.notify}})
+	case r.recall != "":
+		result.Add(events.Decisions{Recall: r.recall})
 	case r.replace != nil:
 		content := r.replace.with
 		if r.replace.match != nil {

@@ -160,6 +160,7 @@ func TestRatesAreKeptOfThoseWhoSentLast(t *testing.T) {
 }
 
 func TestFileIsRefusedWithLineAndReason(t *testing.T) {
+	flood := func(rest string) string { return "floods:\n  - {name: f, " + rest + "}\n" }
 	rule := func(rest string) string { return "rules:\n  - name: r\n    when: from == 1\n" + rest }
 	for name, c := range map[string]struct {
 		file string
@@ -187,7 +188,8 @@ func TestFileIsRefusedWithLineAndReason(t *testing.T) {
 		"route with a dot":    {rule("    route: eu.vip\n"), []string{`line 4: route "eu.vip": want 1 to 64`}},
 		"no route":            {rule("    route: ''\n"), []string{"line 4: route"}},
 		"odd notify":          {rule("    notify: a b\n"), []string{`line 4: notify "a b": want`}},
-		"long reason":         {rule("    reject: " + strings.Repeat("x", 257) + "\n"), []string{"line 4: reject wants a reason of at most 256 bytes"}},
+		"recall for nothing":  {rule("    recall: ''\n"), []string{"line 4: recall wants a reason"}},
+		"long reason":         {rule("    recall: " + strings.Repeat("x", 257) + "\n"), []string{"line 4: recall wants a reason of at most 256 bytes"}},
 		"many routes":         {"rules:\n" + manyOf("route"), []string{"11 different routes, more than 10"}},
 		"many to notify":      {"rules:\n" + manyOf("notify"), []string{"11 different names to notify, more than 10"}},
 		"odd tag":             {rule("    tag: a,b\n"), []string{"line 4: tag"}},
@@ -209,6 +211,23 @@ func TestFileIsRefusedWithLineAndReason(t *testing.T) {
 			"rules:\n  - name: r\n    when: rate('1s')+rate('2s')+rate('3s')+rate('4s')+rate('5s')+rate('6s')+rate('7s')+rate('8s')+rate('9s') > 1\n    tag: a\n",
 			[]string{"9 different times"},
 		},
+		"flood without a name": {"floods: [{more_than: 1, within: 1s, recall: x}]\n", []string{"flood 1: name"}},
+		"flood named as a rule": {
+			rule("    tag: a\nfloods:\n  - {name: r, more_than: 1, within: 1s, recall: x}\n"), []string{"line 6: another rule is called r"},
+		},
+		"unknown in a flood":       {flood("more: 1"), []string{"line 2: unknown key more"}},
+		"flood of nothing":         {flood("within: 1s, recall: x"), []string{"line 2: more_than 0: want 1 to 1000"}},
+		"flood of too many":        {flood("more_than: 1001, within: 1s, recall: x"), []string{"line 2: more_than 1001"}},
+		"text for a number":        {flood("more_than: '3'"), []string{"line 2: want a whole number"}},
+		"fraction for a number":    {flood("more_than: 1.5"), []string{"line 2: want a whole number"}},
+		"flood for ever":           {flood("more_than: 1, within: 25h, recall: x"), []string{`line 2: within "25h": want whole seconds`}},
+		"flood for half a second":  {flood("more_than: 1, within: 1500ms, recall: x"), []string{`line 2: within "1500ms"`}},
+		"flood without a time":     {flood("more_than: 1, recall: x"), []string{"line 2: within"}},
+		"flood for no reason":      {flood("more_than: 1, within: 1s"), []string{"line 2: recall wants a reason"}},
+		"flood of what":            {flood("more_than: 1, within: 1s, recall: x, per: user"), []string{`line 2: per "user": want sender or content`}},
+		"flood of a bad condition": {flood("more_than: 1, within: 1s, recall: x, when: form == 1"), []string{"line 2: when: unknown name form"}},
+		"flood of a rate":          {flood(`more_than: 1, within: 1s, recall: x, when: rate("1m") > 1`), []string{"line 2: when: a flood has no rate"}},
+		"many floods":              {"floods:\n" + strings.Repeat("  - {name: f, more_than: 1, within: 1s, recall: x}\n", 21), []string{"21 floods, more than 20"}},
 		"several faults": {
 			"rules:\n  - name: a\n    when: form == 1\n    tag: a\n  - name: b\n    when: edit\n",
 			[]string{"line 3: when: unknown name form", "line 5: rule b has 0 actions"},
@@ -233,25 +252,30 @@ func manyOf(action string) string {
 	return rules.String()
 }
 
-func TestRulesRouteAndNotifyWithoutHoldingUpLaterOnes(t *testing.T) {
+func TestRulesRouteRecallAndNotifyWithoutHoldingUpLaterOnes(t *testing.T) {
 	set := parse(t, `
 rules:
   - {name: vip, when: user_type == "guest", route: vip}
   - {name: eu, when: region == "eu", route: eu}
   - {name: again, when: "true", route: vip}
-  - {name: broken, when: extra.missing > 3, route: never}
+  - {name: spam, when: content contains "spam", recall: no advertising}
+  - {name: second, when: "true", recall: another reason}
+  - {name: broken, when: extra.missing > 3, recall: never}
   - {name: oncall, when: '"seen" in tags', notify: moderators}
 `)
-	require.Equal(t, []string{"vip", "eu", "never"}, set.Routes())
-	require.Equal(t, events.Decisions{Routes: []string{"vip", "eu"}, Notify: []string{"moderators"}}, set.Evaluate(subject()).Decisions)
+	require.Equal(t, []string{"vip", "eu"}, set.Routes())
+	require.Equal(t, events.Decisions{
+		Routes: []string{"vip", "eu"}, Recall: "no advertising", Notify: []string{"moderators"},
+	}, set.Evaluate(subject()).Decisions)
 	other := set.Evaluate(subject(func(s *Subject) { s.UserType, s.Region, s.Tags, s.Message.Content = "", "us", nil, "hello" }))
-	require.Equal(t, events.Decisions{Routes: []string{"vip"}}, other.Decisions)
+	require.Equal(t, events.Decisions{Routes: []string{"vip"}, Recall: "another reason"}, other.Decisions)
 }
 
 func FuzzParse(f *testing.F) {
 	f.Add("rules:\n  - name: r\n    when: from == 1 && rate('1m') > 3\n    replace: {match: a, with: b}\n")
+	f.Add("floods: [{name: f, per: content, when: 'from > 1', more_than: 3, within: 10s, recall: x}]")
 	f.Add("rules: [{name: r, when: 'extra.a?.b in tags', tag: eu}]")
-	f.Add("rules: [{name: a, when: 'edit', route: vip}, {name: c, when: 'true', notify: y}]")
+	f.Add("rules: [{name: a, when: 'edit', route: vip}, {name: b, when: 'true', recall: x}, {name: c, when: 'true', notify: y}]")
 	f.Fuzz(func(t *testing.T, file string) {
 		set, err := Parse([]byte(file))
 		if err != nil {
@@ -259,6 +283,7 @@ func FuzzParse(f *testing.F) {
 		}
 		s := subject()
 		before := set.Evaluate(s)
+		set.EvaluateFloods(s, 2)
 		require.True(t, before.Content == "" || events.ValidateContent(before.Content) == nil)
 	})
 }

@@ -324,7 +324,7 @@ func TestHooksReviewEdits(t *testing.T) {
 		case d.Message.Content == "bad":
 			return rejectAll(d)
 		}
-		return hook.Verdict{Content: d.Message.Content + "!", Decisions: events.Decisions{Routes: []string{"vip"}}}
+		return hook.Verdict{Content: d.Message.Content + "!", Decisions: events.Decisions{Routes: []string{"vip"}, Recall: "why"}}
 	}}
 	n := newNodeOver(t, memory.NewBus(memory.Config{}), as(r))
 	headers := map[string]message.Metadata{} // by type
@@ -349,7 +349,7 @@ func TestHooksReviewEdits(t *testing.T) {
 	require.Equal(t, "vip", draft.UserType)
 	require.Equal(t, id, draft.Message.MessageID)
 	require.EqualValues(t, 2, draft.Message.To)
-	for header, want := range map[string]string{events.RoutesHeader: "vip", "user_type": "vip"} {
+	for header, want := range map[string]string{events.RoutesHeader: "vip", events.RecallHeader: "why", "user_type": "vip"} {
 		require.Equal(t, want, headers["message_edited"].Get(header))
 		require.Empty(t, headers["new_message"].Get(header))
 	}

@@ -39,8 +39,8 @@ func newRecord(e *events.Event, sender *millracev1.Sender, correlation string) (
 			msg.Metadata.Set(name, value)
 		}
 	}
-	set("user_type", sender.GetUserType())
-	set("region", sender.GetRegion())
+	set(events.UserTypeHeader, sender.GetUserType())
+	set(events.RegionHeader, sender.GetRegion())
 	set(events.CorrelationHeader, correlation)
 	return msg, nil
 }

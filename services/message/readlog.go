@@ -134,7 +134,7 @@ func (s *Service) nextSpan(
 
 // lookBack visits the records up to the position that a later record may repeat.
 func (s *Service) lookBack(ctx context.Context, from events.Position, visit func(*logged) error) error {
-	return pubsub.LookBack(from, func(r events.Range) error {
+	return pubsub.LookBack(from, pubsub.MaxLookBack, func(r events.Range) error {
 		trimmed, err := s.tail.read(ctx, []events.Range{r}, false, visit)
 		if err == nil && len(trimmed) > 0 {
 			return pubsub.ErrTrimmed

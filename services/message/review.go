@@ -95,7 +95,7 @@ func (s *Service) latest(ctx context.Context, conversation string, visit func(*l
 		return err
 	}
 	p := events.Partition(conversation, s.partitions)
-	return pubsub.LookBack(events.Position{Partition: p, Seq: ends[p]}, func(within events.Range) error {
+	return pubsub.LookBack(events.Position{Partition: p, Seq: ends[p]}, pubsub.MaxLookBack, func(within events.Range) error {
 		trimmed, err := s.tail.read(ctx, []events.Range{within}, false, func(r *logged) error {
 			visit(r)
 			return nil

@@ -38,15 +38,16 @@ import (
 // line here, and a function that opens it.
 func TestEveryHandlerKeepsTheContract(t *testing.T) {
 	subjects := map[string]func(*testing.T) handlertest.Subject{
-		"analytics": openAnalytics,
-		"audit":     openAudit,
-		"groups":    openGroups,
-		"notify":    openNotify,
-		"push":      openPush,
-		"route":     openRoute,
-		"storage":   openStorage,
-		"users":     openUsers,
-		"webhook":   openWebhook,
+		"analytics":  openAnalytics,
+		"audit":      openAudit,
+		"groups":     openGroups,
+		"moderation": openModeration,
+		"notify":     openNotify,
+		"push":       openPush,
+		"route":      openRoute,
+		"storage":    openStorage,
+		"users":      openUsers,
+		"webhook":    openWebhook,
 	}
 	for _, name := range handlers.Names() {
 		t.Run(name, func(t *testing.T) {
@@ -172,7 +173,7 @@ func (w *watcher) over(t *testing.T) handlertest.Subject {
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	bus := memory.NewBus(memory.Config{Partitions: events.DefaultPartitions})
 	t.Cleanup(func() { require.NoError(t, bus.Close()) })
-	admission, _, err := newAdmission(db, bus)
+	admission, _, _, err := newAdmission(db, bus)
 	require.NoError(t, err)
 	ticks := make(chan time.Time)
 	hub := push.New(push.Options{Ticks: ticks}, admission, slog.New(slog.DiscardHandler))

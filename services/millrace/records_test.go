@@ -79,7 +79,7 @@ func newRig(t *testing.T) *rig {
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	journal := audit.New(audit.Config{Path: filepath.Join(t.TempDir(), "audit.log")}, log)
 	t.Cleanup(func() { require.NoError(t, journal.Close()) })
-	admission, _, err := newAdmission(db, bus)
+	admission, _, _, err := newAdmission(db, bus)
 	require.NoError(t, err)
 	saving, hub := storage.New(db, log), push.New(push.Options{}, admission, log)
 	saving.Start()

@@ -69,12 +69,15 @@ from, to or group_id, content, message_type (1), extra, mentions, reply_to, user
 			for range times - 1 {
 				result = set.Evaluate(subject)
 			}
+			if result.Reject == "" && !subject.Edit {
+				addFloods(set, subject, times, &result)
+			}
 			showResult(cmd.OutOrStdout(), &result)
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&message, "message", "", "the message, as JSON")
-	cmd.Flags().IntVar(&times, "times", 1, "how often it is sent at once, for rates")
+	cmd.Flags().IntVar(&times, "times", 1, "how often it is sent at once, for rates and floods")
 	_ = cmd.MarkFlagRequired("message") // it fails only for a flag that does not exist
 	return cmd
 }
@@ -128,6 +131,21 @@ func subjectOf(message string) (rules.Subject, error) {
 	}}, nil
 }
 
+// addFloods adds what flood rules decide on what the rules have left.
+func addFloods(set *rules.Set, subject rules.Subject, times int, result *rules.Result) {
+	left := *subject.Message
+	left.Content = cmp.Or(result.Content, left.Content)
+	subject.Message = &left
+	subject.Tags = append(slices.Clip(subject.Tags), result.Tags...)
+	floods := set.EvaluateFloods(subject, times)
+	result.Matched = append(result.Matched, floods.Matched...)
+	result.Add(floods.Decisions)
+	if result.Failed == nil {
+		result.Failed = map[string]error{}
+	}
+	maps.Copy(result.Failed, floods.Failed)
+}
+
 // showResult prints what the rules make of a message.
 func showResult(w io.Writer, r *rules.Result) {
 	line := func(what, text string) {
@@ -148,5 +166,6 @@ func showResult(w io.Writer, r *rules.Result) {
 	line("routed", strings.Join(r.Routes, ", "))
 	line("notified", strings.Join(r.Notify, ", "))
 	line("replaced", r.Content)
+	line("recalled", r.Recall)
 	fmt.Fprintln(w, "accepted")
 }

@@ -46,7 +46,7 @@ func TestRulesCommandChecksAndTries(t *testing.T) {
 		want []string // what is printed, or the error
 		exit int
 	}{
-		"valid":        {[]string{"check", exampleRules}, []string{"6 rules, all valid"}, 0},
+		"valid":        {[]string{"check", exampleRules}, []string{"9 rules, all valid"}, 0},
 		"wrong":        {[]string{"check", wrong}, []string{"line 3: when: unknown name form"}, 1},
 		"no such file": {[]string{"check", "none.yaml"}, []string{"no such file"}, 1},
 		"passes": {
@@ -67,6 +67,21 @@ func TestRulesCommandChecksAndTries(t *testing.T) {
 		"routes and notifies": {
 			[]string{"test", exampleRules, `--message={"from":1,"to":2,"content":"hello","user_type":"vip","region":"eu-1","time":"2026-01-05T12:00:00Z"}`},
 			[]string{"matched   customers\n", "routed    vip\n", "accepted\n"},
+			0,
+		},
+		"recalls": {
+			[]string{"test", exampleRules, `--message={"from":1,"to":2,"content":"Casino!","time":"2026-01-05T12:00:00Z"}`},
+			[]string{"matched   advertising\n", "recalled  no advertising\n", "accepted\n"},
+			0,
+		},
+		"recalls a flood": {
+			[]string{"test", exampleRules, `--message={"from":1,"to":2,"content":"hello","time":"2026-01-05T12:00:00Z"}`, "--times=3"},
+			[]string{"matched   echo\n", "recalled  you have said that\n", "accepted\n"},
+			0,
+		},
+		"edit is no flood": {
+			[]string{"test", exampleRules, `--message={"from":1,"to":2,"content":"hello","edit":true,"time":"2026-01-05T12:00:00Z"}`, "--times=30"},
+			[]string{"accepted\n"},
 			0,
 		},
 		"too often": {

@@ -19,6 +19,7 @@ import (
 	"millrace/handlers/analytics"
 	"millrace/handlers/audit"
 	"millrace/handlers/groups"
+	"millrace/handlers/moderation"
 	"millrace/handlers/notify"
 	"millrace/handlers/push"
 	"millrace/handlers/storage"
@@ -49,7 +50,7 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 			return audit.Config{Path: auditFile(cfg), MaxSize: int64(cfg.AuditMaxSize) << 20}
 		}),
 		fx.Provide(
-			newAdmission, newCopies, newMarks, fx.Annotate(newRouterOptions, fx.ParamTags(`group:"handlers"`, ``, `group:"middleware"`)),
+			newAdmission, newCopies, newRecalls, newFloods, newMarks, fx.Annotate(newRouterOptions, fx.ParamTags(`group:"handlers"`, ``, `group:"middleware"`)),
 			fx.Annotate(newFollowers, fx.ParamTags(``, `group:"handlers"`)),
 			fx.Annotate(newRetrier, fx.ParamTags(``, `group:"handlers"`)), newRouter,
 			fx.Annotate(newLags, fx.ParamTags(``, ``, ``, `group:"handlers"`)),
@@ -128,14 +129,15 @@ func newHandlersCheck(
 	}}
 }
 
-// newAdmission returns what the push handler asks before it delivers, and the groups handler before it copies: the store and,
-// where that is behind, the log. Each has tracks of its own, because one may be ahead of the other.
-func newAdmission(db admission.Store, bus pubsub.Bus) (push.Admission, groups.Admission, error) {
+// newAdmission returns what the push handler asks before it delivers, the groups handler before it copies, and the moderation
+// handler before it recalls: the store and, where that is behind, the log. Each has tracks of its own, because one may be ahead of
+// the others.
+func newAdmission(db admission.Store, bus pubsub.Bus) (push.Admission, groups.Admission, moderation.Admission, error) {
 	judge, err := admission.New(db, bus.Log(events.TopicMessages))
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return admission.NewTracks(judge), admission.NewTracks(judge), nil
+	return admission.NewTracks(judge), admission.NewTracks(judge), admission.NewTracks(judge), nil
 }
 
 func newPushOptions(contain *panics.Panics, bus pubsub.Bus, db storeBackend) push.Options {

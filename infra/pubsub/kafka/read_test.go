@@ -177,7 +177,7 @@ func TestRangeFromTheBeginningOfAnEpochIsNotTrimmed(t *testing.T) {
 		})
 	}
 	looks := 0
-	require.NoError(t, pubsub.LookBack(events.Position{Seq: through}, func(r events.Range) error {
+	require.NoError(t, pubsub.LookBack(events.Position{Seq: through}, pubsub.MaxLookBack, func(r events.Range) error {
 		looks++
 		_, err := plan(r)
 		return err

@@ -105,15 +105,20 @@
 {{- end }}
 {{- end }}
 
+{{- /* The ConfigMap with the rules, for a component that goes by them. */}}
+{{- define "millrace.rules" -}}
+{{- if or (eq .component "message") (has "moderation" .settings.handlers) }}
+{{- .root.Values.rules.existingConfigMap }}
+{{- end }}
+{{- end }}
+
 {{- /* Of a component that works on the log and the store: what it decides by, and where it sends. */}}
 {{- define "millrace.growthEnv" -}}
-{{- if eq .component "message" }}
-{{- with .root.Values.rules }}
-{{- if .existingConfigMap }}
+{{- if include "millrace.rules" . }}
 - name: MILLRACE_RULES
-  value: /etc/millrace/rules/{{ .key }}
+  value: /etc/millrace/rules/{{ .root.Values.rules.key }}
 {{- end }}
-{{- end }}
+{{- if eq .component "message" }}
 {{- with .root.Values.hook }}
 {{- if .url }}
 - name: MILLRACE_HOOK_URL

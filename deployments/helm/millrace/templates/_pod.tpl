@@ -78,7 +78,7 @@ spec:
         readOnlyRootFilesystem: true
         capabilities: { drop: [ALL] }
       {{- $files := include "millrace.files" . | fromYaml }}
-      {{- $rules := eq .component "message" | ternary .root.Values.rules.existingConfigMap "" }}
+      {{- $rules := include "millrace.rules" . }}
       {{- if or $files $rules .claim }}
       volumeMounts:
         {{- range $name, $_ := $files }}

@@ -338,7 +338,7 @@ type Rule struct {
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The condition.
 	When string `protobuf:"bytes,2,opt,name=when,proto3" json:"when,omitempty"`
-	// reject, replace, tag, route or notify.
+	// reject, replace, tag, route, recall or notify.
 	Action string `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`
 	// How many messages and edits it has matched on the node that was asked, since that was started or the rule was new.
 	Matched int64 `protobuf:"varint,4,opt,name=matched,proto3" json:"matched,omitempty"`
