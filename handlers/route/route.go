@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"time"
 
 	"go.uber.org/fx"
 
@@ -49,6 +50,7 @@ func Handler(to Publisher) events.Handler {
 	r := router{to}
 	return events.Handler{
 		Name: Name, Topic: events.TopicMessages, Group: "route-consumer-group", Handle: r.handle, HandleBatch: r.handleBatch,
+		Gather: 20 * time.Millisecond,
 	}
 }
 
