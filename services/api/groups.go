@@ -116,7 +116,7 @@ func (s *Service) inNameOf(ctx context.Context, id, by int64) (int64, error) {
 	if err := checkID("group_id", id); err != nil {
 		return 0, err
 	}
-	g, err := s.Groups.Group(ctx, id)
+	g, err := s.Store.Group(ctx, id)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return 0, status.Error(codes.NotFound, "no such group")

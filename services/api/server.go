@@ -76,6 +76,7 @@ func New(ctx context.Context, cfg Config, service *Service, operator *Operator) 
 	}
 	requests := http.NewServeMux()
 	requests.Handle("GET /v1/events", newTail(ctx, operator.Bus))
+	requests.Handle("GET /v1/users/{user}/export", newExports(ctx, service))
 	requests.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if isGRPC(r) {
 			calls.ServeHTTP(w, r)

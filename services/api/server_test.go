@@ -58,8 +58,8 @@ func (m *messages) GetGroup(_ context.Context, r *millracev1.GetGroupRequest) (*
 	return &millracev1.GetGroupResponse{Group: &millracev1.Group{GroupId: r.GetGroupId(), Owner: r.GetUser(), Name: "g"}}, nil
 }
 
-// groups has group 5, of user 1.
-type groups struct{}
+// groups is a store that has group 5, of user 1.
+type groups struct{ Store }
 
 func (groups) Group(_ context.Context, id int64) (store.Group, error) {
 	if id != 5 {
@@ -122,7 +122,7 @@ func (c *callers) ask(h http.Handler, name, method, path, body string, header ..
 
 func TestRequestsReachTheMessageServiceAndComeBackAsJSON(t *testing.T) {
 	c, m := newCallers(t), &messages{}
-	h := c.serve(t, Config{}, &Service{Messages: m, Groups: groups{}, SystemUser: 99})
+	h := c.serve(t, Config{}, &Service{Messages: m, Store: groups{}, SystemUser: 99})
 
 	code, body := c.ask(h, "send", "POST", "/v1/messages", `{"from":1,"to":"2","content":"hi","client_msg_id":"k","extra":{"a":1}}`)
 	require.Equal(t, 200, code, body)
@@ -148,7 +148,7 @@ func TestRequestsReachTheMessageServiceAndComeBackAsJSON(t *testing.T) {
 func TestErrorsHaveOneForm(t *testing.T) {
 	c := newCallers(t)
 	m := &messages{}
-	h := c.serve(t, Config{}, &Service{Messages: m, Groups: groups{}})
+	h := c.serve(t, Config{}, &Service{Messages: m, Store: groups{}})
 	for name, test := range map[string]struct {
 		key, method, path, body string
 		err                     error
@@ -242,7 +242,7 @@ func TestWrongKeysAreRefusedSlowly(t *testing.T) {
 
 func TestAKeyMakesOnlySoManyRequests(t *testing.T) {
 	c := newCallers(t)
-	h := c.serve(t, Config{Rate: 2}, &Service{Messages: &messages{}, Groups: groups{}})
+	h := c.serve(t, Config{Rate: 2}, &Service{Messages: &messages{}, Store: groups{}})
 	var last int
 	for range 3 {
 		last, _ = c.ask(h, "read", "GET", "/v1/groups/5", "")
@@ -256,7 +256,7 @@ func TestPagesOfOtherOriginsMayNotCall(t *testing.T) {
 	c := newCallers(t)
 	open := &auth.APIKey{Name: "dev", Scopes: []auth.Scope{auth.ScopeAdmin}}
 	m := &messages{}
-	h := c.serve(t, Config{Open: open, Origins: []string{"https://shop.example"}}, &Service{Messages: m, Groups: groups{}})
+	h := c.serve(t, Config{Open: open, Origins: []string{"https://shop.example"}}, &Service{Messages: m, Store: groups{}})
 	for origin, want := range map[string]int{
 		"https://evil.example": 403, "null": 403, "https://shop.example": 200, "http://example.com": 200, // httptest's own host
 	} {

@@ -13,9 +13,14 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// Groups is the part of a store that knows groups. It returns [store.ErrNotFound] for a group that does not exist.
-type Groups interface {
+// Store is the part of a store that the API reads itself.
+type Store interface {
+	// Group returns [store.ErrNotFound] for a group that does not exist.
 	Group(ctx context.Context, id int64) (store.Group, error)
+	// Participations returns the direct conversations of the user and the groups that it ever belonged to.
+	Participations(ctx context.Context, user int64) ([]string, error)
+	// Subscriptions returns the subscriptions of those of the users who have any.
+	Subscriptions(ctx context.Context, users []int64) (map[int64][]store.Subscription, error)
 }
 
 // Service implements the calls of the contract by those of the message service.
@@ -24,7 +29,7 @@ type Service struct {
 
 	Messages   millracev1.MessageServiceServer
 	Statistics millracev1.StatisticsServiceServer
-	Groups     Groups
+	Store      Store
 	// Sign returns a token of the user. It is nil if this process has no secret to sign with.
 	Sign func(auth.Identity) (string, error)
 	// SystemUser is the sender of what the system sends; 0: the system sends nothing.

@@ -40,6 +40,20 @@ func (d *dev) asks(t *testing.T, want int, method, path, body string, into proto
 	}
 }
 
+// exports returns what an export of the user has.
+func (d *dev) exports(t *testing.T, user int64) string {
+	t.Helper()
+	url := fmt.Sprintf("http://%s/v1/users/%d/export", d.api.listener.Addr(), user)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	require.NoError(t, err)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	defer func() { _ = response.Body.Close() }()
+	data, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	return string(data)
+}
+
 // A backend sends in users' names, and sees what they see.
 func TestEndToEndABackendSendsAndReadsByTheAPI(t *testing.T) {
 	besideOthers(t)
@@ -111,6 +125,10 @@ func TestEndToEndABackendSendsAndReadsByTheAPI(t *testing.T) {
 	d.asks(t, 200, "DELETE", group+"/members/1002", "", nil)
 	require.EqualValues(t, proof.Bob, a.Sees(t, "member_left").User)
 	d.asks(t, 404, "GET", conversation+"/messages?user=1003", "", nil)
+	exported := d.exports(t, proof.Bob)
+	require.Contains(t, exported, sent.GetMessageId(), "it was in the group then")
+	require.Contains(t, exported, `"hello"`)
+	require.Contains(t, exported, `{"end":{"messages":2}}`)
 	d.asks(t, 200, "DELETE", group, "", nil)
 	a.Sees(t, "group_dissolved")
 	d.asks(t, 404, "GET", "/v1/groups/1", "", nil)

@@ -47,9 +47,9 @@ type apiServer struct {
 
 func newAPIServer(
 	ctx context.Context, cfg *config.Config, files apiTLS, messages *message.Service, statistics millracev1.StatisticsServiceServer,
-	store message.Store, bus pubsub.Bus, connections askConnections, lags []*telemetry.Lag, decided *rules.File, contain *panics.Panics, tracer *telemetry.Tracer, log *slog.Logger,
+	store storeBackend, bus pubsub.Bus, connections askConnections, lags []*telemetry.Lag, decided *rules.File, contain *panics.Panics, tracer *telemetry.Tracer, log *slog.Logger,
 ) (*apiServer, error) {
-	service := &api.Service{Messages: messages, Statistics: statistics, Groups: store, SystemUser: cfg.APISystemUser}
+	service := &api.Service{Messages: messages, Statistics: statistics, Store: store, SystemUser: cfg.APISystemUser}
 	if cfg.JWTSecret != "" {
 		service.Sign = func(id auth.Identity) (string, error) { return auth.Sign(cfg.JWTSecret, id) }
 	}

@@ -18,6 +18,7 @@ import (
 	"millrace/infra/pubsub/kafka"
 	"millrace/infra/store/mongo"
 	"millrace/infra/store/sqlite"
+	"millrace/services/api"
 	"millrace/services/message"
 )
 
@@ -29,6 +30,7 @@ type storeBackend interface {
 	analytics.Store
 	message.Figures
 	webhook.Store
+	api.Store
 	notifications
 	EnableWebhook(ctx context.Context, name string) (was bool, err error)
 	users.Store

@@ -25,6 +25,14 @@ func headTests() []test {
 			save(t, s, at(14, inGroup(bob, club, "four")))
 			require.Equal(t, []string{clubRoom, aliceBob}, names(headsOf(t, s, alice, 2)))
 		}},
+		{"a user's participations are its direct conversations and the groups that it ever belonged to", func(t *testing.T, s Store) {
+			save(t, s, at(10, direct(alice, bob, "one")), at(11, created(club, alice, bob)), at(12, direct(carol, alice, "two")), at(13, left(club, bob)))
+			for user, want := range map[int64][]string{alice: {clubRoom, aliceBob, aliceCarol}, bob: {clubRoom, aliceBob}, 4711: nil} {
+				got, err := s.Participations(t.Context(), user)
+				require.NoError(t, err)
+				require.Equal(t, want, got)
+			}
+		}},
 		{"a head shows the newest message", func(t *testing.T, s Store) {
 			last := at(12, direct(bob, alice, "two"))
 			saveEach(t, s, at(10, direct(alice, bob, "one")), last, at(11, direct(alice, bob, "late")))

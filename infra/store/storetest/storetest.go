@@ -37,6 +37,8 @@ type Store interface {
 	// Heads returns at most limit of the user's direct conversations and groups, in the order of their places and after the
 	// place passed, and whether there are more.
 	Heads(ctx context.Context, user int64, behind store.Place, limit int) (heads []store.Head, more bool, err error)
+	// Participations returns, in ascending order, the direct conversations of the user and the groups that it ever belonged to.
+	Participations(ctx context.Context, user int64) ([]string, error)
 	// Missed returns at most limit events in the ranges that concern the user, ascending within each partition. Messages come
 	// as they are now, without edits if they were recalled; in a stay that has ended, everything comes as it was at its end.
 	// It leaves out changes of messages from before a stay.
