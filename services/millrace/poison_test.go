@@ -145,7 +145,7 @@ func TestEndToEndMisplacedRecordIsSentHome(t *testing.T) {
 	require.NoError(t, producer.ProduceSync(t.Context(), &kgo.Record{
 		Topic: events.TopicMessages, Partition: wrong, Key: []byte(conversation), Value: value,
 	}).FirstErr())
-	handlers := readers(t, d.brokers)
+	handlers := len(readers(t, d.brokers))
 	require.Eventually(t, func() bool { return len(listPoison(t, d.brokers)) == handlers }, proof.Patience, 10*time.Millisecond)
 
 	said, err := run(t, "poison", "replay", "--reason=misplaced", "--kafka-brokers="+strings.Join(d.brokers, ","))

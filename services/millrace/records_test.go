@@ -276,7 +276,7 @@ func TestEndToEndForeignRecordOfAnySizeStopsNobody(t *testing.T) {
 		require.Len(t, eventually(t, b, last.Conversation, i+2), i+2)
 	}
 	require.GreaterOrEqual(t, poisoned, 7, "what the broker's own limit does not keep out")
-	handlers := readers(t, d.brokers)
+	handlers := len(readers(t, d.brokers))
 	require.Eventually(t, func() bool { return len(listPoison(t, d.brokers)) == poisoned*handlers }, proof.Patience, 50*time.Millisecond)
 	for _, e := range listPoison(t, d.brokers, "--handler=push") {
 		require.NotEmpty(t, e.Reason)
