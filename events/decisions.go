@@ -10,7 +10,7 @@ const (
 	TagsHeader = "tags"
 	// RoutesHeader names the routes to whose topics the record is copied; see [RouteTopic].
 	RoutesHeader = "routes"
-	// NotifyHeader names those who want to be notified of the record.
+	// NotifyHeader names those who want to be notified of the record, by webhooks.
 	NotifyHeader = "notify"
 	// RecallHeader holds the reason why moderation is to recall the message.
 	RecallHeader = "recall"

@@ -28,6 +28,9 @@ type Endpoint struct {
 	Keys signature.Keys
 	// Types lists the types of the events that the endpoint gets; empty means all.
 	Types []events.Type
+	// Notify lists for whom the endpoint is told of events: it gets those for which a rule with the action notify has named one of
+	// them. Empty means that it does not go by that.
+	Notify []string
 	// InOrder makes the events of a conversation wait for each other.
 	InOrder bool
 	// Timeout bounds one request, from the look-up of the address to the end of the response.
@@ -57,6 +60,7 @@ const (
 
 var (
 	endpointName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+	notifyName   = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
 	versionName  = regexp.MustCompile(`-v[0-9]+$`)
 )
 
@@ -129,6 +133,7 @@ type entry struct {
 	URL          at[string]   `yaml:"url"`
 	Secrets      []at[string] `yaml:"secrets"`
 	Types        []at[string] `yaml:"types"`
+	Notify       []at[string] `yaml:"notify"`
 	Order        at[string]   `yaml:"order"`
 	Timeout      at[string]   `yaml:"timeout"`
 	Parallel     at[int]      `yaml:"parallel"`
@@ -185,6 +190,12 @@ func (e *entry) check(all *faults) Endpoint {
 			all.add(t.line, "types: %.80q is no type of event", t.value)
 		}
 		endpoint.Types = append(endpoint.Types, events.Type(t.value))
+	}
+	for _, n := range e.Notify {
+		if !notifyName.MatchString(n.value) {
+			all.add(n.line, "notify: %.80q is no name of a rule's notify", n.value)
+		}
+		endpoint.Notify = append(endpoint.Notify, n.value)
 	}
 	if e.Order.line > 0 {
 		endpoint.InOrder = e.Order.value == orderConversation

@@ -24,6 +24,7 @@ endpoints:
     secrets:
       - ` + secret + `
     types: [new_message, message_recalled]
+    notify: [lawyers, on-call]
     order: none
     timeout: 1500ms
     parallel: 3
@@ -41,7 +42,7 @@ endpoints:
 	bi.Keys = nil
 	require.Equal(t, Endpoint{
 		Name: "bi-2", URL: "http://127.0.0.1:8000", Types: []events.Type{events.NewMessage, events.MessageRecalled},
-		Timeout: 1500 * time.Millisecond, Parallel: 3, AllowPrivate: true,
+		Notify: []string{"lawyers", "on-call"}, Timeout: 1500 * time.Millisecond, Parallel: 3, AllowPrivate: true,
 	}, bi)
 }
 
@@ -68,6 +69,7 @@ func TestWrongConfigurationIsRefusedWithLineAndReason(t *testing.T) {
 		"fragment":            {strings.Replace(good(""), "example.com", "example.com/#x", 1), "line 3: url: want no fragment"},
 		"no secret":           {strings.Replace(good(""), secret, "", 1), "line 2: secrets: want 1 to 8"},
 		"short secret":        {strings.Replace(good(""), secret, "whsec_aHVudGVyMg==", 1), "line 4: secrets: a secret of 7 bytes"},
+		"odd notify":          {good("  notify: [on call]"), `line 5: notify: "on call" is no name`},
 		"unknown type":        {good("  types: [new_mesage]"), `line 5: types: "new_mesage" is no type`},
 		"unknown order":       {good("  order: random"), `line 5: order: "random" is neither`},
 		"no duration":         {good("  timeout: 3"), `line 5: timeout: "3" is no duration`},
@@ -89,7 +91,7 @@ func TestWrongConfigurationIsRefusedWithLineAndReason(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add([]byte("endpoints:\n- {name: a, url: 'https://example.com', secrets: [" + secret + "], types: [new_message], order: none, timeout: 3s, parallel: 2}"))
+	f.Add([]byte("endpoints:\n- {name: a, url: 'https://example.com', secrets: [" + secret + "], types: [new_message], notify: [b], order: none, timeout: 3s, parallel: 2}"))
 	f.Add([]byte("endpoints: [{name: &a crm, url: *a}]"))
 	f.Add([]byte("a: &a [*a]"))
 	f.Fuzz(func(t *testing.T, data []byte) {

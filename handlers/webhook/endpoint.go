@@ -36,8 +36,17 @@ func (e *endpoint) handler() events.Handler {
 	}
 }
 
-// wants reports whether the endpoint gets events of the type.
-func (e *endpoint) wants(t events.Type) bool { return len(e.Types) == 0 || slices.Contains(e.Types, t) }
+// wants reports whether the endpoint gets the record.
+func (e *endpoint) wants(r *events.Record) bool {
+	return (len(e.Types) == 0 || slices.Contains(e.Types, r.Type)) && (len(e.Notify) == 0 || len(e.notified(r)) > 0)
+}
+
+// notified returns who of those for whom the endpoint is told wants to be notified of the record, by the rules.
+func (e *endpoint) notified(r *events.Record) []string {
+	return slices.DeleteFunc(events.SplitNames(r.Headers[events.NotifyHeader]), func(name string) bool {
+		return !slices.Contains(e.Notify, name)
+	})
+}
 
 // handleBatch sends the records of a partition, several at once. If the endpoint wants its events in order, those of one
 // conversation go one after the other, and nothing goes behind one that has failed. Once one is held back all others are.
@@ -72,7 +81,7 @@ func (e *endpoint) lanes(records []events.Record) [][]int {
 	var lanes [][]int
 	of := make(map[string]int)
 	for i := range records {
-		if !e.wants(records[i].Type) {
+		if !e.wants(&records[i]) {
 			continue
 		}
 		lane, known := of[records[i].ConversationKey()]
@@ -123,7 +132,7 @@ func (e *endpoint) sendOnce(ctx context.Context, r *events.Record) error {
 // handle handles a record that comes alone. A replay has the position of a record that was settled long ago.
 func (e *endpoint) handle(ctx context.Context, r events.Record) error {
 	switch {
-	case !e.wants(r.Type):
+	case !e.wants(&r):
 		return nil
 	case r.Replay:
 		return e.send(ctx, &r)
@@ -133,7 +142,7 @@ func (e *endpoint) handle(ctx context.Context, r events.Record) error {
 
 // send sends one record.
 func (e *endpoint) send(ctx context.Context, r *events.Record) error {
-	body, err := payload(r)
+	body, err := payload(r, e.notified(r))
 	if err != nil {
 		return err
 	}

@@ -56,6 +56,24 @@ func TestOnlyTheTypesThatTheEndpointWantsAreSent(t *testing.T) {
 	require.Equal(t, []string{"7:12"}, r.positions())
 }
 
+func TestEndpointThatNotifiesGetsWhatRulesNameItsPeopleFor(t *testing.T) {
+	r := receive(t, status(http.StatusOK))
+	wanted := r.endpoint()
+	wanted.Notify = []string{"lawyers", "on-call"}
+	e, _ := open(t, wanted, nil)
+	named := func(seq int64, names string) events.Record {
+		m := message(2, seq)
+		m.Headers = map[string]string{events.NotifyHeader: names}
+		return m
+	}
+	batch := []events.Record{message(2, 11), named(12, "lawyers"), named(13, "moderators"), named(14, "moderators,on-call,lawyers")}
+	require.Equal(t, make([]error, 4), e.handleBatch(t.Context(), batch))
+	require.NoError(t, e.handle(t.Context(), message(2, 15)))
+	require.Equal(t, []string{"7:12", "7:14"}, r.positions())
+	require.Equal(t, []string{"lawyers"}, r.got[0].body.Notify)
+	require.Equal(t, []string{"on-call", "lawyers"}, r.got[1].body.Notify)
+}
+
 func TestAnswerDecidesWhetherAnEventIsTriedAgain(t *testing.T) {
 	for code, want := range map[int]string{
 		200: "done", 201: "done", 204: "done",

@@ -18,12 +18,14 @@ type body struct {
 	Pos string `json:"pos,omitempty"`
 	// Replayed says that the event comes after later ones of its conversation, because it was in the poison queue first.
 	Replayed bool `json:"replayed,omitempty"`
+	// Notify names those of the endpoint who, by the rules, want to be notified of the event.
+	Notify []string `json:"notify,omitempty"`
 	// Data is the event as it stands on the topic.
 	Data json.RawMessage `json:"data"`
 }
 
 // payload returns the body of the request for the record. The error is permanent.
-func payload(r *events.Record) ([]byte, error) {
+func payload(r *events.Record, notify []string) ([]byte, error) {
 	for _, c := range []byte(r.EventID) {
 		if c <= ' ' || c > '~' {
 			return nil, events.Permanent(fmt.Errorf("event_id %q cannot be sent as a header", r.EventID))
@@ -34,7 +36,7 @@ func payload(r *events.Record) ([]byte, error) {
 		return nil, events.Permanent(err)
 	}
 	encoded, err := json.Marshal(body{
-		Type: r.Type, Timestamp: time.Unix(r.Timestamp, 0).UTC(), Pos: r.Position.String(), Replayed: r.Replay, Data: data,
+		Type: r.Type, Timestamp: time.Unix(r.Timestamp, 0).UTC(), Pos: r.Position.String(), Replayed: r.Replay, Notify: notify, Data: data,
 	})
 	return encoded, events.Permanent(err)
 }

@@ -117,7 +117,7 @@ func Parse(data []byte) (*Set, error) {
 	if n := len(set.Routes()); n > maxNames {
 		all = append(all, fmt.Errorf("%d different routes, more than %d", n, maxNames))
 	}
-	if n := len(set.named(func(r *rule) string { return r.notify })); n > maxNames {
+	if n := len(set.Notified()); n > maxNames {
 		all = append(all, fmt.Errorf("%d different names to notify, more than %d", n, maxNames))
 	}
 	if len(all) > 0 {

@@ -75,6 +75,9 @@ func (s *Set) Names() []string {
 // Routes returns the routes that rules name, each once.
 func (s *Set) Routes() []string { return s.named(func(r *rule) string { return r.route }) }
 
+// Notified returns who is to be notified by the rules, each once.
+func (s *Set) Notified() []string { return s.named(func(r *rule) string { return r.notify }) }
+
 // named returns what the rules name, each once.
 func (s *Set) named(by func(*rule) string) []string {
 	var names []string

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"millrace/events"
+	"millrace/handlers/webhook"
 	"millrace/infra/hook"
 	"millrace/infra/rules"
 )
@@ -30,7 +32,8 @@ are written.`,
 }
 
 func newRulesCheckCommand() *cobra.Command {
-	return &cobra.Command{
+	var webhooks string
+	cmd := &cobra.Command{
 		Use: "check FILE", Short: "Check a file of rules; tells line and reason of each fault and exits with 1",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -38,10 +41,32 @@ func newRulesCheckCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if webhooks != "" {
+				if err := checkNotified(set, webhooks); err != nil {
+					return fmt.Errorf("%s:\n%w", args[0], err)
+				}
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: %d rules, all valid\n", args[0], len(set.Names()))
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&webhooks, "webhooks", "", "YAML file of the webhook handler's endpoints: whom a rule notifies must have one")
+	return cmd
+}
+
+// checkNotified returns an error that says for whom of those whom rules notify the file has no endpoint.
+func checkNotified(set *rules.Set, path string) error {
+	endpoints, err := webhook.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var faults []error
+	for _, name := range set.Notified() {
+		if !slices.ContainsFunc(endpoints, func(e webhook.Endpoint) bool { return slices.Contains(e.Notify, name) }) {
+			faults = append(faults, fmt.Errorf("notify %s: no endpoint in %s has it in notify", name, path))
+		}
+	}
+	return errors.Join(faults...)
 }
 
 func newRulesTestCommand() *cobra.Command {

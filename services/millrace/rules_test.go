@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -41,14 +42,22 @@ func TestEndToEndRulesRejectAndReplaceAndAreTakenWhenTheyChange(t *testing.T) {
 func TestRulesCommandChecksAndTries(t *testing.T) {
 	wrong := filepath.Join(t.TempDir(), "wrong.yaml")
 	require.NoError(t, os.WriteFile(wrong, []byte("rules:\n  - name: a\n    when: form == 1\n    tag: b\n"), 0o600))
+	webhooks := filepath.Join(t.TempDir(), "webhooks.yaml")
+	endpoint := "endpoints: [{name: crm, url: 'https://crm.example.com', secrets: [" + webhookSecret + "], notify: [%s]}]"
+	require.NoError(t, os.WriteFile(webhooks, fmt.Appendf(nil, endpoint, "lawyers"), 0o600))
+	others := filepath.Join(t.TempDir(), "others.yaml")
+	require.NoError(t, os.WriteFile(others, fmt.Appendf(nil, endpoint, "sales"), 0o600))
 	for name, c := range map[string]struct {
 		args []string
 		want []string // what is printed, or the error
 		exit int
 	}{
-		"valid":        {[]string{"check", exampleRules}, []string{"9 rules, all valid"}, 0},
-		"wrong":        {[]string{"check", wrong}, []string{"line 3: when: unknown name form"}, 1},
-		"no such file": {[]string{"check", "none.yaml"}, []string{"no such file"}, 1},
+		"valid":              {[]string{"check", exampleRules}, []string{"9 rules, all valid"}, 0},
+		"wrong":              {[]string{"check", wrong}, []string{"line 3: when: unknown name form"}, 1},
+		"somebody to notify": {[]string{"check", exampleRules, "--webhooks=" + webhooks}, []string{"all valid"}, 0},
+		"nobody to notify":   {[]string{"check", exampleRules, "--webhooks=" + others}, []string{"notify lawyers: no endpoint in"}, 1},
+		"no webhooks":        {[]string{"check", exampleRules, "--webhooks=none.yaml"}, []string{"no such file"}, 1},
+		"no such file":       {[]string{"check", "none.yaml"}, []string{"no such file"}, 1},
 		"passes": {
 			[]string{"test", exampleRules, `--message={"from":1,"to":2,"content":"hello","time":"2026-01-05T12:00:00Z"}`},
 			[]string{"accepted\n"},
@@ -122,4 +131,20 @@ func TestRulesInThePageAreValid(t *testing.T) {
 		_, err := rules.Parse(example[1])
 		require.NoError(t, err, "%s", example[1])
 	}
+}
+
+func TestEndToEndRuleNotifiesByWebhook(t *testing.T) {
+	besideOthers(t)
+	dir := t.TempDir()
+	lawyers := newHooked(t)
+	rules, webhooks := filepath.Join(dir, "rules.yaml"), filepath.Join(dir, "webhooks.yaml")
+	require.NoError(t, os.WriteFile(rules, []byte(`rules: [{name: threats, when: content contains "sue", notify: lawyers}]`), 0o600))
+	require.NoError(t, os.WriteFile(webhooks, fmt.Appendf(nil,
+		"endpoints: [{name: legal, url: '%s', secrets: [%s], notify: [lawyers], allow_private: true}]", lawyers.URL, webhookSecret), 0o600))
+	d := startDevAs(t, t.TempDir(), []string{"--rules=" + rules, "--webhooks=" + webhooks, "--handlers=storage,push,webhook"})
+	a := proof.Join(t, d.url(), proof.Alice, nil)
+	for _, text := range []string{"hello", "I will sue", "bye", "sue!"} {
+		a.Sends(t, client.ToUser(proof.Bob), text)
+	}
+	require.Equal(t, []string{"I will sue", "sue!"}, lawyers.contents(t, 2))
 }

@@ -122,8 +122,8 @@ func notifyConfig(cfg *config.Config) (notify.Config, error) {
 		fault("notify-webhooks", err)
 	}
 	for i := range c.Endpoints {
-		if len(c.Endpoints[i].Types) > 0 {
-			fault("notify-webhooks", fmt.Errorf("%s: an endpoint of notifications gets all of them: want no types", c.Endpoints[i].Name))
+		if e := &c.Endpoints[i]; len(e.Types) > 0 || len(e.Notify) > 0 {
+			fault("notify-webhooks", fmt.Errorf("%s: an endpoint of notifications gets all of them: want no types and no notify", e.Name))
 		}
 		// The store keeps which endpoints are disabled by their names, those of the webhook handler too.
 		c.Endpoints[i].Name = notify.Name + "-" + c.Endpoints[i].Name
