@@ -29,6 +29,7 @@ func (s *Service) getGroup(ctx context.Context, r *millracev1.GetGroupRequest) (
 	case !of.member():
 		return nil, errNoGroup
 	}
+	_ = s.soonStored(ctx, events.Group(r.GetGroupId()))
 	return s.liveGroup(ctx, r.GetGroupId())
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"strings"
@@ -382,4 +383,20 @@ func TestDissolvingAGroupTwiceIsOnce(t *testing.T) {
 	require.NoError(t, dissolve())
 	require.Equal(t, end, n.end(t))
 	requireCode(t, codes.NotFound, second(n.GetGroup(t.Context(), &millracev1.GetGroupRequest{User: 1, GroupId: id})))
+}
+
+// Who is told of a change asks for the group at once, and storing begins some time after publishing.
+func TestAGroupIsAsItsLatestChangeMadeIt(t *testing.T) {
+	n := newNode(t, memory.Config{})
+	n.storing(t)
+	id := n.group(t, 2).GetGroupId()
+	for i := range 50 {
+		name := fmt.Sprint("name ", i)
+		n.publish(t, events.Event{
+			Type: events.GroupRenamed, EventID: name, Conversation: events.Group(id), GroupID: id, By: 1, Name: name, Timestamp: 1,
+		})
+		r, err := n.GetGroup(t.Context(), &millracev1.GetGroupRequest{User: 2, GroupId: id})
+		require.NoError(t, err)
+		require.Equal(t, name, r.GetGroup().GetName())
+	}
 }
