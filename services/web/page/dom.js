@@ -1,8 +1,10 @@
 // Elements are made here only, from text, so that nothing a user or a producer wrote becomes markup.
 
+const drawn = new Set(["svg", "polyline", "path"]);
+
 // h returns an element. A property that begins with "on" is a listener; false, null and undefined set nothing.
 export function h(tag, properties, ...children) {
-  const node = tag === "svg" || tag === "polyline" ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  const node = drawn.has(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(properties ?? {})) {
     if (value === false || value == null) continue;
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);

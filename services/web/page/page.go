@@ -1,0 +1,36 @@
+// Package page serves the pages for browsers, whose files they get as they are, under a policy that keeps each page to its own
+// origin.
+package page
+
+import (
+	"bytes"
+	_ "embed" // dom.js
+	"io/fs"
+	"net/http"
+	"time"
+)
+
+//go:embed dom.js
+var dom []byte
+
+// policy lets a page load nothing from elsewhere and run nothing but files of its origin.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// Serve returns a handler of the files below the path, which begins and ends with a slash. Beside them it has dom.js, by which
+// all pages make their elements.
+func Serve(path string, files fs.FS) http.Handler {
+	served := http.StripPrefix(path, http.FileServerFS(files))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-cache")
+		if r.URL.Path == path+"dom.js" {
+			http.ServeContent(w, r, "dom.js", time.Time{}, bytes.NewReader(dom))
+			return
+		}
+		served.ServeHTTP(w, r)
+	})
+}
