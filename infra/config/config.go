@@ -57,6 +57,7 @@ type Config struct {
 	ConnectAddr    string
 	ConnectTLS     security.TLSFiles // none: WebSockets come without TLS
 	AllowedOrigins []string
+	ChatPage       bool // is served at /chat/
 	SendRate       int
 	// UserConnections bounds the connections of one user to a gateway, MaxConnections all of them; 0 means as many as open
 	// files allow.
@@ -175,6 +176,7 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 	if is(Dev, Connect) {
 		flags.StringVar(&c.ConnectAddr, "connect-addr", map[bool]string{true: "127.0.0.1:8080", false: ":8080"}[role == Dev], "where WebSockets are accepted")
 		flags.StringSliceVar(&c.AllowedOrigins, "allowed-origins", nil, "origins of web pages, besides the gateway's own host, that may connect")
+		flags.BoolVar(&c.ChatPage, "chat-page", role == Dev, "serve a page to chat with at /chat/; outside dev its users paste their tokens")
 		flags.IntVar(&c.SendRate, "send-rate", 2000, "messages per second that one user may send")
 		flags.IntVar(&c.UserConnections, "user-connections", 100, "connections that one user may have to a gateway; those of one device count once")
 		flags.IntVar(&c.MaxConnections, "max-connections", 0, "connections that the gateway takes; 0: as many as the limit of open files leaves room for")

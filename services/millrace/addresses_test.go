@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -41,6 +42,7 @@ func TestEndToEndTheHelloNamesWhereEachPartListens(t *testing.T) {
 
 	url := named(`^  gateway +(ws://\S+)$`)
 	require.Equal(t, url, named(`--target=1002 --url=(\S+)$`))
+	require.Equal(t, "http"+strings.TrimSuffix(strings.TrimPrefix(url, "ws"), "ws")+"chat/", named(`^  chat +(http://\S+)$`))
 	a := proof.Join(t, url, proof.Alice, nil)
 	a.Sends(t, client.ToUser(proof.Bob), "hello")
 	require.Equal(t, node.Addr(), named(`^  gRPC +(\S+)$`))

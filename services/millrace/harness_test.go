@@ -21,7 +21,14 @@ import (
 	"millrace/services/millrace/proof"
 )
 
+// asItself makes the binary of the tests run as millrace: a process of its own, which can be killed.
+const asItself = "MILLRACE_TEST_AS_ITSELF"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(asItself) != "" {
+		main()
+		return
+	}
 	// The tests mostly wait: for brokers to start and for members to join. So more of them run at once than there are cores,
 	// unless -parallel is set.
 	if err := flag.Set("test.parallel", "4"); err != nil {

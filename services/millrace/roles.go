@@ -183,7 +183,10 @@ func devHello(w io.Writer, cfg *config.Config, at *addresses) {
 	if address := at.dialled(partAPI); address != "" {
 		api, console = "http://"+address+"/openapi.json", "http://"+address+"/console/"
 	}
-	url := "ws://" + at.dialled(partGateway) + "/ws"
+	url, chat := "ws://"+at.dialled(partGateway)+"/ws", "nowhere"
+	if cfg.ChatPage {
+		chat = "http://" + at.dialled(partGateway) + "/chat/"
+	}
 	flag := "" // the client's own default is the gateway's
 	if url != "ws://127.0.0.1:8080/ws" {
 		flag = " --url=" + url
@@ -193,13 +196,14 @@ func devHello(w io.Writer, cfg *config.Config, at *addresses) {
   gRPC         %s
   API          %s
   console      %s
+  chat         %s
   log          %s
   data         %s
   handlers     %s
   admin        %s
 
-Try it in two more terminals:
-  go run ./services/millrace client --user=1001 --target=1002%[9]s
-  go run ./services/millrace client --user=1002 --target=1001%[9]s
-`, url, at.get(partGRPC), api, console, log, data, strings.Join(cfg.Handlers, ", "), admin, flag)
+Try it in two windows of a browser, or in two more terminals:
+  go run ./services/millrace client --user=1001 --target=1002%[10]s
+  go run ./services/millrace client --user=1002 --target=1001%[10]s
+`, url, at.get(partGRPC), api, console, chat, log, data, strings.Join(cfg.Handlers, ", "), admin, flag)
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 
 	"millrace/services/millrace/proof"
@@ -60,7 +59,7 @@ func TestInABrowserThePageOfTheSDKsReadmeChats(t *testing.T) {
 	alice.until(`state.innerText === "waiting"`)
 	alice.write("Are you there?")
 	alice.shows("1001: Are you there? pending")
-	require.NoError(t, chromedp.Do(alice.ctx, chromedp.Reload()))
+	alice.reload()
 	alice.shows("1001: Are you there? pending")
 	startDevAs(t, dir, flags)
 	bob.until(`document.body.innerText.split("Are you there?").length === 2`)

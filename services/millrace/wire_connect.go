@@ -23,6 +23,7 @@ import (
 	"millrace/infra/telemetry"
 	"millrace/services/connect"
 	"millrace/services/connect/cluster"
+	"millrace/services/web/chat"
 	"millrace/services/web/sdk"
 )
 
@@ -34,7 +35,7 @@ const (
 	maxHandshakeBytes = 16 << 10
 )
 
-// gatewayServer serves the gateway at /ws, and the SDK for browsers at /sdk/.
+// gatewayServer serves the gateway at /ws, the SDK for browsers at /sdk/ and, if it is set to, the chat page at /chat/.
 type gatewayServer struct {
 	gateway  *connect.Gateway
 	tls      connectTLS
@@ -88,6 +89,9 @@ func newGatewayServer(p gatewayParams) (*gatewayServer, error) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /ws", s.gateway)
 	mux.Handle("GET /sdk/", sdk.Handler())
+	if p.Config.ChatPage {
+		mux.Handle("GET /chat/", chat.Handler())
+	}
 	if p.Config.Role == config.Dev && p.Config.JWTSecret != "" {
 		mux.Handle("POST /dev/token", serveDevToken(p.Config.JWTSecret, p.Config.AllowedOrigins))
 	}
