@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// answersWait is how long Connections waits for the gateways.
+	// answersWait is how long calls wait for the gateways.
 	answersWait = 2 * time.Second
-	// maxSessions is how many sessions of a gateway Connections returns at most, and maxQuestions how many calls wait at once.
+	// maxSessions is how many sessions of a gateway are returned at most, and maxQuestions how many calls wait at once.
 	maxSessions  = 1000
 	maxQuestions = 64
 )
@@ -42,7 +42,29 @@ func (h *Hub) Connections(ctx context.Context, r *millracev1.ConnectionsRequest)
 	if r.GetLimit() < 0 || r.GetLimit() > maxSessions {
 		return nil, status.Errorf(codes.InvalidArgument, "limit is not between 0 and %d", maxSessions)
 	}
-	number, q := h.routes.ask(r)
+	return h.ask(ctx, &millracev1.SessionsQuestion{User: r.GetUser(), Limit: r.GetLimit()})
+}
+
+// Disconnect implements the call of the contract.
+func (h *Hub) Disconnect(ctx context.Context, r *millracev1.DisconnectRequest) (*millracev1.DisconnectResponse, error) {
+	if r.GetUser() == 0 {
+		return nil, status.Error(codes.InvalidArgument, "no user")
+	}
+	all, err := h.ask(ctx, &millracev1.SessionsQuestion{User: r.GetUser(), Device: r.GetDevice(), Limit: maxSessions, Disconnect: true})
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range all.GetGateways() {
+		if g.GetSilent() {
+			return nil, status.Errorf(codes.Unavailable, "gateway %s has not confirmed", g.GetName())
+		}
+	}
+	return &millracev1.DisconnectResponse{Closed: int32(len(all.GetSessions()))}, nil
+}
+
+// ask asks all gateways that are attached.
+func (h *Hub) ask(ctx context.Context, what *millracev1.SessionsQuestion) (*millracev1.ConnectionsResponse, error) {
+	number, q := h.routes.ask(what)
 	if q == nil {
 		return nil, status.Error(codes.ResourceExhausted, "too many calls wait for the gateways")
 	}
@@ -57,19 +79,20 @@ func (h *Hub) Connections(ctx context.Context, r *millracev1.ConnectionsRequest)
 	return h.routes.answered(number), ctx.Err()
 }
 
-// ask sends the question to all gateways. It returns nil if too many questions wait.
-func (t *routes) ask(r *millracev1.ConnectionsRequest) (uint64, *question) {
+// ask numbers the question and sends it to all gateways. It returns nil if too many questions wait.
+func (t *routes) ask(what *millracev1.SessionsQuestion) (uint64, *question) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.questions) >= maxQuestions {
 		return 0, nil
 	}
 	t.asked++
+	what.Number = t.asked
 	q := &question{waiting: make(map[*gateway]struct{}), answers: make(map[*gateway]*millracev1.SessionsAnswer), done: make(chan struct{})}
 	t.questions[t.asked] = q
 	for g := range t.gateways {
 		q.waiting[g] = struct{}{}
-		g.queue.question(&millracev1.SessionsQuestion{Number: t.asked, User: r.GetUser(), Limit: r.GetLimit()})
+		g.queue.question(what)
 	}
 	if len(q.waiting) == 0 {
 		close(q.done)

@@ -120,3 +120,31 @@ func TestOnlySoManyCallsWaitForTheGateways(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+func TestDisconnectIsDoneOnceAllGatewaysHaveClosedTheSessions(t *testing.T) {
+	withTwoGateways(t, func(t *testing.T, h *Hub, a, b *gateway) {
+		go func() {
+			synctest.Wait()
+			for _, g := range []*gateway{a, b} {
+				asked := g.queue.take().response.GetQuestions()[0]
+				if !asked.GetDisconnect() || asked.GetUser() != 7 || asked.GetDevice() != "web" {
+					return
+				}
+				h.routes.answer(g, &millracev1.SessionsAnswer{Number: asked.GetNumber(), Sessions: []*millracev1.Session{{}}})
+			}
+		}()
+		done, err := h.Disconnect(context.Background(), &millracev1.DisconnectRequest{User: 7, Device: "web"})
+		require.NoError(t, err)
+		require.EqualValues(t, 2, done.GetClosed())
+
+		go func() {
+			synctest.Wait()
+			h.routes.answer(a, &millracev1.SessionsAnswer{Number: 2})
+		}()
+		_, err = h.Disconnect(context.Background(), &millracev1.DisconnectRequest{User: 7})
+		require.Equal(t, codes.Unavailable, status.Code(err))
+		require.ErrorContains(t, err, "gateway b has not confirmed")
+		_, err = h.Disconnect(context.Background(), &millracev1.DisconnectRequest{})
+		require.Equal(t, codes.InvalidArgument, status.Code(err))
+	})
+}

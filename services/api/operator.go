@@ -17,7 +17,6 @@ import (
 	"millrace/infra/pubsub"
 	"millrace/infra/rules"
 	apiv1 "millrace/proto/millrace/api/v1"
-	millracev1 "millrace/proto/millrace/v1"
 )
 
 // Operator implements the calls of the contract.
@@ -29,8 +28,8 @@ type Operator struct {
 	Handlers func(context.Context) ([]*apiv1.Handler, error)
 	// NoReplay returns, by handler, why nothing can be replayed for it.
 	NoReplay func(context.Context, []*poison.Entry) (map[string]string, error)
-	// Connections asks the gateways for their sessions.
-	Connections func(context.Context, *millracev1.ConnectionsRequest) (*millracev1.ConnectionsResponse, error)
+	// Gateways asks a push node for the sessions of its gateways.
+	Gateways Gateways
 	// Rules returns how it stands with the rules of this process. It is nil if there are none.
 	Rules func() rules.State
 	Log   *slog.Logger

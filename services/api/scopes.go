@@ -39,6 +39,7 @@ func scopes() map[string][]auth.Scope {
 		apiv1.OperatorService_ListHandlers_FullMethodName:    read,
 		apiv1.OperatorService_ListRules_FullMethodName:       read,
 		apiv1.OperatorService_ListSessions_FullMethodName:    read,
+		apiv1.OperatorService_DisconnectUser_FullMethodName:  admin,
 		apiv1.OperatorService_ListPoisoned_FullMethodName:    read,
 		apiv1.OperatorService_GetPoisoned_FullMethodName:     admin,
 		apiv1.OperatorService_ReplayPoisoned_FullMethodName:  admin,

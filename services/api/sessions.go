@@ -11,6 +11,12 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
+// Gateways is the part of a push node that knows the gateways that are attached to it.
+type Gateways interface {
+	Connections(ctx context.Context, r *millracev1.ConnectionsRequest) (*millracev1.ConnectionsResponse, error)
+	Disconnect(ctx context.Context, r *millracev1.DisconnectRequest) (*millracev1.DisconnectResponse, error)
+}
+
 // ListSessions implements the call of the contract.
 func (o *Operator) ListSessions(ctx context.Context, r *apiv1.ListSessionsRequest) (*apiv1.ListSessionsResponse, error) {
 	if r.GetLimit() < 0 || r.GetLimit() > maxChoice {
@@ -22,7 +28,7 @@ func (o *Operator) ListSessions(ctx context.Context, r *apiv1.ListSessionsReques
 		}
 	}
 	limit := cmp.Or(r.GetLimit(), defaultChoice)
-	known, err := o.Connections(ctx, &millracev1.ConnectionsRequest{User: r.GetUser(), Limit: limit})
+	known, err := o.Gateways.Connections(ctx, &millracev1.ConnectionsRequest{User: r.GetUser(), Limit: limit})
 	if err != nil {
 		return nil, err
 	}
@@ -39,4 +45,16 @@ func (o *Operator) ListSessions(ctx context.Context, r *apiv1.ListSessionsReques
 		})
 	}
 	return response, nil
+}
+
+// DisconnectUser implements the call of the contract.
+func (o *Operator) DisconnectUser(ctx context.Context, r *apiv1.DisconnectUserRequest) (*apiv1.DisconnectUserResponse, error) {
+	if err := checkID("user", r.GetUser()); err != nil {
+		return nil, err
+	}
+	done, err := o.Gateways.Disconnect(ctx, &millracev1.DisconnectRequest{User: r.GetUser(), Device: r.GetDevice()})
+	if err != nil {
+		return nil, err
+	}
+	return &apiv1.DisconnectUserResponse{Closed: done.GetClosed()}, nil
 }

@@ -60,7 +60,9 @@ type Config struct {
 var (
 	ErrClosed   = errors.New("client closed")
 	ErrReplaced = errors.New("replaced by another connection of this device")
-	ErrRefused  = errors.New("the server refuses the token")
+	// ErrDisconnected says that an operator has disconnected the client.
+	ErrDisconnected = errors.New("disconnected by the operator")
+	ErrRefused      = errors.New("the server refuses the token")
 )
 
 const defaultSeen = 10_000

@@ -38,6 +38,7 @@ const (
 	CloseTokenExpired    = 4003
 	CloseTooSlow         = 4008
 	CloseReplaced        = 4009
+	CloseDisconnected    = 4010
 	CloseTooMany         = 4029
 )
 

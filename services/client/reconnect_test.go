@@ -53,17 +53,19 @@ func TestGoingAwayServerIsLeftAtDifferentTimes(t *testing.T) {
 	require.Greater(t, latest, time.Second, "chance alone does this once in 10^14")
 }
 
-func TestReplacedClientStops(t *testing.T) {
-	bubble(t, func(t *testing.T, s *server) {
-		c, p := dialed(t, s, nil)
-		sending := c.Post(t.Context(), Send{Target: ToUser(1002), Content: "x"})
-		p.message()
-		p.closes(CloseReplaced)
-		<-c.Done()
-		require.ErrorIs(t, c.Err(), ErrReplaced)
-		_, err := sending.Wait()
-		require.ErrorIs(t, err, ErrReplaced)
-	})
+func TestClientThatIsReplacedOrDisconnectedStops(t *testing.T) {
+	for code, want := range map[int]error{CloseReplaced: ErrReplaced, CloseDisconnected: ErrDisconnected} {
+		bubble(t, func(t *testing.T, s *server) {
+			c, p := dialed(t, s, nil)
+			sending := c.Post(t.Context(), Send{Target: ToUser(1002), Content: "x"})
+			p.message()
+			p.closes(code)
+			<-c.Done()
+			require.ErrorIs(t, c.Err(), want)
+			_, err := sending.Wait()
+			require.ErrorIs(t, err, want)
+		})
+	}
 }
 
 func TestClientStopsWhenNewTokensAreRefused(t *testing.T) {

@@ -120,6 +120,8 @@ func (c *Client) reconnect(ctx context.Context, cause error) error {
 			switch closed.Code {
 			case CloseReplaced:
 				return ErrReplaced
+			case CloseDisconnected:
+				return ErrDisconnected
 			case CloseGoingAway:
 				if c.tries == 0 {
 					wait = rand.N(c.cfg.Backoff.GoingAway)

@@ -120,7 +120,7 @@ func closeCodes() []int {
 		websocket.CloseNormalClosure, websocket.CloseGoingAway, websocket.CloseProtocolError, websocket.CloseUnsupportedData,
 		websocket.CloseAbnormalClosure, websocket.CloseInvalidFramePayloadData, websocket.CloseMessageTooBig,
 		websocket.CloseTryAgainLater,
-		closeUnauthenticated, closeExpired, closeSlow, closeReplaced, closeFlood,
+		closeUnauthenticated, closeExpired, closeSlow, closeReplaced, closeDisconnected, closeFlood,
 	}
 }
 

@@ -30,6 +30,7 @@ const (
 	closeExpired         = 4003
 	closeSlow            = 4008
 	closeReplaced        = 4009
+	closeDisconnected    = 4010
 	closeFlood           = 4029
 )
 

@@ -60,3 +60,23 @@ func TestPushNodeIsToldTheSessionsOfAUser(t *testing.T) {
 	require.Empty(t, none.GetSessions())
 	require.EqualValues(t, 3, none.GetTotal())
 }
+
+func TestPushNodeDisconnectsADeviceOrAllOfAUser(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	web, _ := s.connect(1001, `"device":"web"`)
+	phone, _ := s.connect(1001, `"device":"phone"`)
+	unnamed, _ := s.connect(1001)
+	other, _ := s.connect(1002, `"device":"web"`)
+	require.Len(t, s.push.ask(t, &millracev1.SessionsQuestion{Number: 1, User: 1001, Device: "web", Limit: 9, Disconnect: true}).GetSessions(), 1)
+	code, reason := web.closedWith()
+	require.Equal(t, 4010, code)
+	require.Equal(t, "disconnected by the operator", reason)
+	rest := s.push.ask(t, &millracev1.SessionsQuestion{Number: 2, User: 1001, Limit: 1, Disconnect: true})
+	require.True(t, rest.GetMore(), "what the answer has no room for is closed too")
+	for _, c := range []*client{phone, unnamed} {
+		code, _ = c.closedWith()
+		require.Equal(t, 4010, code)
+	}
+	other.send(`{"id":2,"ping":{}}`)
+	require.NotNil(t, other.read().Pong)
+}

@@ -131,6 +131,13 @@ func TestEndToEndABackendSendsAndReadsByTheAPI(t *testing.T) {
 	require.Contains(t, exported, `{"end":{"messages":2}}`)
 	d.asks(t, 200, "DELETE", group, "", nil)
 	a.Sees(t, "group_dissolved")
+	var disconnected apiv1.DisconnectUserResponse
+	d.asks(t, 200, "POST", "/v1/users/1001:disconnect", `{"device":"another"}`, &disconnected)
+	require.Zero(t, disconnected.GetClosed())
+	d.asks(t, 200, "POST", "/v1/users/1001:disconnect", `{}`, &disconnected)
+	require.EqualValues(t, 1, disconnected.GetClosed())
+	<-a.Done()
+	require.ErrorIs(t, a.Err(), client.ErrDisconnected)
 	d.asks(t, 404, "GET", "/v1/groups/1", "", nil)
 }
 

@@ -47,7 +47,7 @@ type apiServer struct {
 
 func newAPIServer(
 	ctx context.Context, cfg *config.Config, files apiTLS, messages *message.Service, statistics millracev1.StatisticsServiceServer,
-	store storeBackend, bus pubsub.Bus, connections askConnections, lags []*telemetry.Lag, decided *rules.File, contain *panics.Panics, tracer *telemetry.Tracer, log *slog.Logger,
+	store storeBackend, bus pubsub.Bus, gateways api.Gateways, lags []*telemetry.Lag, decided *rules.File, contain *panics.Panics, tracer *telemetry.Tracer, log *slog.Logger,
 ) (*apiServer, error) {
 	service := &api.Service{Messages: messages, Statistics: statistics, Store: store, SystemUser: cfg.APISystemUser}
 	if cfg.JWTSecret != "" {
@@ -58,7 +58,7 @@ func newAPIServer(
 		limits.Open = &auth.APIKey{Name: "dev", Scopes: []auth.Scope{auth.ScopeAdmin}}
 	}
 	operator := &api.Operator{
-		Bus: bus, Log: log, Handlers: handlerStates(bus, lags), Connections: connections,
+		Bus: bus, Log: log, Handlers: handlerStates(bus, lags), Gateways: gateways,
 		NoReplay: func(ctx context.Context, entries []*poison.Entry) (map[string]string, error) {
 			return noReplay(ctx, bus.Groups(), entries)
 		},
@@ -126,32 +126,49 @@ func (s *apiServer) run(context.Context) error {
 	return nil
 }
 
-// askConnections asks a push node for the sessions of the gateways that are attached to it.
-type askConnections func(context.Context, *millracev1.ConnectionsRequest) (*millracev1.ConnectionsResponse, error)
+// remoteGateways asks another push node.
+type remoteGateways struct{ node millracev1.PushServiceClient }
 
-// connectionsFrom returns the constructor of what asks this process, if it is a push node, or else the first of those that the
+func (g remoteGateways) Connections(ctx context.Context, r *millracev1.ConnectionsRequest) (*millracev1.ConnectionsResponse, error) {
+	return g.node.Connections(ctx, r)
+}
+
+func (g remoteGateways) Disconnect(ctx context.Context, r *millracev1.DisconnectRequest) (*millracev1.DisconnectResponse, error) {
+	return g.node.Disconnect(ctx, r)
+}
+
+// unknownGateways is for a node that knows no push node.
+type unknownGateways struct{}
+
+func (unknownGateways) Connections(context.Context, *millracev1.ConnectionsRequest) (*millracev1.ConnectionsResponse, error) {
+	return nil, errNoPushNode()
+}
+
+func (unknownGateways) Disconnect(context.Context, *millracev1.DisconnectRequest) (*millracev1.DisconnectResponse, error) {
+	return nil, errNoPushNode()
+}
+
+func errNoPushNode() error {
+	return status.Error(codes.Unavailable, "this node runs no push handler, and no push node is configured: set MILLRACE_PUSH_ADDRS")
+}
+
+// gatewaysOf returns the constructor of what asks this process, if it is a push node, or else the first of those that the
 // configuration names.
-func connectionsFrom(cfg *config.Config) any {
+func gatewaysOf(cfg *config.Config) any {
 	switch {
 	case runsPush(cfg):
-		return func(hub *push.Hub) askConnections { return hub.Connections }
+		return func(hub *push.Hub) api.Gateways { return hub }
 	case len(cfg.PushAddrs) > 0:
-		return func(lc fx.Lifecycle, tls serviceTLS) (askConnections, error) {
+		return func(lc fx.Lifecycle, tls serviceTLS) (api.Gateways, error) {
 			conn, err := grpc.NewClient(cfg.PushAddrs[0], dialOptions(cfg, tls)...)
 			if err != nil {
 				return nil, fmt.Errorf("API: push node: %w", err)
 			}
 			lc.Append(fx.StopHook(conn.Close))
-			return func(ctx context.Context, r *millracev1.ConnectionsRequest) (*millracev1.ConnectionsResponse, error) {
-				return millracev1.NewPushServiceClient(conn).Connections(ctx, r)
-			}, nil
+			return remoteGateways{millracev1.NewPushServiceClient(conn)}, nil
 		}
 	}
-	return func() askConnections {
-		return func(context.Context, *millracev1.ConnectionsRequest) (*millracev1.ConnectionsResponse, error) {
-			return nil, status.Error(codes.Unavailable, "this node runs no push handler, and no push node is configured: set MILLRACE_PUSH_ADDRS")
-		}
-	}
+	return func() api.Gateways { return unknownGateways{} }
 }
 
 // serveAPI serves the API if the configuration lets anybody call it.
@@ -160,7 +177,7 @@ func serveAPI(cfg *config.Config) fx.Option {
 		return fx.Options()
 	}
 	return fx.Module("API",
-		fx.Provide(newAPIServer, connectionsFrom(cfg)),
+		fx.Provide(newAPIServer, gatewaysOf(cfg)),
 		fx.Invoke(func(lc fx.Lifecycle, shutdown fx.Shutdowner, log *slog.Logger, at *addresses, s *apiServer) {
 			at.set(partAPI, s.listener.Addr().String())
 			runs(lc, shutdown, log, "API", s.run, s.server.Shutdown)

@@ -398,7 +398,12 @@ type SessionsQuestion struct {
 	// Only sessions of this user; 0: of anybody.
 	User int64 `protobuf:"varint,2,opt,name=user,proto3" json:"user,omitempty"`
 	// How many at most.
-	Limit         int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Close what is selected, which are then the user's sessions, and those that are just connecting too. The answer has what
+	// was closed.
+	Disconnect bool `protobuf:"varint,4,opt,name=disconnect,proto3" json:"disconnect,omitempty"`
+	// With disconnect, only sessions of this device; empty: of any.
+	Device        string `protobuf:"bytes,5,opt,name=device,proto3" json:"device,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -452,6 +457,20 @@ func (x *SessionsQuestion) GetLimit() int32 {
 		return x.Limit
 	}
 	return 0
+}
+
+func (x *SessionsQuestion) GetDisconnect() bool {
+	if x != nil {
+		return x.Disconnect
+	}
+	return false
+}
+
+func (x *SessionsQuestion) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
 }
 
 type SessionsAnswer struct {
@@ -730,6 +749,104 @@ func (x *ConnectionsResponse) GetMore() bool {
 	return false
 }
 
+type DisconnectRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	User  int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	// Only sessions of this device; empty: of any.
+	Device        string `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisconnectRequest) Reset() {
+	*x = DisconnectRequest{}
+	mi := &file_millrace_v1_push_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisconnectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisconnectRequest) ProtoMessage() {}
+
+func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_push_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisconnectRequest.ProtoReflect.Descriptor instead.
+func (*DisconnectRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DisconnectRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *DisconnectRequest) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+type DisconnectResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many sessions were closed.
+	Closed        int32 `protobuf:"varint,1,opt,name=closed,proto3" json:"closed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisconnectResponse) Reset() {
+	*x = DisconnectResponse{}
+	mi := &file_millrace_v1_push_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisconnectResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisconnectResponse) ProtoMessage() {}
+
+func (x *DisconnectResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_push_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisconnectResponse.ProtoReflect.Descriptor instead.
+func (*DisconnectResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DisconnectResponse) GetClosed() int32 {
+	if x != nil {
+		return x.Closed
+	}
+	return 0
+}
+
 // Gateway is one that is attached to the node.
 type Gateway struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -746,7 +863,7 @@ type Gateway struct {
 
 func (x *Gateway) Reset() {
 	*x = Gateway{}
-	mi := &file_millrace_v1_push_proto_msgTypes[10]
+	mi := &file_millrace_v1_push_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +875,7 @@ func (x *Gateway) String() string {
 func (*Gateway) ProtoMessage() {}
 
 func (x *Gateway) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_push_proto_msgTypes[10]
+	mi := &file_millrace_v1_push_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +888,7 @@ func (x *Gateway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gateway.ProtoReflect.Descriptor instead.
 func (*Gateway) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_push_proto_rawDescGZIP(), []int{10}
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Gateway) GetName() string {
@@ -813,7 +930,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_millrace_v1_push_proto_msgTypes[11]
+	mi := &file_millrace_v1_push_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +942,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_push_proto_msgTypes[11]
+	mi := &file_millrace_v1_push_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +955,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_push_proto_rawDescGZIP(), []int{11}
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Presence) GetUser() int64 {
@@ -870,7 +987,7 @@ type InterestAck struct {
 
 func (x *InterestAck) Reset() {
 	*x = InterestAck{}
-	mi := &file_millrace_v1_push_proto_msgTypes[12]
+	mi := &file_millrace_v1_push_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +999,7 @@ func (x *InterestAck) String() string {
 func (*InterestAck) ProtoMessage() {}
 
 func (x *InterestAck) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_push_proto_msgTypes[12]
+	mi := &file_millrace_v1_push_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +1012,7 @@ func (x *InterestAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterestAck.ProtoReflect.Descriptor instead.
 func (*InterestAck) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_push_proto_rawDescGZIP(), []int{12}
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *InterestAck) GetNumber() uint64 {
@@ -946,11 +1063,15 @@ const file_millrace_v1_push_proto_rawDesc = "" +
 	"\x03ack\x18\x02 \x01(\v2\x18.millrace.v1.InterestAckR\x03ack\x12-\n" +
 	"\asignals\x18\x03 \x03(\v2\x13.millrace.v1.SignalR\asignals\x123\n" +
 	"\tpresences\x18\x04 \x03(\v2\x15.millrace.v1.PresenceR\tpresences\x12;\n" +
-	"\tquestions\x18\x06 \x03(\v2\x1d.millrace.v1.SessionsQuestionR\tquestions\"T\n" +
+	"\tquestions\x18\x06 \x03(\v2\x1d.millrace.v1.SessionsQuestionR\tquestions\"\x8c\x01\n" +
 	"\x10SessionsQuestion\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\x03R\x04user\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\x05R\x05limit\"\x84\x01\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\x12\x1e\n" +
+	"\n" +
+	"disconnect\x18\x04 \x01(\bR\n" +
+	"disconnect\x12\x16\n" +
+	"\x06device\x18\x05 \x01(\tR\x06device\"\x84\x01\n" +
 	"\x0eSessionsAnswer\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\x05R\x05total\x120\n" +
@@ -969,7 +1090,12 @@ const file_millrace_v1_push_proto_rawDesc = "" +
 	"\x13ConnectionsResponse\x120\n" +
 	"\bgateways\x18\x01 \x03(\v2\x14.millrace.v1.GatewayR\bgateways\x120\n" +
 	"\bsessions\x18\x02 \x03(\v2\x14.millrace.v1.SessionR\bsessions\x12\x12\n" +
-	"\x04more\x18\x03 \x01(\bR\x04more\"g\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"?\n" +
+	"\x11DisconnectRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x16\n" +
+	"\x06device\x18\x02 \x01(\tR\x06device\",\n" +
+	"\x12DisconnectResponse\x12\x16\n" +
+	"\x06closed\x18\x01 \x01(\x05R\x06closed\"g\n" +
 	"\aGateway\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05users\x18\x02 \x01(\x05R\x05users\x12\x1a\n" +
@@ -984,10 +1110,12 @@ const file_millrace_v1_push_proto_rawDesc = "" +
 	"\x03now\x18\x03 \x01(\x03R\x03now\x1a:\n" +
 	"\fHandledEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x012\xa6\x01\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x012\xf5\x01\n" +
 	"\vPushService\x12E\n" +
 	"\x06Attach\x12\x1a.millrace.v1.AttachRequest\x1a\x1b.millrace.v1.AttachResponse(\x010\x01\x12P\n" +
-	"\vConnections\x12\x1f.millrace.v1.ConnectionsRequest\x1a .millrace.v1.ConnectionsResponseB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
+	"\vConnections\x12\x1f.millrace.v1.ConnectionsRequest\x1a .millrace.v1.ConnectionsResponse\x12M\n" +
+	"\n" +
+	"Disconnect\x12\x1e.millrace.v1.DisconnectRequest\x1a\x1f.millrace.v1.DisconnectResponseB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
 
 var (
 	file_millrace_v1_push_proto_rawDescOnce sync.Once
@@ -1001,7 +1129,7 @@ func file_millrace_v1_push_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_push_proto_rawDescData
 }
 
-var file_millrace_v1_push_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_millrace_v1_push_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_millrace_v1_push_proto_goTypes = []any{
 	(*AttachRequest)(nil),       // 0: millrace.v1.AttachRequest
 	(*Hello)(nil),               // 1: millrace.v1.Hello
@@ -1013,34 +1141,38 @@ var file_millrace_v1_push_proto_goTypes = []any{
 	(*Session)(nil),             // 7: millrace.v1.Session
 	(*ConnectionsRequest)(nil),  // 8: millrace.v1.ConnectionsRequest
 	(*ConnectionsResponse)(nil), // 9: millrace.v1.ConnectionsResponse
-	(*Gateway)(nil),             // 10: millrace.v1.Gateway
-	(*Presence)(nil),            // 11: millrace.v1.Presence
-	(*InterestAck)(nil),         // 12: millrace.v1.InterestAck
-	nil,                         // 13: millrace.v1.InterestAck.HandledEntry
-	(*Signal)(nil),              // 14: millrace.v1.Signal
-	(*Span)(nil),                // 15: millrace.v1.Span
+	(*DisconnectRequest)(nil),   // 10: millrace.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),  // 11: millrace.v1.DisconnectResponse
+	(*Gateway)(nil),             // 12: millrace.v1.Gateway
+	(*Presence)(nil),            // 13: millrace.v1.Presence
+	(*InterestAck)(nil),         // 14: millrace.v1.InterestAck
+	nil,                         // 15: millrace.v1.InterestAck.HandledEntry
+	(*Signal)(nil),              // 16: millrace.v1.Signal
+	(*Span)(nil),                // 17: millrace.v1.Span
 }
 var file_millrace_v1_push_proto_depIdxs = []int32{
 	1,  // 0: millrace.v1.AttachRequest.hello:type_name -> millrace.v1.Hello
 	2,  // 1: millrace.v1.AttachRequest.interest:type_name -> millrace.v1.Interest
-	14, // 2: millrace.v1.AttachRequest.signal:type_name -> millrace.v1.Signal
+	16, // 2: millrace.v1.AttachRequest.signal:type_name -> millrace.v1.Signal
 	6,  // 3: millrace.v1.AttachRequest.sessions:type_name -> millrace.v1.SessionsAnswer
 	3,  // 4: millrace.v1.Interest.users:type_name -> millrace.v1.UserInterest
-	15, // 5: millrace.v1.AttachResponse.spans:type_name -> millrace.v1.Span
-	12, // 6: millrace.v1.AttachResponse.ack:type_name -> millrace.v1.InterestAck
-	14, // 7: millrace.v1.AttachResponse.signals:type_name -> millrace.v1.Signal
-	11, // 8: millrace.v1.AttachResponse.presences:type_name -> millrace.v1.Presence
+	17, // 5: millrace.v1.AttachResponse.spans:type_name -> millrace.v1.Span
+	14, // 6: millrace.v1.AttachResponse.ack:type_name -> millrace.v1.InterestAck
+	16, // 7: millrace.v1.AttachResponse.signals:type_name -> millrace.v1.Signal
+	13, // 8: millrace.v1.AttachResponse.presences:type_name -> millrace.v1.Presence
 	5,  // 9: millrace.v1.AttachResponse.questions:type_name -> millrace.v1.SessionsQuestion
 	7,  // 10: millrace.v1.SessionsAnswer.sessions:type_name -> millrace.v1.Session
-	10, // 11: millrace.v1.ConnectionsResponse.gateways:type_name -> millrace.v1.Gateway
+	12, // 11: millrace.v1.ConnectionsResponse.gateways:type_name -> millrace.v1.Gateway
 	7,  // 12: millrace.v1.ConnectionsResponse.sessions:type_name -> millrace.v1.Session
-	13, // 13: millrace.v1.InterestAck.handled:type_name -> millrace.v1.InterestAck.HandledEntry
+	15, // 13: millrace.v1.InterestAck.handled:type_name -> millrace.v1.InterestAck.HandledEntry
 	0,  // 14: millrace.v1.PushService.Attach:input_type -> millrace.v1.AttachRequest
 	8,  // 15: millrace.v1.PushService.Connections:input_type -> millrace.v1.ConnectionsRequest
-	4,  // 16: millrace.v1.PushService.Attach:output_type -> millrace.v1.AttachResponse
-	9,  // 17: millrace.v1.PushService.Connections:output_type -> millrace.v1.ConnectionsResponse
-	16, // [16:18] is the sub-list for method output_type
-	14, // [14:16] is the sub-list for method input_type
+	10, // 16: millrace.v1.PushService.Disconnect:input_type -> millrace.v1.DisconnectRequest
+	4,  // 17: millrace.v1.PushService.Attach:output_type -> millrace.v1.AttachResponse
+	9,  // 18: millrace.v1.PushService.Connections:output_type -> millrace.v1.ConnectionsResponse
+	11, // 19: millrace.v1.PushService.Disconnect:output_type -> millrace.v1.DisconnectResponse
+	17, // [17:20] is the sub-list for method output_type
+	14, // [14:17] is the sub-list for method input_type
 	14, // [14:14] is the sub-list for extension type_name
 	14, // [14:14] is the sub-list for extension extendee
 	0,  // [0:14] is the sub-list for field type_name
@@ -1064,7 +1196,7 @@ func file_millrace_v1_push_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_push_proto_rawDesc), len(file_millrace_v1_push_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

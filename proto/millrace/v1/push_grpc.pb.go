@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	PushService_Attach_FullMethodName      = "/millrace.v1.PushService/Attach"
 	PushService_Connections_FullMethodName = "/millrace.v1.PushService/Connections"
+	PushService_Disconnect_FullMethodName  = "/millrace.v1.PushService/Disconnect"
 )
 
 // PushServiceClient is the client API for PushService service.
@@ -36,6 +37,9 @@ type PushServiceClient interface {
 	// Connections asks the gateways that are attached to the node for their sessions. It returns once all have answered, or after
 	// two seconds with what it has.
 	Connections(ctx context.Context, in *ConnectionsRequest, opts ...grpc.CallOption) (*ConnectionsResponse, error)
+	// Disconnect has those gateways close the sessions of a user, which then do not come back by themselves. It returns once all
+	// have, or after two seconds UNAVAILABLE if some have not said so: repeating is safe.
+	Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*DisconnectResponse, error)
 }
 
 type pushServiceClient struct {
@@ -69,6 +73,16 @@ func (c *pushServiceClient) Connections(ctx context.Context, in *ConnectionsRequ
 	return out, nil
 }
 
+func (c *pushServiceClient) Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*DisconnectResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DisconnectResponse)
+	err := c.cc.Invoke(ctx, PushService_Disconnect_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PushServiceServer is the server API for PushService service.
 // All implementations must embed UnimplementedPushServiceServer
 // for forward compatibility.
@@ -82,6 +96,9 @@ type PushServiceServer interface {
 	// Connections asks the gateways that are attached to the node for their sessions. It returns once all have answered, or after
 	// two seconds with what it has.
 	Connections(context.Context, *ConnectionsRequest) (*ConnectionsResponse, error)
+	// Disconnect has those gateways close the sessions of a user, which then do not come back by themselves. It returns once all
+	// have, or after two seconds UNAVAILABLE if some have not said so: repeating is safe.
+	Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error)
 	mustEmbedUnimplementedPushServiceServer()
 }
 
@@ -97,6 +114,9 @@ func (UnimplementedPushServiceServer) Attach(grpc.BidiStreamingServer[AttachRequ
 }
 func (UnimplementedPushServiceServer) Connections(context.Context, *ConnectionsRequest) (*ConnectionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Connections not implemented")
+}
+func (UnimplementedPushServiceServer) Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Disconnect not implemented")
 }
 func (UnimplementedPushServiceServer) mustEmbedUnimplementedPushServiceServer() {}
 func (UnimplementedPushServiceServer) testEmbeddedByValue()                     {}
@@ -144,6 +164,24 @@ func _PushService_Connections_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PushService_Disconnect_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DisconnectRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PushServiceServer).Disconnect(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PushService_Disconnect_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PushServiceServer).Disconnect(ctx, req.(*DisconnectRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PushService_ServiceDesc is the grpc.ServiceDesc for PushService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -154,6 +192,10 @@ var PushService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Connections",
 			Handler:    _PushService_Connections_Handler,
+		},
+		{
+			MethodName: "Disconnect",
+			Handler:    _PushService_Disconnect_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

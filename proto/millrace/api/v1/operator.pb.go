@@ -530,6 +530,104 @@ func (x *ListSessionsResponse) GetMore() bool {
 	return false
 }
 
+type DisconnectUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	User  int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	// Empty: all devices.
+	Device        string `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisconnectUserRequest) Reset() {
+	*x = DisconnectUserRequest{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisconnectUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisconnectUserRequest) ProtoMessage() {}
+
+func (x *DisconnectUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisconnectUserRequest.ProtoReflect.Descriptor instead.
+func (*DisconnectUserRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DisconnectUserRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *DisconnectUserRequest) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+type DisconnectUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many sessions were closed.
+	Closed        int32 `protobuf:"varint,1,opt,name=closed,proto3" json:"closed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisconnectUserResponse) Reset() {
+	*x = DisconnectUserResponse{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisconnectUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisconnectUserResponse) ProtoMessage() {}
+
+func (x *DisconnectUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisconnectUserResponse.ProtoReflect.Descriptor instead.
+func (*DisconnectUserResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DisconnectUserResponse) GetClosed() int32 {
+	if x != nil {
+		return x.Closed
+	}
+	return 0
+}
+
 type Gateway struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -543,7 +641,7 @@ type Gateway struct {
 
 func (x *Gateway) Reset() {
 	*x = Gateway{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[8]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -555,7 +653,7 @@ func (x *Gateway) String() string {
 func (*Gateway) ProtoMessage() {}
 
 func (x *Gateway) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[8]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -568,7 +666,7 @@ func (x *Gateway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gateway.ProtoReflect.Descriptor instead.
 func (*Gateway) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{8}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Gateway) GetName() string {
@@ -616,7 +714,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[9]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -628,7 +726,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[9]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -641,7 +739,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{9}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Session) GetSession() string {
@@ -703,7 +801,7 @@ type PoisonFilter struct {
 
 func (x *PoisonFilter) Reset() {
 	*x = PoisonFilter{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[10]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +813,7 @@ func (x *PoisonFilter) String() string {
 func (*PoisonFilter) ProtoMessage() {}
 
 func (x *PoisonFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[10]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +826,7 @@ func (x *PoisonFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoisonFilter.ProtoReflect.Descriptor instead.
 func (*PoisonFilter) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{10}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PoisonFilter) GetIds() []string {
@@ -779,7 +877,7 @@ type ListPoisonedRequest struct {
 
 func (x *ListPoisonedRequest) Reset() {
 	*x = ListPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[11]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -791,7 +889,7 @@ func (x *ListPoisonedRequest) String() string {
 func (*ListPoisonedRequest) ProtoMessage() {}
 
 func (x *ListPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[11]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -804,7 +902,7 @@ func (x *ListPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*ListPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{11}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListPoisonedRequest) GetTopic() string {
@@ -839,7 +937,7 @@ type ListPoisonedResponse struct {
 
 func (x *ListPoisonedResponse) Reset() {
 	*x = ListPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +949,7 @@ func (x *ListPoisonedResponse) String() string {
 func (*ListPoisonedResponse) ProtoMessage() {}
 
 func (x *ListPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +962,7 @@ func (x *ListPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*ListPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{12}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListPoisonedResponse) GetRecords() []*Poisoned {
@@ -900,7 +998,7 @@ type Poisoned struct {
 
 func (x *Poisoned) Reset() {
 	*x = Poisoned{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -912,7 +1010,7 @@ func (x *Poisoned) String() string {
 func (*Poisoned) ProtoMessage() {}
 
 func (x *Poisoned) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -925,7 +1023,7 @@ func (x *Poisoned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Poisoned.ProtoReflect.Descriptor instead.
 func (*Poisoned) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{13}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Poisoned) GetId() string {
@@ -988,7 +1086,7 @@ type GetPoisonedRequest struct {
 
 func (x *GetPoisonedRequest) Reset() {
 	*x = GetPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1000,7 +1098,7 @@ func (x *GetPoisonedRequest) String() string {
 func (*GetPoisonedRequest) ProtoMessage() {}
 
 func (x *GetPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1013,7 +1111,7 @@ func (x *GetPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*GetPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{14}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetPoisonedRequest) GetId() string {
@@ -1044,7 +1142,7 @@ type GetPoisonedResponse struct {
 
 func (x *GetPoisonedResponse) Reset() {
 	*x = GetPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1056,7 +1154,7 @@ func (x *GetPoisonedResponse) String() string {
 func (*GetPoisonedResponse) ProtoMessage() {}
 
 func (x *GetPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1069,7 +1167,7 @@ func (x *GetPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*GetPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{15}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetPoisonedResponse) GetRecord() *Poisoned {
@@ -1116,7 +1214,7 @@ type ReplayPoisonedRequest struct {
 
 func (x *ReplayPoisonedRequest) Reset() {
 	*x = ReplayPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1128,7 +1226,7 @@ func (x *ReplayPoisonedRequest) String() string {
 func (*ReplayPoisonedRequest) ProtoMessage() {}
 
 func (x *ReplayPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1141,7 +1239,7 @@ func (x *ReplayPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*ReplayPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{16}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReplayPoisonedRequest) GetTopic() string {
@@ -1188,7 +1286,7 @@ type ReplayPoisonedResponse struct {
 
 func (x *ReplayPoisonedResponse) Reset() {
 	*x = ReplayPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[17]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1200,7 +1298,7 @@ func (x *ReplayPoisonedResponse) String() string {
 func (*ReplayPoisonedResponse) ProtoMessage() {}
 
 func (x *ReplayPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[17]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1213,7 +1311,7 @@ func (x *ReplayPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*ReplayPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{17}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ReplayPoisonedResponse) GetReplayed() int32 {
@@ -1262,7 +1360,7 @@ type DiscardPoisonedRequest struct {
 
 func (x *DiscardPoisonedRequest) Reset() {
 	*x = DiscardPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[18]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1274,7 +1372,7 @@ func (x *DiscardPoisonedRequest) String() string {
 func (*DiscardPoisonedRequest) ProtoMessage() {}
 
 func (x *DiscardPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[18]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1287,7 +1385,7 @@ func (x *DiscardPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*DiscardPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{18}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DiscardPoisonedRequest) GetTopic() string {
@@ -1335,7 +1433,7 @@ type DiscardPoisonedResponse struct {
 
 func (x *DiscardPoisonedResponse) Reset() {
 	*x = DiscardPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[19]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1445,7 @@ func (x *DiscardPoisonedResponse) String() string {
 func (*DiscardPoisonedResponse) ProtoMessage() {}
 
 func (x *DiscardPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[19]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1360,7 +1458,7 @@ func (x *DiscardPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*DiscardPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{19}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DiscardPoisonedResponse) GetDiscarded() int32 {
@@ -1418,7 +1516,12 @@ const file_millrace_api_v1_operator_proto_rawDesc = "" +
 	"\x14ListSessionsResponse\x124\n" +
 	"\bgateways\x18\x01 \x03(\v2\x18.millrace.api.v1.GatewayR\bgateways\x124\n" +
 	"\bsessions\x18\x02 \x03(\v2\x18.millrace.api.v1.SessionR\bsessions\x12\x12\n" +
-	"\x04more\x18\x03 \x01(\bR\x04more\"g\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"C\n" +
+	"\x15DisconnectUserRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x16\n" +
+	"\x06device\x18\x02 \x01(\tR\x06device\"0\n" +
+	"\x16DisconnectUserResponse\x12\x16\n" +
+	"\x06closed\x18\x01 \x01(\x05R\x06closed\"g\n" +
 	"\aGateway\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05users\x18\x02 \x01(\x05R\x05users\x12\x1a\n" +
@@ -1484,11 +1587,12 @@ const file_millrace_api_v1_operator_proto_rawDesc = "" +
 	"\x03why\x18\x05 \x01(\tR\x03why\"U\n" +
 	"\x17DiscardPoisonedResponse\x12\x1c\n" +
 	"\tdiscarded\x18\x01 \x01(\x05R\tdiscarded\x12\x1c\n" +
-	"\tremaining\x18\x02 \x01(\x05R\tremaining2\x9f\x05\n" +
+	"\tremaining\x18\x02 \x01(\x05R\tremaining2\x82\x06\n" +
 	"\x0fOperatorService\x12[\n" +
 	"\fListHandlers\x12$.millrace.api.v1.ListHandlersRequest\x1a%.millrace.api.v1.ListHandlersResponse\x12R\n" +
 	"\tListRules\x12!.millrace.api.v1.ListRulesRequest\x1a\".millrace.api.v1.ListRulesResponse\x12[\n" +
-	"\fListSessions\x12$.millrace.api.v1.ListSessionsRequest\x1a%.millrace.api.v1.ListSessionsResponse\x12[\n" +
+	"\fListSessions\x12$.millrace.api.v1.ListSessionsRequest\x1a%.millrace.api.v1.ListSessionsResponse\x12a\n" +
+	"\x0eDisconnectUser\x12&.millrace.api.v1.DisconnectUserRequest\x1a'.millrace.api.v1.DisconnectUserResponse\x12[\n" +
 	"\fListPoisoned\x12$.millrace.api.v1.ListPoisonedRequest\x1a%.millrace.api.v1.ListPoisonedResponse\x12X\n" +
 	"\vGetPoisoned\x12#.millrace.api.v1.GetPoisonedRequest\x1a$.millrace.api.v1.GetPoisonedResponse\x12a\n" +
 	"\x0eReplayPoisoned\x12&.millrace.api.v1.ReplayPoisonedRequest\x1a'.millrace.api.v1.ReplayPoisonedResponse\x12d\n" +
@@ -1506,7 +1610,7 @@ func file_millrace_api_v1_operator_proto_rawDescGZIP() []byte {
 	return file_millrace_api_v1_operator_proto_rawDescData
 }
 
-var file_millrace_api_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_millrace_api_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_millrace_api_v1_operator_proto_goTypes = []any{
 	(*ListHandlersRequest)(nil),     // 0: millrace.api.v1.ListHandlersRequest
 	(*ListHandlersResponse)(nil),    // 1: millrace.api.v1.ListHandlersResponse
@@ -1516,49 +1620,53 @@ var file_millrace_api_v1_operator_proto_goTypes = []any{
 	(*Rule)(nil),                    // 5: millrace.api.v1.Rule
 	(*ListSessionsRequest)(nil),     // 6: millrace.api.v1.ListSessionsRequest
 	(*ListSessionsResponse)(nil),    // 7: millrace.api.v1.ListSessionsResponse
-	(*Gateway)(nil),                 // 8: millrace.api.v1.Gateway
-	(*Session)(nil),                 // 9: millrace.api.v1.Session
-	(*PoisonFilter)(nil),            // 10: millrace.api.v1.PoisonFilter
-	(*ListPoisonedRequest)(nil),     // 11: millrace.api.v1.ListPoisonedRequest
-	(*ListPoisonedResponse)(nil),    // 12: millrace.api.v1.ListPoisonedResponse
-	(*Poisoned)(nil),                // 13: millrace.api.v1.Poisoned
-	(*GetPoisonedRequest)(nil),      // 14: millrace.api.v1.GetPoisonedRequest
-	(*GetPoisonedResponse)(nil),     // 15: millrace.api.v1.GetPoisonedResponse
-	(*ReplayPoisonedRequest)(nil),   // 16: millrace.api.v1.ReplayPoisonedRequest
-	(*ReplayPoisonedResponse)(nil),  // 17: millrace.api.v1.ReplayPoisonedResponse
-	(*DiscardPoisonedRequest)(nil),  // 18: millrace.api.v1.DiscardPoisonedRequest
-	(*DiscardPoisonedResponse)(nil), // 19: millrace.api.v1.DiscardPoisonedResponse
-	nil,                             // 20: millrace.api.v1.GetPoisonedResponse.HeadersEntry
-	nil,                             // 21: millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
+	(*DisconnectUserRequest)(nil),   // 8: millrace.api.v1.DisconnectUserRequest
+	(*DisconnectUserResponse)(nil),  // 9: millrace.api.v1.DisconnectUserResponse
+	(*Gateway)(nil),                 // 10: millrace.api.v1.Gateway
+	(*Session)(nil),                 // 11: millrace.api.v1.Session
+	(*PoisonFilter)(nil),            // 12: millrace.api.v1.PoisonFilter
+	(*ListPoisonedRequest)(nil),     // 13: millrace.api.v1.ListPoisonedRequest
+	(*ListPoisonedResponse)(nil),    // 14: millrace.api.v1.ListPoisonedResponse
+	(*Poisoned)(nil),                // 15: millrace.api.v1.Poisoned
+	(*GetPoisonedRequest)(nil),      // 16: millrace.api.v1.GetPoisonedRequest
+	(*GetPoisonedResponse)(nil),     // 17: millrace.api.v1.GetPoisonedResponse
+	(*ReplayPoisonedRequest)(nil),   // 18: millrace.api.v1.ReplayPoisonedRequest
+	(*ReplayPoisonedResponse)(nil),  // 19: millrace.api.v1.ReplayPoisonedResponse
+	(*DiscardPoisonedRequest)(nil),  // 20: millrace.api.v1.DiscardPoisonedRequest
+	(*DiscardPoisonedResponse)(nil), // 21: millrace.api.v1.DiscardPoisonedResponse
+	nil,                             // 22: millrace.api.v1.GetPoisonedResponse.HeadersEntry
+	nil,                             // 23: millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
 }
 var file_millrace_api_v1_operator_proto_depIdxs = []int32{
 	2,  // 0: millrace.api.v1.ListHandlersResponse.handlers:type_name -> millrace.api.v1.Handler
 	5,  // 1: millrace.api.v1.ListRulesResponse.rules:type_name -> millrace.api.v1.Rule
-	8,  // 2: millrace.api.v1.ListSessionsResponse.gateways:type_name -> millrace.api.v1.Gateway
-	9,  // 3: millrace.api.v1.ListSessionsResponse.sessions:type_name -> millrace.api.v1.Session
-	10, // 4: millrace.api.v1.ListPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
-	13, // 5: millrace.api.v1.ListPoisonedResponse.records:type_name -> millrace.api.v1.Poisoned
-	13, // 6: millrace.api.v1.GetPoisonedResponse.record:type_name -> millrace.api.v1.Poisoned
-	20, // 7: millrace.api.v1.GetPoisonedResponse.headers:type_name -> millrace.api.v1.GetPoisonedResponse.HeadersEntry
-	10, // 8: millrace.api.v1.ReplayPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
-	21, // 9: millrace.api.v1.ReplayPoisonedResponse.refused:type_name -> millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
-	10, // 10: millrace.api.v1.DiscardPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
+	10, // 2: millrace.api.v1.ListSessionsResponse.gateways:type_name -> millrace.api.v1.Gateway
+	11, // 3: millrace.api.v1.ListSessionsResponse.sessions:type_name -> millrace.api.v1.Session
+	12, // 4: millrace.api.v1.ListPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
+	15, // 5: millrace.api.v1.ListPoisonedResponse.records:type_name -> millrace.api.v1.Poisoned
+	15, // 6: millrace.api.v1.GetPoisonedResponse.record:type_name -> millrace.api.v1.Poisoned
+	22, // 7: millrace.api.v1.GetPoisonedResponse.headers:type_name -> millrace.api.v1.GetPoisonedResponse.HeadersEntry
+	12, // 8: millrace.api.v1.ReplayPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
+	23, // 9: millrace.api.v1.ReplayPoisonedResponse.refused:type_name -> millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
+	12, // 10: millrace.api.v1.DiscardPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
 	0,  // 11: millrace.api.v1.OperatorService.ListHandlers:input_type -> millrace.api.v1.ListHandlersRequest
 	3,  // 12: millrace.api.v1.OperatorService.ListRules:input_type -> millrace.api.v1.ListRulesRequest
 	6,  // 13: millrace.api.v1.OperatorService.ListSessions:input_type -> millrace.api.v1.ListSessionsRequest
-	11, // 14: millrace.api.v1.OperatorService.ListPoisoned:input_type -> millrace.api.v1.ListPoisonedRequest
-	14, // 15: millrace.api.v1.OperatorService.GetPoisoned:input_type -> millrace.api.v1.GetPoisonedRequest
-	16, // 16: millrace.api.v1.OperatorService.ReplayPoisoned:input_type -> millrace.api.v1.ReplayPoisonedRequest
-	18, // 17: millrace.api.v1.OperatorService.DiscardPoisoned:input_type -> millrace.api.v1.DiscardPoisonedRequest
-	1,  // 18: millrace.api.v1.OperatorService.ListHandlers:output_type -> millrace.api.v1.ListHandlersResponse
-	4,  // 19: millrace.api.v1.OperatorService.ListRules:output_type -> millrace.api.v1.ListRulesResponse
-	7,  // 20: millrace.api.v1.OperatorService.ListSessions:output_type -> millrace.api.v1.ListSessionsResponse
-	12, // 21: millrace.api.v1.OperatorService.ListPoisoned:output_type -> millrace.api.v1.ListPoisonedResponse
-	15, // 22: millrace.api.v1.OperatorService.GetPoisoned:output_type -> millrace.api.v1.GetPoisonedResponse
-	17, // 23: millrace.api.v1.OperatorService.ReplayPoisoned:output_type -> millrace.api.v1.ReplayPoisonedResponse
-	19, // 24: millrace.api.v1.OperatorService.DiscardPoisoned:output_type -> millrace.api.v1.DiscardPoisonedResponse
-	18, // [18:25] is the sub-list for method output_type
-	11, // [11:18] is the sub-list for method input_type
+	8,  // 14: millrace.api.v1.OperatorService.DisconnectUser:input_type -> millrace.api.v1.DisconnectUserRequest
+	13, // 15: millrace.api.v1.OperatorService.ListPoisoned:input_type -> millrace.api.v1.ListPoisonedRequest
+	16, // 16: millrace.api.v1.OperatorService.GetPoisoned:input_type -> millrace.api.v1.GetPoisonedRequest
+	18, // 17: millrace.api.v1.OperatorService.ReplayPoisoned:input_type -> millrace.api.v1.ReplayPoisonedRequest
+	20, // 18: millrace.api.v1.OperatorService.DiscardPoisoned:input_type -> millrace.api.v1.DiscardPoisonedRequest
+	1,  // 19: millrace.api.v1.OperatorService.ListHandlers:output_type -> millrace.api.v1.ListHandlersResponse
+	4,  // 20: millrace.api.v1.OperatorService.ListRules:output_type -> millrace.api.v1.ListRulesResponse
+	7,  // 21: millrace.api.v1.OperatorService.ListSessions:output_type -> millrace.api.v1.ListSessionsResponse
+	9,  // 22: millrace.api.v1.OperatorService.DisconnectUser:output_type -> millrace.api.v1.DisconnectUserResponse
+	14, // 23: millrace.api.v1.OperatorService.ListPoisoned:output_type -> millrace.api.v1.ListPoisonedResponse
+	17, // 24: millrace.api.v1.OperatorService.GetPoisoned:output_type -> millrace.api.v1.GetPoisonedResponse
+	19, // 25: millrace.api.v1.OperatorService.ReplayPoisoned:output_type -> millrace.api.v1.ReplayPoisonedResponse
+	21, // 26: millrace.api.v1.OperatorService.DiscardPoisoned:output_type -> millrace.api.v1.DiscardPoisonedResponse
+	19, // [19:27] is the sub-list for method output_type
+	11, // [11:19] is the sub-list for method input_type
 	11, // [11:11] is the sub-list for extension type_name
 	11, // [11:11] is the sub-list for extension extendee
 	0,  // [0:11] is the sub-list for field type_name
@@ -1576,7 +1684,7 @@ func file_millrace_api_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_api_v1_operator_proto_rawDesc), len(file_millrace_api_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

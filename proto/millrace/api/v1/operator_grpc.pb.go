@@ -22,6 +22,7 @@ const (
 	OperatorService_ListHandlers_FullMethodName    = "/millrace.api.v1.OperatorService/ListHandlers"
 	OperatorService_ListRules_FullMethodName       = "/millrace.api.v1.OperatorService/ListRules"
 	OperatorService_ListSessions_FullMethodName    = "/millrace.api.v1.OperatorService/ListSessions"
+	OperatorService_DisconnectUser_FullMethodName  = "/millrace.api.v1.OperatorService/DisconnectUser"
 	OperatorService_ListPoisoned_FullMethodName    = "/millrace.api.v1.OperatorService/ListPoisoned"
 	OperatorService_GetPoisoned_FullMethodName     = "/millrace.api.v1.OperatorService/GetPoisoned"
 	OperatorService_ReplayPoisoned_FullMethodName  = "/millrace.api.v1.OperatorService/ReplayPoisoned"
@@ -42,6 +43,9 @@ type OperatorServiceClient interface {
 	ListRules(ctx context.Context, in *ListRulesRequest, opts ...grpc.CallOption) (*ListRulesResponse, error)
 	// ListSessions returns the gateways and sessions of users who are connected. Scope: read.
 	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
+	// DisconnectUser closes the sessions of a user, or of one of its devices, on every gateway. Their clients do not connect again
+	// by themselves; to keep the user out, have its tokens end. UNAVAILABLE: a gateway has not confirmed it: repeat. Scope: admin.
+	DisconnectUser(ctx context.Context, in *DisconnectUserRequest, opts ...grpc.CallOption) (*DisconnectUserResponse, error)
 	// ListPoisoned returns what is in the poison queue of a topic, the latest first, without contents. Scope: read.
 	ListPoisoned(ctx context.Context, in *ListPoisonedRequest, opts ...grpc.CallOption) (*ListPoisonedResponse, error)
 	// GetPoisoned returns a record of the poison queue with its headers and its value. Scope: admin.
@@ -85,6 +89,16 @@ func (c *operatorServiceClient) ListSessions(ctx context.Context, in *ListSessio
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListSessionsResponse)
 	err := c.cc.Invoke(ctx, OperatorService_ListSessions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) DisconnectUser(ctx context.Context, in *DisconnectUserRequest, opts ...grpc.CallOption) (*DisconnectUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DisconnectUserResponse)
+	err := c.cc.Invoke(ctx, OperatorService_DisconnectUser_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -145,6 +159,9 @@ type OperatorServiceServer interface {
 	ListRules(context.Context, *ListRulesRequest) (*ListRulesResponse, error)
 	// ListSessions returns the gateways and sessions of users who are connected. Scope: read.
 	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
+	// DisconnectUser closes the sessions of a user, or of one of its devices, on every gateway. Their clients do not connect again
+	// by themselves; to keep the user out, have its tokens end. UNAVAILABLE: a gateway has not confirmed it: repeat. Scope: admin.
+	DisconnectUser(context.Context, *DisconnectUserRequest) (*DisconnectUserResponse, error)
 	// ListPoisoned returns what is in the poison queue of a topic, the latest first, without contents. Scope: read.
 	ListPoisoned(context.Context, *ListPoisonedRequest) (*ListPoisonedResponse, error)
 	// GetPoisoned returns a record of the poison queue with its headers and its value. Scope: admin.
@@ -172,6 +189,9 @@ func (UnimplementedOperatorServiceServer) ListRules(context.Context, *ListRulesR
 }
 func (UnimplementedOperatorServiceServer) ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSessions not implemented")
+}
+func (UnimplementedOperatorServiceServer) DisconnectUser(context.Context, *DisconnectUserRequest) (*DisconnectUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DisconnectUser not implemented")
 }
 func (UnimplementedOperatorServiceServer) ListPoisoned(context.Context, *ListPoisonedRequest) (*ListPoisonedResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListPoisoned not implemented")
@@ -256,6 +276,24 @@ func _OperatorService_ListSessions_Handler(srv interface{}, ctx context.Context,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(OperatorServiceServer).ListSessions(ctx, req.(*ListSessionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_DisconnectUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DisconnectUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).DisconnectUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_DisconnectUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).DisconnectUser(ctx, req.(*DisconnectUserRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -350,6 +388,10 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListSessions",
 			Handler:    _OperatorService_ListSessions_Handler,
+		},
+		{
+			MethodName: "DisconnectUser",
+			Handler:    _OperatorService_DisconnectUser_Handler,
 		},
 		{
 			MethodName: "ListPoisoned",

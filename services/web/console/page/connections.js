@@ -1,5 +1,5 @@
 // Who is connected, by gateway and device.
-import { get } from "./api.js";
+import { get, post } from "./api.js";
 import { clock, count, field, h, table } from "./dom.js";
 import { tell } from "./main.js";
 
@@ -13,12 +13,26 @@ export function connections(place, signal) {
     gateways.replaceChildren(table("Gateways", ["Gateway", "#Users", "#Sessions"], known.map((g) => [
       g.name, count(g.users), g.silent ? "does not answer" : count(g.sessions)])));
     sessions.replaceChildren(table(`Sessions${user.value && " of user " + user.value}${more ? ", some of them" : ""}`,
-      ["#User", "Device", "Gateway", "Since", "#Bytes queued", "Session"], found.map((s) => [
-        s.user, s.device ?? "–", s.gateway, clock(s.since), count(s.queued_bytes), s.session])));
+      ["#User", "Device", "Gateway", "Since", "#Bytes queued", "Session", ""], found.map((s) => [
+        s.user, s.device ?? "–", s.gateway, clock(s.since), count(s.queued_bytes), s.session,
+        s.device ? h("button", { onclick: () => disconnect(s.user, s.device) }, "Disconnect") : ""])));
   };
+
+  // disconnect closes the sessions of a device, or all of the user.
+  async function disconnect(id, device) {
+    if (!confirm(device ? `Disconnect ${device} of user ${id}?` : `Disconnect all devices of user ${id}?`)) return;
+    try {
+      const { closed = 0 } = await post(`/v1/users/${encodeURIComponent(id)}:disconnect`, { device });
+      await refresh();
+      tell(`${count(closed)} sessions closed`);
+    } catch (fault) {
+      tell(fault.message, true);
+    }
+  }
   place.append(
     h("form", { class: "filter", onsubmit: (e) => { e.preventDefault(); refresh().catch((fault) => tell(fault.message, true)); } },
-      field("User", user), h("button", {}, "Select")),
+      field("User", user), h("button", {}, "Select"),
+      h("button", { type: "button", onclick: () => (user.value ? disconnect(user.value, "") : tell("name a user first", true)) }, "Disconnect user…")),
     gateways, sessions);
   return refresh;
 }
