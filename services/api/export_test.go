@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -22,7 +23,7 @@ type life struct {
 	millracev1.UnimplementedMessageServiceServer
 	Store
 	down   bool // the store
-	listed int
+	listed atomic.Int32
 	hold   chan struct{} // if not nil, Blocked waits for it
 }
 
@@ -41,11 +42,11 @@ func (l *life) Blocked(ctx context.Context, _ *millracev1.BlockedRequest) (*mill
 func (l *life) Conversations(_ context.Context, r *millracev1.ConversationsRequest) (*millracev1.ConversationsResponse, error) {
 	direct := &millracev1.ConversationHead{Conversation: "u:1:2", ReadSeq: 7, Pinned: true, Last: &millracev1.StoredMessage{Content: "m"}, Next: "n"}
 	group := &millracev1.ConversationHead{Conversation: "g:5", Next: "n"}
-	l.listed++
+	first := l.listed.Add(1) == 1
 	switch {
 	case r.GetNext() == "n":
 		return &millracev1.ConversationsResponse{}, nil
-	case l.listed == 1:
+	case first:
 		return &millracev1.ConversationsResponse{Conversations: []*millracev1.ConversationHead{direct}, More: true}, nil
 	}
 	return &millracev1.ConversationsResponse{Conversations: []*millracev1.ConversationHead{group, direct}}, nil
