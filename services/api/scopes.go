@@ -47,8 +47,8 @@ func scopes() map[string][]auth.Scope {
 	}
 }
 
-// authorize returns an interceptor that passes on the calls that the caller's key permits. It logs each call by a key that
-// permits everything.
+// authorize returns an interceptor that passes on the calls that the caller's key permits. It logs the others, and each call
+// by a key that permits everything.
 func authorize(scopes map[string][]auth.Scope, log *slog.Logger) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 		key, ok := caller(ctx)
@@ -58,6 +58,7 @@ func authorize(scopes map[string][]auth.Scope, log *slog.Logger) grpc.UnaryServe
 		}
 		for _, s := range needed {
 			if !key.Permits(s) {
+				log.WarnContext(ctx, "a call that the key does not permit", "key", key.Name, "call", info.FullMethod)
 				return nil, status.Errorf(codes.PermissionDenied, "the key %s does not have the scope %s", key.Name, s)
 			}
 		}

@@ -75,8 +75,8 @@ func New(ctx context.Context, cfg Config, service *Service, operator *Operator) 
 		return nil, err
 	}
 	requests := http.NewServeMux()
-	requests.Handle("GET /v1/events", newTail(ctx, operator.Bus))
-	requests.Handle("GET /v1/users/{user}/export", newExports(ctx, service))
+	requests.Handle("GET /v1/events", newTail(ctx, operator.Bus, cfg.Log))
+	requests.Handle("GET /v1/users/{user}/export", newExports(ctx, service, cfg.Log))
 	requests.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if isGRPC(r) {
 			calls.ServeHTTP(w, r)
@@ -99,7 +99,23 @@ func New(ctx context.Context, cfg Config, service *Service, operator *Operator) 
 		mux.Handle("GET /console/", cfg.Console)
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { refuse(w, r, codes.NotFound, "no such path") })
-	return allowOrigins(mux, cfg.Origins), nil
+	return secured(allowOrigins(mux, cfg.Origins)), nil
+}
+
+// secured tells browsers to make nothing else of responses than what they are, and by TLS to come by TLS only from then on, and
+// to keep none of them. The console sets a policy of its own.
+func secured(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; frame-ancestors 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-store")
+		if r.TLS != nil {
+			h.Set("Strict-Transport-Security", "max-age=31536000")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func isGRPC(r *http.Request) bool {

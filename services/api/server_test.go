@@ -95,7 +95,10 @@ func (c *callers) serve(t *testing.T, cfg Config, service *Service) http.Handler
 
 func (c *callers) serveOperator(t *testing.T, cfg Config, service *Service, operator *Operator) http.Handler {
 	t.Helper()
-	cfg.Keys, cfg.Log = c.keys, slog.New(slog.DiscardHandler)
+	cfg.Keys = c.keys
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	cfg.Panics = panics.New(prometheus.NewRegistry(), cfg.Log)
 	if cfg.Rate == 0 {
 		cfg.Rate = 1000

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
@@ -30,10 +31,11 @@ type tail struct {
 	bus      pubsub.Bus
 	stopping context.Context // ends when the server stops
 	open     chan struct{}   // has an element for each request
+	log      *slog.Logger
 }
 
-func newTail(stopping context.Context, bus pubsub.Bus) *tail {
-	return &tail{bus: bus, stopping: stopping, open: make(chan struct{}, maxTails)}
+func newTail(stopping context.Context, bus pubsub.Bus, log *slog.Logger) *tail {
+	return &tail{bus: bus, stopping: stopping, open: make(chan struct{}, maxTails), log: log}
 }
 
 // selection says which events a tail shows.
@@ -56,6 +58,7 @@ func (t *tail) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if !key.Permits(auth.ScopeRead) || s.contents && !key.Permits(auth.ScopeAdmin) {
+		t.log.WarnContext(r.Context(), "a call that the key does not permit", "key", key.Name, "call", "tail")
 		refuse(w, r, codes.PermissionDenied, "a tail takes the scope read, and admin to show contents")
 		return
 	}
@@ -66,6 +69,9 @@ func (t *tail) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, codes.ResourceExhausted, "too many tails are open")
 		return
 	}
+	if key.Permits(auth.ScopeAdmin) {
+		t.log.InfoContext(r.Context(), "a call by an admin key", "key", key.Name, "call", "tail", "contents", s.contents)
+	}
 	log := t.bus.Log(events.TopicMessages)
 	at, err := log.End(r.Context())
 	if err != nil {
@@ -75,7 +81,6 @@ func (t *tail) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	_ = control.SetWriteDeadline(time.Time{}) // it goes on until the client ends it
 	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
 	_, _ = fmt.Fprint(w, "event: begun\ndata: 0\n\n")
 	for err == nil {
 		if err = control.Flush(); err != nil {
