@@ -77,6 +77,12 @@ export interface Group {
   members: number[]
   /** 'open': anybody may join. */
   join?: string
+  /** Without the owner. */
+  admins?: number[]
+  /** Until when members are muted, by user, in Unix seconds. */
+  muted?: Record<string, number>
+  /** Until when all but the owner and the admins are, in Unix seconds. */
+  muted_until?: number
   [more: string]: unknown
 }
 
