@@ -66,27 +66,21 @@ func TestScreenshots(t *testing.T) {
 	require.NoError(t, people[bob].Do(t.Context(), client.Read{Conversation: events.Direct(me, bob), Seq: history.Messages[len(history.Messages)-2].Seq}))
 
 	chat := browse(t, "http://"+d.gateway.Addr()+"/chat/")
-	chat.look(390, 780, "light")
-	chat.shows("Who are you?")
-	chat.shoot("welcome")
 	chat.be("Alice")
 	chat.shows("Lighthouse crew")
-	for _, size := range []struct{ width, height int64 }{{390, 780}, {1280, 760}} {
-		for _, scheme := range []string{"light", "dark"} {
-			chat.look(size.width, size.height, scheme)
-			chat.goTo("")
-			chat.shows("The photos from the harbour")
-			chat.shoot(fmt.Sprintf("chat-list-%d-%s", size.width, scheme))
-			chat.goTo(events.Direct(me, bob))
-			chat.shows("See you at the pier")
-			chat.shoot(fmt.Sprintf("chat-%d-%s", size.width, scheme))
-			chat.goTo(events.Group(group.GroupID))
-			chat.shows("I can, until two.")
-			chat.shoot(fmt.Sprintf("chat-group-%d-%s", size.width, scheme))
-			chat.label("Members")
-			chat.shows("Make admin")
-			chat.shoot(fmt.Sprintf("chat-members-%d-%s", size.width, scheme))
-			chat.label("Close")
-		}
+	chat.goTo(events.Direct(me, bob))
+	chat.shows("See you at the pier")
+	chat.until(`document.querySelectorAll(".count").length === 3`)
+	chat.look(1280, 720, "light")
+	chat.shoot("chat")
+	chat.look(390, 720, "dark")
+	chat.shoot("chat-phone")
+
+	console := browse(t, "http://"+d.api.listener.Addr().String()+"/console/")
+	console.look(1280, 720, "light")
+	for i := range 40 { // so that there is something to see
+		people[bob].Sends(t, client.ToUser(carol), fmt.Sprint(i))
+		console.until(`document.querySelector("polyline")?.getAttribute("points").split(" ").length > %[1]s`, i/10)
 	}
+	console.shoot("console")
 }
