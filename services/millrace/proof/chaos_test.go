@@ -98,6 +98,7 @@ func runChaos(t *testing.T, seed uint64) {
 	defer quiet()
 	crowd.welcomeGuests(ctx, c.gateways, traffic.Done())
 	crowd.arrange(ctx, traffic.Done())
+	sdk := crowd.joinSDK(ctx, c.gateways, traffic.Done())
 	kept := newFigures(c, r, crowd.Journal)
 
 	run := &chaosRun{Seed: seed, Log: *chaosLog, Marks: *chaosMarks}
@@ -112,6 +113,9 @@ func runChaos(t *testing.T, seed uint64) {
 	quiet()
 	recount.start(t)
 	crowd.End(ctx)
+	if sdk != nil {
+		sdk.end(ctx, t)
+	}
 	require.Greater(t, crowd.Journal.AckedCount(), 500)
 	require.Greater(t, crowd.Journal.RejectedCount(), 10)
 	kept.judge(ctx)

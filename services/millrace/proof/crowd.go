@@ -36,8 +36,9 @@ type Crowd struct {
 	shutUp   context.CancelFunc
 	speaking errgroup.Group
 	watches  watches
-	guests   []*talker // who join and leave the room and say nothing
-	moved    int       // how often
+	guests   []*talker                     // who join and leave the room and say nothing
+	others   []func(context.Context) error // each notes the histories of further users
+	moved    int                           // how often
 	arranged arrangement
 
 	// silence is held for reading from each send until everything that it leads to is acknowledged.
@@ -150,6 +151,11 @@ func (c *Crowd) check(ctx context.Context) ([]oracle.Violation, error) {
 	}
 	if err := c.Talkers[0].History(ctx, c.Room); err != nil {
 		return nil, err
+	}
+	for _, note := range c.others {
+		if err := note(ctx); err != nil {
+			return nil, err
+		}
 	}
 	return c.Journal.Check(), nil
 }

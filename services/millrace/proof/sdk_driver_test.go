@@ -28,19 +28,28 @@ const sdkFolder = "../../web/sdk"
 // node returns the command that runs a bundled file with WebSockets, or skips the test.
 func node(t *testing.T) []string {
 	t.Helper()
+	command, lacking := findNode(t)
+	if lacking != "" {
+		t.Skip(lacking)
+	}
+	return command
+}
+
+// findNode returns the command that runs a bundled file with WebSockets, or what is lacking for that.
+func findNode(t *testing.T) (command []string, lacking string) {
+	t.Helper()
 	path, err := exec.LookPath("node")
 	if err != nil {
-		t.Skip("no node: it is in Debian's nodejs")
+		return nil, "no node: it is in Debian's nodejs"
 	}
 	for _, command := range [][]string{{path}, {path, "--experimental-websocket"}} {
 		probe := exec.CommandContext(t.Context(), path, append(command[1:], "-e", "globalThis.WebSocket ?? require('ws')")...)
 		probe.Env = nodeEnv()
 		if probe.Run() == nil {
-			return command
+			return command, ""
 		}
 	}
-	t.Skip("node has no WebSocket: it is in Node 20 and later, and in Debian's node-ws")
-	return nil
+	return nil, "node has no WebSocket: it is in Node 20 and later, and in Debian's node-ws"
 }
 
 // nodeEnv names the folder of Debian's packages of Node, which only Debian's Node knows.
@@ -77,6 +86,7 @@ type sdkUser struct {
 	kept      map[string]bool   // client_msg_ids of sends that were written to the outbox
 	asked     map[int]func()    // by number, what to note once the change is made
 	missed    int
+	killed    int
 	connected bool // the process was, at some time
 	snapshots chan sdkSnapshot
 }
@@ -107,14 +117,25 @@ type sdkLine struct {
 // start starts the process, also again after kill.
 func (u *sdkUser) start(ctx context.Context) {
 	u.t.Helper()
+	require.NoError(u.t, u.run(ctx))
+}
+
+// run starts the process, which ends with the context at the latest.
+func (u *sdkUser) run(ctx context.Context) error {
 	args := append(u.command[1:len(u.command):len(u.command)], u.conversations...)
 	u.cmd = exec.CommandContext(ctx, u.command[0], args...)
 	u.cmd.Env, u.cmd.Stderr = nodeEnv(), os.Stderr
 	stdin, err := u.cmd.StdinPipe()
-	require.NoError(u.t, err)
+	if err != nil {
+		return err
+	}
 	stdout, err := u.cmd.StdoutPipe()
-	require.NoError(u.t, err)
-	require.NoError(u.t, u.cmd.Start())
+	if err != nil {
+		return err
+	}
+	if err := u.cmd.Start(); err != nil {
+		return err
+	}
 	u.stdin, u.done = stdin, make(chan struct{})
 	go func() {
 		defer close(u.done)
@@ -124,6 +145,7 @@ func (u *sdkUser) start(ctx context.Context) {
 			u.note(lines.Bytes())
 		}
 	}()
+	return nil
 }
 
 // awaitConnected waits until the process was connected.
@@ -144,6 +166,7 @@ func (u *sdkUser) kill() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.asked = map[int]func(){}
+	u.killed++
 	u.diary.note("killed")
 }
 
@@ -157,10 +180,16 @@ func (u *sdkUser) end() {
 
 func (u *sdkUser) tell(command map[string]any) {
 	u.t.Helper()
+	require.NoError(u.t, u.order(command))
+}
+
+// order passes a command to the process.
+func (u *sdkUser) order(command map[string]any) error {
 	line, err := json.Marshal(command)
-	require.NoError(u.t, err)
-	_, err = u.stdin.Write(append(line, '\n'))
-	require.NoError(u.t, err)
+	if err == nil {
+		_, err = u.stdin.Write(append(line, '\n'))
+	}
+	return err
 }
 
 // note puts a line of the driver into the journal.
@@ -179,6 +208,7 @@ func (u *sdkUser) note(text []byte) {
 		var messages []oracle.Message
 		for _, m := range line.Reloaded.Messages {
 			messages = append(messages, seen(m.Seq, &m.PushMessage))
+			u.noteOwn(line.Reloaded.Conversation, messages[len(messages)-1])
 		}
 		u.journal.Reloaded(line.Reloaded.Conversation, u.id, messages)
 		u.diary.note("loaded %d of %s", len(messages), line.Reloaded.Conversation)
@@ -213,6 +243,15 @@ func (u *sdkUser) notePush(p *client.Push) {
 	m := seen(p.Seq, p.Message)
 	m.Ahead = p.Pos == ""
 	u.journal.Shown(p.Conversation, u.id, m)
+	u.noteOwn(p.Conversation, m)
+}
+
+// noteOwn notes that a message of the user was accepted, which it may learn by seeing it: the answer may be lost with the process.
+func (u *sdkUser) noteOwn(conversation string, m oracle.Message) {
+	if m.From == u.id && u.ids[m.ClientMsgID] == "" {
+		u.ids[m.ClientMsgID] = m.ID
+		u.journal.Acked(conversation, u.id, m.ClientMsgID, m.ID)
+	}
 }
 
 // noteChange puts the push of an edit or a recall into the journal.
@@ -231,14 +270,44 @@ func noteChange(journal *oracle.Journal, reader int64, p client.Push) {
 // send posts the nth message of the user.
 func (u *sdkUser) send(n int, conversation string) {
 	u.t.Helper()
-	id := strconv.FormatInt(u.id, 10) + "-" + strconv.Itoa(n)
+	_, err := u.post(n, conversation)
+	require.NoError(u.t, err)
+}
+
+// post posts the nth message of the user, and returns its client_msg_id.
+func (u *sdkUser) post(n int, conversation string) (id string, err error) {
+	id = strconv.FormatInt(u.id, 10) + "-" + strconv.Itoa(n)
 	extra := extraOf(n, id)
 	u.journal.Sent(conversation, oracle.Message{From: u.id, ClientMsgID: id, Content: id, Extra: string(extra)})
 	message := map[string]any{"conversation": conversation, "content": id, "client_msg_id": id}
 	if extra != nil {
 		message["extra"] = json.RawMessage(extra)
 	}
-	u.tell(map[string]any{"send": message})
+	return id, u.order(map[string]any{"send": message})
+}
+
+// untilAccepted waits until the user knows that its message was accepted. One that was not in the outbox yet when the process
+// was killed, which it had been less often before, is gone with it.
+func (u *sdkUser) untilAccepted(ctx context.Context, id string, killed int) error {
+	for {
+		u.mu.Lock()
+		done := u.ids[id] != "" || u.killed > killed && !u.kept[id]
+		u.mu.Unlock()
+		switch {
+		case done:
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("%s was not accepted: %w", id, ctx.Err())
+		}
+		Wait(ctx, 10*time.Millisecond)
+	}
+}
+
+// timesKilled returns how often the process was killed.
+func (u *sdkUser) timesKilled() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.killed
 }
 
 // change edits or recalls the nth message of the user, if it was accepted.
