@@ -57,6 +57,9 @@ func Decode(topic string, pos Position, data []byte) (Event, error) {
 		m.complete(topic, pos)
 		e.EventID = m.MessageID
 	}
+	if e.Type == SystemNotice && e.EventID == "" && e.NoticeID != "" {
+		e.EventID = EventID(SystemNotice, e.NoticeID)
+	}
 	if e.EventID == "" {
 		e.EventID = recordID(topic, pos)
 	}

@@ -167,6 +167,10 @@ func TestRecordOfUserEventsThatBreaksARuleIsInvalid(t *testing.T) {
 		"blocked by nobody":  {`{"type":"user_blocked","user":1,"timestamp":1}`, "by 0"},
 		"unblocked by -1":    {`{"type":"user_unblocked","user":1,"by":-1,"timestamp":1}`, "by -1"},
 		"blocked by itself":  {`{"type":"user_blocked","user":1,"by":1,"timestamp":1}`, "user 1 by itself"},
+		"nobody's tokens":    {`{"type":"tokens_revoked","before":1,"timestamp":1}`, "user 0"},
+		"no token":           {`{"type":"tokens_revoked","user":1,"timestamp":1}`, "before 0"},
+		"tokens before 1970": {`{"type":"tokens_revoked","user":1,"before":-1,"timestamp":1}`, "before -1"},
+		"milliseconds":       {`{"type":"tokens_revoked","user":1,"before":1642678800000,"timestamp":1}`, "milliseconds"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Decode(TopicUsers, Position{Seq: 9}, []byte(test.data))
@@ -176,10 +180,47 @@ func TestRecordOfUserEventsThatBreaksARuleIsInvalid(t *testing.T) {
 	}
 }
 
+func TestRecordOfSystemEventsThatBreaksARuleIsInvalid(t *testing.T) {
+	notice := func(members string) string { return `{"type":"system_notice","timestamp":1,` + members + `}` }
+	to := func(members string) string { return notice(`"notice_id":"n","content":"x","to":{` + members + `}`) }
+	long := strings.Repeat("x", MaxClaimBytes+1)
+	for name, test := range map[string]struct{ data, reason string }{
+		"no id":               {notice(`"content":"x"`), "notice_id of 0 bytes"},
+		"a long id":           {notice(`"content":"x","notice_id":"` + strings.Repeat("n", 65) + `"`), "notice_id of 65 bytes"},
+		"no content":          {notice(`"notice_id":"n"`), "no content"},
+		"too much content":    {notice(`"notice_id":"n","content":"` + strings.Repeat("x", MaxContentBytes+1) + `"`), "content of 32769 bytes"},
+		"extra as a list":     {notice(`"notice_id":"n","content":"x","extra":[]`), "extra: want a JSON object"},
+		"to nobody":           {to(`"users":[]`), "no users"},
+		"to user 0":           {to(`"users":[1,0]`), "user 0"},
+		"to too many":         {to(`"users":[` + strings.Repeat("1,", MaxNoticeUsers) + `1]`), "10001 users, more than 10000"},
+		"to users of a type":  {to(`"users":[1],"user_type":"vip"`), "want either users, or"},
+		"to users of a place": {to(`"users":[1],"region":"eu"`), "want either users, or"},
+		"to a long type":      {to(`"user_type":"` + long + `"`), "of 257 bytes"},
+		"to a long region":    {to(`"region":"` + long + `"`), "of 257 bytes"},
+		"to a user":           {notice(`"notice_id":"n","content":"x","to":1`), "to"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Decode(TopicSystem, Position{Seq: 9}, []byte(test.data))
+			require.ErrorContains(t, err, test.reason)
+			require.True(t, IsPermanent(err))
+		})
+	}
+}
+
+func TestRepeatsOfANoticeHaveOneEventIDAndOneKey(t *testing.T) {
+	first, err := Decode(TopicSystem, Position{Seq: 1}, []byte(`{"type":"system_notice","notice_id":"n","content":"x","timestamp":1}`))
+	require.NoError(t, err)
+	again, err := Decode(TopicSystem, Position{Seq: 2}, []byte(`{"type":"system_notice","notice_id":"n","content":"x","timestamp":2}`))
+	require.NoError(t, err)
+	require.Equal(t, first.EventID, again.EventID)
+	require.Equal(t, "n", again.Key())
+}
+
 func TestTypeOfAnotherTopicIsUnknown(t *testing.T) {
 	for topic, data := range map[string]string{
 		TopicMessages: `{"type":"user_online","timestamp":1}`, TopicUsers: `{"type":"new_message","timestamp":1}`,
 		TopicGroups: `{"type":"user_blocked","timestamp":1}`,
+		TopicSystem: `{"type":"tokens_revoked","timestamp":1}`,
 	} {
 		e, err := Decode(topic, Position{Seq: 1}, []byte(data))
 		require.NoError(t, err)
@@ -244,26 +285,35 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-func FuzzDecodeUserEvent(f *testing.F) {
-	for _, e := range userSamples() {
+func FuzzDecodeUserEvent(f *testing.F)   { fuzzDecode(f, TopicUsers, userSamples()) }
+func FuzzDecodeSystemEvent(f *testing.F) { fuzzDecode(f, TopicSystem, systemSamples()) }
+
+// fuzzDecode decodes records of a topic that has no conversations.
+func fuzzDecode(f *testing.F, topic string, samples map[string]Event) {
+	f.Helper()
+	for _, e := range samples {
 		data, err := Encode(&e)
 		require.NoError(f, err)
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		pos := Position{Partition: 1, Seq: 1000}
-		e, err := Decode(TopicUsers, pos, data)
+		e, err := Decode(topic, pos, data)
 		if err != nil {
 			require.True(t, IsPermanent(err), "%v", err)
 			return
 		}
 		require.NotEmpty(t, e.EventID)
-		if !e.Type.On(TopicUsers) {
+		if !e.Type.On(topic) {
 			return
+		}
+		if e.Type == SystemNotice {
+			_, err := NoticeOf(&e)
+			require.NoError(t, err)
 		}
 		encoded, err := Encode(&e)
 		require.NoError(t, err)
-		again, err := Decode(TopicUsers, pos, encoded)
+		again, err := Decode(topic, pos, encoded)
 		require.NoError(t, err)
 		require.Equal(t, e.Key(), again.Key())
 		require.Equal(t, e.EventID, again.EventID)

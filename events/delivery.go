@@ -10,6 +10,7 @@ type Push struct {
 	Seq          int64        `json:"seq,omitempty"`
 	Message      *PushMessage `json:"message,omitempty"`
 
+	NoticeID  string `json:"notice_id,omitempty"`
 	MessageID string `json:"message_id,omitempty"`
 	Content   string `json:"content,omitempty"`
 	Extra     Extra  `json:"extra,omitempty"`
@@ -84,10 +85,15 @@ func DeliveryOf(r *Record) (*millracev1.Delivery, error) {
 	case MemberMuted:
 		push.GroupID, push.User, push.By, push.Until = r.GroupID, r.User, r.By, r.Until
 	}
-	d.Push, err = marshal(struct {
-		Push *Push `json:"push"`
-	}{&push})
+	d.Push, err = push.frame()
 	return d, err
+}
+
+// frame returns the complete text of the push for a WebSocket.
+func (p *Push) frame() ([]byte, error) {
+	return marshal(struct {
+		Push *Push `json:"push"`
+	}{p})
 }
 
 // ChannelsOf returns the channels on which the record is delivered, or nil if its type is unknown.

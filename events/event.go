@@ -1,6 +1,6 @@
 // Package events defines what travels on the topics: the types of events, their JSON, the names of the topics, and the two
 // numbers by which everything is ordered, partition and position. Producers publish an [Event] with its conversation as the
-// key, or with its user (see [Event.Key]). Consumers decode the record with [Decode], which checks it and derives what a foreign producer left out.
+// key, or with its user or notice (see [Event.Key]). Consumers decode the record with [Decode], which checks it and derives what a foreign producer left out.
 package events
 
 import (
@@ -43,7 +43,12 @@ const (
 	// or no longer.
 	UserBlocked   Type = "user_blocked"
 	UserUnblocked Type = "user_unblocked"
+	// TokensRevoked says that the tokens of the user that were issued before a time are not valid any more.
+	TokensRevoked Type = "tokens_revoked"
 )
+
+// SystemNotice is the type of the events on system-events: a notice to everybody who is online, or to some of them.
+const SystemNotice Type = "system_notice"
 
 // The limits of what an event may carry.
 const (
@@ -55,6 +60,8 @@ const (
 	MaxGroupMembers   = 10_000
 	MaxGroupNameBytes = 256
 	MaxReasonBytes    = 1024
+	MaxNoticeUsers    = 10_000
+	MaxClaimBytes     = 256 // of the user_type and region that a notice is for
 )
 
 // The kinds of content that a message_type names: 1 text, 2 image, 3 file, 4 audio, 5 video, 6 location. Applications may use
@@ -83,6 +90,8 @@ const JoinOpen = "open"
 //	conversation_settings         Conversation, User, Settings
 //	user_online, user_offline     User
 //	user_blocked, user_unblocked  User (who is blocked), By
+//	tokens_revoked                User, Before
+//	system_notice                 NoticeID, Content, Extra, To
 type Event struct {
 	Type    Type     `json:"type"`
 	Message *Message `json:"message,omitempty"`
@@ -106,6 +115,10 @@ type Event struct {
 	Role         Role    `json:"role,omitempty"`
 	Until        *int64  `json:"until,omitempty"` // Unix seconds until which a user is muted; 0: it is not any more
 	Settings
+
+	Before   int64     `json:"before,omitempty"` // Unix seconds: tokens that were issued before it are revoked
+	NoticeID string    `json:"notice_id,omitempty"`
+	To       *Audience `json:"to,omitempty"` // nil: everybody
 
 	Timestamp int64 `json:"timestamp"` // Unix seconds
 }
@@ -162,14 +175,17 @@ func (e *Event) ConversationKey() string {
 	return e.Conversation
 }
 
-// Key returns the key of the event's record: on user-events the user whose state it is, and the conversation on the other
-// topics. A block is the state of the user who blocks, so that all that one user blocks and unblocks is in one order.
+// Key returns the key of the event's record: on user-events the user whose state it is, on system-events the notice's id, and
+// the conversation on the other topics. A block is the state of the user who blocks, so that all that one user blocks and
+// unblocks is in one order. Notices have no order among them, and all that repeats one is in one partition.
 func (e *Event) Key() string {
 	switch {
 	case e.Type == UserBlocked || e.Type == UserUnblocked:
 		return strconv.FormatInt(e.By, 10)
 	case e.Type.On(TopicUsers):
 		return strconv.FormatInt(e.User, 10)
+	case e.Type.On(TopicSystem):
+		return e.NoticeID
 	}
 	return e.ConversationKey()
 }
@@ -179,12 +195,14 @@ func (t Type) On(topic string) bool {
 	switch topic {
 	case TopicUsers:
 		switch t {
-		case UserOnline, UserOffline, UserBlocked, UserUnblocked:
+		case UserOnline, UserOffline, UserBlocked, UserUnblocked, TokensRevoked:
 			return true
 		}
 		return false
 	case TopicGroups:
 		return t.ofGroup()
+	case TopicSystem:
+		return t == SystemNotice
 	}
 	return t.Known()
 }

@@ -101,11 +101,21 @@ func userSamples() map[string]Event {
 		"user_offline":   {Type: UserOffline, EventID: "e10", User: alice, Timestamp: when},
 		"user_blocked":   {Type: UserBlocked, EventID: "e11", User: bob, By: alice, Timestamp: when},
 		"user_unblocked": {Type: UserUnblocked, EventID: "e12", User: bob, By: alice, Timestamp: when},
+		"tokens_revoked": {Type: TokensRevoked, EventID: "e13", User: alice, Before: when, Timestamp: when},
 	}
 }
 
+// systemSamples are the events on system-events.
+func systemSamples() map[string]Event {
+	notice := Event{Type: SystemNotice, EventID: "e14", NoticeID: "maintenance-7", Content: "down from 22:00 to 22:10", Timestamp: when}
+	toUsers, toRegion := notice, notice
+	toUsers.Extra, toUsers.To = Extra(`{"level":"warning"}`), &Audience{Users: []int64{alice, bob}}
+	toRegion.To = &Audience{UserType: "vip", Region: "eu"}
+	return map[string]Event{"system_notice": notice, "system_notice_users": toUsers, "system_notice_region": toRegion}
+}
+
 func TestEventsLookOnTheTopicAsByContract(t *testing.T) {
-	for topic, events := range map[string]map[string]Event{TopicMessages: samples(), TopicUsers: userSamples()} {
+	for topic, events := range map[string]map[string]Event{TopicMessages: samples(), TopicUsers: userSamples(), TopicSystem: systemSamples()} {
 		for name, event := range events {
 			t.Run(name, func(t *testing.T) {
 				data, err := Encode(&event)
@@ -129,6 +139,13 @@ func TestPushesLookAsByContract(t *testing.T) {
 			d, err := DeliveryOf(&Record{Event: event, Position: Position{Partition: 12, Seq: 350}})
 			require.NoError(t, err)
 			golden(t, filepath.Join("testdata", "push", name+".json"), d.Push)
+		})
+	}
+	for name, event := range systemSamples() {
+		t.Run(name, func(t *testing.T) {
+			n, err := NoticeOf(&event)
+			require.NoError(t, err)
+			golden(t, filepath.Join("testdata", "push", name+".json"), n.GetPush())
 		})
 	}
 }

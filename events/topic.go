@@ -2,7 +2,8 @@ package events
 
 import "encoding/binary"
 
-// The topics. Records of message-events and group-events have the conversation as their key, those of user-events the user.
+// The topics. Records of message-events and group-events have the conversation as their key, those of user-events the user, and
+// those of system-events the notice's id.
 const (
 	TopicMessages = "message-events"
 	TopicUsers    = "user-events"

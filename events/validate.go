@@ -34,6 +34,10 @@ func (e *Event) Validate() error {
 		return e.validateModerated()
 	case UserOnline, UserOffline, UserBlocked, UserUnblocked:
 		return e.validateUser()
+	case TokensRevoked:
+		return e.validateRevocation()
+	case SystemNotice:
+		return e.validateNotice()
 	}
 	return invalid("unknown type %.80q", e.Type)
 }
@@ -225,6 +229,16 @@ func (e *Event) validateUser() error {
 		return invalid("user %d by itself", e.User)
 	}
 	return nil
+}
+
+func (e *Event) validateRevocation() error {
+	if err := e.validateUser(); err != nil {
+		return err
+	}
+	if e.Before < 1 {
+		return invalid("before %d", e.Before)
+	}
+	return validateTimestamp(e.Before)
 }
 
 // maxTimestamp is the last second of the year 9999.

@@ -13,6 +13,7 @@ import (
 	"millrace/events"
 	"millrace/handlers/analytics"
 	"millrace/handlers/audit"
+	"millrace/handlers/broadcast"
 	"millrace/handlers/groups"
 	"millrace/handlers/moderation"
 	"millrace/handlers/notify"
@@ -33,8 +34,13 @@ type handler struct {
 	// several says that the module provides any number of handlers, as its configuration says, each named after this one with
 	// a hyphen and a name of its own.
 	several bool
-	module  fx.Option
+	// beside is the handler that must run in the same process; it is empty if none must.
+	beside string
+	module fx.Option
 }
+
+// twice is why there is one version of what gateways get.
+const twice = "gateways would get everything twice"
 
 func all() []handler {
 	return []handler{
@@ -42,8 +48,10 @@ func all() []handler {
 		{name: "audit", topic: events.TopicMessages, module: audit.Module},
 		{name: groups.Name, topic: events.TopicMessages, noVersion: "every copy would be made twice", module: groups.Module},
 		{name: moderation.Name, topic: events.TopicMessages, noVersion: "every recall would be published twice", module: moderation.Module},
+		{name: broadcast.Notice, topic: events.TopicSystem, noVersion: twice, beside: "push", module: broadcast.NoticeModule()},
 		{name: notify.Name, topic: events.TopicMessages, noReplay: notify.NoReplay, noVersion: "users would be notified twice", module: notify.Module},
-		{name: "push", topic: events.TopicMessages, noReplay: push.NoReplay, noVersion: "gateways would get every message twice", module: push.Module},
+		{name: "push", topic: events.TopicMessages, noReplay: push.NoReplay, noVersion: twice, module: push.Module},
+		{name: broadcast.Revocation, topic: events.TopicUsers, noVersion: twice, beside: "push", module: broadcast.RevocationModule()},
 		{name: route.Name, topic: events.TopicMessages, noVersion: "every copy would be made twice", module: route.Module},
 		{name: "storage", topic: events.TopicMessages, noVersion: "it would store into the same place", module: storage.Module},
 		{name: "users", topic: events.TopicUsers, noVersion: "it would store into the same place", module: users.Module},
@@ -132,7 +140,8 @@ func NoReplay() map[string]string {
 	return reasons
 }
 
-// Check returns an error that tells which of the names are no handler's, and which handlers cannot have that version.
+// Check returns an error that tells which of the names are no handler's, which handlers cannot have that version, and which lack
+// another handler beside them.
 func Check(version int, names ...string) error {
 	var faults []error
 	for _, name := range names {
@@ -142,6 +151,8 @@ func Check(version int, names ...string) error {
 			faults = append(faults, unknown(name))
 		case version > 1 && all()[i].noVersion != "":
 			faults = append(faults, fmt.Errorf("there is one version of %s alone: with another one beside it %s", name, all()[i].noVersion))
+		case all()[i].beside != "" && !slices.Contains(names, all()[i].beside):
+			faults = append(faults, fmt.Errorf("%s works only in a process that runs %s too", name, all()[i].beside))
 		}
 	}
 	return errors.Join(faults...)

@@ -18,6 +18,7 @@ import (
 	"millrace/handlers"
 	"millrace/handlers/analytics"
 	"millrace/handlers/audit"
+	"millrace/handlers/broadcast"
 	"millrace/handlers/groups"
 	"millrace/handlers/moderation"
 	"millrace/handlers/notify"
@@ -39,6 +40,10 @@ func (store) Stored(context.Context) (map[int32]int64, error) { return nil, nil 
 func (store) Advance(context.Context, map[int32]int64) error { return nil }
 
 func (store) SaveUsers(context.Context, []events.Record) error { return nil }
+
+func (store) SaveRevocations(context.Context, []events.Record) error { return nil }
+
+type broadcaster struct{ broadcast.Broadcaster }
 
 type admission struct{ push.Admission }
 
@@ -96,6 +101,7 @@ func TestOnlyTheHandlersNamedAreMade(t *testing.T) {
 					},
 					func() webhook.Store { return webhookStore{} }, func() analytics.Store { return figures{} },
 					func() notify.Store { return notifyStore{} }, func() prometheus.Registerer { return prometheus.NewRegistry() },
+					func() broadcast.Broadcaster { return broadcaster{} },
 				))
 			app.RequireStart().RequireStop()
 			var got []string
@@ -130,7 +136,7 @@ func TestVersionHasANameAndAGroupOfItsOwn(t *testing.T) {
 	require.Equal(t, "audit-v2", g.Handlers[0].Name)
 	require.Equal(t, "audit-v2-consumer-group", g.Handlers[0].Group)
 	_, err = handlers.Module(2, "audit", "push", "storage")
-	require.ErrorContains(t, err, "there is one version of push alone: with another one beside it gateways would get every message twice")
+	require.ErrorContains(t, err, "there is one version of push alone: with another one beside it gateways would get everything twice")
 	require.ErrorContains(t, err, "there is one version of storage alone")
 	require.NotContains(t, err.Error(), "audit")
 }
@@ -147,7 +153,14 @@ func TestGroupTellsItsHandler(t *testing.T) {
 	}
 }
 
+func TestWhatSpeaksToGatewaysRunsBesideWhatTheyAttachTo(t *testing.T) {
+	for _, name := range []string{"notice", "revocation"} {
+		require.EqualError(t, handlers.Check(1, "storage", name), name+" works only in a process that runs push too")
+		require.NoError(t, handlers.Check(1, name, "push"))
+	}
+}
+
 func TestUnknownNameIsAnErrorThatTellsTheKnown(t *testing.T) {
 	_, err := handlers.Module(1, "storage", "telepathy")
-	require.EqualError(t, err, `unknown handler "telepathy": known are analytics, audit, groups, moderation, notify, push, route, storage, users, webhook`)
+	require.EqualError(t, err, `unknown handler "telepathy": known are analytics, audit, groups, moderation, notice, notify, push, revocation, route, storage, users, webhook`)
 }

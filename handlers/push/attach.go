@@ -30,6 +30,7 @@ func (h *Hub) Attach(stream attachStream) error {
 		q.end(errStopping())
 	}
 	h.routes.detach(g)
+	h.broadcasts.detach(q)
 	return q.cause()
 }
 
@@ -69,6 +70,7 @@ func (h *Hub) receive(g *gateway, stream attachStream) error {
 	log.Info("gateway attached")
 	g.name = hello.GetGateway()
 	h.routes.attach(g)
+	h.broadcasts.attach(g.queue)
 	for {
 		if request, err = stream.Recv(); err != nil {
 			log.Info("gateway detached", "cause", g.queue.cause(), "error", err)
@@ -83,6 +85,8 @@ func (h *Hub) receive(g *gateway, stream attachStream) error {
 			h.routes.signal(kind.Signal)
 		case *millracev1.AttachRequest_Sessions:
 			h.routes.answer(g, kind.Sessions)
+		case *millracev1.AttachRequest_BroadcastAck:
+			h.broadcasts.acknowledge(g.queue, kind.BroadcastAck)
 		default:
 			return status.Errorf(codes.InvalidArgument, "%T is not expected", kind)
 		}

@@ -92,6 +92,8 @@ type attached struct {
 	stream  grpc.BidiStreamingClient[millracev1.AttachRequest, millracev1.AttachResponse]
 	number  uint64
 	pending []*millracev1.Delivery
+
+	broadcasts []*millracev1.Broadcast
 }
 
 func (n *node) dial(t *testing.T) *attached {

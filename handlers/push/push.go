@@ -4,6 +4,8 @@
 // frame. Spans cover the records between: each span says of a part of a partition that its deliveries are all there are for
 // the gateway. So a gateway notices what it has missed and reads that from the log. Therefore nobody waits for a gateway: one
 // whose queue is full loses its stream.
+//
+// What concerns all gateways, whatever they are interested in, other handlers send through the hub (see [Hub.Broadcast]).
 package push
 
 import (
@@ -83,7 +85,8 @@ type Hub struct {
 	admission Admission
 	log       *slog.Logger
 
-	routes routes
+	routes     routes
+	broadcasts broadcasts
 
 	mu      sync.Mutex
 	stopped bool
@@ -96,7 +99,8 @@ var _ millracev1.PushServiceServer = (*Hub)(nil)
 // New returns a hub without gateways.
 func New(opts Options, admission Admission, log *slog.Logger) *Hub {
 	h := &Hub{
-		opts: opts.withDefaults(), admission: admission, log: log.With("handler", "push"), routes: newRoutes(), stop: make(chan struct{}),
+		opts: opts.withDefaults(), admission: admission, log: log.With("handler", "push"), routes: newRoutes(),
+		broadcasts: newBroadcasts(), stop: make(chan struct{}),
 	}
 	if opts.Users != nil {
 		h.routes.presence.moves = newMoves()

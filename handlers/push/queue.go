@@ -107,6 +107,10 @@ func (q *queue) question(asked *millracev1.SessionsQuestion) {
 	q.put(proto.Size(asked), 2, func(r *millracev1.AttachResponse) { r.Questions = append(r.Questions, asked) })
 }
 
+func (q *queue) broadcast(b *millracev1.Broadcast, size int) {
+	q.put(size, 1, func(r *millracev1.AttachResponse) { r.Broadcasts = append(r.Broadcasts, b) })
+}
+
 // put adds an item to the last frame or to a new one. The item may use 1/part of the queue. An item that may use all of it
 // (part is 1) cannot be dropped, so the queue ends if there is no room for it.
 func (q *queue) put(size, part int, add func(*millracev1.AttachResponse)) {

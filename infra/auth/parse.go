@@ -93,7 +93,11 @@ func (t parsedToken) identity(now time.Time) (Identity, error) {
 	if err != nil || user < 1 || user > events.MaxID || strconv.FormatInt(user, 10) != p.Subject {
 		return refuse("the subject is no user id")
 	}
-	return Identity{User: user, UserType: p.UserType, Region: p.Region, Expires: expires}, nil
+	id := Identity{User: user, UserType: p.UserType, Region: p.Region, Expires: expires}
+	if p.IssuedAt != nil {
+		id.Issued = instant(*p.IssuedAt)
+	}
+	return id, nil
 }
 
 // maxTime is the end of the year 9999 in Unix seconds.

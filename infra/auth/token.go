@@ -25,7 +25,9 @@ type Identity struct {
 	User     int64
 	UserType string
 	Region   string
-	Expires  time.Time
+	// Issued is when the token was issued; the zero time if it does not say.
+	Issued  time.Time
+	Expires time.Time
 }
 
 // Ends returns when a session with the token ends: 5 s after the token expires, which is as long as a verifier accepts it. It
@@ -102,13 +104,18 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Identity, error) {
 	return t.identity(time.Now())
 }
 
-// Sign returns an HS256 token that [NewSecretVerifier] with the same secret accepts until the identity expires.
+// Sign returns an HS256 token that [NewSecretVerifier] with the same secret accepts until the identity expires. It is issued now
+// unless the identity says when.
 func Sign(secret string, id Identity) (string, error) {
+	if id.Issued.IsZero() {
+		id.Issued = time.Now()
+	}
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims{
 		UserType: id.UserType,
 		Region:   id.Region,
 		RegisteredClaims: jwt.RegisteredClaims{
 			Subject:   strconv.FormatInt(id.User, 10),
+			IssuedAt:  jwt.NewNumericDate(id.Issued),
 			ExpiresAt: jwt.NewNumericDate(id.Expires),
 		},
 	}).SignedString([]byte(secret))

@@ -22,13 +22,34 @@ import (
 const secret = "a-secret-of-at-least-32-bytes-long"
 
 func TestSignedTokenIsVerifiedWithAllItSays(t *testing.T) {
-	want := Identity{User: 1001, UserType: "vip", Region: "eu", Expires: time.Now().Add(time.Hour).Truncate(time.Second)}
+	now := time.Now().Truncate(time.Second)
+	want := Identity{User: 1001, UserType: "vip", Region: "eu", Issued: now.Add(-time.Minute), Expires: now.Add(time.Hour)}
 	token, err := Sign(secret, want)
 	require.NoError(t, err)
 
 	got, err := NewSecretVerifier(secret).Verify(t.Context(), token)
 	require.NoError(t, err)
 	require.Equal(t, want, got)
+}
+
+func TestTokenSaysWhenItWasIssuedIfItDoes(t *testing.T) {
+	begin := time.Now().Truncate(time.Second)
+	signed, err := Sign(secret, Identity{User: 1, Expires: begin.Add(time.Hour)})
+	require.NoError(t, err)
+	id, err := NewSecretVerifier(secret).Verify(t.Context(), signed)
+	require.NoError(t, err)
+	require.WithinRange(t, id.Issued, begin, time.Now())
+	for issued, want := range map[any]time.Time{nil: {}, 1.5e9: time.Unix(1.5e9, 0), 1.25: time.Unix(1, 25e7)} {
+		claims := jwt.MapClaims{"sub": "1", "exp": begin.Add(time.Hour).Unix()}
+		if issued != nil {
+			claims["iat"] = issued
+		}
+		signed, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(secret))
+		require.NoError(t, err)
+		id, err := NewSecretVerifier(secret).Verify(t.Context(), signed)
+		require.NoError(t, err)
+		require.Equal(t, want, id.Issued)
+	}
 }
 
 func TestTokenIsRefused(t *testing.T) {

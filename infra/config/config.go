@@ -245,11 +245,21 @@ func (c *Config) bindAuditFile(flags *pflag.FlagSet) {
 
 // BindStats adds what the command `stats` needs: a message node and how to reach it.
 func (c *Config) BindStats(flags *pflag.FlagSet) {
+	c.bindMessageNode(flags)
+	flags.IntVar(&c.Version, "version", 1, "version of the handler")
+	lenient(flags)
+}
+
+// BindOperator adds what the commands `notice` and `token revoke` need: a message node and how to reach it.
+func (c *Config) BindOperator(flags *pflag.FlagSet) {
+	c.bindMessageNode(flags)
+	lenient(flags)
+}
+
+func (c *Config) bindMessageNode(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&c.MessageAddrs, "message-addrs", []string{"127.0.0.1:9090"}, "message nodes; the first one is asked")
 	flags.StringVar(&c.ServiceToken, "service-token", "", "secret that every internal gRPC call carries")
 	c.bindServiceTLS(flags)
-	flags.IntVar(&c.Version, "version", 1, "version of the handler")
-	lenient(flags)
 }
 
 // BindWebhook adds what the command `webhook` needs: the endpoints, and the store that tells which are disabled.
@@ -404,9 +414,9 @@ func adminAddr(role Role) string {
 func defaultHandlers(role Role) []string {
 	switch role {
 	case Dev:
-		return []string{"storage", "push", "users", "groups", "audit"}
+		return []string{"storage", "push", "users", "notice", "revocation", "groups", "audit"}
 	case Message:
-		return []string{"storage", "push", "users", "groups"}
+		return []string{"storage", "push", "users", "notice", "revocation", "groups"}
 	default:
 		return nil
 	}

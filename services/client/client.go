@@ -36,7 +36,7 @@ type Config struct {
 	// Cursor is the cursor of an earlier run. With nil the client gets only what comes from now on.
 	Cursor Cursor
 
-	// OnPush is called for the pushes in order, and for each message_id once.
+	// OnPush is called for the pushes in order, and for each message_id and each notice_id once.
 	OnPush func(Push)
 	// OnConnect is called for every connection, before its pushes. If Recovered is false, pushes were missed for good and the
 	// caller has to load the history.
@@ -50,7 +50,7 @@ type Config struct {
 	// Window is how many sends to one target may be in flight; 0 means any number. A send that is refused as unavailable is
 	// repeated before those that wait, but those in flight may have been accepted. With 1 the order is kept even then.
 	Window int
-	// SeenMessages is how many message ids the client remembers in order to show each message once; 0 means 10,000.
+	// SeenMessages is how many ids of messages and notices the client remembers in order to show each once; 0 means 10,000.
 	SeenMessages int
 	// Backoff is the wait between attempts to connect; zero fields mean 100 ms, 10 s and 5 s.
 	Backoff Backoff

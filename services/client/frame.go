@@ -40,11 +40,10 @@ type Push struct {
 
 // The types of pushes that are not records of a conversation.
 const (
-	TypeComplete     events.Type = "complete"
-	TypeTyping       events.Type = "typing"
-	TypeUserOnline   events.Type = "user_online"
-	TypeUserOffline  events.Type = "user_offline"
-	TypeSystemNotice events.Type = "system_notice"
+	TypeComplete    events.Type = "complete"
+	TypeTyping      events.Type = "typing"
+	TypeUserOnline  events.Type = "user_online"
+	TypeUserOffline events.Type = "user_offline"
 )
 
 // Present is the answer to presence.

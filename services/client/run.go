@@ -73,17 +73,24 @@ func (c *Client) serve(ctx context.Context) error {
 }
 
 func (c *Client) push(p *Push) {
-	firstSeen := true
-	if p.Type == events.NewMessage && p.Message != nil {
-		firstSeen = !c.seen.Contains(p.Message.MessageID)
-		c.seen.Add(p.Message.MessageID, struct{}{})
-	}
-	if firstSeen {
+	if id := idOf(p); id == "" || !c.seen.Contains(id) {
+		c.seen.Add(id, struct{}{})
 		c.cfg.OnPush(*p)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.cursor.follow(p)
+}
+
+// idOf returns what the push has in common with its repeats, or an empty string if it has none.
+func idOf(p *Push) string {
+	switch {
+	case p.Type == events.NewMessage && p.Message != nil:
+		return p.Message.MessageID
+	case p.Type == events.SystemNotice:
+		return "notice " + p.NoticeID
+	}
+	return ""
 }
 
 // write writes the waiting requests. If that fails it breaks the connection, which ends the reader.

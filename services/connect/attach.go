@@ -75,6 +75,7 @@ func (h *hub) handle(s *stream, response *millracev1.AttachResponse) {
 	if response.GetAck() != nil {
 		h.acknowledged(s, response.GetAck())
 	}
+	h.broadcast(s, response.GetBroadcasts())
 	for _, signal := range response.GetSignals() {
 		h.relayed(signal)
 	}

@@ -104,10 +104,12 @@ func (f *feed) owe(r events.Range) {
 // of Sync, and those that the session has seen the user join since. It reports true if these are not the groups that the
 // session was subscribed to: it then has to ask Sync again, because it may have missed something or got too much, and an
 // earlier stay than the one it has seen begin may have ended. If the groups are not known, the session is left with none,
-// because the user may have left any of them.
+// because the user may have left any of them. It closes the session if the response says that its token is revoked, which may
+// have been unknown when it connected.
 func (h *hub) reconcile(sub *subscriber, a *cluster.Synced) (again bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.closeRevoked(sub, a.End.GetTokensRevokedBefore())
 	want := map[int64]int64{}
 	for _, m := range a.End.GetMemberships() {
 		want[m.GetGroupId()] = m.GetJoinedSeq()
@@ -212,6 +214,7 @@ func (f *feed) goLive() {
 			f.sub.deliveredThrough[id] = seq
 		}
 	}
+	f.gw.hub.writeNotices(f.sub)
 }
 
 // complete ends the feed. If the client was told that something is missing, complete tells it that nothing is any more.

@@ -34,7 +34,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const patience = 10 * time.Second
 
 // A token is "user" or "user@unix-milliseconds", with the time at which a session of the token ends, 5 s after the token
-// expires. The token "unknown" cannot be checked now.
+// expires. "user#unix-seconds" says when it was issued, and "vip:user" that the user is one. The token "unknown" cannot be
+// checked now.
 type tokens struct{}
 
 func (tokens) Verify(_ context.Context, token string) (auth.Identity, error) {
@@ -44,12 +45,20 @@ func (tokens) Verify(_ context.Context, token string) (auth.Identity, error) {
 	if token == "unknown" {
 		return auth.Identity{}, auth.ErrUnavailable
 	}
+	token, issued, _ := strings.Cut(token, "#")
 	user, expires, _ := strings.Cut(token, "@")
+	user, vip := strings.CutPrefix(user, "vip:")
 	id, err := strconv.ParseInt(user, 10, 64)
 	if err != nil {
 		return auth.Identity{}, auth.ErrUnauthenticated
 	}
 	identity := auth.Identity{User: id, UserType: "member", Region: "eu"}
+	if vip {
+		identity.UserType = "vip"
+	}
+	if seconds, err := strconv.ParseInt(issued, 10, 64); err == nil {
+		identity.Issued = time.Unix(seconds, 0)
+	}
 	if ms, err := strconv.ParseInt(expires, 10, 64); err == nil {
 		identity.Expires = time.UnixMilli(ms).Add(-5 * time.Second)
 	}
@@ -246,6 +255,7 @@ type pushFrame struct {
 	User    int64           `json:"user"`
 	From    int64           `json:"from"`
 	Cursor  map[int32]int64 `json:"cursor"`
+	Content string          `json:"content"`
 	Message *struct {
 		MessageID   string `json:"message_id"`
 		ClientMsgID string `json:"client_msg_id"`

@@ -49,6 +49,7 @@ type hub struct {
 	tracing    deliveryTrace
 	skipping   bool          // a goroutine is telling the sessions
 	announced  []*subscriber // sessions of devices that are to be announced again, ordered by time
+	broadcasts broadcasts
 }
 
 // logReader reads the deliveries of all records of a partition in (after, through]. It calls visit for span after span. When
@@ -75,7 +76,7 @@ func newHub(ctx context.Context, cfg Config, reader logReader, m *metrics, log *
 		log: log, reader: reader, metrics: m, tracer: cfg.Tracer, panics: cfg.Panics, limit: bounds{cfg.OutboxFrames, cfg.OutboxBytes}, wait: cfg.AckWait, keep: cfg.KeepInterest,
 		ctx:      ctx,
 		channels: map[string]*channel{}, streams: map[*stream]struct{}{}, partitions: map[int32]*partition{},
-		watches: map[int64]*watch{}, grace: cfg.OfflineAfter,
+		watches: map[int64]*watch{}, grace: cfg.OfflineAfter, broadcasts: newBroadcasts(),
 	}
 }
 

@@ -19,18 +19,20 @@ const (
 // acknowledgement of its channels before it asked for the end of the log misses nothing by that, because such spans end
 // before that end. If a session did not wait, or not long enough, spans with a number below trustedFrom are treated as gaps.
 type stream struct {
-	node        string
-	dirty       []string // channels whose interest has changed, in order; the hub knows the present interest
-	users       []int64  // users of whom the same has changed
-	signals     []*millracev1.Signal
-	answers     []*millracev1.SessionsAnswer
-	online      map[int64]struct{} // those of the watched users that the node knows to be online
-	sent        uint64
-	acked       uint64
-	trustedFrom uint64
-	clock       nodeClock
-	waiters     []waiter
-	wake        chan struct{}
+	node            string
+	dirty           []string // channels whose interest has changed, in order; the hub knows the present interest
+	users           []int64  // users of whom the same has changed
+	signals         []*millracev1.Signal
+	answers         []*millracev1.SessionsAnswer
+	online          map[int64]struct{} // those of the watched users that the node knows to be online
+	sent            uint64
+	acked           uint64
+	trustedFrom     uint64
+	clock           nodeClock
+	broadcasts      uint64 // the number of the last broadcast that was acted on
+	broadcastsAcked uint64 // and of the last that was acknowledged
+	waiters         []waiter
+	wake            chan struct{}
 }
 
 type waiter struct {
@@ -116,6 +118,9 @@ func (h *hub) take(s *stream) *millracev1.AttachRequest {
 		}
 		interest.Users = h.takeUsers(s)
 		return &millracev1.AttachRequest{Kind: &millracev1.AttachRequest_Interest{Interest: interest}}
+	case s.broadcasts > s.broadcastsAcked:
+		s.broadcastsAcked = s.broadcasts
+		return &millracev1.AttachRequest{Kind: &millracev1.AttachRequest_BroadcastAck{BroadcastAck: s.broadcasts}}
 	case len(s.signals) > 0:
 		signal := s.signals[0]
 		s.signals = s.signals[1:]

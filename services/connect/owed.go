@@ -36,7 +36,7 @@ func (f *feed) learnGroups(ctx context.Context) *cluster.Synced {
 	if err != nil {
 		return nil
 	}
-	f.gw.hub.enterAll(f.sub, groups)
+	f.gw.hub.enterAll(f.sub, groups.GetMemberships())
 	f.gw.hub.await(ctx)
 	return f.ask(ctx)
 }

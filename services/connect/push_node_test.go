@@ -3,8 +3,10 @@ package connect_test
 import (
 	"fmt"
 	"slices"
+	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -24,6 +26,7 @@ type pushNode struct {
 	attached map[*attachment]struct{}
 	mute     bool // accepts no interest
 	answers  []*millracev1.SessionsAnswer
+	acked    uint64 // the number of the last broadcast that a gateway has acknowledged
 }
 
 type attachment struct {
@@ -153,6 +156,8 @@ func (n *pushNode) request(a *attachment, r *millracev1.AttachRequest) {
 				a.out <- &millracev1.AttachResponse{Signals: []*millracev1.Signal{kind.Signal}}
 			}
 		}
+	case *millracev1.AttachRequest_BroadcastAck:
+		n.acked = max(n.acked, kind.BroadcastAck)
 	case *millracev1.AttachRequest_Interest:
 		if n.mute {
 			a.held = append(a.held, r)
@@ -179,6 +184,25 @@ func (n *pushNode) request(a *attachment, r *millracev1.AttachRequest) {
 			Number: a.number, Handled: handled, Now: time.Now().UnixMicro(),
 		}}
 	}
+}
+
+// broadcast sends a broadcast with the number to all gateways.
+func (n *pushNode) broadcast(b *millracev1.Broadcast) {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	for a := range n.attached {
+		a.out <- &millracev1.AttachResponse{Broadcasts: []*millracev1.Broadcast{b}}
+	}
+}
+
+// acknowledged waits until a gateway has acknowledged broadcasts up to the number.
+func (n *pushNode) acknowledged(t testing.TB, number uint64) {
+	t.Helper()
+	assert.Eventually(t, func() bool {
+		n.w.mu.Lock()
+		defer n.w.mu.Unlock()
+		return n.acked == number
+	}, patience, time.Millisecond)
 }
 
 // unmute accepts the interest that came meanwhile.

@@ -51,8 +51,12 @@ func (s *session) handleConnect(r request) {
 	}
 	sub := &subscriber{
 		session: s, id: newID(), number: number, user: identity.User, device: b.Device, wake: make(chan struct{}, 1),
+		userType: identity.UserType, region: identity.Region, issued: identity.Issued,
 	}
 	answer, err := s.resume(ctx, sub, b.Cursor)
+	if err == nil && !s.gw.hub.accepts(sub, identity.Issued, answer.End.GetTokensRevokedBefore()) {
+		err = errRevoked()
+	}
 	// The device's older sessions may end only now, when nothing can fail any more.
 	ends := identity.Ends()
 	expired := !ends.IsZero() && !time.Now().Before(ends)
@@ -80,8 +84,12 @@ func (s *session) cannotConnect(id int64, err error) {
 	}
 	refused := asRefusal(err)
 	s.refuse(id, refused)
-	if refused.Code == codeInvalid {
+	switch refused.Code {
+	case codeInvalid:
 		s.awaitConnect()
+		return
+	case codeUnauthenticated:
+		s.close(closeUnauthenticated, refused.Message)
 		return
 	}
 	s.log.Warn("cannot connect a session", "error", err)
@@ -101,7 +109,7 @@ func (s *session) resume(ctx context.Context, sub *subscriber, cursor map[int32]
 	if err != nil {
 		s.log.Info("groups unknown", "user", sub.user, "error", err) // Sync returns them, or that they are not known
 	}
-	hub.join(sub, groups)
+	hub.join(sub, groups.GetMemberships())
 	hub.await(ctx)
 	answer, err := s.gw.nodes.Sync(ctx, &millracev1.SyncRequest{
 		User: sub.user, Cursor: cursor, Resume: cursor != nil, Handled: hub.handled(),

@@ -18,8 +18,11 @@ type subscriber struct {
 	id      string
 	user    int64
 	device  string
-	number  int64 // orders the sessions of the device
-	gone    bool
+	// userType and region come from the token with which the session has connected, issued from its latest.
+	userType, region string
+	issued           time.Time // zero: unknown
+	number           int64     // orders the sessions of the device
+	gone             bool
 	// established is when connecting succeeded, or zero before that.
 	established time.Time
 
@@ -35,6 +38,7 @@ type subscriber struct {
 	buffering   bool
 	buffer      []buffered
 	bufferBytes int
+	notices     [][]byte // that came meanwhile
 	// skipped holds, by partition, the position up to which the session did not get the deliveries at all. It has to ask for
 	// what it missed at least up to there.
 	skipped map[int32]int64

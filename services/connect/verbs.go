@@ -140,7 +140,8 @@ func (s *session) subscribe(ctx context.Context, c millracev1.MessageServiceClie
 	return "ok", struct{}{}, err
 }
 
-// refresh extends the session to the expiry of the new token.
+// refresh extends the session to the expiry of the new token. While no message node can tell whether that is revoked, only what
+// was broadcast counts.
 func (s *session) refresh(r request) {
 	var b refreshBody
 	if refused := r.into(&b); refused != nil {
@@ -155,8 +156,21 @@ func (s *session) refresh(r request) {
 		s.refuse(r.id, refusedToken(err))
 	case identity.User != s.identity.User:
 		s.refuse(r.id, refuse(codeDenied, "the token is another user's"))
+	case !s.gw.hub.accepts(s.sub, identity.Issued, s.revokedBefore(ctx)):
+		s.refuse(r.id, errRevoked())
 	default:
 		s.expireAt(identity.Ends())
 		s.answer(r.id, "ok", struct{}{})
 	}
+}
+
+// revokedBefore returns the time before which the user's tokens are revoked, or 0 if there is none or no message node can tell.
+func (s *session) revokedBefore(ctx context.Context) int64 {
+	ctx, cancel := context.WithTimeout(ctx, s.gw.cfg.AnswerTimeout/3)
+	defer cancel()
+	answer, err := s.gw.nodes.Memberships(ctx, s.identity.User)
+	if err != nil {
+		s.log.Info("nobody knows whether a token is revoked", "user", s.identity.User, "error", err)
+	}
+	return answer.GetTokensRevokedBefore()
 }

@@ -195,3 +195,10 @@ func (s *storeEdge) Blocked(ctx context.Context, by int64, limit int) ([]int64, 
 	}
 	return s.Store.Blocked(ctx, by, limit)
 }
+
+func (s *storeEdge) RevokedBefore(ctx context.Context, user int64) (int64, error) {
+	if err := s.enter(ctx); err != nil {
+		return 0, err
+	}
+	return s.Store.RevokedBefore(ctx, user)
+}

@@ -59,7 +59,7 @@ func (s *Service) sync(ctx context.Context, r *millracev1.SyncRequest, send func
 			return err
 		}
 	}
-	end := &millracev1.SyncEnd{Memberships: v.memberships(), MembershipsKnown: v.complete()}
+	end := &millracev1.SyncEnd{Memberships: v.memberships(), MembershipsKnown: v.complete(), TokensRevokedBefore: v.revokedBefore}
 	if start.GetRecovered() && r.GetResume() {
 		end.Rest = v.rest(start)
 	}
@@ -97,7 +97,7 @@ func (s *Service) memberships(
 	if !v.complete() {
 		return nil, errStoreDown
 	}
-	return &millracev1.MembershipsResponse{Memberships: v.memberships()}, nil
+	return &millracev1.MembershipsResponse{Memberships: v.memberships(), TokensRevokedBefore: v.revokedBefore}, nil
 }
 
 // catchUp returns the user's view at the end of the log, with what the cursor misses. known is false if the cursor is not one

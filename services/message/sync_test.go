@@ -22,6 +22,8 @@ type synced struct {
 	known  bool
 	texts  []string // of what was delivered
 	rest   map[int32]int64
+
+	revokedBefore int64
 }
 
 func (n *node) sync(t testing.TB, r *millracev1.SyncRequest) synced {
@@ -38,7 +40,7 @@ func (n *node) sync(t testing.TB, r *millracev1.SyncRequest) synced {
 		require.NoError(t, err)
 		if end := response.GetEnd(); end != nil {
 			s.known = end.GetMembershipsKnown()
-			s.rest = end.GetRest()
+			s.rest, s.revokedBefore = end.GetRest(), end.GetTokensRevokedBefore()
 			for _, m := range end.GetMemberships() {
 				s.groups[m.GetGroupId()] = m.GetJoinedSeq()
 			}

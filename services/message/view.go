@@ -16,6 +16,8 @@ import (
 type knowledge struct {
 	groups map[int64]int64 // by group, the position at which the user joined
 	asOf   []int64
+	// revokedBefore is the time in Unix seconds before which the user's tokens are revoked, when the store was last asked.
+	revokedBefore int64
 }
 
 // view holds a user's groups and the records that concern the user. It begins with what the store knows and goes on, record
@@ -24,6 +26,9 @@ type view struct {
 	user   int64
 	groups map[int64]int64
 	asOf   []int64 // the positions that groups holds for; nil: the groups are not known
+	// revokedBefore is as in knowledge.
+	revokedBefore int64
+
 	stored []int64 // the stored positions; nil: the store cannot be asked
 	end    []int64 // the end of the log
 
@@ -54,12 +59,12 @@ func (s *Service) open(ctx context.Context, user int64, handled map[int32]int64,
 	}
 	switch {
 	case err == nil:
-		s.known.Add(user, knowledge{maps.Clone(v.groups), v.stored})
+		s.known.Add(user, knowledge{maps.Clone(v.groups), v.stored, v.revokedBefore})
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	default:
 		if k, ok := s.known.Get(user); ok {
-			v.groups, v.asOf = maps.Clone(k.groups), k.asOf
+			v.groups, v.asOf, v.revokedBefore = maps.Clone(k.groups), k.asOf, k.revokedBefore
 		}
 	}
 	end, err := s.ends.get(ctx)
@@ -85,6 +90,9 @@ func (s *Service) ask(ctx context.Context, v *view) error {
 	}
 	memberships, err := s.store.Memberships(ctx, v.user)
 	if err != nil {
+		return err
+	}
+	if v.revokedBefore, err = s.store.RevokedBefore(ctx, v.user); err != nil {
 		return err
 	}
 	v.stored = s.byPartition(stored)
@@ -157,7 +165,7 @@ func (s *Service) readLog(ctx context.Context, v *view) error {
 		return err
 	}
 	if v.complete() {
-		s.known.Add(v.user, knowledge{v.groups, v.end})
+		s.known.Add(v.user, knowledge{v.groups, v.end, v.revokedBefore})
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"millrace/events"
+	millracev1 "millrace/proto/millrace/v1"
 	"millrace/services/client"
 	"millrace/services/millrace/proof"
 )
@@ -262,6 +263,12 @@ func TestEndToEndEveryFrameAndRecordIsAsDocumented(t *testing.T) {
 	_, err = back.History(ctx, client.History{Conversation: name})
 	require.NoError(t, err)
 	proof.Await(t, func() bool { return count(t, d.brokers, events.TopicUsers) >= 6 }, "three have come, Carol has gone, and was blocked")
+	notice := &millracev1.SendNoticeRequest{Content: "hello", Extra: []byte(`{}`), Users: []int64{proof.Alice}}
+	_, err = d.operator(t).SendNotice(ctx, notice)
+	require.NoError(t, err)
+	a.Sees(t, "system_notice")
+	_, err = d.operator(t).RevokeTokens(ctx, &millracev1.RevokeTokensRequest{User: proof.Carol})
+	require.NoError(t, err)
 	w.records(d.brokers)
 	for _, u := range []*proof.User{a, back} {
 		require.NoError(t, u.Close())
@@ -284,7 +291,7 @@ func TestEndToEndEveryFrameAndRecordIsAsDocumented(t *testing.T) {
 func (w *witness) records(brokers []string) {
 	w.t.Helper()
 	headers := w.document.schema(w.t, "schemas/RecordHeaders")
-	for _, topic := range []string{events.TopicMessages, events.TopicGroups, events.TopicUsers} {
+	for _, topic := range []string{events.TopicMessages, events.TopicGroups, events.TopicUsers, events.TopicSystem} {
 		for _, r := range consume(w.t, brokers, topic, count(w.t, brokers, topic)) {
 			keys := w.document.matching(topic, "event", asJSON(w.t, r.Value))
 			require.Len(w.t, keys, 1, "%s: %s", topic, r.Value)

@@ -257,7 +257,10 @@ func TestGoldenEventsAndPushesAreAsDocumented(t *testing.T) {
 		d := readDocument(t, closed)
 		found := map[string]bool{}
 		for name, golden := range goldens(t, "event") {
-			keys := append(d.matching(events.TopicMessages, "event", golden), d.matching(events.TopicUsers, "event", golden)...)
+			var keys []string
+			for _, topic := range []string{events.TopicMessages, events.TopicUsers, events.TopicSystem} {
+				keys = append(keys, d.matching(topic, "event", golden)...)
+			}
 			require.Len(t, keys, 1, name)
 			found[strings.TrimPrefix(keys[0], "event.")] = true
 		}

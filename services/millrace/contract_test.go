@@ -42,8 +42,10 @@ func TestEveryHandlerKeepsTheContract(t *testing.T) {
 		"audit":      openAudit,
 		"groups":     openGroups,
 		"moderation": openModeration,
+		"notice":     openNotice,
 		"notify":     openNotify,
 		"push":       openPush,
+		"revocation": openRevocation,
 		"route":      openRoute,
 		"storage":    openStorage,
 		"users":      openUsers,
@@ -128,15 +130,6 @@ func openUsers(t *testing.T) handlertest.Subject {
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "millrace.db"))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	// Users in the suite's partition, of whom each record is about another. They have no order among them, and these ascend.
-	const apart = 1_000_000
-	userOf := func(seq int64) int64 {
-		user := seq * apart
-		for events.Partition(fmt.Sprint(user), events.DefaultPartitions) != handlertest.Partition() {
-			user++
-		}
-		return user
-	}
 	subject := handlertest.Subject{
 		Handler: users.Handler(db),
 		Record: func(seq int64) events.Event {
@@ -146,7 +139,7 @@ func openUsers(t *testing.T) handlertest.Subject {
 			online, err := db.OnlineUsers(t.Context(), handlertest.Partition())
 			require.NoError(t, err)
 			for _, user := range online {
-				done = append(done, user/apart)
+				done = append(done, user/usersApart)
 			}
 			return done
 		},
@@ -154,6 +147,18 @@ func openUsers(t *testing.T) handlertest.Subject {
 	subject.TakeOver = func(*testing.T) handlertest.Subject { return subject }
 	return subject
 }
+
+// userOf returns a user whose records are in the suite's partition, another one for each seq. Users have no order among them, and
+// these ascend.
+func userOf(seq int64) int64 {
+	user := seq * usersApart
+	for events.Partition(fmt.Sprint(user), events.DefaultPartitions) != handlertest.Partition() {
+		user++
+	}
+	return user
+}
+
+const usersApart = 1_000_000
 
 func openPush(t *testing.T) handlertest.Subject {
 	return (&watcher{covered: handlertest.Begin}).over(t)
@@ -176,33 +181,7 @@ func (w *watcher) over(t *testing.T) handlertest.Subject {
 	admission, _, _, err := newAdmission(db, bus)
 	require.NoError(t, err)
 	ticks := make(chan time.Time)
-	hub := push.New(push.Options{Ticks: ticks}, admission, slog.New(slog.DiscardHandler))
-	hub.Start()
-	server := grpc.NewServer()
-	millracev1.RegisterPushServiceServer(server, hub)
-	listener := bufconn.Listen(1 << 16)
-	var serving sync.WaitGroup
-	serving.Go(func() { assert.NoError(t, server.Serve(listener)) })
-	conn, err := grpc.NewClient("passthrough:push", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
-	require.NoError(t, err)
-	end := sync.OnceFunc(func() {
-		require.NoError(t, hub.Stop(context.WithoutCancel(t.Context())))
-		server.GracefulStop()
-		require.NoError(t, conn.Close())
-		serving.Wait()
-	})
-	t.Cleanup(end)
-	stream, err := millracev1.NewPushServiceClient(conn).Attach(context.WithoutCancel(t.Context()))
-	require.NoError(t, err)
-	for _, request := range []*millracev1.AttachRequest{
-		{Kind: &millracev1.AttachRequest_Hello{Hello: &millracev1.Hello{Gateway: "watcher"}}},
-		{Kind: &millracev1.AttachRequest_Interest{Interest: &millracev1.Interest{
-			Number: 1, Add: []string{events.UserChannel(handlertest.Receiver)},
-		}}},
-	} {
-		require.NoError(t, stream.Send(request))
-	}
+	hub, stream, end := attachToHub(t, push.Options{Ticks: ticks}, admission)
 	w.receive(t, stream, func(r *millracev1.AttachResponse) bool { return r.GetAck() != nil })
 
 	h := hub.Handler()
@@ -230,6 +209,41 @@ func (w *watcher) over(t *testing.T) handlertest.Subject {
 			return w.over(t)
 		},
 	}
+}
+
+// attachToHub attaches a gateway, with the receiver's channel, to a push node of its own. end stops the node.
+func attachToHub(
+	t *testing.T, opts push.Options, admission push.Admission,
+) (hub *push.Hub, stream millracev1.PushService_AttachClient, end func()) {
+	t.Helper()
+	hub = push.New(opts, admission, slog.New(slog.DiscardHandler))
+	hub.Start()
+	server := grpc.NewServer()
+	millracev1.RegisterPushServiceServer(server, hub)
+	listener := bufconn.Listen(1 << 16)
+	var serving sync.WaitGroup
+	serving.Go(func() { assert.NoError(t, server.Serve(listener)) })
+	conn, err := grpc.NewClient("passthrough:push", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	require.NoError(t, err)
+	end = sync.OnceFunc(func() {
+		require.NoError(t, hub.Stop(context.WithoutCancel(t.Context())))
+		server.GracefulStop()
+		require.NoError(t, conn.Close())
+		serving.Wait()
+	})
+	t.Cleanup(end)
+	stream, err = millracev1.NewPushServiceClient(conn).Attach(context.WithoutCancel(t.Context()))
+	require.NoError(t, err)
+	for _, request := range []*millracev1.AttachRequest{
+		{Kind: &millracev1.AttachRequest_Hello{Hello: &millracev1.Hello{Gateway: "watcher"}}},
+		{Kind: &millracev1.AttachRequest_Interest{Interest: &millracev1.Interest{
+			Number: 1, Add: []string{events.UserChannel(handlertest.Receiver)},
+		}}},
+	} {
+		require.NoError(t, stream.Send(request))
+	}
+	return hub, stream, end
 }
 
 // receive takes frames until enough reports true; enough is first called with nil, for the frames that came before.

@@ -176,3 +176,17 @@ func (s measuredStore) Blocked(ctx context.Context, by int64, limit int) ([]int6
 	s.done("blocked", begin, err)
 	return users, err
 }
+
+func (s measuredStore) SaveRevocations(ctx context.Context, records []events.Record) error {
+	begin := time.Now()
+	err := s.storeBackend.SaveRevocations(ctx, records)
+	s.done("save_revocations", begin, err)
+	return err
+}
+
+func (s measuredStore) RevokedBefore(ctx context.Context, user int64) (int64, error) {
+	begin := time.Now()
+	before, err := s.storeBackend.RevokedBefore(ctx, user)
+	s.done("revoked_before", begin, err)
+	return before, err
+}

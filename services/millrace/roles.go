@@ -46,7 +46,7 @@ token for any user from POST /dev/token, so it is for development alone.`,
 			},
 		},
 		{
-			name: config.Message, short: "Run a message node: the gRPC API and, by default, the handlers storage, push and users",
+			name: config.Message, short: "Run a message node: the gRPC API and, by default, the handlers storage, push, users, notice, revocation and groups",
 			long: `Run a message node: it accepts messages and answers history and what clients missed, and by default runs the storage and
 push handlers. Any number of nodes share the work.`,
 			example: "  millrace message --kafka-brokers=127.0.0.1:9092",
@@ -66,7 +66,8 @@ push handlers. Any number of nodes share the work.`,
 		{
 			name: config.Worker, short: "Run handlers alone",
 			long: `Run the handlers named, each in its own consumer group: ` + strings.Join(handlers.Names(), ", ") + `. One that runs push
-serves gateways too, on the message address: add it to their MILLRACE_PUSH_ADDRS.
+serves gateways too, on the message address: add it to their MILLRACE_PUSH_ADDRS. What notice and revocation have to say goes to
+the gateways that are attached, so they run beside push.
 
 With --version=2 they run as a second version beside the first: the consumer group is named audit-v2-consumer-group, a file
 audit-v2.log. A group that is new begins where --from says. When the new version is found good, stop the old one and retire

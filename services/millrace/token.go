@@ -67,6 +67,7 @@ is not set, the one which "millrace dev" drew for itself and keeps in its data d
 	cmd.Flags().StringVar(&id.UserType, "user-type", "", "put into the token for routing")
 	cmd.Flags().StringVar(&id.Region, "region", "", "put into the token for routing")
 	_ = cmd.MarkFlagRequired("user") // fails only for a flag that does not exist
+	cmd.AddCommand(newRevokeCommand())
 	return cmd
 }
 

@@ -18,6 +18,7 @@ import (
 	"millrace/handlers"
 	"millrace/handlers/analytics"
 	"millrace/handlers/audit"
+	"millrace/handlers/broadcast"
 	"millrace/handlers/groups"
 	"millrace/handlers/moderation"
 	"millrace/handlers/notify"
@@ -88,7 +89,7 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 		}, func(db storeBackend) notify.Store { return notifyStore{db} }))
 	}
 	if runsPush(cfg) {
-		options = append(options, fx.Provide(newPushOptions, asGRPCService(func(hub *push.Hub) grpcService {
+		options = append(options, fx.Provide(newPushOptions, func(hub *push.Hub) broadcast.Broadcaster { return hub }, asGRPCService(func(hub *push.Hub) grpcService {
 			return grpcService{
 				register:   func(r grpc.ServiceRegistrar) { millracev1.RegisterPushServiceServer(r, hub) },
 				endStreams: hub.Stop,

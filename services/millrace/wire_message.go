@@ -28,6 +28,10 @@ func messageService() fx.Option {
 		asGRPCService(func(statistics millracev1.StatisticsServiceServer) grpcService {
 			return grpcService{register: func(r grpc.ServiceRegistrar) { millracev1.RegisterStatisticsServiceServer(r, statistics) }}
 		}),
+		asGRPCService(func(bus pubsub.Bus, db storeBackend) grpcService {
+			operator := message.NewOperator(bus.Publisher(), db)
+			return grpcService{register: func(r grpc.ServiceRegistrar) { millracev1.RegisterOperatorServiceServer(r, operator) }}
+		}),
 		asGRPCService(func(s *message.Service) grpcService {
 			return grpcService{
 				register: func(r grpc.ServiceRegistrar) { millracev1.RegisterMessageServiceServer(r, s) },

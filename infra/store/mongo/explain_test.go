@@ -57,6 +57,7 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		"group id":            db.groupIDOf("1 c"),
 		"subscriptions":       db.subscriptionsOf([]int64{1}),
 		"notifications due":   db.notificationsDue(time.Now(), 5),
+		"revoked tokens":      db.revocationOf(1),
 	} {
 		t.Run(what, func(t *testing.T) {
 			stages := plan(t, q)

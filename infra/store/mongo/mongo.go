@@ -50,6 +50,7 @@ type DB struct {
 	webhooks      *driver.Collection
 	users         *driver.Collection
 	blocks        *driver.Collection
+	revocations   *driver.Collection
 	tallies       *driver.Collection
 	activeUsers   *driver.Collection
 	subscriptions *driver.Collection
@@ -111,6 +112,7 @@ func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB,
 		webhooks:      database.Collection("disabled_webhooks"),
 		users:         database.Collection("users"),
 		blocks:        database.Collection("blocks"),
+		revocations:   database.Collection("revoked_tokens"),
 		tallies:       database.Collection("tallies"),
 		activeUsers:   database.Collection("active_users"),
 		subscriptions: database.Collection("subscriptions"),

@@ -32,8 +32,8 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		"told": dropTold, "told before": dropNotifications,
 		"subscriptions": userSubscriptions, "drop subscription": dropSubscription,
 		"user": findUser, "users online": onlineUsers, "block": findBlock, "blocked users": blockedUsersOf,
-		"participations": participations,
-		"find group":     findGroup, "stay": findStays, "end stay": endStay, "end stays": endStays, "dissolve": dissolveGroup,
+		"participations": participations, "revoked tokens": findRevoked,
+		"find group": findGroup, "stay": findStays, "end stay": endStay, "end stays": endStays, "dissolve": dissolveGroup,
 	} {
 		t.Run(name, func(t *testing.T) { requireSearches(t, plan(t, db, query), "SCALAR SUBQUERY", "REUSE SUBQUERY") })
 	}

@@ -19,7 +19,7 @@ func migrations() []string {
 	return []string{
 		firstSchema, groupsByClientMsgID, changesByEventID, messageVersions, epochsOfTopics, extraOfMessages, renamedGroups, disabledWebhooks,
 		settingsOfUsers, usersSeen, statistics, subscriptionsOfUsers, rolesAndMutes, blockedUsers,
-		notificationsOfUsers,
+		notificationsOfUsers, revokedTokens,
 	}
 }
 
@@ -178,6 +178,13 @@ CREATE TABLE users (
 	seen_at   INTEGER NOT NULL -- Unix seconds
 ) STRICT;
 CREATE INDEX users_online ON users (partition) WHERE online;
+`
+
+const revokedTokens = `
+CREATE TABLE revoked_tokens (
+	user          INTEGER PRIMARY KEY,
+	issued_before INTEGER NOT NULL -- Unix seconds
+) STRICT;
 `
 
 // statistics holds what was counted, by series: one for each version of the handler that counts.

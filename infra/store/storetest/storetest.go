@@ -104,6 +104,11 @@ type Store interface {
 	SettleNotification(ctx context.Context, n store.Notification, told int, next time.Time, repeats []store.Notification) error
 	// DropNotifications forgets which messages before the time were told.
 	DropNotifications(ctx context.Context, before time.Time) error
+	// SaveRevocations keeps of each user the latest time before which its tokens are revoked; all are tokens_revoked. After an
+	// error the same records can be saved again.
+	SaveRevocations(ctx context.Context, records []events.Record) error
+	// RevokedBefore returns the time in Unix seconds before which the user's tokens are revoked, or 0.
+	RevokedBefore(ctx context.Context, user int64) (int64, error)
 	// CountMessages counts those messages among the records, all of one partition and ascending, that the series has not
 	// counted yet: replays by their own position, others after the highest one. If it fails the same records may be counted
 	// again.
@@ -143,6 +148,7 @@ func Run(t *testing.T, open func(*testing.T) Store) {
 		{"subscriptions", subscriptionTests()},
 		{"blocks", blockTests()},
 		{"notifications", notificationTests()},
+		{"revocations", revocationTests()},
 		{"statistics", statisticTests()},
 	} {
 		t.Run(subject.name, func(t *testing.T) {

@@ -2043,10 +2043,12 @@ func (x *MembershipsRequest) GetUser() int64 {
 }
 
 type MembershipsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Memberships   []*Membership          `protobuf:"bytes,1,rep,name=memberships,proto3" json:"memberships,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Memberships []*Membership          `protobuf:"bytes,1,rep,name=memberships,proto3" json:"memberships,omitempty"`
+	// Unix seconds: the user's tokens that were issued before it are not valid. 0: all are.
+	TokensRevokedBefore int64 `protobuf:"varint,2,opt,name=tokens_revoked_before,json=tokensRevokedBefore,proto3" json:"tokens_revoked_before,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *MembershipsResponse) Reset() {
@@ -2084,6 +2086,13 @@ func (x *MembershipsResponse) GetMemberships() []*Membership {
 		return x.Memberships
 	}
 	return nil
+}
+
+func (x *MembershipsResponse) GetTokensRevokedBefore() int64 {
+	if x != nil {
+		return x.TokensRevokedBefore
+	}
+	return 0
 }
 
 // Membership is a group that the user is a member of. The user sees what lies after joined_seq.
@@ -2451,9 +2460,11 @@ type SyncEnd struct {
 	MembershipsKnown bool `protobuf:"varint,2,opt,name=memberships_known,json=membershipsKnown,proto3" json:"memberships_known,omitempty"`
 	// Partitions of which the page does not have everything, with the position up to which it does. Ask again with these as
 	// `cursor` and with their ends as `through`.
-	Rest          map[int32]int64 `protobuf:"bytes,3,rep,name=rest,proto3" json:"rest,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Rest map[int32]int64 `protobuf:"bytes,3,rep,name=rest,proto3" json:"rest,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// As in MembershipsResponse. If the groups are not known it is at best what was known last.
+	TokensRevokedBefore int64 `protobuf:"varint,4,opt,name=tokens_revoked_before,json=tokensRevokedBefore,proto3" json:"tokens_revoked_before,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *SyncEnd) Reset() {
@@ -2505,6 +2516,13 @@ func (x *SyncEnd) GetRest() map[int32]int64 {
 		return x.Rest
 	}
 	return nil
+}
+
+func (x *SyncEnd) GetTokensRevokedBefore() int64 {
+	if x != nil {
+		return x.TokensRevokedBefore
+	}
+	return 0
 }
 
 type ReadLogRequest struct {
@@ -4769,9 +4787,10 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"message_id\x18\x03 \x01(\tR\tmessageId\"\x17\n" +
 	"\x15RecallMessageResponse\"(\n" +
 	"\x12MembershipsRequest\x12\x12\n" +
-	"\x04user\x18\x01 \x01(\x03R\x04user\"P\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\"\x84\x01\n" +
 	"\x13MembershipsResponse\x129\n" +
-	"\vmemberships\x18\x01 \x03(\v2\x17.millrace.v1.MembershipR\vmemberships\"F\n" +
+	"\vmemberships\x18\x01 \x03(\v2\x17.millrace.v1.MembershipR\vmemberships\x122\n" +
+	"\x15tokens_revoked_before\x18\x02 \x01(\x03R\x13tokensRevokedBefore\"F\n" +
 	"\n" +
 	"Membership\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x03R\agroupId\x12\x1d\n" +
@@ -4815,11 +4834,12 @@ const file_millrace_v1_message_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"9\n" +
 	"\x0eSyncDeliveries\x12'\n" +
-	"\x05spans\x18\x01 \x03(\v2\x11.millrace.v1.SpanR\x05spans\"\xde\x01\n" +
+	"\x05spans\x18\x01 \x03(\v2\x11.millrace.v1.SpanR\x05spans\"\x92\x02\n" +
 	"\aSyncEnd\x129\n" +
 	"\vmemberships\x18\x01 \x03(\v2\x17.millrace.v1.MembershipR\vmemberships\x12+\n" +
 	"\x11memberships_known\x18\x02 \x01(\bR\x10membershipsKnown\x122\n" +
-	"\x04rest\x18\x03 \x03(\v2\x1e.millrace.v1.SyncEnd.RestEntryR\x04rest\x1a7\n" +
+	"\x04rest\x18\x03 \x03(\v2\x1e.millrace.v1.SyncEnd.RestEntryR\x04rest\x122\n" +
+	"\x15tokens_revoked_before\x18\x04 \x01(\x03R\x13tokensRevokedBefore\x1a7\n" +
 	"\tRestEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"^\n" +

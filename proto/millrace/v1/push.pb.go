@@ -28,6 +28,7 @@ type AttachRequest struct {
 	//	*AttachRequest_Hello
 	//	*AttachRequest_Interest
 	//	*AttachRequest_Signal
+	//	*AttachRequest_BroadcastAck
 	//	*AttachRequest_Sessions
 	Kind          isAttachRequest_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
@@ -98,6 +99,15 @@ func (x *AttachRequest) GetSignal() *Signal {
 	return nil
 }
 
+func (x *AttachRequest) GetBroadcastAck() uint64 {
+	if x != nil {
+		if x, ok := x.Kind.(*AttachRequest_BroadcastAck); ok {
+			return x.BroadcastAck
+		}
+	}
+	return 0
+}
+
 func (x *AttachRequest) GetSessions() *SessionsAnswer {
 	if x != nil {
 		if x, ok := x.Kind.(*AttachRequest_Sessions); ok {
@@ -124,6 +134,11 @@ type AttachRequest_Signal struct {
 	Signal *Signal `protobuf:"bytes,3,opt,name=signal,proto3,oneof"`
 }
 
+type AttachRequest_BroadcastAck struct {
+	// The gateway has acted on all broadcasts up to this number.
+	BroadcastAck uint64 `protobuf:"varint,4,opt,name=broadcast_ack,json=broadcastAck,proto3,oneof"`
+}
+
 type AttachRequest_Sessions struct {
 	Sessions *SessionsAnswer `protobuf:"bytes,5,opt,name=sessions,proto3,oneof"`
 }
@@ -133,6 +148,8 @@ func (*AttachRequest_Hello) isAttachRequest_Kind() {}
 func (*AttachRequest_Interest) isAttachRequest_Kind() {}
 
 func (*AttachRequest_Signal) isAttachRequest_Kind() {}
+
+func (*AttachRequest_BroadcastAck) isAttachRequest_Kind() {}
 
 func (*AttachRequest_Sessions) isAttachRequest_Kind() {}
 
@@ -321,6 +338,7 @@ type AttachResponse struct {
 	Signals []*Signal              `protobuf:"bytes,3,rep,name=signals,proto3" json:"signals,omitempty"`
 	// The presence of watched users. In a frame it comes before the acknowledgement, as spans do.
 	Presences     []*Presence         `protobuf:"bytes,4,rep,name=presences,proto3" json:"presences,omitempty"`
+	Broadcasts    []*Broadcast        `protobuf:"bytes,5,rep,name=broadcasts,proto3" json:"broadcasts,omitempty"`
 	Questions     []*SessionsQuestion `protobuf:"bytes,6,rep,name=questions,proto3" json:"questions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -380,6 +398,13 @@ func (x *AttachResponse) GetSignals() []*Signal {
 func (x *AttachResponse) GetPresences() []*Presence {
 	if x != nil {
 		return x.Presences
+	}
+	return nil
+}
+
+func (x *AttachResponse) GetBroadcasts() []*Broadcast {
+	if x != nil {
+		return x.Broadcasts
 	}
 	return nil
 }
@@ -919,6 +944,241 @@ func (x *Gateway) GetSilent() bool {
 	return false
 }
 
+// Broadcast is for all gateways, whatever their interest. A node sends it to every gateway that is attached, and to those
+// that attach within the next minute. It may come again, also from other nodes.
+type Broadcast struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Numbers rise by one within a stream, from 1.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// How long ago, in milliseconds, the node had it first, if the gateway has attached since.
+	AgeMs int64 `protobuf:"varint,2,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*Broadcast_Notice
+	//	*Broadcast_TokensRevoked
+	Kind          isBroadcast_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Broadcast) Reset() {
+	*x = Broadcast{}
+	mi := &file_millrace_v1_push_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Broadcast) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Broadcast) ProtoMessage() {}
+
+func (x *Broadcast) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_push_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Broadcast.ProtoReflect.Descriptor instead.
+func (*Broadcast) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Broadcast) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Broadcast) GetAgeMs() int64 {
+	if x != nil {
+		return x.AgeMs
+	}
+	return 0
+}
+
+func (x *Broadcast) GetKind() isBroadcast_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *Broadcast) GetNotice() *Notice {
+	if x != nil {
+		if x, ok := x.Kind.(*Broadcast_Notice); ok {
+			return x.Notice
+		}
+	}
+	return nil
+}
+
+func (x *Broadcast) GetTokensRevoked() *TokensRevoked {
+	if x != nil {
+		if x, ok := x.Kind.(*Broadcast_TokensRevoked); ok {
+			return x.TokensRevoked
+		}
+	}
+	return nil
+}
+
+type isBroadcast_Kind interface {
+	isBroadcast_Kind()
+}
+
+type Broadcast_Notice struct {
+	Notice *Notice `protobuf:"bytes,3,opt,name=notice,proto3,oneof"`
+}
+
+type Broadcast_TokensRevoked struct {
+	TokensRevoked *TokensRevoked `protobuf:"bytes,4,opt,name=tokens_revoked,json=tokensRevoked,proto3,oneof"`
+}
+
+func (*Broadcast_Notice) isBroadcast_Kind() {}
+
+func (*Broadcast_TokensRevoked) isBroadcast_Kind() {}
+
+// Notice is for the users, or for those whose token has the user_type and the region, as far as they are set; else for everybody.
+type Notice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tells repeats.
+	NoticeId string  `protobuf:"bytes,1,opt,name=notice_id,json=noticeId,proto3" json:"notice_id,omitempty"`
+	Users    []int64 `protobuf:"varint,2,rep,packed,name=users,proto3" json:"users,omitempty"`
+	UserType string  `protobuf:"bytes,3,opt,name=user_type,json=userType,proto3" json:"user_type,omitempty"`
+	Region   string  `protobuf:"bytes,4,opt,name=region,proto3" json:"region,omitempty"`
+	// The complete WebSocket text: {"push":{…}}.
+	Push          []byte `protobuf:"bytes,5,opt,name=push,proto3" json:"push,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Notice) Reset() {
+	*x = Notice{}
+	mi := &file_millrace_v1_push_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notice) ProtoMessage() {}
+
+func (x *Notice) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_push_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notice.ProtoReflect.Descriptor instead.
+func (*Notice) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Notice) GetNoticeId() string {
+	if x != nil {
+		return x.NoticeId
+	}
+	return ""
+}
+
+func (x *Notice) GetUsers() []int64 {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *Notice) GetUserType() string {
+	if x != nil {
+		return x.UserType
+	}
+	return ""
+}
+
+func (x *Notice) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *Notice) GetPush() []byte {
+	if x != nil {
+		return x.Push
+	}
+	return nil
+}
+
+// TokensRevoked says that the user's tokens that were issued before a time, in Unix seconds, or do not say when, are not valid
+// any more.
+type TokensRevoked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	Before        int64                  `protobuf:"varint,2,opt,name=before,proto3" json:"before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokensRevoked) Reset() {
+	*x = TokensRevoked{}
+	mi := &file_millrace_v1_push_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokensRevoked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokensRevoked) ProtoMessage() {}
+
+func (x *TokensRevoked) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_push_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokensRevoked.ProtoReflect.Descriptor instead.
+func (*TokensRevoked) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *TokensRevoked) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *TokensRevoked) GetBefore() int64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
 // Presence says whether a user is online on any gateway attached to the node.
 type Presence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -930,7 +1190,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_millrace_v1_push_proto_msgTypes[13]
+	mi := &file_millrace_v1_push_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -942,7 +1202,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_push_proto_msgTypes[13]
+	mi := &file_millrace_v1_push_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -955,7 +1215,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_push_proto_rawDescGZIP(), []int{13}
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Presence) GetUser() int64 {
@@ -987,7 +1247,7 @@ type InterestAck struct {
 
 func (x *InterestAck) Reset() {
 	*x = InterestAck{}
-	mi := &file_millrace_v1_push_proto_msgTypes[14]
+	mi := &file_millrace_v1_push_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -999,7 +1259,7 @@ func (x *InterestAck) String() string {
 func (*InterestAck) ProtoMessage() {}
 
 func (x *InterestAck) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_v1_push_proto_msgTypes[14]
+	mi := &file_millrace_v1_push_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1012,7 +1272,7 @@ func (x *InterestAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterestAck.ProtoReflect.Descriptor instead.
 func (*InterestAck) Descriptor() ([]byte, []int) {
-	return file_millrace_v1_push_proto_rawDescGZIP(), []int{14}
+	return file_millrace_v1_push_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *InterestAck) GetNumber() uint64 {
@@ -1040,11 +1300,12 @@ var File_millrace_v1_push_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_push_proto_rawDesc = "" +
 	"\n" +
-	"\x16millrace/v1/push.proto\x12\vmillrace.v1\x1a\x1amillrace/v1/delivery.proto\"\xe2\x01\n" +
+	"\x16millrace/v1/push.proto\x12\vmillrace.v1\x1a\x1amillrace/v1/delivery.proto\"\x89\x02\n" +
 	"\rAttachRequest\x12*\n" +
 	"\x05hello\x18\x01 \x01(\v2\x12.millrace.v1.HelloH\x00R\x05hello\x123\n" +
 	"\binterest\x18\x02 \x01(\v2\x15.millrace.v1.InterestH\x00R\binterest\x12-\n" +
-	"\x06signal\x18\x03 \x01(\v2\x13.millrace.v1.SignalH\x00R\x06signal\x129\n" +
+	"\x06signal\x18\x03 \x01(\v2\x13.millrace.v1.SignalH\x00R\x06signal\x12%\n" +
+	"\rbroadcast_ack\x18\x04 \x01(\x04H\x00R\fbroadcastAck\x129\n" +
 	"\bsessions\x18\x05 \x01(\v2\x1b.millrace.v1.SessionsAnswerH\x00R\bsessionsB\x06\n" +
 	"\x04kind\"!\n" +
 	"\x05Hello\x12\x18\n" +
@@ -1057,12 +1318,15 @@ const file_millrace_v1_push_proto_rawDesc = "" +
 	"\fUserInterest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x16\n" +
 	"\x06online\x18\x02 \x01(\bR\x06online\x12\x18\n" +
-	"\awatched\x18\x03 \x01(\bR\awatched\"\x86\x02\n" +
+	"\awatched\x18\x03 \x01(\bR\awatched\"\xbe\x02\n" +
 	"\x0eAttachResponse\x12'\n" +
 	"\x05spans\x18\x01 \x03(\v2\x11.millrace.v1.SpanR\x05spans\x12*\n" +
 	"\x03ack\x18\x02 \x01(\v2\x18.millrace.v1.InterestAckR\x03ack\x12-\n" +
 	"\asignals\x18\x03 \x03(\v2\x13.millrace.v1.SignalR\asignals\x123\n" +
-	"\tpresences\x18\x04 \x03(\v2\x15.millrace.v1.PresenceR\tpresences\x12;\n" +
+	"\tpresences\x18\x04 \x03(\v2\x15.millrace.v1.PresenceR\tpresences\x126\n" +
+	"\n" +
+	"broadcasts\x18\x05 \x03(\v2\x16.millrace.v1.BroadcastR\n" +
+	"broadcasts\x12;\n" +
 	"\tquestions\x18\x06 \x03(\v2\x1d.millrace.v1.SessionsQuestionR\tquestions\"\x8c\x01\n" +
 	"\x10SessionsQuestion\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
@@ -1100,7 +1364,22 @@ const file_millrace_v1_push_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05users\x18\x02 \x01(\x05R\x05users\x12\x1a\n" +
 	"\bsessions\x18\x03 \x01(\x05R\bsessions\x12\x16\n" +
-	"\x06silent\x18\x04 \x01(\bR\x06silent\"6\n" +
+	"\x06silent\x18\x04 \x01(\bR\x06silent\"\xb6\x01\n" +
+	"\tBroadcast\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x15\n" +
+	"\x06age_ms\x18\x02 \x01(\x03R\x05ageMs\x12-\n" +
+	"\x06notice\x18\x03 \x01(\v2\x13.millrace.v1.NoticeH\x00R\x06notice\x12C\n" +
+	"\x0etokens_revoked\x18\x04 \x01(\v2\x1a.millrace.v1.TokensRevokedH\x00R\rtokensRevokedB\x06\n" +
+	"\x04kind\"\x84\x01\n" +
+	"\x06Notice\x12\x1b\n" +
+	"\tnotice_id\x18\x01 \x01(\tR\bnoticeId\x12\x14\n" +
+	"\x05users\x18\x02 \x03(\x03R\x05users\x12\x1b\n" +
+	"\tuser_type\x18\x03 \x01(\tR\buserType\x12\x16\n" +
+	"\x06region\x18\x04 \x01(\tR\x06region\x12\x12\n" +
+	"\x04push\x18\x05 \x01(\fR\x04push\";\n" +
+	"\rTokensRevoked\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x16\n" +
+	"\x06before\x18\x02 \x01(\x03R\x06before\"6\n" +
 	"\bPresence\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x16\n" +
 	"\x06online\x18\x02 \x01(\bR\x06online\"\xb4\x01\n" +
@@ -1129,7 +1408,7 @@ func file_millrace_v1_push_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_push_proto_rawDescData
 }
 
-var file_millrace_v1_push_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_millrace_v1_push_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_millrace_v1_push_proto_goTypes = []any{
 	(*AttachRequest)(nil),       // 0: millrace.v1.AttachRequest
 	(*Hello)(nil),               // 1: millrace.v1.Hello
@@ -1144,38 +1423,44 @@ var file_millrace_v1_push_proto_goTypes = []any{
 	(*DisconnectRequest)(nil),   // 10: millrace.v1.DisconnectRequest
 	(*DisconnectResponse)(nil),  // 11: millrace.v1.DisconnectResponse
 	(*Gateway)(nil),             // 12: millrace.v1.Gateway
-	(*Presence)(nil),            // 13: millrace.v1.Presence
-	(*InterestAck)(nil),         // 14: millrace.v1.InterestAck
-	nil,                         // 15: millrace.v1.InterestAck.HandledEntry
-	(*Signal)(nil),              // 16: millrace.v1.Signal
-	(*Span)(nil),                // 17: millrace.v1.Span
+	(*Broadcast)(nil),           // 13: millrace.v1.Broadcast
+	(*Notice)(nil),              // 14: millrace.v1.Notice
+	(*TokensRevoked)(nil),       // 15: millrace.v1.TokensRevoked
+	(*Presence)(nil),            // 16: millrace.v1.Presence
+	(*InterestAck)(nil),         // 17: millrace.v1.InterestAck
+	nil,                         // 18: millrace.v1.InterestAck.HandledEntry
+	(*Signal)(nil),              // 19: millrace.v1.Signal
+	(*Span)(nil),                // 20: millrace.v1.Span
 }
 var file_millrace_v1_push_proto_depIdxs = []int32{
 	1,  // 0: millrace.v1.AttachRequest.hello:type_name -> millrace.v1.Hello
 	2,  // 1: millrace.v1.AttachRequest.interest:type_name -> millrace.v1.Interest
-	16, // 2: millrace.v1.AttachRequest.signal:type_name -> millrace.v1.Signal
+	19, // 2: millrace.v1.AttachRequest.signal:type_name -> millrace.v1.Signal
 	6,  // 3: millrace.v1.AttachRequest.sessions:type_name -> millrace.v1.SessionsAnswer
 	3,  // 4: millrace.v1.Interest.users:type_name -> millrace.v1.UserInterest
-	17, // 5: millrace.v1.AttachResponse.spans:type_name -> millrace.v1.Span
-	14, // 6: millrace.v1.AttachResponse.ack:type_name -> millrace.v1.InterestAck
-	16, // 7: millrace.v1.AttachResponse.signals:type_name -> millrace.v1.Signal
-	13, // 8: millrace.v1.AttachResponse.presences:type_name -> millrace.v1.Presence
-	5,  // 9: millrace.v1.AttachResponse.questions:type_name -> millrace.v1.SessionsQuestion
-	7,  // 10: millrace.v1.SessionsAnswer.sessions:type_name -> millrace.v1.Session
-	12, // 11: millrace.v1.ConnectionsResponse.gateways:type_name -> millrace.v1.Gateway
-	7,  // 12: millrace.v1.ConnectionsResponse.sessions:type_name -> millrace.v1.Session
-	15, // 13: millrace.v1.InterestAck.handled:type_name -> millrace.v1.InterestAck.HandledEntry
-	0,  // 14: millrace.v1.PushService.Attach:input_type -> millrace.v1.AttachRequest
-	8,  // 15: millrace.v1.PushService.Connections:input_type -> millrace.v1.ConnectionsRequest
-	10, // 16: millrace.v1.PushService.Disconnect:input_type -> millrace.v1.DisconnectRequest
-	4,  // 17: millrace.v1.PushService.Attach:output_type -> millrace.v1.AttachResponse
-	9,  // 18: millrace.v1.PushService.Connections:output_type -> millrace.v1.ConnectionsResponse
-	11, // 19: millrace.v1.PushService.Disconnect:output_type -> millrace.v1.DisconnectResponse
-	17, // [17:20] is the sub-list for method output_type
-	14, // [14:17] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	20, // 5: millrace.v1.AttachResponse.spans:type_name -> millrace.v1.Span
+	17, // 6: millrace.v1.AttachResponse.ack:type_name -> millrace.v1.InterestAck
+	19, // 7: millrace.v1.AttachResponse.signals:type_name -> millrace.v1.Signal
+	16, // 8: millrace.v1.AttachResponse.presences:type_name -> millrace.v1.Presence
+	13, // 9: millrace.v1.AttachResponse.broadcasts:type_name -> millrace.v1.Broadcast
+	5,  // 10: millrace.v1.AttachResponse.questions:type_name -> millrace.v1.SessionsQuestion
+	7,  // 11: millrace.v1.SessionsAnswer.sessions:type_name -> millrace.v1.Session
+	12, // 12: millrace.v1.ConnectionsResponse.gateways:type_name -> millrace.v1.Gateway
+	7,  // 13: millrace.v1.ConnectionsResponse.sessions:type_name -> millrace.v1.Session
+	14, // 14: millrace.v1.Broadcast.notice:type_name -> millrace.v1.Notice
+	15, // 15: millrace.v1.Broadcast.tokens_revoked:type_name -> millrace.v1.TokensRevoked
+	18, // 16: millrace.v1.InterestAck.handled:type_name -> millrace.v1.InterestAck.HandledEntry
+	0,  // 17: millrace.v1.PushService.Attach:input_type -> millrace.v1.AttachRequest
+	8,  // 18: millrace.v1.PushService.Connections:input_type -> millrace.v1.ConnectionsRequest
+	10, // 19: millrace.v1.PushService.Disconnect:input_type -> millrace.v1.DisconnectRequest
+	4,  // 20: millrace.v1.PushService.Attach:output_type -> millrace.v1.AttachResponse
+	9,  // 21: millrace.v1.PushService.Connections:output_type -> millrace.v1.ConnectionsResponse
+	11, // 22: millrace.v1.PushService.Disconnect:output_type -> millrace.v1.DisconnectResponse
+	20, // [20:23] is the sub-list for method output_type
+	17, // [17:20] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_millrace_v1_push_proto_init() }
@@ -1188,7 +1473,12 @@ func file_millrace_v1_push_proto_init() {
 		(*AttachRequest_Hello)(nil),
 		(*AttachRequest_Interest)(nil),
 		(*AttachRequest_Signal)(nil),
+		(*AttachRequest_BroadcastAck)(nil),
 		(*AttachRequest_Sessions)(nil),
+	}
+	file_millrace_v1_push_proto_msgTypes[13].OneofWrappers = []any{
+		(*Broadcast_Notice)(nil),
+		(*Broadcast_TokensRevoked)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1196,7 +1486,7 @@ func file_millrace_v1_push_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_push_proto_rawDesc), len(file_millrace_v1_push_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

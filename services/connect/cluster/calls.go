@@ -96,15 +96,14 @@ func collect(stream millracev1.MessageService_SyncClient) (*Synced, error) {
 	}
 }
 
-// Memberships asks for the user's groups.
-func (n *Nodes) Memberships(ctx context.Context, user int64) ([]*millracev1.Membership, error) {
-	var groups []*millracev1.Membership
-	err := n.Call(ctx, func(ctx context.Context, c millracev1.MessageServiceClient) error {
-		answer, err := c.Memberships(ctx, &millracev1.MembershipsRequest{User: user})
-		groups = answer.GetMemberships()
+// Memberships asks for the user's groups, and which of its tokens are revoked.
+func (n *Nodes) Memberships(ctx context.Context, user int64) (*millracev1.MembershipsResponse, error) {
+	var answer *millracev1.MembershipsResponse
+	err := n.Call(ctx, func(ctx context.Context, c millracev1.MessageServiceClient) (err error) {
+		answer, err = c.Memberships(ctx, &millracev1.MembershipsRequest{User: user})
 		return err
 	})
-	return groups, err
+	return answer, err
 }
 
 // ReadLog reads the deliveries of all records of a partition in (after, through]. It calls visit for span after span, and has

@@ -132,8 +132,8 @@ func (v *view) pushed(p client.Push) {
 		v.print.note("%d is online", p.User)
 	case client.TypeUserOffline:
 		v.print.note("%d is offline", p.User)
-	case client.TypeSystemNotice:
-		v.print.note("notice: %s", p.Content)
+	case events.SystemNotice:
+		v.print.note("notice: %s", withExtra(p.Content, p.Extra))
 	case client.TypeComplete:
 		v.print.state("nothing is missing any more")
 	}

@@ -19,13 +19,15 @@ type cluster struct {
 	processes []*process // brokers first
 	brokers   int        // how many of them are brokers
 	log       []string   // where these are
+	messages  []string   // the addresses of the message nodes
 	gateways  []string   // URLs
 
 	// split runs two storage workers of their own, and puts a proxy between each gateway and each message node.
 	split   bool
 	proxies []*toxiproxy.Proxy
 
-	// apart runs storage, push and audit in workers of their own, which have the names of their handlers.
+	// apart runs storage, push and audit in workers of their own, which have the names of their handlers. With push run those
+	// that work only beside it.
 	apart bool
 
 	deciding []string // flags of the message nodes for rules and hooks
@@ -76,14 +78,15 @@ func (c *cluster) startOn(t *testing.T, brokers []string, flags ...string) {
 	c.brokers, c.log = len(c.processes), brokers
 	free := FreeAddresses(t, 15)
 	messages, push := free[:2], free[12]
+	c.messages = messages
 	flags = append([]string{"--data-dir=" + c.dataDir, "--kafka-brokers=" + strings.Join(brokers, ",")}, flags...)
 	worker := func(name, handlers, admin string, more ...string) {
 		c.add(name, readyURL(admin), slices.Concat([]string{"worker", "--handlers=" + handlers, "--admin-addr=" + admin}, more, flags)...)
 	}
-	inMessage, audit, pushed := "storage,push,users,groups", "worker", []string(nil)
+	inMessage, audit, pushed := "storage,push,users,notice,revocation,groups", "worker", []string(nil)
 	switch {
 	case c.split:
-		inMessage = "push"
+		inMessage = "push,notice,revocation"
 	case c.apart:
 		inMessage, audit, pushed = "", "audit", []string{"--push-addrs=" + push}
 	}
@@ -97,7 +100,7 @@ func (c *cluster) startOn(t *testing.T, brokers []string, flags ...string) {
 		worker("storage-2", "storage,users,groups", free[10])
 	}
 	if c.apart {
-		worker("push", "push", free[13], "--message-addr="+push)
+		worker("push", "push,notice,revocation", free[13], "--message-addr="+push)
 		worker("storage", "storage", free[14])
 	}
 	for i, address := range free[4:6] {

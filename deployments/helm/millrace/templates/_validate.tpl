@@ -67,7 +67,7 @@
 {{- end }}
 {{- end }}
 {{- if and (has "webhook" $run) (not .webhooks.existingSecret) }}{{ $faults = append $faults "webhooks.existingSecret is required to run webhook" }}{{ end }}
-{{- range list "storage" "push" }}
+{{- range list "storage" "push" "users" "notice" "revocation" }}
 {{- if not (has . $run) }}{{ $faults = append $faults (printf "nobody runs %s: add it to message.handlers or to a set in workers" .) }}{{ end }}
 {{- end }}
 {{- end }}
