@@ -2,11 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
-	"strings"
 	"testing"
 
+	"github.com/chromedp/cdproto"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/go-json-experiment/json"
@@ -43,6 +44,9 @@ func browse(t *testing.T, url string) *tab {
 	return &tab{t, ctx}
 }
 
+// pageGone is the code of the browser's error for a page that was left or loaded again while it was asked, whose words vary.
+const pageGone = -32000
+
 // until waits until the page has the expression come true, also if it is loaded again meanwhile.
 func (p *tab) until(expression string, args ...any) {
 	p.t.Helper()
@@ -59,7 +63,7 @@ func (p *tab) until(expression string, args ...any) {
 		if err == nil {
 			return
 		}
-		if ctx.Err() == nil && strings.Contains(err.Error(), "Cannot find context") { // the page that was asked is gone
+		if gone := new(cdproto.Error); ctx.Err() == nil && errors.As(err, &gone) && gone.Code == pageGone {
 			continue
 		}
 		text, _ := chromedp.Run(p.ctx, chromedp.Evaluate[string]("document.body.innerText"))
