@@ -19,9 +19,11 @@ export function pipeline(place, signal) {
     const main = handlers.filter((x) => x.topic === "message-events" && x.state !== "never ran");
     charts.replaceChildren(
       chart("accepted a second", rates(main[0]?.name, "written")),
-      ...main.map((x) => chart(`${x.name}: handled a second`, rates(x.name, "handled"))),
-      ...main.map((x) => chart(`${x.name}: records behind`, series(x.name, "lag"))),
-      ...main.map((x) => chart(`${x.name}: seconds behind`, series(x.name, "lag_seconds"))),
+      ...main.flatMap(({ name }) => [
+        chart(`${name}: handled a second`, rates(name, "handled")),
+        chart(`${name}: records behind`, series(name, "lag")),
+        chart(`${name}: seconds behind`, series(name, "lag_seconds")),
+      ]),
     );
     list.replaceChildren(listed(handlers));
   };
@@ -46,9 +48,10 @@ function chart(title, points) {
   const most = Math.max(1, ...points.map(([, v]) => v));
   const now = points.at(-1)?.[0] ?? 0;
   const line = points.map(([at, v]) => `${(100 * (1 - (now - at) / span)).toFixed(2)},${(40 - 38 * v / most).toFixed(2)}`).join(" ");
+  const first = points.length ? (100 * (1 - (now - points[0][0]) / span)).toFixed(2) : 100;
   const latest = count(points.at(-1)?.[1]);
   return h("figure", {},
     h("figcaption", {}, title, h("strong", {}, latest)),
     h("svg", { viewBox: "0 0 100 40", preserveAspectRatio: "none", role: "img", "aria-label": `${title}: ${latest} now, at most ${count(most)} in ten minutes` },
-      h("polyline", { points: line })));
+      h("polyline", { points: `${first},41 ${line} 100,41` })));
 }
