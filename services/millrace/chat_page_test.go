@@ -309,3 +309,18 @@ func TestInABrowserTheChatPageTakesATokenWhereTheServerGivesNone(t *testing.T) {
 	page.label("Sign out")
 	page.shows("Paste yours")
 }
+
+func TestInABrowserTheChatPageShowsANoticeOnceUntilItIsDismissed(t *testing.T) {
+	t.Parallel()
+	d := startDev(t, t.TempDir())
+	alice := chats(t, d.gateway.Addr(), "Alice", "")
+	for _, id := range []string{"one", "one", "two"} {
+		_, err := run(t, "notice", "--message-addrs="+d.grpc.Addr(), "--users=1001", "--id="+id, "--content="+script)
+		require.NoError(t, err)
+	}
+	alice.until(`document.querySelectorAll(".notice").length === 2 && document.querySelector("#notices img, #notices script") === null`)
+	alice.shows(script)
+	alice.requireAccessible("notices")
+	alice.label("Dismiss the notice")
+	alice.until(`document.querySelectorAll(".notice").length === 1 && !document.title.includes("broken")`)
+}

@@ -16,11 +16,13 @@ const pause = 300;
 export function log(app, chat, write) {
   const group = groupOf(chat.name);
   const peer = peerOf(chat.name, app.me);
-  const rows = h("ol", { class: "messages", role: "log", "aria-label": "Messages" });
-  const older = h("button", { type: "button", class: "more", onclick: () => chat.loadOlder() }, "Load older messages");
+  const rows = h("ol", { class: "messages" });
+  const feed = h("div", { class: "feed", role: "log", "aria-label": "Messages" }, rows);
+  const loadOlder = () => app.attempt(() => chat.loadOlder());
+  const older = h("button", { type: "button", class: "more", onclick: loadOlder }, "Load older messages");
   const empty = h("div", { class: "empty" });
   const newer = h("button", { type: "button", class: "newer strong", hidden: true, onclick: () => toEnd() }, icon("down"), "New messages");
-  const pane = h("div", { class: "scroll log", tabindex: "0", role: "region", "aria-label": "History", onscroll: scrolled }, older, empty, rows);
+  const pane = h("div", { class: "scroll log", tabindex: "0", role: "region", "aria-label": "History", onscroll: scrolled }, older, empty, feed);
   const node = h("div", { class: "pane" }, pane, newer);
 
   let atEnd = true;
@@ -36,7 +38,7 @@ export function log(app, chat, write) {
     const wasAtEnd = atEnd;
     atEnd = pane.scrollHeight - pane.scrollTop - pane.clientHeight < near;
     if (atEnd && !wasAtEnd) seen();
-    if (pane.scrollTop < ahead && shown?.more && !shown.loading) chat.loadOlder();
+    if (pane.scrollTop < ahead && shown?.more && !shown.loading) loadOlder();
   }
 
   function toEnd() {
@@ -71,7 +73,7 @@ export function log(app, chat, write) {
     }
     const fromEnd = pane.scrollHeight - pane.scrollTop;
     const prepended = before?.messages.length && before.messages[0] !== shown.messages[0];
-    rows.setAttribute("aria-busy", String(shown.loading)); // what is loaded is not news
+    feed.setAttribute("aria-busy", String(shown.loading)); // what is loaded is not news
     arrange(rows, nodes);
     older.hidden = !shown.more;
     older.disabled = shown.loading;

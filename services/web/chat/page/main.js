@@ -45,7 +45,7 @@ function chat(session) {
       location.reload();
     },
   };
-  const side = h("aside", { class: "side", "aria-label": "Conversations" });
+  const side = h("aside", { class: "side", tabindex: "-1", "aria-label": "Conversations" });
   const main = h("main", { class: "main", tabindex: "-1" });
   page.replaceChildren(h("div", { class: "frame" }, side, main));
   notices(document.getElementById("notices"), client);
@@ -65,7 +65,11 @@ function chat(session) {
     }
     list();
   }
-  addEventListener("hashchange", show);
+  addEventListener("hashchange", () => {
+    show();
+    // Where one part takes the place of the other, what had the focus is gone.
+    if (document.activeElement === document.body) (app.current() ? main : side).focus();
+  });
   show();
 }
 

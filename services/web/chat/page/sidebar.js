@@ -13,7 +13,7 @@ export function sidebar(place, app) {
   const { client, me } = app;
   const list = h("ul", { class: "conversations" });
   const none = h("div", { class: "empty" }, h("h2", {}, "No conversations yet"), h("p", { class: "soft" }, "Begin one with the buttons above."));
-  const more = h("button", { type: "button", class: "more", onclick: () => client.inbox.loadMore() }, "More conversations");
+  const more = h("button", { type: "button", class: "more", onclick: () => app.attempt(() => client.inbox.loadMore()) }, "More conversations");
   place.replaceChildren(
     h("header", { class: "bar" }, avatar(me, nameOf(me)),
       h("div", { class: "who" }, h("h1", {}, nameOf(me)), h("span", { class: "soft" }, String(me))),
