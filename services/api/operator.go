@@ -17,6 +17,7 @@ import (
 	"millrace/infra/pubsub"
 	"millrace/infra/rules"
 	apiv1 "millrace/proto/millrace/api/v1"
+	millracev1 "millrace/proto/millrace/v1"
 )
 
 // Operator implements the calls of the contract.
@@ -30,6 +31,8 @@ type Operator struct {
 	NoReplay func(context.Context, []*poison.Entry) (map[string]string, error)
 	// Gateways asks a push node for the sessions of its gateways.
 	Gateways Gateways
+	// Nodes is the service for operators of the message nodes.
+	Nodes millracev1.OperatorServiceServer
 	// Rules returns how it stands with the rules of this process. It is nil if there are none.
 	Rules func() rules.State
 	Log   *slog.Logger

@@ -131,6 +131,12 @@ func TestEndToEndABackendSendsAndReadsByTheAPI(t *testing.T) {
 	require.Contains(t, exported, `{"end":{"messages":2}}`)
 	d.asks(t, 200, "DELETE", group, "", nil)
 	a.Sees(t, "group_dissolved")
+	d.asks(t, 200, "POST", "/v1/notices", `{"content":"down at ten","users":[1001]}`, nil)
+	require.Equal(t, "down at ten", a.Sees(t, "system_notice").Content)
+	d.asks(t, 400, "POST", "/v1/notices", `{}`, nil)
+	var before apiv1.RevokeTokensResponse
+	d.asks(t, 200, "POST", "/v1/users/1001/tokens:revoke", `{"before":5}`, &before)
+	require.EqualValues(t, 5, before.GetBefore())
 	var disconnected apiv1.DisconnectUserResponse
 	d.asks(t, 200, "POST", "/v1/users/1001:disconnect", `{"device":"another"}`, &disconnected)
 	require.Zero(t, disconnected.GetClosed())

@@ -47,7 +47,7 @@ type apiServer struct {
 
 func newAPIServer(
 	ctx context.Context, cfg *config.Config, files apiTLS, messages *message.Service, statistics millracev1.StatisticsServiceServer,
-	store storeBackend, bus pubsub.Bus, gateways api.Gateways, lags []*telemetry.Lag, decided *rules.File, contain *panics.Panics, tracer *telemetry.Tracer, log *slog.Logger,
+	store storeBackend, bus pubsub.Bus, gateways api.Gateways, nodes millracev1.OperatorServiceServer, lags []*telemetry.Lag, decided *rules.File, contain *panics.Panics, tracer *telemetry.Tracer, log *slog.Logger,
 ) (*apiServer, error) {
 	service := &api.Service{Messages: messages, Statistics: statistics, Store: store, SystemUser: cfg.APISystemUser}
 	if cfg.JWTSecret != "" {
@@ -58,7 +58,7 @@ func newAPIServer(
 		limits.Open = &auth.APIKey{Name: "dev", Scopes: []auth.Scope{auth.ScopeAdmin}}
 	}
 	operator := &api.Operator{
-		Bus: bus, Log: log, Handlers: handlerStates(bus, lags), Gateways: gateways,
+		Bus: bus, Log: log, Handlers: handlerStates(bus, lags), Gateways: gateways, Nodes: nodes,
 		NoReplay: func(ctx context.Context, entries []*poison.Entry) (map[string]string, error) {
 			return noReplay(ctx, bus.Groups(), entries)
 		},

@@ -28,8 +28,10 @@ func messageService() fx.Option {
 		asGRPCService(func(statistics millracev1.StatisticsServiceServer) grpcService {
 			return grpcService{register: func(r grpc.ServiceRegistrar) { millracev1.RegisterStatisticsServiceServer(r, statistics) }}
 		}),
-		asGRPCService(func(bus pubsub.Bus, db storeBackend) grpcService {
-			operator := message.NewOperator(bus.Publisher(), db)
+		func(bus pubsub.Bus, db storeBackend) millracev1.OperatorServiceServer {
+			return message.NewOperator(bus.Publisher(), db)
+		},
+		asGRPCService(func(operator millracev1.OperatorServiceServer) grpcService {
 			return grpcService{register: func(r grpc.ServiceRegistrar) { millracev1.RegisterOperatorServiceServer(r, operator) }}
 		}),
 		asGRPCService(func(s *message.Service) grpcService {

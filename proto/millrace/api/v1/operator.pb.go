@@ -9,6 +9,7 @@ package apiv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -628,6 +629,237 @@ func (x *DisconnectUserResponse) GetClosed() int32 {
 	return 0
 }
 
+type RevokeTokensRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	User  int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	// Unix seconds, not more than a minute ahead. 0: now. A token that is issued within that second stays valid, so that the user
+	// can have a new one at once.
+	Before        int64 `protobuf:"varint,2,opt,name=before,proto3" json:"before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeTokensRequest) Reset() {
+	*x = RevokeTokensRequest{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeTokensRequest) ProtoMessage() {}
+
+func (x *RevokeTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeTokensRequest.ProtoReflect.Descriptor instead.
+func (*RevokeTokensRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RevokeTokensRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *RevokeTokensRequest) GetBefore() int64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+type RevokeTokensResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Before        int64                  `protobuf:"varint,1,opt,name=before,proto3" json:"before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeTokensResponse) Reset() {
+	*x = RevokeTokensResponse{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeTokensResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeTokensResponse) ProtoMessage() {}
+
+func (x *RevokeTokensResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeTokensResponse.ProtoReflect.Descriptor instead.
+func (*RevokeTokensResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RevokeTokensResponse) GetBefore() int64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+type SendNoticeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1–64 bytes. If it is empty the server draws one, and a repeat is another notice.
+	NoticeId string `protobuf:"bytes,1,opt,name=notice_id,json=noticeId,proto3" json:"notice_id,omitempty"`
+	// At most 32 KiB.
+	Content string `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	// At most 4 KiB as JSON.
+	Extra *structpb.Struct `protobuf:"bytes,3,opt,name=extra,proto3" json:"extra,omitempty"`
+	// For whom the notice is: either at most 10,000 users, or those whose token has the user_type and the region, as far as they
+	// are set. With none of the three it is for everybody.
+	Users         []int64 `protobuf:"varint,4,rep,packed,name=users,proto3" json:"users,omitempty"`
+	UserType      string  `protobuf:"bytes,5,opt,name=user_type,json=userType,proto3" json:"user_type,omitempty"`
+	Region        string  `protobuf:"bytes,6,opt,name=region,proto3" json:"region,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendNoticeRequest) Reset() {
+	*x = SendNoticeRequest{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendNoticeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendNoticeRequest) ProtoMessage() {}
+
+func (x *SendNoticeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendNoticeRequest.ProtoReflect.Descriptor instead.
+func (*SendNoticeRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SendNoticeRequest) GetNoticeId() string {
+	if x != nil {
+		return x.NoticeId
+	}
+	return ""
+}
+
+func (x *SendNoticeRequest) GetContent() string {
+	if x != nil {
+		return x.Content
+	}
+	return ""
+}
+
+func (x *SendNoticeRequest) GetExtra() *structpb.Struct {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
+}
+
+func (x *SendNoticeRequest) GetUsers() []int64 {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *SendNoticeRequest) GetUserType() string {
+	if x != nil {
+		return x.UserType
+	}
+	return ""
+}
+
+func (x *SendNoticeRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+type SendNoticeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NoticeId      string                 `protobuf:"bytes,1,opt,name=notice_id,json=noticeId,proto3" json:"notice_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendNoticeResponse) Reset() {
+	*x = SendNoticeResponse{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendNoticeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendNoticeResponse) ProtoMessage() {}
+
+func (x *SendNoticeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendNoticeResponse.ProtoReflect.Descriptor instead.
+func (*SendNoticeResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SendNoticeResponse) GetNoticeId() string {
+	if x != nil {
+		return x.NoticeId
+	}
+	return ""
+}
+
 type Gateway struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -641,7 +873,7 @@ type Gateway struct {
 
 func (x *Gateway) Reset() {
 	*x = Gateway{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[10]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -653,7 +885,7 @@ func (x *Gateway) String() string {
 func (*Gateway) ProtoMessage() {}
 
 func (x *Gateway) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[10]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -666,7 +898,7 @@ func (x *Gateway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gateway.ProtoReflect.Descriptor instead.
 func (*Gateway) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{10}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Gateway) GetName() string {
@@ -714,7 +946,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[11]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +958,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[11]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +971,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{11}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Session) GetSession() string {
@@ -801,7 +1033,7 @@ type PoisonFilter struct {
 
 func (x *PoisonFilter) Reset() {
 	*x = PoisonFilter{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +1045,7 @@ func (x *PoisonFilter) String() string {
 func (*PoisonFilter) ProtoMessage() {}
 
 func (x *PoisonFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +1058,7 @@ func (x *PoisonFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoisonFilter.ProtoReflect.Descriptor instead.
 func (*PoisonFilter) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{12}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PoisonFilter) GetIds() []string {
@@ -877,7 +1109,7 @@ type ListPoisonedRequest struct {
 
 func (x *ListPoisonedRequest) Reset() {
 	*x = ListPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +1121,7 @@ func (x *ListPoisonedRequest) String() string {
 func (*ListPoisonedRequest) ProtoMessage() {}
 
 func (x *ListPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +1134,7 @@ func (x *ListPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*ListPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{13}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListPoisonedRequest) GetTopic() string {
@@ -937,7 +1169,7 @@ type ListPoisonedResponse struct {
 
 func (x *ListPoisonedResponse) Reset() {
 	*x = ListPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -949,7 +1181,7 @@ func (x *ListPoisonedResponse) String() string {
 func (*ListPoisonedResponse) ProtoMessage() {}
 
 func (x *ListPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -962,7 +1194,7 @@ func (x *ListPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*ListPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{14}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListPoisonedResponse) GetRecords() []*Poisoned {
@@ -998,7 +1230,7 @@ type Poisoned struct {
 
 func (x *Poisoned) Reset() {
 	*x = Poisoned{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1010,7 +1242,7 @@ func (x *Poisoned) String() string {
 func (*Poisoned) ProtoMessage() {}
 
 func (x *Poisoned) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1023,7 +1255,7 @@ func (x *Poisoned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Poisoned.ProtoReflect.Descriptor instead.
 func (*Poisoned) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{15}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Poisoned) GetId() string {
@@ -1086,7 +1318,7 @@ type GetPoisonedRequest struct {
 
 func (x *GetPoisonedRequest) Reset() {
 	*x = GetPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1098,7 +1330,7 @@ func (x *GetPoisonedRequest) String() string {
 func (*GetPoisonedRequest) ProtoMessage() {}
 
 func (x *GetPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1111,7 +1343,7 @@ func (x *GetPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*GetPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{16}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetPoisonedRequest) GetId() string {
@@ -1142,7 +1374,7 @@ type GetPoisonedResponse struct {
 
 func (x *GetPoisonedResponse) Reset() {
 	*x = GetPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[17]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1154,7 +1386,7 @@ func (x *GetPoisonedResponse) String() string {
 func (*GetPoisonedResponse) ProtoMessage() {}
 
 func (x *GetPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[17]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1167,7 +1399,7 @@ func (x *GetPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*GetPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{17}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetPoisonedResponse) GetRecord() *Poisoned {
@@ -1214,7 +1446,7 @@ type ReplayPoisonedRequest struct {
 
 func (x *ReplayPoisonedRequest) Reset() {
 	*x = ReplayPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[18]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1226,7 +1458,7 @@ func (x *ReplayPoisonedRequest) String() string {
 func (*ReplayPoisonedRequest) ProtoMessage() {}
 
 func (x *ReplayPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[18]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1239,7 +1471,7 @@ func (x *ReplayPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*ReplayPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{18}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReplayPoisonedRequest) GetTopic() string {
@@ -1286,7 +1518,7 @@ type ReplayPoisonedResponse struct {
 
 func (x *ReplayPoisonedResponse) Reset() {
 	*x = ReplayPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[19]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1298,7 +1530,7 @@ func (x *ReplayPoisonedResponse) String() string {
 func (*ReplayPoisonedResponse) ProtoMessage() {}
 
 func (x *ReplayPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[19]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1311,7 +1543,7 @@ func (x *ReplayPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*ReplayPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{19}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReplayPoisonedResponse) GetReplayed() int32 {
@@ -1360,7 +1592,7 @@ type DiscardPoisonedRequest struct {
 
 func (x *DiscardPoisonedRequest) Reset() {
 	*x = DiscardPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[20]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1372,7 +1604,7 @@ func (x *DiscardPoisonedRequest) String() string {
 func (*DiscardPoisonedRequest) ProtoMessage() {}
 
 func (x *DiscardPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[20]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1385,7 +1617,7 @@ func (x *DiscardPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*DiscardPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{20}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DiscardPoisonedRequest) GetTopic() string {
@@ -1433,7 +1665,7 @@ type DiscardPoisonedResponse struct {
 
 func (x *DiscardPoisonedResponse) Reset() {
 	*x = DiscardPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[21]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1445,7 +1677,7 @@ func (x *DiscardPoisonedResponse) String() string {
 func (*DiscardPoisonedResponse) ProtoMessage() {}
 
 func (x *DiscardPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[21]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1458,7 +1690,7 @@ func (x *DiscardPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*DiscardPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{21}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DiscardPoisonedResponse) GetDiscarded() int32 {
@@ -1479,7 +1711,7 @@ var File_millrace_api_v1_operator_proto protoreflect.FileDescriptor
 
 const file_millrace_api_v1_operator_proto_rawDesc = "" +
 	"\n" +
-	"\x1emillrace/api/v1/operator.proto\x12\x0fmillrace.api.v1\"\x15\n" +
+	"\x1emillrace/api/v1/operator.proto\x12\x0fmillrace.api.v1\x1a\x1cgoogle/protobuf/struct.proto\"\x15\n" +
 	"\x13ListHandlersRequest\"L\n" +
 	"\x14ListHandlersResponse\x124\n" +
 	"\bhandlers\x18\x01 \x03(\v2\x18.millrace.api.v1.HandlerR\bhandlers\"\x9e\x02\n" +
@@ -1521,7 +1753,21 @@ const file_millrace_api_v1_operator_proto_rawDesc = "" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\"0\n" +
 	"\x16DisconnectUserResponse\x12\x16\n" +
-	"\x06closed\x18\x01 \x01(\x05R\x06closed\"g\n" +
+	"\x06closed\x18\x01 \x01(\x05R\x06closed\"A\n" +
+	"\x13RevokeTokensRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x16\n" +
+	"\x06before\x18\x02 \x01(\x03R\x06before\".\n" +
+	"\x14RevokeTokensResponse\x12\x16\n" +
+	"\x06before\x18\x01 \x01(\x03R\x06before\"\xc4\x01\n" +
+	"\x11SendNoticeRequest\x12\x1b\n" +
+	"\tnotice_id\x18\x01 \x01(\tR\bnoticeId\x12\x18\n" +
+	"\acontent\x18\x02 \x01(\tR\acontent\x12-\n" +
+	"\x05extra\x18\x03 \x01(\v2\x17.google.protobuf.StructR\x05extra\x12\x14\n" +
+	"\x05users\x18\x04 \x03(\x03R\x05users\x12\x1b\n" +
+	"\tuser_type\x18\x05 \x01(\tR\buserType\x12\x16\n" +
+	"\x06region\x18\x06 \x01(\tR\x06region\"1\n" +
+	"\x12SendNoticeResponse\x12\x1b\n" +
+	"\tnotice_id\x18\x01 \x01(\tR\bnoticeId\"g\n" +
 	"\aGateway\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05users\x18\x02 \x01(\x05R\x05users\x12\x1a\n" +
@@ -1587,12 +1833,15 @@ const file_millrace_api_v1_operator_proto_rawDesc = "" +
 	"\x03why\x18\x05 \x01(\tR\x03why\"U\n" +
 	"\x17DiscardPoisonedResponse\x12\x1c\n" +
 	"\tdiscarded\x18\x01 \x01(\x05R\tdiscarded\x12\x1c\n" +
-	"\tremaining\x18\x02 \x01(\x05R\tremaining2\x82\x06\n" +
+	"\tremaining\x18\x02 \x01(\x05R\tremaining2\xb6\a\n" +
 	"\x0fOperatorService\x12[\n" +
 	"\fListHandlers\x12$.millrace.api.v1.ListHandlersRequest\x1a%.millrace.api.v1.ListHandlersResponse\x12R\n" +
 	"\tListRules\x12!.millrace.api.v1.ListRulesRequest\x1a\".millrace.api.v1.ListRulesResponse\x12[\n" +
 	"\fListSessions\x12$.millrace.api.v1.ListSessionsRequest\x1a%.millrace.api.v1.ListSessionsResponse\x12a\n" +
 	"\x0eDisconnectUser\x12&.millrace.api.v1.DisconnectUserRequest\x1a'.millrace.api.v1.DisconnectUserResponse\x12[\n" +
+	"\fRevokeTokens\x12$.millrace.api.v1.RevokeTokensRequest\x1a%.millrace.api.v1.RevokeTokensResponse\x12U\n" +
+	"\n" +
+	"SendNotice\x12\".millrace.api.v1.SendNoticeRequest\x1a#.millrace.api.v1.SendNoticeResponse\x12[\n" +
 	"\fListPoisoned\x12$.millrace.api.v1.ListPoisonedRequest\x1a%.millrace.api.v1.ListPoisonedResponse\x12X\n" +
 	"\vGetPoisoned\x12#.millrace.api.v1.GetPoisonedRequest\x1a$.millrace.api.v1.GetPoisonedResponse\x12a\n" +
 	"\x0eReplayPoisoned\x12&.millrace.api.v1.ReplayPoisonedRequest\x1a'.millrace.api.v1.ReplayPoisonedResponse\x12d\n" +
@@ -1610,7 +1859,7 @@ func file_millrace_api_v1_operator_proto_rawDescGZIP() []byte {
 	return file_millrace_api_v1_operator_proto_rawDescData
 }
 
-var file_millrace_api_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_millrace_api_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_millrace_api_v1_operator_proto_goTypes = []any{
 	(*ListHandlersRequest)(nil),     // 0: millrace.api.v1.ListHandlersRequest
 	(*ListHandlersResponse)(nil),    // 1: millrace.api.v1.ListHandlersResponse
@@ -1622,54 +1871,64 @@ var file_millrace_api_v1_operator_proto_goTypes = []any{
 	(*ListSessionsResponse)(nil),    // 7: millrace.api.v1.ListSessionsResponse
 	(*DisconnectUserRequest)(nil),   // 8: millrace.api.v1.DisconnectUserRequest
 	(*DisconnectUserResponse)(nil),  // 9: millrace.api.v1.DisconnectUserResponse
-	(*Gateway)(nil),                 // 10: millrace.api.v1.Gateway
-	(*Session)(nil),                 // 11: millrace.api.v1.Session
-	(*PoisonFilter)(nil),            // 12: millrace.api.v1.PoisonFilter
-	(*ListPoisonedRequest)(nil),     // 13: millrace.api.v1.ListPoisonedRequest
-	(*ListPoisonedResponse)(nil),    // 14: millrace.api.v1.ListPoisonedResponse
-	(*Poisoned)(nil),                // 15: millrace.api.v1.Poisoned
-	(*GetPoisonedRequest)(nil),      // 16: millrace.api.v1.GetPoisonedRequest
-	(*GetPoisonedResponse)(nil),     // 17: millrace.api.v1.GetPoisonedResponse
-	(*ReplayPoisonedRequest)(nil),   // 18: millrace.api.v1.ReplayPoisonedRequest
-	(*ReplayPoisonedResponse)(nil),  // 19: millrace.api.v1.ReplayPoisonedResponse
-	(*DiscardPoisonedRequest)(nil),  // 20: millrace.api.v1.DiscardPoisonedRequest
-	(*DiscardPoisonedResponse)(nil), // 21: millrace.api.v1.DiscardPoisonedResponse
-	nil,                             // 22: millrace.api.v1.GetPoisonedResponse.HeadersEntry
-	nil,                             // 23: millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
+	(*RevokeTokensRequest)(nil),     // 10: millrace.api.v1.RevokeTokensRequest
+	(*RevokeTokensResponse)(nil),    // 11: millrace.api.v1.RevokeTokensResponse
+	(*SendNoticeRequest)(nil),       // 12: millrace.api.v1.SendNoticeRequest
+	(*SendNoticeResponse)(nil),      // 13: millrace.api.v1.SendNoticeResponse
+	(*Gateway)(nil),                 // 14: millrace.api.v1.Gateway
+	(*Session)(nil),                 // 15: millrace.api.v1.Session
+	(*PoisonFilter)(nil),            // 16: millrace.api.v1.PoisonFilter
+	(*ListPoisonedRequest)(nil),     // 17: millrace.api.v1.ListPoisonedRequest
+	(*ListPoisonedResponse)(nil),    // 18: millrace.api.v1.ListPoisonedResponse
+	(*Poisoned)(nil),                // 19: millrace.api.v1.Poisoned
+	(*GetPoisonedRequest)(nil),      // 20: millrace.api.v1.GetPoisonedRequest
+	(*GetPoisonedResponse)(nil),     // 21: millrace.api.v1.GetPoisonedResponse
+	(*ReplayPoisonedRequest)(nil),   // 22: millrace.api.v1.ReplayPoisonedRequest
+	(*ReplayPoisonedResponse)(nil),  // 23: millrace.api.v1.ReplayPoisonedResponse
+	(*DiscardPoisonedRequest)(nil),  // 24: millrace.api.v1.DiscardPoisonedRequest
+	(*DiscardPoisonedResponse)(nil), // 25: millrace.api.v1.DiscardPoisonedResponse
+	nil,                             // 26: millrace.api.v1.GetPoisonedResponse.HeadersEntry
+	nil,                             // 27: millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
+	(*structpb.Struct)(nil),         // 28: google.protobuf.Struct
 }
 var file_millrace_api_v1_operator_proto_depIdxs = []int32{
 	2,  // 0: millrace.api.v1.ListHandlersResponse.handlers:type_name -> millrace.api.v1.Handler
 	5,  // 1: millrace.api.v1.ListRulesResponse.rules:type_name -> millrace.api.v1.Rule
-	10, // 2: millrace.api.v1.ListSessionsResponse.gateways:type_name -> millrace.api.v1.Gateway
-	11, // 3: millrace.api.v1.ListSessionsResponse.sessions:type_name -> millrace.api.v1.Session
-	12, // 4: millrace.api.v1.ListPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
-	15, // 5: millrace.api.v1.ListPoisonedResponse.records:type_name -> millrace.api.v1.Poisoned
-	15, // 6: millrace.api.v1.GetPoisonedResponse.record:type_name -> millrace.api.v1.Poisoned
-	22, // 7: millrace.api.v1.GetPoisonedResponse.headers:type_name -> millrace.api.v1.GetPoisonedResponse.HeadersEntry
-	12, // 8: millrace.api.v1.ReplayPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
-	23, // 9: millrace.api.v1.ReplayPoisonedResponse.refused:type_name -> millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
-	12, // 10: millrace.api.v1.DiscardPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
-	0,  // 11: millrace.api.v1.OperatorService.ListHandlers:input_type -> millrace.api.v1.ListHandlersRequest
-	3,  // 12: millrace.api.v1.OperatorService.ListRules:input_type -> millrace.api.v1.ListRulesRequest
-	6,  // 13: millrace.api.v1.OperatorService.ListSessions:input_type -> millrace.api.v1.ListSessionsRequest
-	8,  // 14: millrace.api.v1.OperatorService.DisconnectUser:input_type -> millrace.api.v1.DisconnectUserRequest
-	13, // 15: millrace.api.v1.OperatorService.ListPoisoned:input_type -> millrace.api.v1.ListPoisonedRequest
-	16, // 16: millrace.api.v1.OperatorService.GetPoisoned:input_type -> millrace.api.v1.GetPoisonedRequest
-	18, // 17: millrace.api.v1.OperatorService.ReplayPoisoned:input_type -> millrace.api.v1.ReplayPoisonedRequest
-	20, // 18: millrace.api.v1.OperatorService.DiscardPoisoned:input_type -> millrace.api.v1.DiscardPoisonedRequest
-	1,  // 19: millrace.api.v1.OperatorService.ListHandlers:output_type -> millrace.api.v1.ListHandlersResponse
-	4,  // 20: millrace.api.v1.OperatorService.ListRules:output_type -> millrace.api.v1.ListRulesResponse
-	7,  // 21: millrace.api.v1.OperatorService.ListSessions:output_type -> millrace.api.v1.ListSessionsResponse
-	9,  // 22: millrace.api.v1.OperatorService.DisconnectUser:output_type -> millrace.api.v1.DisconnectUserResponse
-	14, // 23: millrace.api.v1.OperatorService.ListPoisoned:output_type -> millrace.api.v1.ListPoisonedResponse
-	17, // 24: millrace.api.v1.OperatorService.GetPoisoned:output_type -> millrace.api.v1.GetPoisonedResponse
-	19, // 25: millrace.api.v1.OperatorService.ReplayPoisoned:output_type -> millrace.api.v1.ReplayPoisonedResponse
-	21, // 26: millrace.api.v1.OperatorService.DiscardPoisoned:output_type -> millrace.api.v1.DiscardPoisonedResponse
-	19, // [19:27] is the sub-list for method output_type
-	11, // [11:19] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	14, // 2: millrace.api.v1.ListSessionsResponse.gateways:type_name -> millrace.api.v1.Gateway
+	15, // 3: millrace.api.v1.ListSessionsResponse.sessions:type_name -> millrace.api.v1.Session
+	28, // 4: millrace.api.v1.SendNoticeRequest.extra:type_name -> google.protobuf.Struct
+	16, // 5: millrace.api.v1.ListPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
+	19, // 6: millrace.api.v1.ListPoisonedResponse.records:type_name -> millrace.api.v1.Poisoned
+	19, // 7: millrace.api.v1.GetPoisonedResponse.record:type_name -> millrace.api.v1.Poisoned
+	26, // 8: millrace.api.v1.GetPoisonedResponse.headers:type_name -> millrace.api.v1.GetPoisonedResponse.HeadersEntry
+	16, // 9: millrace.api.v1.ReplayPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
+	27, // 10: millrace.api.v1.ReplayPoisonedResponse.refused:type_name -> millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
+	16, // 11: millrace.api.v1.DiscardPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
+	0,  // 12: millrace.api.v1.OperatorService.ListHandlers:input_type -> millrace.api.v1.ListHandlersRequest
+	3,  // 13: millrace.api.v1.OperatorService.ListRules:input_type -> millrace.api.v1.ListRulesRequest
+	6,  // 14: millrace.api.v1.OperatorService.ListSessions:input_type -> millrace.api.v1.ListSessionsRequest
+	8,  // 15: millrace.api.v1.OperatorService.DisconnectUser:input_type -> millrace.api.v1.DisconnectUserRequest
+	10, // 16: millrace.api.v1.OperatorService.RevokeTokens:input_type -> millrace.api.v1.RevokeTokensRequest
+	12, // 17: millrace.api.v1.OperatorService.SendNotice:input_type -> millrace.api.v1.SendNoticeRequest
+	17, // 18: millrace.api.v1.OperatorService.ListPoisoned:input_type -> millrace.api.v1.ListPoisonedRequest
+	20, // 19: millrace.api.v1.OperatorService.GetPoisoned:input_type -> millrace.api.v1.GetPoisonedRequest
+	22, // 20: millrace.api.v1.OperatorService.ReplayPoisoned:input_type -> millrace.api.v1.ReplayPoisonedRequest
+	24, // 21: millrace.api.v1.OperatorService.DiscardPoisoned:input_type -> millrace.api.v1.DiscardPoisonedRequest
+	1,  // 22: millrace.api.v1.OperatorService.ListHandlers:output_type -> millrace.api.v1.ListHandlersResponse
+	4,  // 23: millrace.api.v1.OperatorService.ListRules:output_type -> millrace.api.v1.ListRulesResponse
+	7,  // 24: millrace.api.v1.OperatorService.ListSessions:output_type -> millrace.api.v1.ListSessionsResponse
+	9,  // 25: millrace.api.v1.OperatorService.DisconnectUser:output_type -> millrace.api.v1.DisconnectUserResponse
+	11, // 26: millrace.api.v1.OperatorService.RevokeTokens:output_type -> millrace.api.v1.RevokeTokensResponse
+	13, // 27: millrace.api.v1.OperatorService.SendNotice:output_type -> millrace.api.v1.SendNoticeResponse
+	18, // 28: millrace.api.v1.OperatorService.ListPoisoned:output_type -> millrace.api.v1.ListPoisonedResponse
+	21, // 29: millrace.api.v1.OperatorService.GetPoisoned:output_type -> millrace.api.v1.GetPoisonedResponse
+	23, // 30: millrace.api.v1.OperatorService.ReplayPoisoned:output_type -> millrace.api.v1.ReplayPoisonedResponse
+	25, // 31: millrace.api.v1.OperatorService.DiscardPoisoned:output_type -> millrace.api.v1.DiscardPoisonedResponse
+	22, // [22:32] is the sub-list for method output_type
+	12, // [12:22] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_millrace_api_v1_operator_proto_init() }
@@ -1684,7 +1943,7 @@ func file_millrace_api_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_api_v1_operator_proto_rawDesc), len(file_millrace_api_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,8 @@ const (
 	OperatorService_ListRules_FullMethodName       = "/millrace.api.v1.OperatorService/ListRules"
 	OperatorService_ListSessions_FullMethodName    = "/millrace.api.v1.OperatorService/ListSessions"
 	OperatorService_DisconnectUser_FullMethodName  = "/millrace.api.v1.OperatorService/DisconnectUser"
+	OperatorService_RevokeTokens_FullMethodName    = "/millrace.api.v1.OperatorService/RevokeTokens"
+	OperatorService_SendNotice_FullMethodName      = "/millrace.api.v1.OperatorService/SendNotice"
 	OperatorService_ListPoisoned_FullMethodName    = "/millrace.api.v1.OperatorService/ListPoisoned"
 	OperatorService_GetPoisoned_FullMethodName     = "/millrace.api.v1.OperatorService/GetPoisoned"
 	OperatorService_ReplayPoisoned_FullMethodName  = "/millrace.api.v1.OperatorService/ReplayPoisoned"
@@ -46,6 +48,12 @@ type OperatorServiceClient interface {
 	// DisconnectUser closes the sessions of a user, or of one of its devices, on every gateway. Their clients do not connect again
 	// by themselves; to keep the user out, have its tokens end. UNAVAILABLE: a gateway has not confirmed it: repeat. Scope: admin.
 	DisconnectUser(ctx context.Context, in *DisconnectUserRequest, opts ...grpc.CallOption) (*DisconnectUserResponse, error)
+	// RevokeTokens makes the user's tokens that were issued before a time invalid, for good, and closes the sessions that have
+	// them, on every gateway. Repeating it is safe. Scope: admin.
+	RevokeTokens(ctx context.Context, in *RevokeTokensRequest, opts ...grpc.CallOption) (*RevokeTokensResponse, error)
+	// SendNotice sends a notice to everybody who is online, or to some of them. OK means that it is accepted. A repeat with the
+	// same notice_id reaches nobody who has had the notice. Scope: admin.
+	SendNotice(ctx context.Context, in *SendNoticeRequest, opts ...grpc.CallOption) (*SendNoticeResponse, error)
 	// ListPoisoned returns what is in the poison queue of a topic, the latest first, without contents. Scope: read.
 	ListPoisoned(ctx context.Context, in *ListPoisonedRequest, opts ...grpc.CallOption) (*ListPoisonedResponse, error)
 	// GetPoisoned returns a record of the poison queue with its headers and its value. Scope: admin.
@@ -99,6 +107,26 @@ func (c *operatorServiceClient) DisconnectUser(ctx context.Context, in *Disconne
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DisconnectUserResponse)
 	err := c.cc.Invoke(ctx, OperatorService_DisconnectUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) RevokeTokens(ctx context.Context, in *RevokeTokensRequest, opts ...grpc.CallOption) (*RevokeTokensResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeTokensResponse)
+	err := c.cc.Invoke(ctx, OperatorService_RevokeTokens_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) SendNotice(ctx context.Context, in *SendNoticeRequest, opts ...grpc.CallOption) (*SendNoticeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SendNoticeResponse)
+	err := c.cc.Invoke(ctx, OperatorService_SendNotice_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -162,6 +190,12 @@ type OperatorServiceServer interface {
 	// DisconnectUser closes the sessions of a user, or of one of its devices, on every gateway. Their clients do not connect again
 	// by themselves; to keep the user out, have its tokens end. UNAVAILABLE: a gateway has not confirmed it: repeat. Scope: admin.
 	DisconnectUser(context.Context, *DisconnectUserRequest) (*DisconnectUserResponse, error)
+	// RevokeTokens makes the user's tokens that were issued before a time invalid, for good, and closes the sessions that have
+	// them, on every gateway. Repeating it is safe. Scope: admin.
+	RevokeTokens(context.Context, *RevokeTokensRequest) (*RevokeTokensResponse, error)
+	// SendNotice sends a notice to everybody who is online, or to some of them. OK means that it is accepted. A repeat with the
+	// same notice_id reaches nobody who has had the notice. Scope: admin.
+	SendNotice(context.Context, *SendNoticeRequest) (*SendNoticeResponse, error)
 	// ListPoisoned returns what is in the poison queue of a topic, the latest first, without contents. Scope: read.
 	ListPoisoned(context.Context, *ListPoisonedRequest) (*ListPoisonedResponse, error)
 	// GetPoisoned returns a record of the poison queue with its headers and its value. Scope: admin.
@@ -192,6 +226,12 @@ func (UnimplementedOperatorServiceServer) ListSessions(context.Context, *ListSes
 }
 func (UnimplementedOperatorServiceServer) DisconnectUser(context.Context, *DisconnectUserRequest) (*DisconnectUserResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DisconnectUser not implemented")
+}
+func (UnimplementedOperatorServiceServer) RevokeTokens(context.Context, *RevokeTokensRequest) (*RevokeTokensResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeTokens not implemented")
+}
+func (UnimplementedOperatorServiceServer) SendNotice(context.Context, *SendNoticeRequest) (*SendNoticeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SendNotice not implemented")
 }
 func (UnimplementedOperatorServiceServer) ListPoisoned(context.Context, *ListPoisonedRequest) (*ListPoisonedResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListPoisoned not implemented")
@@ -298,6 +338,42 @@ func _OperatorService_DisconnectUser_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_RevokeTokens_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeTokensRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).RevokeTokens(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_RevokeTokens_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).RevokeTokens(ctx, req.(*RevokeTokensRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_SendNotice_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SendNoticeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).SendNotice(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_SendNotice_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).SendNotice(ctx, req.(*SendNoticeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OperatorService_ListPoisoned_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListPoisonedRequest)
 	if err := dec(in); err != nil {
@@ -392,6 +468,14 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DisconnectUser",
 			Handler:    _OperatorService_DisconnectUser_Handler,
+		},
+		{
+			MethodName: "RevokeTokens",
+			Handler:    _OperatorService_RevokeTokens_Handler,
+		},
+		{
+			MethodName: "SendNotice",
+			Handler:    _OperatorService_SendNotice_Handler,
 		},
 		{
 			MethodName: "ListPoisoned",

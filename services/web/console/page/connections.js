@@ -18,6 +18,18 @@ export function connections(place, signal) {
         s.device ? h("button", { onclick: () => disconnect(s.user, s.device) }, "Disconnect") : ""])));
   };
 
+  // revoke ends the user's tokens, and with them its sessions.
+  async function revoke(id) {
+    if (!confirm(`End all tokens of user ${id} that were issued before now?`)) return;
+    try {
+      await post(`/v1/users/${encodeURIComponent(id)}/tokens:revoke`, {});
+      await refresh();
+      tell(`tokens of user ${id} revoked`);
+    } catch (fault) {
+      tell(fault.message, true);
+    }
+  }
+
   // disconnect closes the sessions of a device, or all of the user.
   async function disconnect(id, device) {
     if (!confirm(device ? `Disconnect ${device} of user ${id}?` : `Disconnect all devices of user ${id}?`)) return;
@@ -32,7 +44,8 @@ export function connections(place, signal) {
   place.append(
     h("form", { class: "filter", onsubmit: (e) => { e.preventDefault(); refresh().catch((fault) => tell(fault.message, true)); } },
       field("User", user), h("button", {}, "Select"),
-      h("button", { type: "button", onclick: () => (user.value ? disconnect(user.value, "") : tell("name a user first", true)) }, "Disconnect user…")),
+      h("button", { type: "button", onclick: () => (user.value ? disconnect(user.value, "") : tell("name a user first", true)) }, "Disconnect user…"),
+      h("button", { type: "button", onclick: () => (user.value ? revoke(user.value) : tell("name a user first", true)) }, "Revoke tokens…")),
     gateways, sessions);
   return refresh;
 }
