@@ -50,6 +50,9 @@ func (c *chaos) inSilence(ctx context.Context, told string, loss func(context.Co
 	if err := c.figures.excuse(ctx); err != nil {
 		return fmt.Errorf("before a loss: %w", err)
 	}
+	for _, k := range c.crowd.Talkers {
+		k.doubt()
+	}
 	before := c.count(told)
 	if err := loss(ctx); err != nil {
 		return err
@@ -132,7 +135,7 @@ func (c *chaos) putStoreBack(ctx context.Context, d time.Duration) error {
 
 // exchange kills all processes that have the store open, puts the backup in its place, and starts them again.
 func (c *chaos) exchange(ctx context.Context, store, backup string) error {
-	names := []string{"message-1", "message-2", "storage-1", "storage-2", "worker", "analytics", "webhook"}
+	names := []string{"message-1", "message-2", "storage-1", "storage-2", "worker", "analytics", "webhook", "moderation"}
 	all := append([]string{newcomer, recounting}, names...)
 	release := c.hold(all...)
 	defer release()

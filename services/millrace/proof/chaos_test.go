@@ -35,6 +35,7 @@ type chaosRun struct {
 	Accepted int            `json:"accepted"`
 	Changed  int            `json:"changed"`
 	Rejected int            `json:"rejected"`
+	Told     int            `json:"told"` // senders, of a recall by moderation
 	Moved    int            `json:"members_moved"`
 	Reloaded int            `json:"reloaded"` // clients that had missed more than is resumed
 	Failed   bool           `json:"failed"`
@@ -50,9 +51,9 @@ type chaosOutcome struct {
 }
 
 // Processes, networks and clients fail, the log loses records and the store is put back as the seed determines, while clients
-// send, edit, recall, join, leave, rename and set. Rules reject some messages and change others; the webhook handler sends to an
-// endpoint that fails half of the time. In the end nothing may be lost, doubled, out of order, or different for anybody, and what
-// handlers have counted, written and sent is exact. The same seed gives the same faults.
+// send, edit, recall, join, leave, rename and set. Rules reject some messages, change others, and have others and floods recalled;
+// the webhook handler sends to an endpoint that fails half of the time. In the end nothing may be lost, doubled, out of order, or
+// different for anybody, and what handlers have counted, written and sent is exact. The same seed gives the same faults.
 //
 // Losses of the log come when everything is stored and shown, and cost the other handlers no more than what they have not read
 // yet. A second version of handlers, which begins at the oldest record, has what the log still has. Analytics, which counts in
@@ -88,6 +89,7 @@ func runChaos(t *testing.T, seed uint64) {
 	r := newReceiver(t)
 	endpoints := filepath.Join(c.dataDir, "webhooks.yaml")
 	require.NoError(t, r.writeEndpoints(endpoints))
+	c.another("moderation", "worker", "--handlers=moderation", "--rules="+rules)
 	c.another("analytics", "worker", "--handlers=analytics")
 	c.another("webhook", "worker", "--handlers=webhook", "--webhooks="+endpoints)
 	recount := c.addLike(recounting, "worker", "--handlers=analytics,audit,webhook", "--webhooks="+endpoints, "--version=2", "--from=earliest")
@@ -105,6 +107,7 @@ func runChaos(t *testing.T, seed uint64) {
 	defer func() {
 		run.Accepted, run.Changed, run.Failed = crowd.Journal.AckedCount(), crowd.Journal.AgreedCount(), t.Failed()
 		run.Moved, run.Reloaded, run.Rejected = crowd.moved, crowd.reloads(), crowd.Journal.RejectedCount()
+		run.Told = crowd.Journal.ToldCount()
 		run.tell(t)
 	}()
 	faults := append(schedule(seed, broker, len(c.proxies), len(crowd.Talkers)), losses(seed)...)
@@ -118,6 +121,7 @@ func runChaos(t *testing.T, seed uint64) {
 	}
 	require.Greater(t, crowd.Journal.AckedCount(), 500)
 	require.Greater(t, crowd.Journal.RejectedCount(), 10)
+	require.Greater(t, crowd.Journal.ToldCount(), 10)
 	kept.judge(ctx)
 	kept.judgeRecount(ctx)
 	c.stopAll()
@@ -162,8 +166,8 @@ func (r *chaosRun) tell(t *testing.T) {
 	if len(r.Faults) > 0 {
 		slowest = slices.MaxFunc(r.Faults, func(a, b chaosOutcome) int { return int(1000 * (a.AckedAfter - b.AckedAfter)) })
 	}
-	t.Logf("seed %d on %s, marks in %s: %d accepted, %d rejected, %d changed, %d members moved, %d clients reloaded, %d faults; slowest: acknowledged again %.1f s after %s",
-		r.Seed, r.Log, r.Marks, r.Accepted, r.Rejected, r.Changed, r.Moved, r.Reloaded, len(r.Faults), slowest.AckedAfter, slowest.fault)
+	t.Logf("seed %d on %s, marks in %s: %d accepted, %d rejected, %d changed, %d told of recalls by moderation, %d members moved, %d clients reloaded, %d faults; slowest: acknowledged again %.1f s after %s",
+		r.Seed, r.Log, r.Marks, r.Accepted, r.Rejected, r.Changed, r.Told, r.Moved, r.Reloaded, len(r.Faults), slowest.AckedAfter, slowest.fault)
 	if *chaosJSON == "" {
 		return
 	}

@@ -11,9 +11,12 @@ const (
 	forbiddenWord = " forbidden"
 	urgentWord    = " urgent"
 	masked        = " ******"
+	regrettedWord = " regretted"
+	echoWord      = " echo"
 )
 
-// rulesFile replaces some messages, rejects others and tags others.
+// rulesFile replaces some messages, rejects others, tags others, and recalls some. Of echoes each that has come before is
+// recalled.
 const rulesFile = `rules:
 - name: mask
   when: content endsWith "` + secretWord + `"
@@ -24,9 +27,19 @@ const rulesFile = `rules:
 - name: mark
   when: content endsWith "` + urgentWord + `"
   tag: urgent
+- name: regret
+  when: content endsWith "` + regrettedWord + `"
+  recall: you will regret that
+floods:
+- name: echo
+  when: content endsWith "` + echoWord + `"
+  per: content
+  more_than: 1
+  within: 24h
+  recall: you have said that
 `
 
-// writeRules writes the rules for message nodes.
+// writeRules writes the rules for message nodes and moderation.
 func writeRules(path string) error { return os.WriteFile(path, []byte(rulesFile), 0o600) }
 
 // ruled returns what the rules make of a text.
@@ -41,5 +54,6 @@ func ruled(text string) (accepted string, rejected bool) {
 func wordOf(i int) string {
 	return [20]string{
 		1: secretWord, 16: secretWord, 9: forbiddenWord, 14: forbiddenWord, 11: urgentWord, 18: urgentWord,
+		4: regrettedWord, 13: regrettedWord, 8: echoWord, 17: echoWord,
 	}[i%20]
 }

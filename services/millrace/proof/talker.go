@@ -21,10 +21,11 @@ type talker struct {
 	url     string
 	journal *oracle.Journal
 	Client  *client.Client
-	network network                     // the network of its connections
-	watches *watches                    // waits for its next message; may be nil
-	silence *sync.RWMutex               // of the crowd, if it talks
-	ruled   bool                        // the message nodes have the rules of writeRules
+	network network       // the network of its connections
+	watches *watches      // waits for its next message; may be nil
+	silence *sync.RWMutex // of the crowd, if it talks
+	ruled   bool          // the message nodes and moderation have the rules of writeRules
+	moderation
 	heard   func(client.Push)           // called with every push, if set
 	left    atomic.Pointer[func(error)] // called with the reason when a connection ends, if set
 	diary   diary
@@ -80,6 +81,8 @@ func (k *talker) note(p client.Push) {
 		})
 	case events.MessageRecalled:
 		k.journal.Changed(p.Conversation, k.ID, pos.Seq, oracle.Change{MessageID: p.MessageID, Recalled: true})
+	case events.MessageModerated:
+		k.journal.Told(p.Conversation, k.ID, p.MessageID)
 	case events.GroupRenamed:
 		k.called(p.Name)
 	case events.MemberJoined:
@@ -127,9 +130,10 @@ func (k *talker) talk(ctx context.Context, targets []client.Target, until <-chan
 		}
 		k.silence.RLock()
 		conversation, m := k.compose(i, targets[i%len(targets)], i-len(targets))
-		content, rejected := m.Content, false
+		content, rejected, moderated := m.Content, false, false
 		if k.ruled {
 			content, rejected = ruled(m.Content)
+			moderated = k.expects(k.journal, conversation, events.MessageID(k.ID, conversation, m.ClientMsgID), content)
 		}
 		k.journal.Sent(conversation, k.toSend(m, content))
 		k.watches.sent(m.ClientMsgID)
@@ -148,6 +152,9 @@ func (k *talker) talk(ctx context.Context, targets []client.Target, until <-chan
 			}
 			k.journal.Acked(conversation, k.ID, m.ClientMsgID, sent.MessageID)
 			k.watches.acked(k.ID, m.ClientMsgID)
+			if moderated {
+				k.journal.Agreed(conversation, oracle.Change{MessageID: sent.MessageID, Recalled: true})
+			}
 			return k.change(ctx, i, conversation, sent.MessageID)
 		})
 	}
@@ -167,6 +174,9 @@ func (k *talker) compose(i int, target client.Target, earlier int) (conversation
 	conversation = k.conversationOf(target)
 	id := fmt.Sprintf("%d-%d", k.ID, i)
 	m = client.Send{Target: target, Content: id + wordOf(i), ClientMsgID: id, Extra: extraOf(i, id)}
+	if wordOf(i) == echoWord {
+		m.Content = fmt.Sprint(k.ID, echoWord)
+	}
 	if i%4 > 1 && earlier >= 0 {
 		m.ReplyTo = events.MessageID(k.ID, conversation, fmt.Sprintf("%d-%d", k.ID, earlier))
 	}

@@ -59,6 +59,7 @@ func (j *Journal) Check() []Violation {
 		from := len(found)
 		c.checkChanges(stays, report)
 		c.checkContents(report)
+		c.checkTold(report)
 		slices.SortFunc(found[from:], func(a, b Violation) int { return cmp.Compare(a.What, b.What) })
 	}
 	for _, what := range j.reports {

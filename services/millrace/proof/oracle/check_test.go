@@ -296,6 +296,39 @@ func TestBrokenJournalWithChangesAndGuestsIsFound(t *testing.T) {
 	}
 }
 
+func TestSenderAloneIsToldOnceOfWhatIsModerated(t *testing.T) {
+	for name, test := range map[string]struct {
+		rule   Rule // empty: all is well
+		damage func(j *Journal, c *conversation)
+	}{
+		"told":               {"", func(*Journal, *conversation) {}},
+		"told twice":         {Doubled, func(j *Journal, _ *conversation) { j.Told(room, 1, "id-b") }},
+		"another is told":    {Leaked, func(j *Journal, _ *conversation) { j.Told(room, 2, "id-b") }},
+		"told of no message": {Leaked, func(j *Journal, _ *conversation) { j.Told(room, 1, "id-x") }},
+		"told for no reason": {Invented, func(j *Journal, _ *conversation) { j.Told(room, 1, "id-a") }},
+		"told and not recalled": {Lost, func(j *Journal, _ *conversation) {
+			j.Asked(room, Change{MessageID: "id-a", Recalled: true})
+			j.Told(room, 1, "id-a")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := changing()
+			j.Told(room, 1, "id-b")
+			require.Equal(t, 1, j.ToldCount())
+			test.damage(j, j.conversations[room])
+			var rules []Rule
+			for _, v := range j.Check() {
+				rules = append(rules, v.Rule)
+			}
+			if test.rule == "" {
+				require.Empty(t, rules)
+			} else {
+				require.Equal(t, []Rule{test.rule}, rules)
+			}
+		})
+	}
+}
+
 func TestMessageThatWasRejectedIsNowhere(t *testing.T) {
 	j := good()
 	j.Sent(room, Message{From: 1, ClientMsgID: "d", Content: "forbidden"})

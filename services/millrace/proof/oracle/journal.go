@@ -38,6 +38,7 @@ type conversation struct {
 	asked   map[Change]bool           // changes that somebody asked for, without positions
 	agreed  []Change                  // those that were acknowledged
 	changed map[int64][]Change        // by reader, in the order of arrival
+	told    map[told]int              // how often readers were told that moderation has recalled a message
 	moves   map[int64]map[int64]*move // by user and position, the times it joined or left as anybody saw it
 }
 
@@ -209,7 +210,7 @@ func (j *Journal) with(name string, note func(*conversation)) {
 	if c == nil {
 		c = &conversation{
 			sent: map[int64][]Message{}, acked: map[int64]map[string]string{}, rejected: map[send]bool{}, received: map[int64][]Message{},
-			asked: map[Change]bool{}, changed: map[int64][]Change{}, moves: map[int64]map[int64]*move{},
+			asked: map[Change]bool{}, told: map[told]int{}, changed: map[int64][]Change{}, moves: map[int64]map[int64]*move{},
 		}
 		j.conversations[name] = c
 	}
