@@ -51,9 +51,10 @@ type chaosOutcome struct {
 }
 
 // Processes, networks and clients fail, the log loses records and the store is put back as the seed determines, while clients
-// send, edit, recall, join, leave, rename and set. Rules reject some messages, change others, and have others and floods recalled;
-// the webhook handler sends to an endpoint that fails half of the time. In the end nothing may be lost, doubled, out of order, or
-// different for anybody, and what handlers have counted, written and sent is exact. The same seed gives the same faults.
+// send, edit, recall, join, leave, rename and set, and an operator sends notices. Rules reject some messages, change others, and
+// have others and floods recalled; the webhook handler sends to an endpoint that fails half of the time. In the end nothing may be
+// lost, doubled, out of order, or different for anybody, and what handlers have counted, written and sent is exact. The same seed
+// gives the same faults.
 //
 // Losses of the log come when everything is stored and shown, and cost the other handlers no more than what they have not read
 // yet. A second version of handlers, which begins at the oldest record, has what the log still has. Analytics, which counts in
@@ -100,6 +101,7 @@ func runChaos(t *testing.T, seed uint64) {
 	defer quiet()
 	crowd.welcomeGuests(ctx, c.gateways, traffic.Done())
 	crowd.arrange(ctx, traffic.Done())
+	notices := announce(ctx, crowd, c.operators(t), traffic.Done())
 	sdk := crowd.joinSDK(ctx, c.gateways, traffic.Done())
 	kept := newFigures(c, r, crowd.Journal)
 
@@ -115,6 +117,7 @@ func runChaos(t *testing.T, seed uint64) {
 	require.NoError(t, run.suffer(ctx, t, &chaos{cluster: c, crowd: crowd, figures: kept}, faults))
 	quiet()
 	recount.start(t)
+	notices.judge(ctx)
 	crowd.End(ctx)
 	if sdk != nil {
 		sdk.end(ctx, t)

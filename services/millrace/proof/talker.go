@@ -26,8 +26,9 @@ type talker struct {
 	silence *sync.RWMutex // of the crowd, if it talks
 	ruled   bool          // the message nodes and moderation have the rules of writeRules
 	moderation
-	heard   func(client.Push)           // called with every push, if set
-	left    atomic.Pointer[func(error)] // called with the reason when a connection ends, if set
+	heard   func(client.Push)            // called with every push, if set
+	left    atomic.Pointer[func(error)]  // called with the reason when a connection ends, if set
+	noticed atomic.Pointer[func(string)] // called with the id of a notice, if set
 	diary   diary
 	loaded  map[string]bool // messages that history had after too much was missed; they may still come as pushes
 	reloads atomic.Int64    // how often too much was missed
@@ -85,6 +86,10 @@ func (k *talker) note(p client.Push) {
 		k.journal.Told(p.Conversation, k.ID, p.MessageID)
 	case events.GroupRenamed:
 		k.called(p.Name)
+	case events.SystemNotice:
+		if noticed := k.noticed.Load(); noticed != nil {
+			(*noticed)(p.NoticeID)
+		}
 	case events.MemberJoined:
 		k.journal.Joined(events.Group(p.GroupID), pos.Seq, p.User)
 	case events.MemberLeft:
