@@ -5,6 +5,7 @@ package events
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	millracev1 "millrace/proto/millrace/v1"
@@ -200,20 +201,16 @@ func (t Type) On(topic string) bool {
 		}
 		return false
 	case TopicGroups:
-		return t.ofGroup()
+		return slices.Contains(GroupChanges(), t)
 	case TopicSystem:
 		return t == SystemNotice
 	}
 	return t.Known()
 }
 
-// ofGroup reports whether the type is one of the changes of groups.
-func (t Type) ofGroup() bool {
-	switch t {
-	case GroupCreated, MemberJoined, MemberLeft, GroupDissolved, GroupRenamed, MemberRole, MemberMuted:
-		return true
-	}
-	return false
+// GroupChanges returns the types of changes of groups, which are those of group-events.
+func GroupChanges() []Type {
+	return []Type{GroupCreated, MemberJoined, MemberLeft, GroupDissolved, GroupRenamed, MemberRole, MemberMuted}
 }
 
 // Known reports whether this version of the program knows the type as one of message-events.

@@ -12,6 +12,9 @@ type Handler struct {
 	Name string
 	// Topic is the topic that the handler reads.
 	Topic string
+	// Types may be nil. Otherwise the handler gets only records of these types; the router skips the others, which costs less
+	// than to have a handler ignore them.
+	Types []Type
 	// Group is the consumer group. It is the handler's identity and never changes.
 	Group string
 	// Handle does the work for one record. The router calls it for the records of a partition one at a time and in order, and

@@ -40,7 +40,7 @@ type Admission interface {
 func Handler(admission Admission, to route.Publisher) events.Handler {
 	c := copier{admission, to}
 	return events.Handler{
-		Name: Name, Topic: events.TopicMessages, Group: "groups-consumer-group",
+		Name: Name, Topic: events.TopicMessages, Types: events.GroupChanges(), Group: "groups-consumer-group",
 		Handle: func(ctx context.Context, r events.Record) error {
 			return c.handle(ctx, []events.Record{r})[0]
 		},
@@ -60,7 +60,7 @@ func (c copier) handle(ctx context.Context, records []events.Record) []error {
 	var of []int
 	for i := range records {
 		r := &records[i]
-		if !r.Type.On(events.TopicGroups) || !c.admission.Admits(ctx, r) {
+		if !c.admission.Admits(ctx, r) {
 			continue
 		}
 		headers := make(map[string]string, len(r.Headers)+1)

@@ -29,9 +29,6 @@ func (n *Notify) note(ctx context.Context, records []events.Record) error {
 	var notes []Note
 	for i := range records {
 		r := &records[i]
-		if r.Type != events.NewMessage {
-			continue
-		}
 		if n.old(r.Message.Timestamp) {
 			n.metrics.untold.WithLabelValues(reasonOld).Inc()
 			continue

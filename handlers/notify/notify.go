@@ -196,7 +196,7 @@ func (n *Notify) Close() {
 // Handler returns what the router needs to know about the handler.
 func (n *Notify) Handler() events.Handler {
 	return events.Handler{
-		Name: Name, Topic: events.TopicMessages, Group: "notify-consumer-group", NoReplay: NoReplay,
+		Name: Name, Topic: events.TopicMessages, Types: []events.Type{events.NewMessage}, Group: "notify-consumer-group", NoReplay: NoReplay,
 		Handle: n.handle, HandleBatch: n.handleBatch, Gather: gather, Ready: n.ready,
 	}
 }

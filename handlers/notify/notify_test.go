@@ -119,17 +119,15 @@ func TestWhoNeedNotBeToldIsNotTold(t *testing.T) {
 	}
 }
 
-func TestNobodyIsToldOfOwnMessagesOrOfOtherEvents(t *testing.T) {
+func TestNobodyIsToldOfOwnMessages(t *testing.T) {
 	service := servePushes(t, nil)
 	k := newKit(t, nil, service.server)
 	k.subscribes(alice, service.subscribe("/1"))
 	k.says(alice, alice, 10)
 	k.says(alice, bob, 11)
 	k.store.members[7] = []int64{alice}
-	k.handles(k.record(&events.Message{From: alice, GroupID: 7, Conversation: "g:7"}, 12), events.Record{
-		Event:    events.Event{Type: events.MessageRead, Conversation: "u:1001:1002", User: bob, MessageSeq: 11, Timestamp: k.clock.Unix()},
-		Position: events.Position{Partition: 3, Seq: 13},
-	})
+	k.handles(k.record(&events.Message{From: alice, GroupID: 7, Conversation: "g:7"}, 12))
+	require.Equal(t, []events.Type{events.NewMessage}, k.Handler().Types, "nor of other events")
 	require.Empty(t, k.store.rows, "without a browser there is nothing to count for Bob")
 }
 

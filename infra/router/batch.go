@@ -11,8 +11,8 @@ import (
 	"millrace/events"
 )
 
-// handleBatch passes to the handler, as one batch, all of the records that it may take so, and returns which it has handled.
-// The others, whatever the reason, go through the stages one by one.
+// handleBatch passes to the handler, as one batch, all of the records that it may take so, and returns which it has handled
+// or skipped. The others, whatever the reason, go through the stages one by one.
 func (c *consumer) handleBatch(messages []*message.Message) map[*message.Message]bool {
 	if !c.batches || len(messages) < 2 {
 		return nil
@@ -20,19 +20,18 @@ func (c *consumer) handleBatch(messages []*message.Message) map[*message.Message
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(messages[0].Context()), c.timeout)
 	defer cancel()
-	taken, records := c.readBatch(ctx, messages)
+	taken, records, handled := c.readBatch(ctx, messages)
 	if len(records) == 0 {
-		return nil
+		return handled
 	}
 	ctx, spans := c.startBatch(ctx, taken, records)
 	errs, err := c.tryBatch(ctx, records)
 	spans.end(errs, err)
 	if err != nil {
 		c.log.WarnContext(ctx, "batch failed, its records are handled one by one", "records", len(records), "error", err)
-		return nil
+		return handled
 	}
 	took := time.Since(begin) / time.Duration(len(records))
-	handled := make(map[*message.Message]bool, len(records))
 	marks := make([]Mark, 0, len(records))
 	places := make([]events.Position, 0, len(records))
 	for i, msg := range taken {
@@ -42,10 +41,7 @@ func (c *consumer) handleBatch(messages []*message.Message) map[*message.Message
 		marks = append(marks, Mark{records[i].EventID, records[i].Position})
 		places = append(places, records[i].Position)
 		c.observe(Observation{Handler: c.Name, Outcome: Handled, Took: took, Age: age(records[i].Timestamp)})
-		if c.debugs(ctx) {
-			c.logger(&delivery{Position: records[i].Position, correlation: correlation(msg)}).
-				DebugContext(spans.of(ctx, i), "record done", "outcome", string(Handled))
-		}
+		c.logDone(spans.of(ctx, i), msg, records[i].Position, Handled)
 		handled[msg] = true
 	}
 	c.marks.Mark(ctx, marks...)
@@ -54,22 +50,30 @@ func (c *consumer) handleBatch(messages []*message.Message) map[*message.Message
 }
 
 // readBatch decodes the records and leaves out those that are not to be handled: repeats of what was handled before, and of
-// what comes earlier in the batch itself.
-func (c *consumer) readBatch(ctx context.Context, messages []*message.Message) ([]*message.Message, []events.Record) {
-	taken := make([]*message.Message, 0, len(messages))
-	records := make([]events.Record, 0, len(messages))
+// what comes earlier in the batch itself, and those that are skipped, which it returns.
+func (c *consumer) readBatch(
+	ctx context.Context, messages []*message.Message,
+) (taken []*message.Message, records []events.Record, skipped map[*message.Message]bool) {
+	taken, records = make([]*message.Message, 0, len(messages)), make([]events.Record, 0, len(messages))
+	skipped = make(map[*message.Message]bool, len(messages))
 	ids := make([]string, 0, len(messages))
 	for _, msg := range messages {
 		pos, err := c.bus.Position(msg)
 		if err != nil || isReplay(msg) { // the position of a replay would break the ascending order of the batch
 			continue
 		}
-		if r, outcome, err := c.read(ctx, msg, pos, pos); err == nil && outcome == Handled && !slices.Contains(ids, r.EventID) {
+		switch r, outcome, err := c.read(ctx, msg, pos, pos); {
+		case err != nil:
+		case outcome == Skipped:
+			c.observe(Observation{Handler: c.Name, Outcome: Skipped})
+			c.logDone(ctx, msg, pos, Skipped)
+			skipped[msg] = true
+		case !slices.Contains(ids, r.EventID):
 			taken, records, ids = append(taken, msg), append(records, r), append(ids, r.EventID)
 		}
 	}
 	if len(ids) == 0 {
-		return nil, nil
+		return nil, nil, skipped
 	}
 	kept := 0
 	for i, at := range c.marks.Marked(ctx, ids...) {
@@ -78,7 +82,7 @@ func (c *consumer) readBatch(ctx context.Context, messages []*message.Message) (
 			kept++
 		}
 	}
-	return taken[:kept], records[:kept]
+	return taken[:kept], records[:kept], skipped
 }
 
 // tryBatch calls the handler, and turns a panic or a wrong number of results into an error.

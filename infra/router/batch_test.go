@@ -14,6 +14,41 @@ import (
 	"millrace/infra/router"
 )
 
+func TestRecordsOfOtherTypesAreSkipped(t *testing.T) {
+	bus := memory.NewBus(memory.Config{})
+	var got journal[string]
+	var observed journal[string]
+	var settled journal[events.Position]
+	h := handler(func(_ context.Context, r events.Record) error {
+		got.add(string(r.Type))
+		return nil
+	})
+	h.Types = []events.Type{events.MemberJoined}
+	h.HandleBatch = func(ctx context.Context, records []events.Record) []error {
+		for i := range records {
+			got.add(string(records[i].Type))
+		}
+		return make([]error, len(records))
+	}
+	h.Settled = func(p events.Position) { settled.add(p) }
+	opts := quick()
+	opts.Observe = func(o router.Observation) { observed.add(string(o.Outcome)) }
+	joined := events.Event{Type: events.MemberJoined, EventID: "j", Conversation: "g:7", GroupID: 7, User: 2, By: 1, Timestamp: 1}
+	left := joined
+	left.Type, left.EventID = events.MemberLeft, "l"
+	publishEvent(t, bus, &left)
+	publishEvent(t, bus, &joined)
+	publishEvent(t, bus, &left)
+	run(t, bus, opts, h)
+	settled.wait(t, 3)
+	publishEvent(t, bus, &left) // alone
+	settled.wait(t, 4)
+	requireAllCommitted(t, bus)
+	require.Equal(t, []string{"member_joined"}, got.all())
+	require.ElementsMatch(t, []string{"skipped", "handled", "skipped", "skipped"}, observed.all())
+	requireNothingPoisoned(t, bus)
+}
+
 func TestBatchIsTriedFirstAndWhatFailsIsHandledAlone(t *testing.T) {
 	first, second := newMessage(2, "first"), newMessage(2, "second")
 	one := []string{"first"}

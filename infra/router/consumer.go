@@ -27,7 +27,7 @@ type Outcome string
 const (
 	Handled  Outcome = "handled"
 	Repeated Outcome = "repeated" // it repeats an event that was handled before
-	Skipped  Outcome = "skipped"  // its type is unknown, or it is a replay for another handler
+	Skipped  Outcome = "skipped"  // its type is unknown or not one of the handler's, or it is a replay for another handler
 	Poisoned Outcome = "poisoned" // it is in the poison queue, for good or because it was stuck
 	Failed   Outcome = "failed"   // it was given back and comes again
 )
@@ -227,9 +227,7 @@ func (c *consumer) finish(next message.HandlerFunc) message.HandlerFunc {
 				c.logger(d).WarnContext(d, "record failed, it comes again", "attempts", d.attempts, "error", err)
 			}
 		}
-		if c.debugs(d) {
-			c.logger(d).DebugContext(d, "record done", "outcome", string(d.outcome))
-		}
+		c.logDone(d, msg, d.Position, d.outcome)
 		if d.span != nil {
 			d.endSpan(err)
 		}
@@ -240,8 +238,12 @@ func (c *consumer) finish(next message.HandlerFunc) message.HandlerFunc {
 	}
 }
 
-// debugs reports whether deliveries that went well are logged.
-func (c *consumer) debugs(ctx context.Context) bool { return c.log.Enabled(ctx, slog.LevelDebug) }
+// logDone logs the end of a delivery where somebody debugs.
+func (c *consumer) logDone(ctx context.Context, msg *message.Message, at events.Position, how Outcome) {
+	if c.log.Enabled(ctx, slog.LevelDebug) {
+		c.logger(&delivery{Position: at, correlation: correlation(msg)}).DebugContext(ctx, "record done", "outcome", string(how))
+	}
+}
 
 // correlation returns the id that ties the record to the request which caused it. A foreign producer's id that is too long
 // for log lines counts as none.
@@ -325,7 +327,7 @@ func (c *consumer) read(ctx context.Context, msg *message.Message, pos, place ev
 		r.Origin = original
 	}
 	switch {
-	case !r.Type.On(c.Topic):
+	case !r.Type.On(c.Topic) || c.Types != nil && !slices.Contains(c.Types, r.Type):
 		return r, Skipped, nil
 	case c.misplaced(&r):
 		return r, "", errMisplaced
