@@ -54,6 +54,9 @@
 {{- $secrets := dict "service" ($values.serviceTLS.enabled | ternary $values.serviceTLS.existingSecret "") }}
 {{- if .backends }}
 {{- $secrets = merge $secrets (dict "kafka" $values.kafka.tls.existingSecret "mongodb" $values.mongodb.filesSecret "redis" $values.redis.tls.existingSecret) }}
+{{- if eq .component "message" }}
+{{- $secrets = merge $secrets (dict "api" $values.api.tls.existingSecret) }}
+{{- end }}
 {{- if has "webhook" .settings.handlers }}
 {{- $secrets = merge $secrets (dict "webhooks" $values.webhooks.existingSecret) }}
 {{- end }}

@@ -26,13 +26,18 @@
 {{- if ne .serviceTLS.enabled (not (empty .serviceTLS.existingSecret)) }}
 {{- $faults = append $faults "serviceTLS.enabled and existingSecret: give both or neither" }}
 {{- end }}
-{{- range $name, $tls := dict "serviceTLS" .serviceTLS "connect.tls" .connect.tls }}
+{{- range $name, $tls := dict "serviceTLS" .serviceTLS "connect.tls" .connect.tls "api.tls" .api.tls }}
 {{- if and $tls.existingSecret (or (empty $tls.certKey) (empty $tls.keyKey)) }}
 {{- $faults = append $faults (printf "%s.certKey and keyKey are required" $name) }}
 {{- end }}
 {{- end }}
-{{- if and .connect.tls.caKey (not .connect.tls.existingSecret) }}
-{{- $faults = append $faults "connect.tls.existingSecret is required with caKey" }}
+{{- range $name, $tls := dict "connect.tls" .connect.tls "api.tls" .api.tls }}
+{{- if and $tls.caKey (not $tls.existingSecret) }}
+{{- $faults = append $faults (printf "%s.existingSecret is required with caKey" $name) }}
+{{- end }}
+{{- end }}
+{{- if and .api.tls.existingSecret (not .api.existingSecret) }}
+{{- $faults = append $faults "api.existingSecret is required with api.tls" }}
 {{- end }}
 {{- if ne (empty .kafka.sasl.mechanism) (empty .kafka.sasl.existingSecret) }}
 {{- $faults = append $faults "kafka.sasl.mechanism and existingSecret: name both or neither" }}
@@ -67,7 +72,7 @@
 {{- end }}
 {{- end }}
 {{- if and (has "webhook" $run) (not .webhooks.existingSecret) }}{{ $faults = append $faults "webhooks.existingSecret is required to run webhook" }}{{ end }}
-{{- range list "storage" "push" "users" "notice" "revocation" }}
+{{- range list "storage" "push" "users" "groups" "notice" "revocation" }}
 {{- if not (has . $run) }}{{ $faults = append $faults (printf "nobody runs %s: add it to message.handlers or to a set in workers" .) }}{{ end }}
 {{- end }}
 {{- end }}
