@@ -74,7 +74,7 @@ func Handler(admission Admission, floods Floods, to Publisher) events.Handler {
 		Handle: func(ctx context.Context, r events.Record) error {
 			return m.handle(ctx, []events.Record{r})[0]
 		},
-		HandleBatch: m.handle, Timeout: timeout, Assigned: admission.Assigned, Released: m.released,
+		HandleBatch: m.handle, Gather: 20 * time.Millisecond, Timeout: timeout, Assigned: admission.Assigned, Released: m.released,
 	}
 }
 

@@ -45,7 +45,7 @@ func (f *figures) judge(ctx context.Context) {
 	require.NoError(t, f.until(ctx, func() []string {
 		wrong := f.audit(ctx, "audit", without(accepted, f.unaudited), accepted)
 		wrong = append(wrong, f.analytics(ctx, 1, len(accepted), len(accepted))...)
-		return append(wrong, f.receiver.lacks(without(accepted, f.unsent))...)
+		return append(wrong, f.webhook(without(accepted, f.unsent))...)
 	}))
 	f.receiver.requireOrder()
 	t.Logf("the handlers have all of %d messages, but for losses: audit %d, analytics %d, webhook %d",
@@ -63,7 +63,7 @@ func (f *figures) judgeRecount(ctx context.Context) {
 	require.NoError(t, f.until(ctx, func() []string {
 		wrong := f.audit(ctx, "audit-v2", log.messages, accepted)
 		wrong = append(wrong, f.analytics(ctx, 2, len(log.messages), len(accepted))...)
-		return append(wrong, f.receiver.lacks(log.events)...)
+		return append(wrong, f.webhook(log.events)...)
 	}))
 	t.Logf("the second versions have what the log has: %d events; %d messages are tagged", len(log.events), log.tagged)
 }
@@ -131,6 +131,14 @@ func (f *figures) audited(name string) (times map[string]int, err error) {
 		}
 	}
 	return times, err
+}
+
+// webhook checks that the receiver has taken all of the events.
+func (f *figures) webhook(must map[string]bool) (wrong []string) {
+	for _, id := range f.receiver.lacks(must) {
+		wrong = append(wrong, fmt.Sprintf("webhook: event %s was not taken", id))
+	}
+	return wrong
 }
 
 // analytics checks that the version has counted at least and at most so many messages, those aside that it may lack.
