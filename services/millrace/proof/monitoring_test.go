@@ -39,7 +39,7 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 	require.NoError(t, receiver.writeEndpoints(endpoints))
 	c.deciding = []string{"--rules=" + ruled, "--hook-url=" + reviewer.URL, "--hook-secret=" + hookSecret}
 	c.startEmbedded()
-	c.another("extensions", "worker", "--handlers=analytics,webhook", "--webhooks="+endpoints)
+	c.another("extensions", "worker", "--handlers=analytics,webhook,moderation", "--webhooks="+endpoints, "--rules="+ruled)
 	m := startMonitor(t, prometheus, c)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*Healing)
 	defer cancel()
@@ -110,7 +110,7 @@ func TestMonitoringShowsWhatHappensAndAlertsWhenItMust(t *testing.T) {
 	worker.args = append(worker.args, "--service-tls", "--service-tls-cert="+cert, "--service-tls-key="+key)
 	worker.start(t)
 	crowd.End(ctx)
-	handlers := 5 // storage, push, audit, analytics and the webhook
+	handlers := 7 // storage, push, groups, audit, analytics, the webhook and moderation
 	Await(t, func() bool {
 		return m.shows(t, fmt.Sprintf("max(millrace_poison_backlog_records) >= %d", handlers*garbage)) &&
 			m.shows(t, "max(millrace_consumer_lag_records) == 0")
