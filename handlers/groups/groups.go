@@ -9,7 +9,6 @@ package groups
 import (
 	"context"
 	"fmt"
-	"maps"
 	"time"
 
 	"go.uber.org/fx"
@@ -63,10 +62,7 @@ func (c copier) handle(ctx context.Context, records []events.Record) []error {
 		if !c.admission.Admits(ctx, r) {
 			continue
 		}
-		headers := make(map[string]string, len(r.Headers)+1)
-		maps.Copy(headers, r.Headers)
-		headers[events.OriginHeader] = r.Position.String()
-		copies, of = append(copies, route.Copy{ID: r.EventID, Key: r.Key(), Value: r.Value, Headers: headers}), append(of, i)
+		copies, of = append(copies, route.CopyOf(r)), append(of, i)
 	}
 	if len(copies) == 0 {
 		return errs

@@ -35,6 +35,14 @@ type Copy struct {
 	Headers map[string]string
 }
 
+// CopyOf returns the copy of a record, which says where the record lies.
+func CopyOf(r *events.Record) Copy {
+	headers := make(map[string]string, len(r.Headers)+1)
+	maps.Copy(headers, r.Headers)
+	headers[events.OriginHeader] = r.Position.String()
+	return Copy{r.EventID, r.Key(), r.Value, headers}
+}
+
 // Publisher publishes copies.
 type Publisher interface {
 	// PublishCopies puts the copies on the topic in their order, and returns how many of them, counted from the first, are
@@ -114,9 +122,5 @@ func (t router) handleBatch(ctx context.Context, records []events.Record) []erro
 }
 
 func (b *batch) add(i int, r *events.Record) {
-	headers := make(map[string]string, len(r.Headers)+1)
-	maps.Copy(headers, r.Headers)
-	headers[events.OriginHeader] = r.Position.String()
-	b.copies = append(b.copies, Copy{r.EventID, r.Key(), r.Value, headers})
-	b.of = append(b.of, i)
+	b.copies, b.of = append(b.copies, CopyOf(r)), append(b.of, i)
 }
