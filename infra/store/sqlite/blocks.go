@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 
 	"millrace/infra/store"
@@ -38,17 +37,8 @@ func (db *DB) Blocks(ctx context.Context, pairs []store.Pair) (map[store.Pair]st
 }
 
 // Blocked returns at most limit of the users whom the user blocks, in ascending order.
-func (db *DB) Blocked(ctx context.Context, by int64, limit int) (users []int64, err error) {
-	err = db.readers.within(ctx, func(ctx context.Context, c *conn) error {
-		return c.list(ctx, blockedUsersOf, []any{by, limit}, func(rows *sql.Rows) error {
-			var user int64
-			if err := rows.Scan(&user); err != nil {
-				return err
-			}
-			users = append(users, user)
-			return nil
-		})
-	})
+func (db *DB) Blocked(ctx context.Context, by int64, limit int) ([]int64, error) {
+	users, err := column[int64](ctx, db.readers, blockedUsersOf, by, limit)
 	if err != nil {
 		return nil, fmt.Errorf("blocked users: %w", err)
 	}

@@ -234,17 +234,7 @@ func (db *DB) Group(ctx context.Context, groupID int64) (store.Group, error) {
 
 // Members returns the present members of the group in ascending order, or none if there is no such group.
 func (db *DB) Members(ctx context.Context, groupID int64) ([]int64, error) {
-	var members []int64
-	err := db.readers.within(ctx, func(ctx context.Context, c *conn) error {
-		return c.list(ctx, groupMembers, []any{events.Group(groupID)}, func(rows *sql.Rows) error {
-			var member int64
-			if err := rows.Scan(&member); err != nil {
-				return err
-			}
-			members = append(members, member)
-			return nil
-		})
-	})
+	members, err := column[int64](ctx, db.readers, groupMembers, events.Group(groupID))
 	if err != nil {
 		return nil, fmt.Errorf("members of group %d: %w", groupID, err)
 	}

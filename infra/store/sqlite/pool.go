@@ -161,3 +161,18 @@ func (c *conn) list(ctx context.Context, query string, args []any, scan func(*sq
 	}
 	return rows.Err()
 }
+
+// column returns the values of the one column that the query selects.
+func column[T any](ctx context.Context, from *pool, query string, args ...any) (values []T, err error) {
+	err = from.within(ctx, func(ctx context.Context, c *conn) error {
+		return c.list(ctx, query, args, func(rows *sql.Rows) error {
+			var value T
+			if err := rows.Scan(&value); err != nil {
+				return err
+			}
+			values = append(values, value)
+			return nil
+		})
+	})
+	return values, err
+}

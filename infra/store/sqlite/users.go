@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"slices"
 
@@ -66,17 +65,8 @@ func (db *DB) LastSeen(ctx context.Context, users []int64) (map[int64]events.Rec
 }
 
 // OnlineUsers returns, in ascending order, the users whose latest record lies in the partition and is a user_online.
-func (db *DB) OnlineUsers(ctx context.Context, partition int32) (users []int64, err error) {
-	err = db.readers.within(ctx, func(ctx context.Context, c *conn) error {
-		return c.list(ctx, onlineUsers, []any{partition}, func(rows *sql.Rows) error {
-			var user int64
-			if err := rows.Scan(&user); err != nil {
-				return err
-			}
-			users = append(users, user)
-			return nil
-		})
-	})
+func (db *DB) OnlineUsers(ctx context.Context, partition int32) ([]int64, error) {
+	users, err := column[int64](ctx, db.readers, onlineUsers, partition)
 	if err != nil {
 		return nil, fmt.Errorf("users online: %w", err)
 	}
