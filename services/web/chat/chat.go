@@ -3,7 +3,6 @@ package chat
 
 import (
 	"embed"
-	"io/fs"
 	"net/http"
 
 	"millrace/services/web/page"
@@ -13,10 +12,4 @@ import (
 var files embed.FS
 
 // Handler serves the chat page at /chat/. It wants the SDK at /sdk/millrace.js.
-func Handler() http.Handler {
-	own, err := fs.Sub(files, "page")
-	if err != nil {
-		panic(err) // the compiler has put the folder there
-	}
-	return page.Serve("/chat/", own)
-}
+func Handler() http.Handler { return page.Serve("/chat/", files) }

@@ -4,7 +4,6 @@ package console
 
 import (
 	"embed"
-	"io/fs"
 	"net/http"
 
 	"millrace/services/web/page"
@@ -14,10 +13,4 @@ import (
 var files embed.FS
 
 // Handler serves the console at /console/.
-func Handler() http.Handler {
-	own, err := fs.Sub(files, "page")
-	if err != nil {
-		panic(err) // the compiler has put the folder there
-	}
-	return page.Serve("/console/", own)
-}
+func Handler() http.Handler { return page.Serve("/console/", files) }

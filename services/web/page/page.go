@@ -17,10 +17,14 @@ var shared embed.FS
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// Serve returns a handler of the files below the path, which begins and ends with a slash. Beside them it has dom.js, by which
-// all pages make their elements, and theme.css, which makes them look alike.
+// Serve returns a handler of the files in the folder page, below the path, which begins and ends with a slash. Beside them it
+// has dom.js, by which all pages make their elements, and theme.css, which makes them look alike.
 func Serve(path string, files fs.FS) http.Handler {
-	own, common := http.StripPrefix(path, http.FileServerFS(files)), http.StripPrefix(path, http.FileServerFS(shared))
+	folder, err := fs.Sub(files, "page")
+	if err != nil {
+		panic(err) // the name is valid
+	}
+	own, common := http.StripPrefix(path, http.FileServerFS(folder)), http.StripPrefix(path, http.FileServerFS(shared))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", policy)
