@@ -238,7 +238,7 @@ export class Conversation extends Observable<ConversationSnapshot> {
           edited_at: Math.floor(this.client.env.clock.now() / 1000),
         }))
       case 'message_recalled':
-        return timeline.change(push.message_id, ({ content: _c, extra: _e, mentions: _m, ...rest }) => ({
+        return timeline.change(push.message_id, ({ content: _c, extra: _e, mentions: _m, reply_to: _r, ...rest }) => ({
           ...rest,
           recalled: true,
         }))

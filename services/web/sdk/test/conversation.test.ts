@@ -84,6 +84,15 @@ test('follows edits and recalls', async () => {
   assert.equal(recalled?.content, undefined)
 })
 
+test('hides everything that a recalled message had', async () => {
+  const { chat, socket } = await opened()
+  socket.push(pushed(12, { extra: { x: 1 }, reply_to: 'm5', mentions: [1001] }))
+  assert.equal(chat.getSnapshot().messages.at(-1)?.reply_to, 'm5')
+  socket.push({ type: 'message_recalled', pos: '0:13', conversation: 'u:1001:1002', seq: 12, message_id: 'm12' })
+  const { content, extra, reply_to, mentions, recalled } = chat.getSnapshot().messages.at(-1) ?? {}
+  assert.deepEqual([content, extra, reply_to, mentions, recalled], [undefined, undefined, undefined, undefined, true])
+})
+
 test('applies on top of a page what was pushed before the page came', async () => {
   const world = new World()
   const socket = await world.connected()
