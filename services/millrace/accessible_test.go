@@ -105,7 +105,7 @@ func TestInABrowserTheChatPageIsAccessible(t *testing.T) {
 	page.goTo(events.Direct(proof.Alice, proof.Bob))
 	page.shows("Hello")
 	page.says("Good morning")
-	page.label("Actions")
+	page.actions("Good morning")
 	page.says(strings.Repeat("x", 40_000))
 	page.shows("Retry")
 	page.requireAccessible("a conversation")

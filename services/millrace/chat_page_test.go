@@ -34,6 +34,20 @@ func (p *tab) talk(words ...string) {
 		JSON.stringify([...document.querySelectorAll(".bubble p")].map((x) => x.textContent)) === JSON.stringify(%s)`, words)
 }
 
+// actions shows what can be done with the message of the words.
+func (p *tab) actions(words string) {
+	p.t.Helper()
+	p.until(`((it) => (it?.click(), !!it))([...document.querySelectorAll(".message")]
+		.findLast((x) => x.querySelector(".bubble p").textContent === %s)?.querySelector(".act"))`, words)
+}
+
+// act does something with the message of the words.
+func (p *tab) act(words, deed string) {
+	p.t.Helper()
+	p.actions(words)
+	p.press(deed)
+}
+
 // chats opens the chat page at the address as one of those that it proposes, in the conversation.
 func chats(t *testing.T, address, name, conversation string) *tab {
 	t.Helper()
@@ -68,17 +82,15 @@ func TestInABrowserTwoChatPagesTalk(t *testing.T) {
 	alice.seen(".tick.read")
 	bob.until(`document.querySelector(".count") === null`)
 
-	require.NoError(t, chromedp.Do(bob.ctx, chromedp.SendKeys("[name=message]", "By keyboard")))
+	bob.types("By keyboard")
 	alice.shows("typing…")
-	require.NoError(t, chromedp.Do(bob.ctx, chromedp.SendKeys("[name=message]", "\n")))
+	bob.keys("Enter")
 	alice.talk(script, "By keyboard")
-	bob.label("Actions")
-	bob.press("Edit")
+	bob.act("By keyboard", "Edit")
 	bob.says("Written anew")
 	alice.talk(script, "Written anew")
 	alice.shows("edited")
-	alice.label("Actions")
-	alice.press("Recall")
+	alice.act(script, "Recall")
 	bob.talk("Message recalled", "Written anew")
 
 	// What is too long is refused. It stays until its author decides.
@@ -136,8 +148,7 @@ func TestInABrowserTheChatPageKeepsAGroupWithRoles(t *testing.T) {
 	bob.press("Rename")
 	alice.until(`document.querySelector("#title").innerText === "Friends"`)
 	bob.label("Close")
-	bob.label("Actions")
-	bob.press("Recall")
+	bob.act("Welcome", "Recall")
 	alice.talk("Message recalled")
 
 	alice.press("Mute for an hour") // Carol, the last one of whom that can be said

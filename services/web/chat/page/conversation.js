@@ -5,6 +5,7 @@ import { icon, iconButton } from "./icons.js";
 import { log } from "./log.js";
 import { members } from "./members.js";
 import { list } from "./people.js";
+import { headOf, isMuted, settings } from "./settings.js";
 import { brief } from "./times.js";
 import { avatarOf, groupOf, peerOf, titleOf } from "./title.js";
 
@@ -18,18 +19,20 @@ export function conversation(place, app, name) {
   const face = h("span");
   const title = h("h2", { id: "title" });
   const below = h("p", { class: "soft", id: "below" });
-  const write = composer(app, chat);
+  const people = () => (group ? app.groups.of(group)?.members ?? [] : [peer]).filter((user) => user !== app.me);
+  const write = composer(app, chat, people);
   const messages = log(app, chat, write);
   place.replaceChildren(
     h("header", { class: "bar" },
       h("a", { class: "plain back", href: "#", "aria-label": "Back to the list", title: "Back to the list" }, icon("back")),
       face, h("div", { class: "who" }, title, below),
-      group && iconButton("group", "Members", { onclick: () => members(app, group) })),
+      group && iconButton("group", "Members", { onclick: () => members(app, group) }),
+      iconButton("settings", "Settings", { onclick: () => settings(app, name) })),
     messages.node, write.node);
 
   function head() {
     const { typing } = chat.getSnapshot();
-    title.textContent = titleOf(app, name);
+    title.replaceChildren(titleOf(app, name), ...(isMuted(headOf(app, name)) ? [icon("muted"), h("span", { class: "hidden" }, ", muted")] : []));
     face.replaceChildren(avatarOf(app, name));
     below.classList.toggle("typing", typing.length > 0);
     below.textContent = typing.length ? (group ? `${list(typing)} ${typing.length > 1 ? "are" : "is"} typing…` : "typing…") : about();
@@ -52,7 +55,7 @@ export function conversation(place, app, name) {
     head();
     messages.show();
   }
-  const ends = [chat.subscribe(show), app.groups.subscribe(show), presence?.subscribe(head), messages.end];
+  const ends = [chat.subscribe(show), app.groups.subscribe(show), app.client.inbox.subscribe(head), presence?.subscribe(head), messages.end];
   const seen = () => messages.seen();
   addEventListener("focus", seen);
   document.addEventListener("visibilitychange", seen);

@@ -11,7 +11,7 @@ export function dialog(title, parts) {
     h("header", { class: "row" }, h("h2", { id }, title), iconButton("close", "Close", { onclick: () => shown.close() })), parts);
   document.body.append(shown);
   shown.showModal();
-  shown.querySelector("input:not([type=checkbox])")?.focus();
+  shown.querySelector("select, input:not([type=checkbox])")?.focus();
   return shown;
 }
 

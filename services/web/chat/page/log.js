@@ -28,11 +28,16 @@ export function log(app, chat, write) {
   let atEnd = true;
   let acting; // the key of the message whose actions are shown
   let shown; // the snapshot that is shown
+  let places = new Map(); // the items that are shown, by message_id
+  let wanted; // the message_id that is looked for in history
 
   const days = keyed(() => h("li", { class: "day" }), (item, text) => item.replaceChildren(h("span", {}, text)));
   const act = (key) => { acting = acting === key ? undefined : key; show(); };
-  const messages = keyed(() => h("li"), (item, message, first, read, open, mayRecall) =>
-    bubble(item, { app, chat, write, message, first, read, open, mayRecall, act: () => act(keyOf(message)) }));
+  const messages = keyed(() => h("li", { tabindex: "-1" }), (item, message, first, read, open, mayRecall, original) =>
+    bubble(item, {
+      app, chat, write, message, first, read, open, mayRecall, original,
+      act: () => act(keyOf(message)), jump: () => app.attempt(() => jump(message.reply_to)),
+    }));
 
   function scrolled() {
     const wasAtEnd = atEnd;
@@ -45,6 +50,23 @@ export function log(app, chat, write) {
     pane.scrollTop = pane.scrollHeight;
     atEnd = true;
     seen();
+  }
+
+  // jump shows a message, for which it loads history until it is there, and gives it the focus.
+  async function jump(id) {
+    wanted = id;
+    while (!places.has(id) && shown.more && wanted === id) {
+      app.say("Looking for the message…");
+      await chat.loadOlder();
+    }
+    if (wanted !== id) return; // the user has gone on
+    app.say("");
+    const place = places.get(id);
+    if (!place) throw new Error("The message is not in the history that you see.");
+    atEnd = false;
+    place.scrollIntoView({ block: "center" });
+    place.focus({ preventScroll: true });
+    place.animate([{ background: "var(--raised)" }, { background: "transparent" }], 2000);
   }
 
   // seen marks what is here as read, if somebody looks at it.
@@ -61,6 +83,8 @@ export function log(app, chat, write) {
     const moderates = known ? roleOf(known, app.me) !== "member" : false;
     const read = peer === undefined ? 0 : shown.reads[peer] ?? 0;
     const nodes = [];
+    const byID = new Map(shown.messages.map((message) => [message.message_id, message]));
+    places = new Map();
     let previous;
     for (const message of shown.messages) {
       const label = message.timestamp ? day(message.timestamp) : undefined;
@@ -68,7 +92,10 @@ export function log(app, chat, write) {
       if (newDay) nodes.push(days(`${label} ${message.timestamp}`, label));
       const first = newDay || previous?.from !== message.from || (message.timestamp ?? 0) - (previous?.timestamp ?? 0) > pause;
       const key = keyOf(message);
-      nodes.push(messages(key, message, Boolean(first), peer !== app.me && (message.seq ?? Infinity) <= read, acting === key, moderates));
+      const item = messages(key, message, Boolean(first), peer !== app.me && (message.seq ?? Infinity) <= read, acting === key, moderates,
+        message.reply_to && byID.get(message.reply_to));
+      nodes.push(item);
+      places.set(message.message_id, item);
       previous = message;
     }
     const fromEnd = pane.scrollHeight - pane.scrollTop;
@@ -95,7 +122,10 @@ export function log(app, chat, write) {
   // The keyboard of a phone, or a window that gets smaller, must not hide the last message.
   const watcher = new ResizeObserver(() => { if (atEnd) pane.scrollTop = pane.scrollHeight; });
   watcher.observe(pane);
-  return { node, show, seen, end: () => watcher.disconnect() };
+  return { node, show, seen, end: () => {
+    wanted = undefined;
+    watcher.disconnect();
+  } };
 }
 
 const last = (snapshot) => snapshot?.messages.at(-1);

@@ -7,6 +7,7 @@ import { notices } from "./notices.js";
 import { useExamples } from "./people.js";
 import { issues, signedIn, signIn, signOut, tokenOf } from "./session.js";
 import { sidebar } from "./sidebar.js";
+import { Mentions } from "./unread.js";
 import { welcome } from "./welcome.js";
 
 const page = document.getElementById("page");
@@ -26,6 +27,7 @@ function chat(session) {
     client,
     me: session.user,
     groups: new Groups(client),
+    mentions: new Mentions(client),
     say,
     // attempt runs what the server may refuse, and says so if it does.
     attempt: async (work) => {

@@ -2,25 +2,28 @@
 import { h } from "./dom.js";
 import { icon, iconButton } from "./icons.js";
 import { avatar, list, nameOf } from "./people.js";
+import { split } from "./mention.js";
+import { kindOf, quote, textOf } from "./quote.js";
 import { clock } from "./times.js";
 import { groupOf } from "./title.js";
 
-const kinds = { 2: "Image", 3: "File", 4: "Audio", 5: "Video", 6: "Location" };
-
 // bubble fills the item of a list with a message: first of those that its sender wrote in a row; read by the other side; open if
-// what can be done with it is shown, which act changes.
+// what can be done with it is shown, which act changes; original is what it replies to, if that is here, and jump goes there.
 export function bubble(item, it) {
-  const { app, chat, message, first, open, act } = it;
+  const { app, chat, message, first, open, act, original, jump } = it;
   const mine = message.from === app.me;
   const inGroup = groupOf(chat.name) !== undefined;
-  item.className = ["message", mine ? "mine" : "theirs", first && "first", message.state, message.recalled && "recalled"].filter(Boolean).join(" ");
+  const called = !mine && !message.recalled && message.mentions?.includes(app.me);
+  item.className = ["message", mine ? "mine" : "theirs", first && "first", message.state, message.recalled && "recalled", called && "called"].filter(Boolean).join(" ");
   const deeds = actions(it);
   item.replaceChildren(...[
     !mine && inGroup && (first ? avatar(message.from, nameOf(message.from)) : h("span", { class: "avatar none" })),
     h("div", { class: "bubble" },
       h("span", { class: inGroup && first && !mine ? "author" : "hidden" }, mine ? "You: " : nameOf(message.from) + (inGroup && first ? "" : ": ")),
-      kinds[message.message_type] && h("span", { class: "kind" }, kinds[message.message_type]),
-      h("p", {}, text(message)),
+      called && h("span", { class: "hidden" }, "Mentions you: "),
+      message.reply_to && !message.recalled && quote(app, original, jump),
+      kindOf(message) && h("span", { class: "kind" }, kindOf(message)),
+      h("p", {}, message.recalled || message.moderated ? textOf(message) : marked(textOf(message), message.mentions ?? [], app.me)),
       h("span", { class: "meta" }, message.edited_at && !message.recalled && h("span", {}, "edited"),
         message.timestamp && h("time", { datetime: new Date(message.timestamp * 1000).toISOString() }, clock(message.timestamp)),
         mine && !message.recalled && tick(it))),
@@ -30,10 +33,9 @@ export function bubble(item, it) {
   ].filter(Boolean));
 }
 
-function text(message) {
-  if (message.moderated) return `Removed by moderation: ${message.moderated}`;
-  return message.recalled ? "Message recalled" : message.content ?? "";
-}
+// marked returns the text with the mentions in it marked.
+const marked = (text, users, me) => split(text, users).map(({ text: part, user }) =>
+  (user ? h("mark", { class: user === me && "me" }, part) : part));
 
 function tick({ message, read }) {
   const [name, words] = message.state === "pending" ? ["pending", "waiting to be sent"]
@@ -54,7 +56,7 @@ function actions({ app, chat, write, message, mayRecall, act }) {
   if (message.recalled || message.seq === undefined) return [];
   const mine = message.from === app.me;
   const button = (words, run) => h("button", { type: "button", class: "quiet", onclick: () => { act(); run(); } }, words);
-  const buttons = [];
+  const buttons = [button("Reply", () => write.reply(message))];
   if (mine) buttons.push(button("Edit", () => write.edit(message)));
   if (mine || mayRecall) buttons.push(button("Recall", () => { write.focus(); return app.attempt(() => chat.recall(message.message_id)); }));
   if (mine && groupOf(chat.name)) buttons.push(button("Who has read it", () => app.attempt(async () => {
