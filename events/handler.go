@@ -48,12 +48,17 @@ type Handler struct {
 	// changed them.
 	Reopen func() error
 
-	// The hooks are optional. The router calls all but Progress one at a time for each partition, and they must not block.
+	// The hooks are optional. The router calls all but Progress one at a time for each partition, and all but Progress and
+	// Advance must not block.
 
 	// Progress returns, by partition, the position up to which the handler's work is kept in the place where the handler
 	// keeps it. If the group has committed more than that, for example after a store was restored from a backup, the group
 	// goes back and reads the records after that position again. Nil means that the group goes on from its committed offsets.
 	Progress func(ctx context.Context) (map[int32]int64, error)
+	// Advance notes there that everything up to the position is done with. The router calls it before the group commits the last
+	// of the records that it has passed together. After an error the next call makes up for it. It is nil where Progress is, and
+	// where the handler's work says itself how far it has come.
+	Advance func(ctx context.Context, done Position) error
 	// Assigned is called when this process begins to read a partition. The first record comes after the position.
 	Assigned func(after Position)
 	// Settled is called, in order, when a record is done with: it was handled, skipped as a repeat, or moved to the poison

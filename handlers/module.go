@@ -34,6 +34,9 @@ type handler struct {
 	// several says that the module provides any number of handlers, as its configuration says, each named after this one with
 	// a hyphen and a name of its own.
 	several bool
+	// inStore says that its work is in the store, from which a backup may take it: who runs it gives it Progress and Advance. The
+	// storage handler says itself how far it has come.
+	inStore bool
 	// beside is the handler that must run in the same process; it is empty if none must.
 	beside string
 	module fx.Option
@@ -44,17 +47,17 @@ const twice = "gateways would get everything twice"
 
 func all() []handler {
 	return []handler{
-		{name: analytics.Name, topic: events.TopicMessages, module: analytics.Module},
+		{name: analytics.Name, topic: events.TopicMessages, inStore: true, module: analytics.Module},
 		{name: "audit", topic: events.TopicMessages, module: audit.Module},
 		{name: groups.Name, topic: events.TopicMessages, noVersion: "every copy would be made twice", module: groups.Module},
 		{name: moderation.Name, topic: events.TopicMessages, noVersion: "every recall would be published twice", module: moderation.Module},
 		{name: broadcast.Notice, topic: events.TopicSystem, noVersion: twice, beside: "push", module: broadcast.NoticeModule()},
-		{name: notify.Name, topic: events.TopicMessages, noReplay: notify.NoReplay, noVersion: "users would be notified twice", module: notify.Module},
+		{name: notify.Name, topic: events.TopicMessages, noReplay: notify.NoReplay, noVersion: "users would be notified twice", inStore: true, module: notify.Module},
 		{name: "push", topic: events.TopicMessages, noReplay: push.NoReplay, noVersion: twice, module: push.Module},
 		{name: broadcast.Revocation, topic: events.TopicUsers, noVersion: twice, beside: "push", module: broadcast.RevocationModule()},
 		{name: route.Name, topic: events.TopicMessages, noVersion: "every copy would be made twice", module: route.Module},
 		{name: "storage", topic: events.TopicMessages, noVersion: "it would store into the same place", module: storage.Module},
-		{name: "users", topic: events.TopicUsers, noVersion: "it would store into the same place", module: users.Module},
+		{name: "users", topic: events.TopicUsers, noVersion: "it would store into the same place", inStore: true, module: users.Module},
 		{name: webhook.HandlerName, topic: events.TopicMessages, several: true, module: webhook.Module},
 	}
 }
@@ -103,6 +106,13 @@ func named(name string) *handler {
 		}
 	}
 	return nil
+}
+
+// InStore reports whether what the group's handler has done is in the store, so that it is lost with the store. Storage, which
+// says itself how far it has come, is not among them.
+func InStore(group string) bool {
+	name, _, ok := Of(group)
+	return ok && named(name).inStore
 }
 
 // CheckRetire returns why the consumer group of the handler must stay, or nil.

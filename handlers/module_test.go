@@ -153,6 +153,18 @@ func TestGroupTellsItsHandler(t *testing.T) {
 	}
 }
 
+func TestGroupTellsWhetherTheWorkIsInTheStore(t *testing.T) {
+	var inStore []string
+	for _, name := range handlers.Names() {
+		if handlers.InStore(handlers.Group(name)) {
+			inStore = append(inStore, name)
+		}
+	}
+	require.Equal(t, []string{"analytics", "notify", "users"}, inStore)
+	require.True(t, handlers.InStore("analytics-v2-consumer-group"))
+	require.False(t, handlers.InStore("other-consumer-group"))
+}
+
 func TestWhatSpeaksToGatewaysRunsBesideWhatTheyAttachTo(t *testing.T) {
 	for _, name := range []string{"notice", "revocation"} {
 		require.EqualError(t, handlers.Check(1, "storage", name), name+" works only in a process that runs push too")

@@ -76,20 +76,22 @@ func newConsumer(bus pubsub.Bus, h events.Handler, decoder *decoder, opts Option
 }
 
 // unbundle is the outermost stage. It takes the records of a message in order and runs each through the other stages. If one
-// fails, or the partition is being taken away, it gives the message back with the records that are left. Where a batch leaves
-// records, for example because the store is slow, it handles the first of them alone and then tries a batch again, the next
+// fails, or the partition is being taken away, it gives the message back with the records that are left. In the end it has the
+// handler note how far it has come. Where a batch leaves records, for example because the store is slow, it handles the first of them alone and then tries a batch again, the next
 // time after two, then after four, and so on.
 func (c *consumer) unbundle(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		records := c.bus.Records(msg)
 		var ahead map[*message.Message]bool
 		alone, batch := 0, 0
+		var done events.Position
 		for i, r := range records {
 			if !ahead[r] && alone == batch {
 				ahead = c.handleAhead(records[i:], ahead)
 				batch = 2*batch + 1
 			}
 			if i > 0 && takenAway(msg) || !ahead[r] && !succeeds(next, r) {
+				c.advance(msg.Context(), done)
 				// The message is nacked here, because Watermill would log a line of its own for an error.
 				msg.Nack()
 				return nil, nil
@@ -97,7 +99,8 @@ func (c *consumer) unbundle(next message.HandlerFunc) message.HandlerFunc {
 			if !ahead[r] {
 				alone++
 			}
-			if err := c.settle(r); err != nil {
+			var err error
+			if done, err = c.settle(r, i == len(records)-1); err != nil {
 				return nil, err
 			}
 		}
@@ -124,17 +127,33 @@ func succeeds(next message.HandlerFunc, r *message.Message) bool {
 	return err == nil
 }
 
-// settle tells first the handler and then the bus that the record is done with.
-func (c *consumer) settle(msg *message.Message) error {
+// settle tells first the handler and then the bus that the record is done with, and returns its position. Of the last record of
+// a message the handler first notes how far it has come.
+func (c *consumer) settle(msg *message.Message, last bool) (events.Position, error) {
 	pos, err := c.bus.Position(msg)
 	if err != nil {
-		return fmt.Errorf("position: %w", err)
+		return pos, fmt.Errorf("position: %w", err)
 	}
 	if c.Settled != nil {
 		c.Settled(pos)
 	}
+	if last {
+		c.advance(msg.Context(), pos)
+	}
 	msg.Ack()
-	return nil
+	return pos, nil
+}
+
+// advance has the handler note that it is done with everything up to the position, if that is one.
+func (c *consumer) advance(ctx context.Context, done events.Position) {
+	if c.Advance == nil || done.Seq == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
+	defer cancel()
+	if err := c.Advance(ctx, done); err != nil {
+		c.log.WarnContext(ctx, "the handler cannot note how far it has come", "partition", done.Partition, "seq", done.Seq, "error", err)
+	}
 }
 
 // start finds out how many partitions the topic has. If that is not known, every record would look misplaced.

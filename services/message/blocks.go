@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	// usersGroup is the consumer group of the handler that keeps in the store who blocks whom.
-	usersGroup = "users-consumer-group"
+	// usersHandler is the handler that keeps in the store who blocks whom, and usersGroup its consumer group.
+	usersHandler = "users"
+	usersGroup   = "users-consumer-group"
 	// maxPairs is of how many pairs of users a node remembers whether one blocks the other, some 10 MB.
 	maxPairs = 1 << 16
 	// pairLife is after how long the store is asked again about a pair, in the background. Only a change that this node could
@@ -58,7 +59,9 @@ func newBlocks(st Store, topic pubsub.Log, t *tasks) (*blocks, error) {
 	b.again = newShared(t, pairPause, storeTimeout, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, b.readDue(ctx)
 	})
-	begin := func(ctx context.Context) (map[int32]int64, error) { return topic.Committed(ctx, usersGroup) }
+	begin := func(ctx context.Context) (map[int32]int64, error) {
+		return pubsub.Kept(ctx, topic, usersGroup, func(ctx context.Context) (map[int32]int64, error) { return st.Progress(ctx, usersHandler) })
+	}
 	b.changes = newFollower(events.TopicUsers, topic, t, begin, b.see, b.missed)
 	return b, nil
 }

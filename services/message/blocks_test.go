@@ -18,7 +18,8 @@ import (
 type somePairs struct {
 	oneGroup
 	blocks    map[store.Pair]store.Block
-	committed int64 // the position up to which the store has the topic for sure
+	committed int64 // the position up to which the group has handled the topic
+	restored  bool  // the store is an empty backup
 	asked     int   // how often the store was asked
 }
 
@@ -38,6 +39,15 @@ func (s *somePairs) Blocks(ctx context.Context, pairs []store.Pair) (map[store.P
 func (s *somePairs) Committed(context.Context, string) (map[int32]int64, error) {
 	return map[int32]int64{0: s.committed}, nil
 }
+
+func (s *somePairs) Progress(context.Context, string) (map[int32]int64, error) {
+	if s.restored {
+		return nil, nil
+	}
+	return map[int32]int64{0: s.committed}, nil
+}
+
+func (s *somePairs) Current(positions map[int32]int64) map[int32]int64 { return positions }
 
 var _ pubsub.Log = (*somePairs)(nil)
 
@@ -120,12 +130,20 @@ func TestBlockOnAnotherNodeHoldsWithinALease(t *testing.T) {
 	})
 }
 
-// The store has committed nothing of the topic yet, so a node that begins reads from there.
+// The group has committed nothing of the topic beyond the first record, so a node that begins reads from there.
 func TestBlockThatIsNotStoredWhenANodeBeginsIsSeenInTheLog(t *testing.T) {
 	withBlocks(t, func(t *testing.T, st *somePairs, b *blocks) {
 		st.set(func(*oneGroup) { st.committed = 1 }, blocking(events.UserBlocked, store.Pair{By: 5, User: 6}), blocking(events.UserBlocked, aliceBob()))
 		require.True(t, b.asks(t))
 		require.False(t, b.among(t.Context(), store.Pair{By: 5, User: 6})[store.Pair{By: 5, User: 6}], "the store would have it")
+	})
+}
+
+// The store has less than the group has committed, and gets it again only after the node has begun.
+func TestBlockThatAStorePutBackLacksWhenANodeBeginsIsSeenInTheLog(t *testing.T) {
+	withBlocks(t, func(t *testing.T, st *somePairs, b *blocks) {
+		st.set(func(*oneGroup) { st.committed, st.restored = 1, true }, blocking(events.UserBlocked, aliceBob()))
+		require.True(t, b.asks(t))
 	})
 }
 

@@ -196,6 +196,13 @@ func (s *storeEdge) Blocked(ctx context.Context, by int64, limit int) ([]int64, 
 	return s.Store.Blocked(ctx, by, limit)
 }
 
+func (s *storeEdge) Progress(ctx context.Context, handler string) (map[int32]int64, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	return s.Store.Progress(ctx, handler)
+}
+
 func (s *storeEdge) RevokedBefore(ctx context.Context, user int64) (int64, error) {
 	if err := s.enter(ctx); err != nil {
 		return 0, err

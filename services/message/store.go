@@ -50,6 +50,8 @@ type Store interface {
 	Blocks(ctx context.Context, pairs []store.Pair) (map[store.Pair]store.Block, error)
 	// Blocked returns at most limit of the users whom the user blocks, in ascending order.
 	Blocked(ctx context.Context, by int64, limit int) ([]int64, error)
+	// Progress returns, by partition, the position up to which the handler's work is in the store.
+	Progress(ctx context.Context, handler string) (map[int32]int64, error)
 	// RevokedBefore returns the time in Unix seconds before which the user's tokens are revoked, or 0.
 	RevokedBefore(ctx context.Context, user int64) (int64, error)
 	// Stored returns, by partition, the position up to which everything is stored or otherwise done with.

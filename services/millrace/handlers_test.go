@@ -66,7 +66,7 @@ func TestEndToEndSecondVersionOfAHandlerIsReplayedFromWhereItIsToldAndTheFirstRe
 
 	worker := func(args ...string) (stop func()) {
 		options, err := roleNamed(t, config.Worker).appOptions(parse(t, config.Worker, append([]string{
-			"--handlers=audit", "--admin-addr=", "--log-level=error", "--data-dir=" + dir, brokers, "--mongodb-uri=",
+			"--handlers=audit,analytics", "--admin-addr=", "--log-level=error", "--data-dir=" + dir, brokers, "--mongodb-uri=",
 		}, args...)...))
 		require.NoError(t, err)
 		app, err := startApp(t.Context(), options)
@@ -87,6 +87,11 @@ func TestEndToEndSecondVersionOfAHandlerIsReplayedFromWhereItIsToldAndTheFirstRe
 	stop := worker("--version=2", "--from="+places[2])
 	eventually("audit-v2.log", 3)
 	eventually("audit.log", 5)
+	counts := func(want int) {
+		t.Helper()
+		require.Eventually(t, func() bool { return d.counted(t, "--version=2") == want }, proof.Patience, 20*time.Millisecond)
+	}
+	counts(3)
 	require.Eventually(t, func() bool {
 		row := listHandlers(t, brokers)["audit-v2"]
 		return row.State == running && row.Members == 1 && *row.Lag == 0
@@ -98,6 +103,7 @@ func TestEndToEndSecondVersionOfAHandlerIsReplayedFromWhereItIsToldAndTheFirstRe
 	require.Equal(t, int64(1), *row.Lag)
 	stop = worker("--version=2", "--from=earliest")
 	eventually("audit-v2.log", 4)
+	counts(4)
 	stop()
 	stop = worker("--version=3", "--from=1h")
 	eventually("audit-v3.log", 6)

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -75,14 +77,15 @@ func TestLogThatIsShorterThanTheStoreGivesNoPositionTwice(t *testing.T) {
 }
 
 // The store is older than what the group has committed, because a backup was restored or the file is gone. What the log still
-// has is stored again. Until then no resume is reported as complete without it.
+// has is stored, counted and kept again. Until then no resume is reported as complete without it.
 func TestStoreOlderThanTheCommitsIsBroughtUpToTheLog(t *testing.T) {
 	t.Parallel()
 	for name, kept := range map[string]int{"backup": 10, "deleted": 0} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			d := startDev(t, dir)
+			all := []string{"--handlers=storage,push,users,groups,analytics"}
+			d := startDevAs(t, dir, all)
 			a, b := proof.Join(t, d.url(), proof.Alice, nil), proof.Join(t, d.url(), proof.Bob, nil)
 			conversation := events.Direct(proof.Alice, proof.Bob)
 			send := func(from, to int) {
@@ -96,7 +99,7 @@ func TestStoreOlderThanTheCommitsIsBroughtUpToTheLog(t *testing.T) {
 				require.NoError(t, b.Close())
 				d.stop()
 				between()
-				d = startDev(t, dir)
+				d = startDevAs(t, dir, all)
 				a = proof.Join(t, d.url(), proof.Alice, nil)
 			}
 			store := filepath.Join(dir, "millrace.db")
@@ -112,6 +115,9 @@ func TestStoreOlderThanTheCommitsIsBroughtUpToTheLog(t *testing.T) {
 			b = proof.Join(t, d.url(), proof.Bob, cursor)
 			send(10, 30)
 			require.Equal(t, proof.Numbered(10, 30), b.Reads(t, 20))
+			_, err := a.Call(t.Context(), client.Block{User: proof.Carol})
+			require.NoError(t, err)
+			require.Eventually(t, func() bool { return d.counted(t) == 30 }, proof.Patience, 20*time.Millisecond)
 			restart(func() {
 				for _, file := range []string{store, store + "-wal", store + "-shm"} {
 					require.NoError(t, os.RemoveAll(file))
@@ -125,6 +131,12 @@ func TestStoreOlderThanTheCommitsIsBroughtUpToTheLog(t *testing.T) {
 			require.Equal(t, proof.Numbered(0, 30), a.Stored(t, conversation, 30))
 			send(30, 35)
 			require.Equal(t, proof.Numbered(30, 35), b.Reads(t, 5))
+			require.Eventually(t, func() bool {
+				blocked, err := a.Blocked(t.Context())
+				require.NoError(t, err)
+				return slices.Equal(blocked, []int64{proof.Carol})
+			}, proof.Patience, 20*time.Millisecond, "the block is kept again")
+			require.Eventually(t, func() bool { return d.counted(t) == 35 }, proof.Patience, 20*time.Millisecond, "all are counted once")
 			require.Zero(t, proof.Poisoned(t, d.brokers))
 		})
 	}

@@ -42,13 +42,16 @@ func parseStart(from string) (pubsub.Start, error) {
 }
 
 // begin makes the groups of the handlers begin where the configuration says, if they are new.
-func begin(ctx context.Context, cfg *config.Config, groups pubsub.Groups, handlers []events.Handler, log *slog.Logger) error {
+func begin(ctx context.Context, cfg *config.Config, bus pubsub.Bus, handlers []events.Handler, log *slog.Logger) error {
 	start, err := parseStart(cfg.From)
 	if err != nil || cfg.From == "" {
 		return err
 	}
 	for _, h := range handlers {
-		begun, err := groups.Begin(ctx, h.Group, h.Topic, start)
+		begun, err := bus.Groups().Begin(ctx, h.Group, h.Topic, start)
+		if err == nil && begun {
+			err = skip(ctx, bus.Log(h.Topic), &h)
+		}
 		if err != nil {
 			return fmt.Errorf("%s (--from): %w", config.EnvName("from"), err)
 		}
@@ -56,6 +59,23 @@ func begin(ctx context.Context, cfg *config.Config, groups pubsub.Groups, handle
 			log.Info("the new consumer group begins as configured", "group", h.Group, "from", cfg.From)
 		} else {
 			log.Info("the consumer group is not new and goes on where it was", "group", h.Group)
+		}
+	}
+	return nil
+}
+
+// skip has the handler note that it is done with what lies before the beginning of its group.
+func skip(ctx context.Context, log pubsub.Log, h *events.Handler) error {
+	if h.Advance == nil {
+		return nil
+	}
+	begins, err := log.Committed(ctx, h.Group)
+	if err != nil {
+		return err
+	}
+	for partition, seq := range begins {
+		if err := h.Advance(ctx, events.Position{Partition: partition, Seq: seq}); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -30,21 +30,10 @@ func TestEndToEndStatsCountEveryMessageOnceAlsoAfterARestart(t *testing.T) {
 			a.Sends(t, client.ToUser(proof.Bob), "hello")
 		}
 		sent := b.Sends(t, client.ToUser(proof.Carol), "hi")
-		stats := func(args ...string) string {
-			out, err := run(t, append([]string{"stats", "--message-addrs=" + d.grpc.Addr()}, args...)...)
-			require.NoError(t, err)
-			return out
-		}
+		stats := func(args ...string) string { return d.stats(t, args...) }
+		require.Eventually(t, func() bool { return d.counted(t) >= 4*round }, proof.Patience, 50*time.Millisecond)
 		var got millracev1.StatisticsResponse
-		require.Eventually(t, func() bool {
-			got = millracev1.StatisticsResponse{}
-			require.NoError(t, json.Unmarshal([]byte(stats("--span=day", "--last=2", "--json")), &got))
-			messages := 0
-			for _, b := range got.GetBuckets() {
-				messages += int(b.GetMessages())
-			}
-			return messages >= 4*round
-		}, proof.Patience, 50*time.Millisecond)
+		require.NoError(t, json.Unmarshal([]byte(stats("--span=day", "--last=2", "--json")), &got))
 		require.Len(t, got.GetConversations(), 2)
 		require.Equal(t, "u:1001:1002", got.GetConversations()[0].GetConversation())
 		require.EqualValues(t, 3*round, got.GetConversations()[0].GetMessages())
@@ -61,6 +50,25 @@ func TestEndToEndStatsCountEveryMessageOnceAlsoAfterARestart(t *testing.T) {
 		require.NotContains(t, stats("--version=2"), "Z", "nothing was counted by another version")
 		d.stop()
 	}
+}
+
+// stats returns what millrace stats prints.
+func (d *dev) stats(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := run(t, append([]string{"stats", "--message-addrs=" + d.grpc.Addr()}, args...)...)
+	require.NoError(t, err)
+	return out
+}
+
+// counted returns how many messages analytics has counted.
+func (d *dev) counted(t *testing.T, args ...string) (messages int) {
+	t.Helper()
+	var got millracev1.StatisticsResponse
+	require.NoError(t, json.Unmarshal([]byte(d.stats(t, append(args, "--span=day", "--last=2", "--json")...)), &got))
+	for _, b := range got.GetBuckets() {
+		messages += int(b.GetMessages())
+	}
+	return messages
 }
 
 func TestStatsSayWhatIsWrong(t *testing.T) {

@@ -23,7 +23,7 @@ import (
 	"millrace/handlers/moderation"
 	"millrace/handlers/notify"
 	"millrace/handlers/push"
-	"millrace/handlers/storage"
+	"millrace/handlers/users"
 	"millrace/handlers/webhook"
 	"millrace/infra/admission"
 	"millrace/infra/config"
@@ -144,7 +144,9 @@ func newAdmission(db admission.Store, bus pubsub.Bus) (push.Admission, groups.Ad
 func newPushOptions(contain *panics.Panics, bus pubsub.Bus, db storeBackend) push.Options {
 	return push.Options{
 		Contain: func(f func()) error { return contain.Do(panics.Push, f) },
-		Users:   userEvents{seenStore: db, publisher: bus.Publisher(), log: bus.Log(events.TopicUsers)},
+		Users: userEvents{
+			seenStore: db, progress: progressOf(db, users.Group), publisher: bus.Publisher(), log: bus.Log(events.TopicUsers),
+		},
 	}
 }
 
@@ -205,23 +207,24 @@ func newRetrier(followers []*poison.Follower, handlers []events.Handler, opts ro
 }
 
 func newRouter(
-	ctx context.Context, cfg *config.Config, bus pubsub.Bus, retrier *poison.Retrier, opts router.Options, log *slog.Logger,
+	ctx context.Context, cfg *config.Config, bus pubsub.Bus, db storeBackend, retrier *poison.Retrier, opts router.Options, log *slog.Logger,
 ) (*router.Router, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if err := bus.Ensure(ctx, topicsOf(retrier.Handlers())...); err != nil {
 		return nil, err
 	}
-	if err := begin(ctx, cfg, bus.Groups(), retrier.Handlers(), log); err != nil {
+	running := keepProgress(db, retrier.Handlers())
+	if err := begin(ctx, cfg, bus, running, log); err != nil {
 		return nil, err
 	}
-	return router.New(bus, retrier.Handlers(), opts, log)
+	return router.New(bus, running, opts, log)
 }
 
 // newLags measures how far the handlers are behind, by the topic that they read. A process that serves the message API
 // measures all handlers there are, so that the lag is known even if nobody runs a handler any more.
 func newLags(
-	cfg *config.Config, bus pubsub.Bus, store storage.Store, running []events.Handler, metrics prometheus.Registerer, log *slog.Logger,
+	cfg *config.Config, bus pubsub.Bus, db storeBackend, running []events.Handler, metrics prometheus.Registerer, log *slog.Logger,
 ) []*telemetry.Lag {
 	var lags []*telemetry.Lag
 	for _, topic := range topicsOf(running) {
@@ -235,7 +238,7 @@ func newLags(
 		if cfg.Role != config.Worker {
 			others = func(ctx context.Context) ([]string, error) { return groupsOf(ctx, bus.Groups(), topic, groups) }
 		}
-		lags = append(lags, telemetry.NewLag(metrics, topic, storedLog{bus.Log(topic), store}, groups, others, log))
+		lags = append(lags, telemetry.NewLag(metrics, topic, keptLog{bus.Log(topic), db}, groups, others, log))
 	}
 	return lags
 }
@@ -250,32 +253,6 @@ func groupsOf(ctx context.Context, groups pubsub.Groups, topic string, without [
 		return nil, err
 	}
 	return slices.Sorted(maps.Keys(all)), nil
-}
-
-// storedLog counts as committed by the storage handler no more than the store has. So a restored backup shows as lag until
-// what it lacks is stored again, even while no storage handler runs.
-type storedLog struct {
-	pubsub.Log
-	store storage.Store
-}
-
-func (l storedLog) Committed(ctx context.Context, group string) (map[int32]int64, error) {
-	committed, err := l.Log.Committed(ctx, group)
-	if err != nil || group != storage.Group {
-		return committed, err
-	}
-	stored, err := l.store.Stored(ctx)
-	if err != nil {
-		return committed, nil //nolint:nilerr // others report a store that is down
-	}
-	all := make(map[int32]int64, len(committed))
-	for p := range committed {
-		all[p] = stored[p]
-	}
-	for p, seq := range l.Current(all) {
-		committed[p] = min(committed[p], seq)
-	}
-	return committed, nil
 }
 
 // measurePoison measures what waits in the poison queues, in a process that serves the message API.

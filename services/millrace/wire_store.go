@@ -34,6 +34,7 @@ type storeBackend interface {
 	notifications
 	EnableWebhook(ctx context.Context, name string) (was bool, err error)
 	users.Store
+	progressStore
 	seenStore
 	Ping(ctx context.Context) error
 	Close() error

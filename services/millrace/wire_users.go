@@ -21,6 +21,7 @@ type seenStore interface {
 // userEvents is the topic user-events, and the store that the users handler keeps it in.
 type userEvents struct {
 	seenStore
+	progress  func(context.Context) (map[int32]int64, error) // of the users handler
 	publisher message.Publisher
 	log       pubsub.Log
 }
@@ -33,7 +34,7 @@ func (u userEvents) Behind(ctx context.Context) (map[int32]bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	stored, err := u.log.Committed(ctx, users.Group)
+	stored, err := pubsub.Kept(ctx, u.log, users.Group, u.progress)
 	if err != nil {
 		return nil, err
 	}

@@ -58,6 +58,7 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		"subscriptions":       db.subscriptionsOf([]int64{1}),
 		"notifications due":   db.notificationsDue(time.Now(), 5),
 		"revoked tokens":      db.revocationOf(1),
+		"progress":            db.progressOf("users"),
 	} {
 		t.Run(what, func(t *testing.T) {
 			stages := plan(t, q)

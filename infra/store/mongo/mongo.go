@@ -52,6 +52,7 @@ type DB struct {
 	blocks        *driver.Collection
 	revocations   *driver.Collection
 	tallies       *driver.Collection
+	progress      *driver.Collection
 	activeUsers   *driver.Collection
 	subscriptions *driver.Collection
 	notifications *driver.Collection
@@ -114,6 +115,7 @@ func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB,
 		blocks:        database.Collection("blocks"),
 		revocations:   database.Collection("revoked_tokens"),
 		tallies:       database.Collection("tallies"),
+		progress:      database.Collection("progress"),
 		activeUsers:   database.Collection("active_users"),
 		subscriptions: database.Collection("subscriptions"),
 		notifications: database.Collection("notifications"),

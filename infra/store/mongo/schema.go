@@ -149,6 +149,7 @@ func (db *DB) createIndexes(ctx context.Context) error {
 		{db.users, bson.D{{Key: "partition", Value: 1}, {Key: "online", Value: 1}}, false},
 		{db.blocks, bson.D{{Key: "by", Value: 1}, {Key: "user", Value: 1}}, false},
 		{db.tallies, bucket, false},
+		{db.progress, bson.D{{Key: "handler", Value: 1}}, false},
 		{db.activeUsers, bucket, false},
 		{db.subscriptions, bson.D{{Key: "user", Value: 1}, {Key: "since", Value: 1}}, false},
 		{db.notifications, bson.D{{Key: "due", Value: 1}, {Key: "at", Value: 1}}, false},

@@ -19,22 +19,28 @@ const (
 // Stored returns, by partition, the position up to which every record was saved or otherwise done with. It is never ahead of
 // what the other methods return.
 func (db *DB) Stored(ctx context.Context) (map[int32]int64, error) {
-	stored := make(map[int32]int64)
+	stored, err := db.seqs(ctx, storedPositions)
+	if err != nil {
+		return nil, fmt.Errorf("stored positions: %w", err)
+	}
+	return stored, nil
+}
+
+// seqs returns what the statement finds: partitions, each with a seq.
+func (db *DB) seqs(ctx context.Context, statement string, args ...any) (map[int32]int64, error) {
+	found := make(map[int32]int64)
 	err := db.readers.within(ctx, func(ctx context.Context, c *conn) error {
-		return c.list(ctx, storedPositions, nil, func(rows *sql.Rows) error {
+		return c.list(ctx, statement, args, func(rows *sql.Rows) error {
 			var partition int32
 			var seq int64
 			if err := rows.Scan(&partition, &seq); err != nil {
 				return err
 			}
-			stored[partition] = seq
+			found[partition] = seq
 			return nil
 		})
 	})
-	if err != nil {
-		return nil, fmt.Errorf("stored positions: %w", err)
-	}
-	return stored, nil
+	return found, err
 }
 
 // Advance notes that everything up to the positions is done with, including records that are not to be stored.

@@ -19,7 +19,7 @@ func migrations() []string {
 	return []string{
 		firstSchema, groupsByClientMsgID, changesByEventID, messageVersions, epochsOfTopics, extraOfMessages, renamedGroups, disabledWebhooks,
 		settingsOfUsers, usersSeen, statistics, subscriptionsOfUsers, rolesAndMutes, blockedUsers,
-		notificationsOfUsers, revokedTokens,
+		notificationsOfUsers, revokedTokens, progressOfHandlers,
 	}
 }
 

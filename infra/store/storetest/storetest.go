@@ -109,6 +109,10 @@ type Store interface {
 	SaveRevocations(ctx context.Context, records []events.Record) error
 	// RevokedBefore returns the time in Unix seconds before which the user's tokens are revoked, or 0.
 	RevokedBefore(ctx context.Context, user int64) (int64, error)
+	// Progress returns, by partition, the position up to which the handler is done with everything, as AdvanceProgress has noted.
+	Progress(ctx context.Context, handler string) (map[int32]int64, error)
+	// AdvanceProgress notes that the handler is done with everything up to the position. It never goes back.
+	AdvanceProgress(ctx context.Context, handler string, done events.Position) error
 	// CountMessages counts those messages among the records, all of one partition and ascending, that the series has not
 	// counted yet: replays by their own position, others after the highest one. If it fails the same records may be counted
 	// again.
@@ -143,6 +147,7 @@ func Run(t *testing.T, open func(*testing.T) Store) {
 		{"heads", headTests()},
 		{"missed", missedTests()},
 		{"positions", positionTests()},
+		{"progress", progressTests()},
 		{"webhooks", webhookTests()},
 		{"users", userTests()},
 		{"subscriptions", subscriptionTests()},

@@ -142,9 +142,6 @@ func (c *chaos) exchange(ctx context.Context, store, backup string) error {
 	for _, name := range all {
 		c.cluster.named(name).kill()
 	}
-	if err := c.figures.excuseBackup(ctx, backup); err != nil {
-		return err
-	}
 	for _, file := range []string{store + "-wal", store + "-shm", store} {
 		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

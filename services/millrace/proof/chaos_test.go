@@ -57,8 +57,7 @@ type chaosOutcome struct {
 // gives the same faults.
 //
 // Losses of the log come when everything is stored and shown, and cost the other handlers no more than what they have not read
-// yet. A second version of handlers, which begins at the oldest record, has what the log still has. Analytics, which counts in
-// the store, lacks what it had counted between a backup and its restoration.
+// yet. A second version of handlers, which begins at the oldest record, has what the log still has.
 func TestChaos(t *testing.T) {
 	if *chaosSeeds == 0 {
 		t.Skip("takes 40 s a seed: task chaos runs it")

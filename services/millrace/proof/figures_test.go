@@ -28,7 +28,7 @@ type figures struct {
 	journal  *oracle.Journal
 
 	// What handlers may lack after losses: messages that audit or the receiver did not have yet when the log lost them, and how
-	// many messages a series of analytics did not have yet, or had in the store that a backup has replaced.
+	// many messages a series of analytics did not have yet.
 	unaudited, unsent map[string]bool
 	uncounted         map[string]int
 }
@@ -179,22 +179,6 @@ func (f *figures) excuse(ctx context.Context) error {
 	counted, err := countedIn(ctx, f.c.store(), seriesOf(1))
 	f.uncounted[seriesOf(1)] = len(accepted) - counted
 	return err
-}
-
-// excuseBackup notes what the backup lacks of what the store has counted. It is about to take the store's place.
-func (f *figures) excuseBackup(ctx context.Context, backup string) error {
-	for _, series := range []string{seriesOf(1), seriesOf(2)} {
-		had, err := countedIn(ctx, f.c.store(), series)
-		if err != nil {
-			return err
-		}
-		has, err := countedIn(ctx, backup, series)
-		if err != nil {
-			return err
-		}
-		f.uncounted[series] += had - has
-	}
-	return nil
 }
 
 // countedIn returns how many messages the series has counted in a database.
