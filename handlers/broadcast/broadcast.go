@@ -39,10 +39,7 @@ func module(name string, constructor func(Broadcaster) events.Handler) fx.Option
 
 // NewNotice returns the handler that broadcasts notices.
 func NewNotice(to Broadcaster) events.Handler {
-	return handler(Notice, events.TopicSystem, to, func(e *events.Event) (*millracev1.Broadcast, error) {
-		if e.Type != events.SystemNotice {
-			return nil, nil
-		}
+	return handler(Notice, events.TopicSystem, events.SystemNotice, to, func(e *events.Event) (*millracev1.Broadcast, error) {
 		notice, err := events.NoticeOf(e)
 		return &millracev1.Broadcast{Kind: &millracev1.Broadcast_Notice{Notice: notice}}, err
 	})
@@ -50,20 +47,17 @@ func NewNotice(to Broadcaster) events.Handler {
 
 // NewRevocation returns the handler that broadcasts whose tokens are revoked.
 func NewRevocation(to Broadcaster) events.Handler {
-	return handler(Revocation, events.TopicUsers, to, func(e *events.Event) (*millracev1.Broadcast, error) {
-		if e.Type != events.TokensRevoked {
-			return nil, nil
-		}
+	return handler(Revocation, events.TopicUsers, events.TokensRevoked, to, func(e *events.Event) (*millracev1.Broadcast, error) {
 		return &millracev1.Broadcast{Kind: &millracev1.Broadcast_TokensRevoked{
 			TokensRevoked: &millracev1.TokensRevoked{User: e.User, Before: e.Before},
 		}}, nil
 	})
 }
 
-// handler returns a handler that broadcasts what the function makes of an event; nil is nothing. A replay is broadcast as if the
+// handler returns a handler that broadcasts what the function makes of the events of a type. A replay is broadcast as if the
 // record had come only now.
 func handler(
-	name, topic string, to Broadcaster, broadcastOf func(*events.Event) (*millracev1.Broadcast, error),
+	name, topic string, of events.Type, to Broadcaster, broadcastOf func(*events.Event) (*millracev1.Broadcast, error),
 ) events.Handler {
 	handleBatch := func(ctx context.Context, records []events.Record) []error {
 		errs := make([]error, len(records))
@@ -71,7 +65,7 @@ func handler(
 		var from []int
 		for i := range records {
 			one, err := broadcastOf(&records[i].Event)
-			if errs[i] = err; err == nil && one != nil {
+			if errs[i] = err; err == nil {
 				all, from = append(all, one), append(from, i)
 			}
 		}
@@ -85,7 +79,7 @@ func handler(
 		return errs
 	}
 	return events.Handler{
-		Name: name, Topic: topic, Group: name + "-consumer-group", HandleBatch: handleBatch, Gather: gather,
+		Name: name, Topic: topic, Types: []events.Type{of}, Group: name + "-consumer-group", HandleBatch: handleBatch, Gather: gather,
 		Handle: func(ctx context.Context, r events.Record) error { return handleBatch(ctx, []events.Record{r})[0] },
 	}
 }

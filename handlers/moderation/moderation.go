@@ -71,6 +71,7 @@ func Handler(admission Admission, floods Floods, to Publisher) events.Handler {
 	m := &moderator{admission: admission, floods: floods, to: to, begun: make(map[events.Position]bool)}
 	return events.Handler{
 		Name: Name, Topic: events.TopicMessages, Group: "moderation-consumer-group",
+		Types: append(events.GroupChanges(), events.NewMessage, events.MessageEdited, events.MessageRecalled),
 		Handle: func(ctx context.Context, r events.Record) error {
 			return m.handle(ctx, []events.Record{r})[0]
 		},
@@ -153,15 +154,14 @@ func (m *moderator) hasBegun(at events.Position) bool {
 
 // reason returns why the message of the record is to be recalled, or an empty string.
 func (m *moderator) reason(ctx context.Context, r *events.Record) (reason string, err error) {
-	switch {
-	case r.Type == events.NewMessage:
+	switch r.Type {
+	case events.NewMessage:
 		if reason, err = m.floods.Judge(ctx, r); err != nil {
 			return "", err
 		}
-	case r.Type == events.MessageRecalled || r.Type.On(events.TopicGroups):
+	case events.MessageEdited:
+	default:
 		m.admission.Admits(ctx, r) // what storage makes of later records depends on it
-		return "", nil
-	case r.Type != events.MessageEdited:
 		return "", nil
 	}
 	if decided := r.Headers[events.RecallHeader]; decided != "" {
