@@ -131,7 +131,7 @@ start message "$millrace" message --admin-addr=127.0.0.1:9100
 until_ready message "$millrace" healthy --admin-addr=127.0.0.1:9100
 start connect "$millrace" connect --admin-addr=127.0.0.1:9101
 until_ready connect "$millrace" healthy --admin-addr=127.0.0.1:9101
-start worker "$millrace" worker --handlers=audit --admin-addr=127.0.0.1:9102
+start worker "$millrace" worker --handlers=audit,operations --admin-addr=127.0.0.1:9102
 until_ready worker "$millrace" healthy --admin-addr=127.0.0.1:9102
 
 [ -n "${MILLRACE_MONGODB_URI:-}" ] || store="SQLite in $MILLRACE_DATA_DIR"
@@ -140,7 +140,7 @@ cat <<HELLO
 log     $log
 store   $store
 marks   $marks
-listens connect ${MILLRACE_CONNECT_ADDR:-:8080} (/ws), message ${MILLRACE_MESSAGE_ADDR:-127.0.0.1:9090} (gRPC), worker (audit)
+listens connect ${MILLRACE_CONNECT_ADDR:-:8080} (/ws), message ${MILLRACE_MESSAGE_ADDR:-127.0.0.1:9090} (gRPC), worker (audit, operations)
 health  127.0.0.1:9100 message, 9101 connect, 9102 worker; logs in $dir
 Try it in two more terminals; Ctrl-C here stops everything:
 HELLO

@@ -183,6 +183,9 @@ func TestRecordOfUserEventsThatBreaksARuleIsInvalid(t *testing.T) {
 func TestRecordOfSystemEventsThatBreaksARuleIsInvalid(t *testing.T) {
 	notice := func(members string) string { return `{"type":"system_notice","timestamp":1,` + members + `}` }
 	to := func(members string) string { return notice(`"notice_id":"n","content":"x","to":{` + members + `}`) }
+	call := func(members string) string {
+		return `{"type":"operator_called","timestamp":1,"call":{` + members + `}}`
+	}
 	long := strings.Repeat("x", MaxClaimBytes+1)
 	for name, test := range map[string]struct{ data, reason string }{
 		"no id":               {notice(`"content":"x"`), "notice_id of 0 bytes"},
@@ -198,6 +201,14 @@ func TestRecordOfSystemEventsThatBreaksARuleIsInvalid(t *testing.T) {
 		"to a long type":      {to(`"user_type":"` + long + `"`), "of 257 bytes"},
 		"to a long region":    {to(`"region":"` + long + `"`), "of 257 bytes"},
 		"to a user":           {notice(`"notice_id":"n","content":"x","to":1`), "to"},
+		"no call":             {`{"type":"operator_called","timestamp":1}`, "no call"},
+		"a call by nobody":    {call(`"method":"m"`), "key of 0 bytes"},
+		"a call of nothing":   {call(`"key":"k"`), "method of 0 bytes"},
+		"a call by much":      {call(`"key":"` + long + `","method":"m"`), "key of 257 bytes"},
+		"a call of much":      {call(`"key":"k","method":"` + long + `"`), "method of 257 bytes"},
+		"a call about much":   {call(`"key":"k","method":"m","target":{"user":"` + strings.Repeat("x", MaxCallTargetBytes+1) + `"}`), "parameter \"user\" of 4097 bytes"},
+		"an unnamed target":   {call(`"key":"k","method":"m","target":{"":"x"}`), "parameter"},
+		"a target no text":    {call(`"key":"k","method":"m","target":{"user":1}`), "target"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Decode(TopicSystem, Position{Seq: 9}, []byte(test.data))

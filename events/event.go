@@ -48,8 +48,14 @@ const (
 	TokensRevoked Type = "tokens_revoked"
 )
 
-// SystemNotice is the type of the events on system-events: a notice to everybody who is online, or to some of them.
-const SystemNotice Type = "system_notice"
+// The types of events on system-events.
+const (
+	// SystemNotice is a notice to everybody who is online, or to some of them.
+	SystemNotice Type = "system_notice"
+	// OperatorCalled says that a call of the API for backends, by a key that permits everything, is about to be made. It says
+	// nothing of how the call has ended.
+	OperatorCalled Type = "operator_called"
+)
 
 // The limits of what an event may carry.
 const (
@@ -93,6 +99,7 @@ const JoinOpen = "open"
 //	user_blocked, user_unblocked  User (who is blocked), By
 //	tokens_revoked                User, Before
 //	system_notice                 NoticeID, Content, Extra, To
+//	operator_called               Call
 type Event struct {
 	Type    Type     `json:"type"`
 	Message *Message `json:"message,omitempty"`
@@ -120,6 +127,7 @@ type Event struct {
 	Before   int64     `json:"before,omitempty"` // Unix seconds: tokens that were issued before it are revoked
 	NoticeID string    `json:"notice_id,omitempty"`
 	To       *Audience `json:"to,omitempty"` // nil: everybody
+	Call     *Call     `json:"call,omitempty"`
 
 	Timestamp int64 `json:"timestamp"` // Unix seconds
 }
@@ -176,15 +184,18 @@ func (e *Event) ConversationKey() string {
 	return e.Conversation
 }
 
-// Key returns the key of the event's record: on user-events the user whose state it is, on system-events the notice's id, and
-// the conversation on the other topics. A block is the state of the user who blocks, so that all that one user blocks and
-// unblocks is in one order. Notices have no order among them, and all that repeats one is in one partition.
+// Key returns the key of the event's record: on user-events the user whose state it is, on system-events the notice's id or
+// the name of the key that has called, and the conversation on the other topics. A block is the state of the user who blocks, so that all that one user blocks and
+// unblocks is in one order. Notices have no order among them, and all that repeats one is in one partition. The calls by one key
+// are in the order in which they were published.
 func (e *Event) Key() string {
 	switch {
 	case e.Type == UserBlocked || e.Type == UserUnblocked:
 		return strconv.FormatInt(e.By, 10)
 	case e.Type.On(TopicUsers):
 		return strconv.FormatInt(e.User, 10)
+	case e.Type == OperatorCalled && e.Call != nil:
+		return e.Call.Key
 	case e.Type.On(TopicSystem):
 		return e.NoticeID
 	}
@@ -203,7 +214,7 @@ func (t Type) On(topic string) bool {
 	case TopicGroups:
 		return slices.Contains(GroupChanges(), t)
 	case TopicSystem:
-		return t == SystemNotice
+		return t == SystemNotice || t == OperatorCalled
 	}
 	return t.Known()
 }

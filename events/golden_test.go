@@ -105,13 +105,21 @@ func userSamples() map[string]Event {
 	}
 }
 
-// systemSamples are the events on system-events.
-func systemSamples() map[string]Event {
+// noticeSamples are the events on system-events that clients get.
+func noticeSamples() map[string]Event {
 	notice := Event{Type: SystemNotice, EventID: "e14", NoticeID: "maintenance-7", Content: "down from 22:00 to 22:10", Timestamp: when}
 	toUsers, toRegion := notice, notice
 	toUsers.Extra, toUsers.To = Extra(`{"level":"warning"}`), &Audience{Users: []int64{alice, bob}}
 	toRegion.To = &Audience{UserType: "vip", Region: "eu"}
 	return map[string]Event{"system_notice": notice, "system_notice_users": toUsers, "system_notice_region": toRegion}
+}
+
+// systemSamples are the events on system-events.
+func systemSamples() map[string]Event {
+	call := Call{Key: "ops", Method: "/millrace.api.v1.OperatorService/DisconnectUser", Target: map[string]string{"user": "1001", "device": "web-1"}}
+	all := noticeSamples()
+	all["operator_called"] = Event{Type: OperatorCalled, EventID: "e15", Call: &call, Timestamp: when}
+	return all
 }
 
 func TestEventsLookOnTheTopicAsByContract(t *testing.T) {
@@ -141,7 +149,7 @@ func TestPushesLookAsByContract(t *testing.T) {
 			golden(t, filepath.Join("testdata", "push", name+".json"), d.Push)
 		})
 	}
-	for name, event := range systemSamples() {
+	for name, event := range noticeSamples() {
 		t.Run(name, func(t *testing.T) {
 			n, err := NoticeOf(&event)
 			require.NoError(t, err)

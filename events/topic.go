@@ -3,7 +3,7 @@ package events
 import "encoding/binary"
 
 // The topics. Records of message-events and group-events have the conversation as their key, those of user-events the user, and
-// those of system-events the notice's id.
+// those of system-events the notice's id or the name of the key that has called.
 const (
 	TopicMessages = "message-events"
 	TopicUsers    = "user-events"

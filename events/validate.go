@@ -38,6 +38,8 @@ func (e *Event) Validate() error {
 		return e.validateRevocation()
 	case SystemNotice:
 		return e.validateNotice()
+	case OperatorCalled:
+		return e.validateCall()
 	}
 	return invalid("unknown type %.80q", e.Type)
 }

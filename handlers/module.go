@@ -53,6 +53,7 @@ func all() []handler {
 		{name: moderation.Name, topic: events.TopicMessages, noVersion: "every recall would be published twice", module: moderation.Module},
 		{name: broadcast.Notice, topic: events.TopicSystem, noVersion: twice, beside: "push", module: broadcast.NoticeModule()},
 		{name: notify.Name, topic: events.TopicMessages, noReplay: notify.NoReplay, noVersion: "users would be notified twice", inStore: true, module: notify.Module},
+		{name: audit.Operations, topic: events.TopicSystem, module: audit.OperationsModule()},
 		{name: "push", topic: events.TopicMessages, noReplay: push.NoReplay, noVersion: twice, module: push.Module},
 		{name: broadcast.Revocation, topic: events.TopicUsers, noVersion: twice, beside: "push", module: broadcast.RevocationModule()},
 		{name: route.Name, topic: events.TopicMessages, noVersion: "every copy would be made twice", module: route.Module},

@@ -89,10 +89,10 @@ func TestOnlyTheHandlersNamedAreMade(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			module, err := handlers.Module(1, names...)
 			require.NoError(t, err)
-			path := filepath.Join(t.TempDir(), "audit.log")
+			path, operations := filepath.Join(t.TempDir(), "audit.log"), filepath.Join(t.TempDir(), "operations.log")
 			var g group
 			app := fxtest.New(t, module, fx.NopLogger, fx.Populate(&g),
-				fx.Supply(slog.New(slog.DiscardHandler), audit.Config{Path: path}, analytics.Config{}, notify.Config{}, []webhook.Endpoint{{Name: "crm"}, {Name: "bi"}}),
+				fx.Supply(slog.New(slog.DiscardHandler), audit.Config{Path: path}, audit.OperationsConfig{Path: operations}, analytics.Config{}, notify.Config{}, []webhook.Endpoint{{Name: "crm"}, {Name: "bi"}}),
 				fx.Provide(
 					func() (storage.Store, users.Store) { return store{}, store{} }, func() push.Admission { return admission{} },
 					func() route.Publisher { return copies{} }, func() groups.Admission { return groupAdmission{} },
@@ -121,6 +121,7 @@ func TestOnlyTheHandlersNamedAreMade(t *testing.T) {
 			require.Subset(t, names, got)
 			if name != "all" {
 				require.NoFileExists(t, path)
+				require.NoFileExists(t, operations)
 			}
 		})
 	}
@@ -174,5 +175,5 @@ func TestWhatSpeaksToGatewaysRunsBesideWhatTheyAttachTo(t *testing.T) {
 
 func TestUnknownNameIsAnErrorThatTellsTheKnown(t *testing.T) {
 	_, err := handlers.Module(1, "storage", "telepathy")
-	require.EqualError(t, err, `unknown handler "telepathy": known are analytics, audit, groups, moderation, notice, notify, push, revocation, route, storage, users, webhook`)
+	require.EqualError(t, err, `unknown handler "telepathy": known are analytics, audit, groups, moderation, notice, notify, operations, push, revocation, route, storage, users, webhook`)
 }

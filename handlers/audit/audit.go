@@ -4,7 +4,7 @@
 // the work, Handler, which tells the router what it needs to know, and an fx module. Beside it there is one line in
 // handlers/module.go. The router passes records in batches, because the expensive part (here bringing the file to the disk)
 // costs the same for one record as for a hundred. It may pass the same record again, and it passes a replay at its original
-// position. The file itself is in journal.go.
+// position. The file itself is in journal.go. operations.go has a second handler, which keeps another file in the same way.
 package audit
 
 import (
@@ -18,11 +18,15 @@ import (
 	"millrace/events"
 )
 
-// Module provides the handler; it needs a [Config].
-var Module = fx.Module("audit", fx.Provide(
-	fx.Annotate(New, fx.OnStart((*Audit).Start), fx.OnStop((*Audit).Close)),
-	fx.Annotate((*Audit).Handler, fx.ResultTags(`group:"handlers"`)),
-))
+// Module provides the handler of [New]; it needs a [Config].
+var Module = fx.Module("audit", provide(New))
+
+func provide(constructor any) fx.Option {
+	return fx.Options(
+		fx.Provide(fx.Annotate(constructor, fx.OnStart((*Audit).Start), fx.OnStop((*Audit).Close)), fx.Private),
+		fx.Provide(fx.Annotate((*Audit).Handler, fx.ResultTags(`group:"handlers"`))),
+	)
+}
 
 // Config says where the log is.
 type Config struct {
@@ -37,12 +41,17 @@ type Config struct {
 type Audit struct {
 	journal *journal
 	log     *slog.Logger
+	entry   func(*events.Record) entry // returns the line of a record
+	handler events.Handler             // without its functions
 }
 
-// New returns the handler. While its log cannot be used (a line in it is corrupt, the disk is full, or another process has
+// New returns the handler audit. While its log cannot be used (a line in it is corrupt, the disk is full, or another process has
 // it) every record fails and comes again. This holds up only this handler, and only until somebody mends the cause.
 func New(c Config, log *slog.Logger) *Audit {
-	return &Audit{newJournal(c), log.With("handler", "audit")}
+	return &Audit{
+		journal: newJournal(c), log: log.With("handler", "audit"), entry: newMessageEntry,
+		handler: events.Handler{Name: "audit", Topic: events.TopicMessages, Group: "audit-consumer-group"},
+	}
 }
 
 // Start opens the log, or logs why it cannot be used.
@@ -54,10 +63,9 @@ func (a *Audit) Start() {
 
 // Handler returns what the router needs to know about the handler.
 func (a *Audit) Handler() events.Handler {
-	return events.Handler{
-		Name: "audit", Topic: events.TopicMessages, Group: "audit-consumer-group",
-		Handle: a.handle, HandleBatch: a.handleBatch, Gather: 20 * time.Millisecond, Ready: a.journal.ready, Reopen: a.journal.reopen,
-	}
+	h := a.handler
+	h.Handle, h.HandleBatch, h.Gather, h.Ready, h.Reopen = a.handle, a.handleBatch, 20*time.Millisecond, a.journal.ready, a.journal.reopen
+	return h
 }
 
 // handle handles a record that comes alone.
@@ -70,7 +78,7 @@ func (a *Audit) handle(ctx context.Context, r events.Record) error {
 func (a *Audit) handleBatch(_ context.Context, records []events.Record) []error {
 	entries := make([]entry, len(records))
 	for i := range records {
-		entries[i] = newEntry(&records[i])
+		entries[i] = a.entry(&records[i])
 	}
 	written, err := a.journal.append(entries)
 	if err == nil {
@@ -82,23 +90,19 @@ func (a *Audit) handleBatch(_ context.Context, records []events.Record) []error 
 // Close closes the log.
 func (a *Audit) Close() error { return a.journal.close() }
 
-// entry is one line of the log.
-type entry struct {
+// messageEntry is one line of the log.
+type messageEntry struct {
 	When         int64       `json:"when"` // Unix seconds
 	Who          int64       `json:"who"`
 	Type         events.Type `json:"type"`
 	Conversation string      `json:"conversation"`
 	MessageID    string      `json:"message_id,omitempty"`
-	Partition    int32       `json:"partition"`
-	Seq          int64       `json:"seq"`
-	// Replayed marks a line that stands behind later ones, because its record was in the poison queue first.
-	Replayed bool `json:"replayed,omitempty"`
+	place
 }
 
-func newEntry(r *events.Record) entry {
-	e := entry{
-		When: r.Timestamp, Who: r.By, Type: r.Type, Conversation: r.ConversationKey(), MessageID: r.MessageID,
-		Partition: r.Partition, Seq: r.Seq, Replayed: r.Replay,
+func newMessageEntry(r *events.Record) entry {
+	e := &messageEntry{
+		When: r.Timestamp, Who: r.By, Type: r.Type, Conversation: r.ConversationKey(), MessageID: r.MessageID, place: placeOf(r),
 	}
 	switch r.Type {
 	case events.NewMessage:

@@ -167,7 +167,7 @@ func TestFileIsReadOnceHoweverManyPartitionsAppendToItAtOnce(t *testing.T) {
 	for partition := range int32(16) {
 		wg.Go(func() {
 			for seq := range int64(200) {
-				_, err := a.journal.append([]entry{{Partition: partition, Seq: seq + 1}})
+				_, err := a.journal.append([]entry{&place{Partition: partition, Seq: seq + 1}})
 				assert.NoError(t, err)
 			}
 		})

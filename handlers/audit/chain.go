@@ -56,7 +56,7 @@ func (c chain) follow(l *line) chain {
 
 // line is a line as it is read.
 type line struct {
-	entry
+	place
 	continuation
 	Number int64  `json:"n"`
 	Hash   string `json:"hash"` // empty in a log from before there were hashes

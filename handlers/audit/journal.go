@@ -51,7 +51,7 @@ func (j *journal) append(entries []entry) (written int64, err error) {
 		return 0, j.problem
 	}
 	var lines []byte
-	var added []*entry
+	var added []*place
 	end := j.chain
 	if j.size == 0 && end.hash != "" {
 		if lines, end, err = end.link(lines, j.known.continuation(end)); err != nil {
@@ -59,16 +59,16 @@ func (j *journal) append(entries []entry) (written int64, err error) {
 		}
 	}
 	batch := make(map[events.Position]bool, len(entries))
-	for i := range entries {
-		e := &entries[i]
-		if j.known.has(e) || batch[e.position()] {
+	for _, e := range entries {
+		at := e.at()
+		if j.known.has(at) || batch[at.position()] {
 			continue
 		}
-		batch[e.position()] = true
+		batch[at.position()] = true
 		if lines, end, err = end.link(lines, e); err != nil {
 			return 0, fmt.Errorf("audit: %w", err)
 		}
-		added = append(added, e)
+		added = append(added, at)
 	}
 	if len(added) == 0 {
 		return j.written, nil
@@ -81,8 +81,8 @@ func (j *journal) append(entries []entry) (written int64, err error) {
 	j.size += int64(n)
 	j.written += int64(n)
 	j.chain = end
-	for _, e := range added {
-		j.known.add(e)
+	for _, at := range added {
+		j.known.add(at)
 	}
 	return j.written, nil
 }

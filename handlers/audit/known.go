@@ -2,6 +2,27 @@ package audit
 
 import "millrace/events"
 
+// entry is what a line says, but for what chains it to the line before.
+type entry interface{ at() *place }
+
+// place is the part of a line that says which record it is about. Every line has one.
+type place struct {
+	Partition int32 `json:"partition"`
+	Seq       int64 `json:"seq"`
+	// Replayed marks a line that stands behind later ones, because its record was in the poison queue first.
+	Replayed bool `json:"replayed,omitempty"`
+}
+
+func placeOf(r *events.Record) place {
+	return place{Partition: r.Partition, Seq: r.Seq, Replayed: r.Replay}
+}
+
+func (p *place) at() *place { return p }
+
+func (p *place) position() events.Position {
+	return events.Position{Partition: p.Partition, Seq: p.Seq}
+}
+
 // known holds what the log contains, including the files before the current one: by partition the position of the last line
 // in order, and the positions of the replayed lines.
 type known struct {
@@ -13,23 +34,19 @@ func newKnown() known {
 	return known{highest: make(map[int32]int64), replayed: make(map[events.Position]bool)}
 }
 
-func (k *known) has(e *entry) bool {
-	if e.Replayed {
-		return k.replayed[e.position()]
+func (k *known) has(p *place) bool {
+	if p.Replayed {
+		return k.replayed[p.position()]
 	}
-	return e.Seq <= k.highest[e.Partition]
+	return p.Seq <= k.highest[p.Partition]
 }
 
-func (k *known) add(e *entry) {
-	if e.Replayed {
-		k.replayed[e.position()] = true
+func (k *known) add(p *place) {
+	if p.Replayed {
+		k.replayed[p.position()] = true
 	} else {
-		k.highest[e.Partition] = max(k.highest[e.Partition], e.Seq)
+		k.highest[p.Partition] = max(k.highest[p.Partition], p.Seq)
 	}
-}
-
-func (e *entry) position() events.Position {
-	return events.Position{Partition: e.Partition, Seq: e.Seq}
 }
 
 // continuation is the first line of a file that continues another. With it the file says by itself what the log contains, so
@@ -50,7 +67,7 @@ func (k *known) continuation(end chain) continuation {
 
 func (k *known) addLine(l *line) error {
 	if l.Continues == "" {
-		k.add(&l.entry)
+		k.add(&l.place)
 		return nil
 	}
 	for partition, seq := range l.Highest {

@@ -227,7 +227,7 @@ func TestLogFromBeforeThereWereHashesGoesOn(t *testing.T) {
 }
 
 func FuzzLine(f *testing.F) {
-	lines, _, err := chain{}.link(nil, newEntry(new(record(3, 7))))
+	lines, _, err := chain{}.link(nil, newMessageEntry(new(record(3, 7))))
 	require.NoError(f, err)
 	f.Add(string(lines))
 	f.Add(`{"continues":"ab","highest":{"0":7},"replays":["1:2"],"n":3,"hash":"cd"}`)

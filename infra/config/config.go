@@ -76,11 +76,12 @@ type Config struct {
 
 	Handlers []string
 	// Version is that of the handlers, and From where it begins if it is new; empty: at the oldest record.
-	Version      int
-	From         string
-	AuditFile    string
-	AuditMaxSize int    // in MiB
-	Webhooks     string // the file that lists the endpoints of the webhook handler
+	Version        int
+	From           string
+	AuditFile      string
+	OperationsFile string
+	AuditMaxSize   int    // in MiB, of either file
+	Webhooks       string // the file that lists the endpoints of the webhook handler
 
 	VAPIDKey           string // never shown
 	VAPIDSubject       string
@@ -161,7 +162,8 @@ func (c *Config) Bind(role Role, flags *pflag.FlagSet) {
 		flags.IntVar(&c.TopicMinISR, "topic-min-isr", 0, "replicas that must have a record before it is accepted, of topics that are created; 0: the brokers' default")
 		flags.StringSliceVar(&c.Handlers, "handlers", defaultHandlers(role), "handlers to run, with commas between")
 		c.bindAuditFile(flags)
-		flags.IntVar(&c.AuditMaxSize, "audit-max-size", 256, "MiB at which the audit handler begins a new file; 0: never")
+		flags.StringVar(&c.OperationsFile, "operations-file", "", "where the operations handler appends; empty: operations.log in the data directory")
+		flags.IntVar(&c.AuditMaxSize, "audit-max-size", 256, "MiB at which the audit and operations handlers begin a new file; 0: never")
 		c.bindWebhooks(flags)
 		c.bindNotify(flags)
 	}
@@ -309,7 +311,7 @@ func adminAddr(role Role) string {
 func defaultHandlers(role Role) []string {
 	switch role {
 	case Dev:
-		return []string{"storage", "push", "users", "notice", "revocation", "groups", "audit"}
+		return []string{"storage", "push", "users", "notice", "revocation", "groups", "audit", "operations"}
 	case Message:
 		return []string{"storage", "push", "users", "notice", "revocation", "groups"}
 	default:

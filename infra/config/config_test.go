@@ -24,7 +24,7 @@ func TestDevNeedsNothing(t *testing.T) {
 	c, err := load(t, Dev)
 	require.NoError(t, err)
 	require.Equal(t, "127.0.0.1:8080", c.ConnectAddr, "whoever reaches it may be any user")
-	require.Equal(t, []string{"storage", "push", "users", "notice", "revocation", "groups", "audit"}, c.Handlers)
+	require.Equal(t, []string{"storage", "push", "users", "notice", "revocation", "groups", "audit", "operations"}, c.Handlers)
 }
 
 func TestFlagWinsOverEnvironmentWinsOverDefault(t *testing.T) {

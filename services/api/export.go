@@ -35,12 +35,14 @@ const (
 type exports struct {
 	service  *Service
 	stopping context.Context // ends when the server stops
-	running  chan struct{}   // has an element for each request
-	log      *slog.Logger
+	streams  *streams
 }
 
-func newExports(stopping context.Context, service *Service, log *slog.Logger) *exports {
-	return &exports{service: service, stopping: stopping, running: make(chan struct{}, maxExports), log: log}
+func newExports(stopping context.Context, service *Service, operations *operations, log *slog.Logger) *exports {
+	return &exports{
+		service: service, stopping: stopping,
+		streams: newStreams("GET /v1/users/{user}/export", "exports", maxExports, operations, log),
+	}
 }
 
 func (x *exports) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -48,25 +50,16 @@ func (x *exports) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = checkID("user", user)
 	}
-	key, _ := caller(r.Context())
-	switch {
-	case err != nil:
+	if err != nil {
 		refuse(w, r, codes.InvalidArgument, "user is none")
 		return
-	case !key.Permits(auth.ScopeAdmin):
-		x.log.WarnContext(r.Context(), "a call that the key does not permit", "key", key.Name, "call", "export", "user", user)
-		refuse(w, r, codes.PermissionDenied, "an export takes the scope admin")
+	}
+	ctx, leave, ok := x.streams.admit(w, r, auth.ScopeAdmin, map[string]string{"user": strconv.FormatInt(user, 10)})
+	if !ok {
 		return
 	}
-	select {
-	case x.running <- struct{}{}:
-		defer func() { <-x.running }()
-	default:
-		refuse(w, r, codes.ResourceExhausted, "too many exports run")
-		return
-	}
-	x.log.InfoContext(r.Context(), "a call by an admin key", "key", key.Name, "call", "export", "user", user)
-	ctx, cancel := context.WithCancel(r.Context())
+	defer leave()
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	forget := context.AfterFunc(x.stopping, cancel)
 	defer forget()

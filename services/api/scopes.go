@@ -49,9 +49,9 @@ func scopes() map[string][]auth.Scope {
 	}
 }
 
-// authorize returns an interceptor that passes on the calls that the caller's key permits. It logs the others, and each call
-// by a key that permits everything.
-func authorize(scopes map[string][]auth.Scope, log *slog.Logger) grpc.UnaryServerInterceptor {
+// authorize returns an interceptor that passes on the calls that the caller's key permits. It logs the others. Each call by a key
+// that permits everything is recorded before, and logged with its outcome.
+func authorize(scopes map[string][]auth.Scope, operations *operations, log *slog.Logger) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 		key, ok := caller(ctx)
 		needed, known := scopes[info.FullMethod]
@@ -63,6 +63,10 @@ func authorize(scopes map[string][]auth.Scope, log *slog.Logger) grpc.UnaryServe
 				log.WarnContext(ctx, "a call that the key does not permit", "key", key.Name, "call", info.FullMethod)
 				return nil, status.Errorf(codes.PermissionDenied, "the key %s does not have the scope %s", key.Name, s)
 			}
+		}
+		ctx, err := operations.record(ctx, key, info.FullMethod, targetOf(req))
+		if err != nil {
+			return nil, err
 		}
 		response, err := next(ctx, req)
 		if key.Permits(auth.ScopeAdmin) {

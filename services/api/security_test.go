@@ -82,9 +82,9 @@ func TestCallsByAdminsAndCallsThatAreRefusedAreLoggedWithoutTheKey(t *testing.T)
 	for _, test := range []struct{ key, method, path, want string }{
 		{"admin", "GET", "/v1/users/1/blocked", "level=INFO msg=\"a call by an admin key\" key=admin call=/millrace.api.v1.ApiService/ListBlocked code=OK"},
 		{"read", "PUT", "/v1/users/1/blocked/2", "level=WARN msg=\"a call that the key does not permit\" key=read call=/millrace.api.v1.ApiService/BlockUser"},
-		{"admin", "GET", "/v1/users/1/export", "level=INFO msg=\"a call by an admin key\" key=admin call=export user=1"},
-		{"read", "GET", "/v1/users/1/export", "level=WARN msg=\"a call that the key does not permit\" key=read call=export user=1"},
-		{"send", "GET", "/v1/events", "level=WARN msg=\"a call that the key does not permit\" key=send call=tail"},
+		{"admin", "GET", "/v1/users/1/export", "level=INFO msg=\"a call by an admin key\" key=admin call=\"GET /v1/users/{user}/export\""},
+		{"read", "GET", "/v1/users/1/export", "level=WARN msg=\"a call that the key does not permit\" key=read call=\"GET /v1/users/{user}/export\""},
+		{"send", "GET", "/v1/events", "level=WARN msg=\"a call that the key does not permit\" key=send call=\"GET /v1/events\""},
 	} {
 		log.Reset()
 		c.ask(h, test.key, test.method, test.path, "")

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
@@ -35,8 +36,10 @@ type Config struct {
 	Origins []string
 	// Console is served at /console/; nil: nothing is.
 	Console http.Handler
-	Log     *slog.Logger
-	Panics  *panics.Panics
+	// Publisher takes the records of calls by keys that permit everything.
+	Publisher message.Publisher
+	Log       *slog.Logger
+	Panics    *panics.Panics
 	// Tracer records calls, in the trace that the caller names if it does. Nil records nothing.
 	Tracer *telemetry.Tracer
 }
@@ -44,7 +47,8 @@ type Config struct {
 // New returns the API as a handler, of HTTP/1.1 and of HTTP/2 with and without TLS. Requests that would go on for ever end with
 // the context.
 func New(ctx context.Context, cfg Config, service *Service, operator *Operator) (http.Handler, error) {
-	authorized := authorize(scopes(), cfg.Log)
+	operations := newOperations(cfg.Publisher, cfg.Log)
+	authorized := authorize(scopes(), operations, cfg.Log)
 	recovered := recovery.UnaryServerInterceptor(recovery.WithRecoveryHandler(func(v any) error {
 		_ = cfg.Panics.Recovered(panics.Call, v) // Panics counts and logs it; the caller need not know more
 		return status.Error(codes.Internal, "internal error")
@@ -75,8 +79,8 @@ func New(ctx context.Context, cfg Config, service *Service, operator *Operator) 
 		return nil, err
 	}
 	requests := http.NewServeMux()
-	requests.Handle("GET /v1/events", newTail(ctx, operator.Bus, cfg.Log))
-	requests.Handle("GET /v1/users/{user}/export", newExports(ctx, service, cfg.Log))
+	requests.Handle("GET /v1/events", newTail(ctx, operator.Bus, operations, cfg.Log))
+	requests.Handle("GET /v1/users/{user}/export", newExports(ctx, service, operations, cfg.Log))
 	requests.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if isGRPC(r) {
 			calls.ServeHTTP(w, r)

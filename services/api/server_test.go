@@ -100,6 +100,9 @@ func (c *callers) serveOperator(t *testing.T, cfg Config, service *Service, oper
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.Panics = panics.New(prometheus.NewRegistry(), cfg.Log)
+	if cfg.Publisher == nil {
+		cfg.Publisher = &topic{}
+	}
 	if cfg.Rate == 0 {
 		cfg.Rate = 1000
 	}

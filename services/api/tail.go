@@ -30,12 +30,11 @@ const (
 type tail struct {
 	bus      pubsub.Bus
 	stopping context.Context // ends when the server stops
-	open     chan struct{}   // has an element for each request
-	log      *slog.Logger
+	streams  *streams
 }
 
-func newTail(stopping context.Context, bus pubsub.Bus, log *slog.Logger) *tail {
-	return &tail{bus: bus, stopping: stopping, open: make(chan struct{}, maxTails), log: log}
+func newTail(stopping context.Context, bus pubsub.Bus, operations *operations, log *slog.Logger) *tail {
+	return &tail{bus: bus, stopping: stopping, streams: newStreams("GET /v1/events", "tails", maxTails, operations, log)}
 }
 
 // selection says which events a tail shows.
@@ -47,7 +46,6 @@ type selection struct {
 }
 
 func (t *tail) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	key, _ := caller(r.Context())
 	query := r.URL.Query()
 	s := selection{conversation: query.Get("conversation"), kind: events.Type(query.Get("type")), contents: query.Get("contents") == "true"}
 	if user := query.Get("user"); user != "" {
@@ -57,23 +55,17 @@ func (t *tail) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if !key.Permits(auth.ScopeRead) || s.contents && !key.Permits(auth.ScopeAdmin) {
-		t.log.WarnContext(r.Context(), "a call that the key does not permit", "key", key.Name, "call", "tail")
-		refuse(w, r, codes.PermissionDenied, "a tail takes the scope read, and admin to show contents")
+	needed := auth.ScopeRead
+	if s.contents {
+		needed = auth.ScopeAdmin
+	}
+	ctx, leave, ok := t.streams.admit(w, r, needed, s.target())
+	if !ok {
 		return
 	}
-	select {
-	case t.open <- struct{}{}:
-		defer func() { <-t.open }()
-	default:
-		refuse(w, r, codes.ResourceExhausted, "too many tails are open")
-		return
-	}
-	if key.Permits(auth.ScopeAdmin) {
-		t.log.InfoContext(r.Context(), "a call by an admin key", "key", key.Name, "call", "tail", "contents", s.contents)
-	}
+	defer leave()
 	log := t.bus.Log(events.TopicMessages)
-	at, err := log.End(r.Context())
+	at, err := log.End(ctx)
 	if err != nil {
 		refuse(w, r, codes.Unavailable, "the log cannot be read")
 		return
@@ -87,15 +79,32 @@ func (t *tail) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		select {
-		case <-r.Context().Done():
+		case <-ctx.Done():
 			return
 		case <-t.stopping.Done():
 			return
 		case <-time.After(tailPause):
 		}
-		err = s.follow(r.Context(), w, log, at)
+		err = s.follow(ctx, w, log, at)
 	}
 	_, _ = fmt.Fprintf(w, "event: fault\ndata: %q\n\n", err.Error()) // the client may have gone
+}
+
+// target returns what the tail is about, as the log of operations has it.
+func (s *selection) target() map[string]string {
+	target := map[string]string{}
+	for name, value := range map[string]string{"conversation": s.conversation, "type": string(s.kind)} {
+		if value != "" {
+			target[name] = cut(value)
+		}
+	}
+	if s.user != 0 {
+		target["user"] = strconv.FormatInt(s.user, 10)
+	}
+	if s.contents {
+		target["contents"] = "true"
+	}
+	return target
 }
 
 // follow writes what has come after the positions, and moves them on.

@@ -267,6 +267,7 @@ func TestEndToEndEveryFrameAndRecordIsAsDocumented(t *testing.T) {
 	_, err = d.operator(t).SendNotice(ctx, notice)
 	require.NoError(t, err)
 	a.Sees(t, "system_notice")
+	d.asks(t, 200, "GET", "/v1/handlers", "", nil) // is recorded
 	_, err = d.operator(t).RevokeTokens(ctx, &millracev1.RevokeTokensRequest{User: proof.Carol})
 	require.NoError(t, err)
 	w.records(d.brokers)

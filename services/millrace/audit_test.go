@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -44,4 +45,26 @@ func TestAuditLogOfARunningSystemIsVerifiedAndTamperingShows(t *testing.T) {
 	require.EqualError(t, err, forged+": line 1: its hash is wrong: it was changed, or what comes before it")
 	_, err = run(t, "audit", "verify", filepath.Join(dir, "none.log"))
 	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+func TestEndToEndWhatAnAdminDoesIsInTheLogOfOperations(t *testing.T) {
+	besideOthers(t)
+	dir := t.TempDir()
+	d := startDev(t, dir)
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	d.asks(t, 200, "POST", "/v1/users/1001/tokens:revoke", `{}`, nil)
+	d.asks(t, 400, "POST", "/v1/users/0:disconnect", `{"device":"web-1"}`, nil)
+	log := filepath.Join(dir, "operations.log")
+	proof.Await(t, func() bool {
+		said, err := run(t, "audit", "verify", log)
+		return err == nil && strings.Contains(said, "2 lines in 1 file, as they were written")
+	}, "both are written")
+	data, err := os.ReadFile(log)
+	require.NoError(t, err)
+	for _, want := range []string{
+		`"key":"dev","method":"/millrace.api.v1.OperatorService/RevokeTokens","target":{"user":"1001"}`,
+		`"key":"dev","method":"/millrace.api.v1.OperatorService/DisconnectUser","target":{"device":"web-1"}`,
+	} {
+		require.Contains(t, string(data), want)
+	}
 }

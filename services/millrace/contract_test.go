@@ -44,6 +44,7 @@ func TestEveryHandlerKeepsTheContract(t *testing.T) {
 		"moderation": openModeration,
 		"notice":     openNotice,
 		"notify":     openNotify,
+		"operations": openOperations,
 		"push":       openPush,
 		"revocation": openRevocation,
 		"route":      openRoute,
@@ -67,17 +68,33 @@ func TestEveryHandlerKeepsTheContract(t *testing.T) {
 }
 
 func openAudit(t *testing.T) handlertest.Subject {
-	return auditAt(t, filepath.Join(t.TempDir(), "audit.log"))
+	return auditAt(t, filepath.Join(t.TempDir(), "audit.log"), nil, audit.New)
 }
 
-func auditAt(t *testing.T, path string) handlertest.Subject {
+func openOperations(t *testing.T) handlertest.Subject {
+	key := "ops"
+	for n := 1; events.Partition(key, events.DefaultPartitions) != handlertest.Partition(); n++ {
+		key = fmt.Sprint("ops-", n)
+	}
+	called := func(seq int64) events.Event {
+		return events.Event{
+			Type: events.OperatorCalled, EventID: fmt.Sprint(seq), Call: &events.Call{Key: key, Method: fmt.Sprint(seq)}, Timestamp: 1,
+		}
+	}
+	return auditAt(t, filepath.Join(t.TempDir(), "operations.log"), called, audit.NewOperations)
+}
+
+// auditAt opens a handler that keeps a log at the path.
+func auditAt[C audit.Config | audit.OperationsConfig](
+	t *testing.T, path string, record func(seq int64) events.Event, open func(C, *slog.Logger) *audit.Audit,
+) handlertest.Subject {
 	t.Helper()
-	a := audit.New(audit.Config{Path: path}, slog.New(slog.DiscardHandler))
+	a := open(C{Path: path}, slog.New(slog.DiscardHandler))
 	a.Start()
 	end := sync.OnceFunc(func() { require.NoError(t, a.Close()) })
 	t.Cleanup(end)
 	return handlertest.Subject{
-		Handler: a.Handler(),
+		Handler: a.Handler(), Record: record,
 		Done: func(t *testing.T) (done []int64) {
 			file, err := os.Open(path)
 			require.NoError(t, err)
@@ -91,7 +108,7 @@ func auditAt(t *testing.T, path string) handlertest.Subject {
 		},
 		TakeOver: func(t *testing.T) handlertest.Subject {
 			end()
-			return auditAt(t, path)
+			return auditAt(t, path, record, open)
 		},
 	}
 }

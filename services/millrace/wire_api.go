@@ -53,7 +53,7 @@ func newAPIServer(
 	if cfg.JWTSecret != "" {
 		service.Sign = func(id auth.Identity) (string, error) { return auth.Sign(cfg.JWTSecret, id) }
 	}
-	limits := api.Config{Keys: cfg.APIKeys, Rate: cfg.APIRate, Origins: cfg.APIOrigins, Log: log, Panics: contain, Console: console.Handler(), Tracer: tracer}
+	limits := api.Config{Keys: cfg.APIKeys, Rate: cfg.APIRate, Origins: cfg.APIOrigins, Publisher: bus.Publisher(), Log: log, Panics: contain, Console: console.Handler(), Tracer: tracer}
 	if cfg.APIOpen() {
 		limits.Open = &auth.APIKey{Name: "dev", Scopes: []auth.Scope{auth.ScopeAdmin}}
 	}

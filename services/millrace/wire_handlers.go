@@ -50,6 +50,9 @@ func runHandlers(cfg *config.Config) (fx.Option, error) {
 		fx.Provide(func(cfg *config.Config) audit.Config {
 			return audit.Config{Path: auditFile(cfg), MaxSize: int64(cfg.AuditMaxSize) << 20}
 		}),
+		fx.Provide(func(cfg *config.Config) audit.OperationsConfig {
+			return audit.OperationsConfig{Path: operationsFile(cfg), MaxSize: int64(cfg.AuditMaxSize) << 20}
+		}),
 		fx.Provide(
 			newAdmission, newCopies, newRecalls, newFloods, newMarks, fx.Annotate(newRouterOptions, fx.ParamTags(`group:"handlers"`, ``, `group:"middleware"`)),
 			fx.Annotate(newFollowers, fx.ParamTags(``, `group:"handlers"`)),

@@ -138,7 +138,7 @@ func (c *cluster) store() string { return filepath.Join(c.dataDir, "millrace.db"
 
 func (c *cluster) add(name, ready string, args ...string) {
 	c.processes = append(c.processes, &process{
-		name: name, ready: ready, args: append(args, "--log-level=warn"), log: filepath.Join(c.dataDir, name+".log"),
+		name: name, ready: ready, args: append(args, "--log-level=warn"), log: filepath.Join(c.dataDir, name+".out"),
 	})
 }
 

@@ -49,8 +49,8 @@
 {{- $faults = append $faults "connect.autoscaling.minReplicas is more than maxReplicas" }}
 {{- end }}
 {{- if ne (empty .hook.url) (empty .hook.existingSecret) }}{{ $faults = append $faults "hook.url and existingSecret: give both or neither" }}{{ end }}
-{{- if has "audit" .message.handlers }}
-{{- $faults = append $faults "message.handlers: audit writes a file, so give it a set of its own in workers" }}
+{{- range list "audit" "operations" }}
+{{- if has . $.Values.message.handlers }}{{ $faults = append $faults (printf "message.handlers: %s writes a file, so give it a set of its own in workers" .) }}{{ end }}
 {{- end }}
 {{- $run := .message.handlers }}
 {{- $partitions := int .topics.partitions }}
@@ -66,8 +66,10 @@
 {{- if and (has "webhook" .handlers) .autoscaling.enabled }}
 {{- $faults = append $faults (printf "workers.%s runs webhook, whose consumer groups the chart does not know: it wants no autoscaling" $name) }}
 {{- end }}
-{{- if and (has "audit" .handlers) (or .autoscaling.enabled (ne (int .replicas) 1) (not .existingClaim)) }}
-{{- $faults = append $faults (printf "workers.%s runs audit, whose log one process writes: it wants existingClaim, replicas 1 and no autoscaling" $name) }}
+{{- range list "audit" "operations" }}
+{{- if and (has . $set.handlers) (or $set.autoscaling.enabled (ne (int $set.replicas) 1) (not $set.existingClaim)) }}
+{{- $faults = append $faults (printf "workers.%s runs %s, whose log one process writes: it wants existingClaim, replicas 1 and no autoscaling" $name .) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
