@@ -1,13 +1,16 @@
 package main
 
 import (
-	"slices"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 
-	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/chromedp"
-	"github.com/go-json-experiment/json"
 	"github.com/stretchr/testify/require"
 
 	"millrace/events"
@@ -15,83 +18,69 @@ import (
 	"millrace/services/millrace/proof"
 )
 
-// faint lists the texts that are seen with less contrast to what is behind them than WCAG 2.2 wants (1.4.3, level AA), each with
-// its contrast. Texts for assistive technology alone are not seen.
-const faint = `(() => {
-	const colour = (of) => of.match(/[\d.]+/g).map(Number);
-	const linear = (c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4);
-	const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
-	const behind = (it) => {
-		for (; it; it = it.parentElement) {
-			const c = colour(getComputedStyle(it).backgroundColor);
-			if (c.length === 3 || c[3] === 1) return c;
-		}
-		return [255, 255, 255];
-	};
-	const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
-	while (texts.nextNode()) {
-		const { textContent, parentElement: it } = texts.currentNode;
-		if (!textContent.trim() || it.closest(".hidden") || !it.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
-		const [low, high] = [luminance(colour(getComputedStyle(it).color)), luminance(behind(it))].sort((a, b) => a - b);
-		const contrast = (high + 0.05) / (low + 0.05);
-		if (contrast < 4.5) found.push(textContent.trim().slice(0, 40) + ": " + contrast.toFixed(2));
-	}
-	return found;
+// axeCore is where task axe puts the library that finds what keeps people from using a page.
+const axeCore = "../../.cache/axe/node_modules/axe-core/axe.min.js"
+
+// violations returns what the page violates of WCAG 2.2 on the levels A and AA and of axe-core's best practices, and the texts
+// whose contrast axe-core cannot find out, unless something else covers them.
+const violations = `(async () => {
+	const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
+	const covered = ["bgOverlap", "elmPartiallyObscured", "elmPartiallyObscuring"];
+	const { violations, incomplete } = await axe.run({ runOnly: tags, resultTypes: ["violations", "incomplete"] });
+	const unclear = incomplete.filter(({ id }) => id === "color-contrast")
+		.map((it) => ({ ...it, nodes: it.nodes.filter(({ any }) => !covered.includes(any[0]?.data?.messageKey)) }));
+	return [...violations, ...unclear].flatMap(({ id, nodes }) => nodes.map((it) => id + ": " + it.html.slice(0, 200) + " " + it.failureSummary));
 })()`
 
-// requireAccessible checks in both colour schemes that texts can be read, and that whoever does not see the page is told what
-// each control is, which part is the main one, and of messages as they come.
-func (p *tab) requireAccessible(view string) {
-	p.t.Helper()
-	for _, scheme := range []string{"light", "dark"} {
-		p.look(390, 780, scheme)
-		found, err := chromedp.Run(p.ctx, chromedp.Evaluate[[]string](faint))
-		require.NoError(p.t, err)
-		require.Empty(p.t, found, "%s, %s", view, scheme)
-	}
-	tree, err := chromedp.Call(p.ctx, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})
-	require.NoError(p.t, err)
-	named := []string{"button", "link", "textbox", "checkbox", "combobox", "dialog", "log"}
-	roles := map[string]int{}
-	for _, node := range tree.Nodes {
-		if node.Ignored || node.Role == nil {
-			continue
-		}
-		role := wordIn(p.t, node.Role)
-		roles[role]++
-		if slices.Contains(named, role) {
-			require.NotEmpty(p.t, strings.TrimSpace(wordIn(p.t, node.Name)), "%s: a %s without a name", view, role)
-		}
-	}
-	if roles["dialog"] == 0 { // beside an open one nothing else can be reached
-		require.Equal(p.t, 1, roles["main"]+roles["complementary"], "%s: %v", view, roles)
-	}
-	require.Positive(p.t, roles["heading"], view)
+// judge checks what people see who open a page on a phone or a computer, in light or dark colours.
+type judge struct {
+	*tab
+	axe string
 }
 
-// wordIn returns the text in a value of the accessibility tree.
-func wordIn(t *testing.T, v *accessibility.Value) (word string) {
+// judged opens a page to be judged.
+func judged(t *testing.T, url string) *judge {
 	t.Helper()
-	if v != nil {
-		require.NoError(t, json.Unmarshal(v.Value, &word))
+	text, err := os.ReadFile(axeCore)
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skip("no axe-core: go tool -modfile=.tools/task.mod task axe")
 	}
-	return word
+	require.NoError(t, err)
+	return &judge{browse(t, url), string(text)}
+}
+
+// requireAccessible checks what the page shows now. It may be loaded again later.
+func (j *judge) requireAccessible(view string) {
+	j.t.Helper()
+	for _, as := range []struct {
+		width, height int64
+		scheme        string
+	}{{390, 780, "light"}, {1280, 720, "dark"}} {
+		j.look(as.width, as.height, as.scheme)
+		found, err := chromedp.Run(j.ctx, chromedp.Evaluate[[]string](j.axe+";"+violations, chromedp.EvalAwaitPromise))
+		require.NoError(j.t, err)
+		require.Empty(j.t, found, "%s, %d pixels wide, %s", view, as.width, as.scheme)
+	}
 }
 
 func TestInABrowserTheChatPageIsAccessible(t *testing.T) {
 	t.Parallel()
 	d := startDev(t, t.TempDir())
 	user := proof.Join(t, d.url(), proof.Bob, nil)
-	user.Sends(t, client.ToUser(proof.Alice), "Hello")
+	first := user.Sends(t, client.ToUser(proof.Alice), "Hello")
+	_, err := user.Send(t.Context(), client.Send{
+		Target: client.ToUser(proof.Alice), Content: "Are you there, @Alice?", ReplyTo: first.MessageID, Mentions: []int64{proof.Alice},
+	})
+	require.NoError(t, err)
 	group, err := user.Group(t.Context(), client.GroupCreate{Name: "Friends", Members: []int64{proof.Alice}})
 	require.NoError(t, err)
 
-	page := browse(t, "http://"+d.gateway.Addr()+"/chat/")
-	page.look(390, 780, "light")
+	page := judged(t, "http://"+d.gateway.Addr()+"/chat/")
 	page.shows("Who are you?")
 	page.requireAccessible("welcome")
 	page.be("Alice")
 	page.shows("Friends")
+	page.until(`document.querySelector(".count")?.innerText.startsWith("@ 2")`)
 	page.requireAccessible("list")
 	page.press("Go offline")
 	page.shows("is sent once you are online")
@@ -103,15 +92,24 @@ func TestInABrowserTheChatPageIsAccessible(t *testing.T) {
 	page.label("Close")
 
 	page.goTo(events.Direct(proof.Alice, proof.Bob))
-	page.shows("Hello")
+	page.until(`document.querySelector(".called .quote mark, .called mark") !== null`)
 	page.says("Good morning")
 	page.actions("Good morning")
-	page.says(strings.Repeat("x", 40_000))
-	page.shows("Retry")
 	page.requireAccessible("a conversation")
 	page.press("Edit")
 	page.shows("Editing a message")
 	page.requireAccessible("editing")
+	page.act("Hello", "Reply")
+	page.types("@")
+	page.shows("to choose from")
+	page.requireAccessible("replying to somebody and mentioning somebody")
+	page.label("Settings")
+	page.shows("Keep it at the top")
+	page.requireAccessible("settings")
+	page.label("Close")
+	page.says(strings.Repeat("x", 40_000))
+	page.shows("Retry")
+	page.requireAccessible("a refused message")
 	page.until(`document.querySelector("[role=log]").closest("[aria-live=off]") === null`)
 
 	page.goTo(events.Group(group.GroupID))
@@ -120,4 +118,67 @@ func TestInABrowserTheChatPageIsAccessible(t *testing.T) {
 	page.label("Members")
 	page.shows("owner")
 	page.requireAccessible("members")
+	page.label("Close")
+	_, err = run(t, "notice", "--message-addrs="+d.grpc.Addr(), "--users="+fmt.Sprint(proof.Alice), "--content=The server is going to rest")
+	require.NoError(t, err)
+	page.shows("going to rest")
+	page.requireAccessible("a notice")
+}
+
+func TestInABrowserTheConsoleIsAccessible(t *testing.T) {
+	t.Parallel()
+	var set atomic.Bool
+	set.Store(true)
+	d := startDevAs(t, t.TempDir(), nil, trapped(&set))
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	user := proof.Join(t, d.url(), proof.Alice, nil)
+	sent := user.Sends(t, client.ToUser(proof.Bob), "Hello")
+	user.Sends(t, client.ToUser(proof.Bob), trap)
+	device, err := client.Dial(t.Context(), client.Config{URL: d.url(), Token: proof.Token(proof.Bob), Device: "phone"})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = device.Close() })
+
+	page := judged(t, "http://"+d.api.listener.Addr().String()+"/console/")
+	page.until(`document.querySelectorAll("polyline").length > 1`)
+	page.requireAccessible("pipeline")
+	page.press("Handlers and rules")
+	page.shows("has no rules")
+	page.requireAccessible("handlers and rules")
+	page.press("Connections")
+	page.shows("Disconnect")
+	page.requireAccessible("connections")
+
+	// What is refreshed keeps the focus and stays scrolled.
+	page.look(200, 780, "light")
+	page.until(`((it) => {
+		it.focus();
+		window.was = it;
+		it.closest(".scroll").scrollLeft = 40;
+		return it.closest(".scroll").scrollLeft === 40;
+	})(document.querySelector("td button"))`)
+	page.until(`!window.was.isConnected && document.activeElement.innerText === "Disconnect" && document.activeElement.closest(".scroll").scrollLeft === 40`)
+
+	page.press("Conversation")
+	page.fill("conversation", sent.Conversation)
+	page.fill("user", "1001")
+	page.press("Look")
+	page.press("Show contents")
+	page.shows("Hello")
+	page.requireAccessible("a conversation")
+	page.press("Live tail")
+	page.press("Follow")
+	page.shows("the tail has begun")
+	user.Sends(t, client.ToUser(proof.Bob), "Hello again")
+	page.shows("new_message")
+	page.requireAccessible("live tail")
+	page.press("Poison queue")
+	page.shows("trapped")
+	page.requireAccessible("poison queue")
+	page.press("Look")
+	page.press("Show headers and content")
+	page.shows(`"content":"trap"`)
+	page.requireAccessible("a poisoned record")
+	page.press("Close")
+	page.until(`(document.getElementById("key").showModal(), true)`)
+	page.requireAccessible("the question for a key")
 }

@@ -14,12 +14,23 @@ export function h(tag, properties, ...children) {
   return node;
 }
 
-// table returns a table with a caption. Columns whose name begins with "#" hold numbers.
+// fill replaces what is in the place. What has the focus, or is scrolled, stays so in the element of the same data-key.
+export function fill(place, ...nodes) {
+  const focused = place.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  const scrolled = new Map([...place.querySelectorAll("[data-key]")].map((it) => [it.dataset.key, it.scrollLeft]));
+  place.replaceChildren(...nodes);
+  for (const it of place.querySelectorAll("[data-key]")) {
+    if (it.dataset.key === focused) it.focus({ preventScroll: true });
+    it.scrollLeft = scrolled.get(it.dataset.key) ?? 0;
+  }
+}
+
+// table returns a table with a caption. Columns whose name begins with "#" hold numbers, those without one what can be done.
 export function table(caption, columns, rows) {
   const number = columns.map((c) => c.startsWith("#"));
-  return h("div", { class: "scroll" }, h("table", {},
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption, "data-key": columns.join() }, h("table", {},
     h("caption", {}, caption),
-    h("thead", {}, h("tr", {}, columns.map((c, i) => h("th", { scope: "col", class: number[i] && "number" }, c.replace(/^#/, ""))))),
+    h("thead", {}, h("tr", {}, columns.map((c, i) => (c ? h("th", { scope: "col", class: number[i] && "number" }, c.replace(/^#/, "")) : h("td"))))),
     h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((c, i) => h("td", { class: number[i] && "number" }, c))))),
   ));
 }

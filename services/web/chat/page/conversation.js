@@ -17,7 +17,7 @@ export function conversation(place, app, name) {
   const presence = peer !== undefined && peer !== app.me ? app.client.presence(peer) : undefined;
 
   const face = h("span");
-  const title = h("h2", { id: "title" });
+  const title = h("h1", { id: "title" });
   const below = h("p", { class: "soft", id: "below" });
   const people = () => (group ? app.groups.of(group)?.members ?? [] : [peer]).filter((user) => user !== app.me);
   const write = composer(app, chat, people);

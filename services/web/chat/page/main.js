@@ -47,9 +47,9 @@ function chat(session) {
       location.reload();
     },
   };
-  const side = h("aside", { class: "side", tabindex: "-1", "aria-label": "Conversations" });
-  const main = h("main", { class: "main", tabindex: "-1" });
-  page.replaceChildren(h("div", { class: "frame" }, side, main));
+  const side = h("section", { class: "side", tabindex: "-1", "aria-label": "Conversations" });
+  const main = h("section", { class: "main", tabindex: "-1", "aria-label": "Conversation" });
+  page.replaceChildren(h("main", { class: "frame" }, side, main));
   notices(document.getElementById("notices"), client);
   const list = sidebar(side, app);
 

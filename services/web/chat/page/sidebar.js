@@ -24,7 +24,7 @@ export function sidebar(place, app) {
       iconButton("group", "New group", { onclick: () => beginGroup(app) }),
       iconButton("leave", "Sign out", { onclick: app.signOut })),
     connection(app),
-    h("nav", { class: "scroll", "aria-label": "Conversations" }, list, none, others, more));
+    h("nav", { class: "scroll", "aria-label": "List of conversations" }, list, none, others, more));
 
   const presences = new Map(); // by user
   const follow = (user) => {

@@ -1,6 +1,6 @@
 // Who is connected, by gateway and device.
 import { get, post } from "./api.js";
-import { clock, count, field, h, table } from "./dom.js";
+import { clock, count, field, fill, h, table } from "./dom.js";
 import { tell } from "./main.js";
 
 export function connections(place, signal) {
@@ -10,12 +10,12 @@ export function connections(place, signal) {
 
   const refresh = async () => {
     const { gateways: known = [], sessions: found = [], more } = await get("/v1/sessions", { user: user.value }, signal);
-    gateways.replaceChildren(table("Gateways", ["Gateway", "#Users", "#Sessions"], known.map((g) => [
+    fill(gateways, table("Gateways", ["Gateway", "#Users", "#Sessions"], known.map((g) => [
       g.name, count(g.users), g.silent ? "does not answer" : count(g.sessions)])));
-    sessions.replaceChildren(table(`Sessions${user.value && " of user " + user.value}${more ? ", some of them" : ""}`,
+    fill(sessions, table(`Sessions${user.value && " of user " + user.value}${more ? ", some of them" : ""}`,
       ["#User", "Device", "Gateway", "Since", "#Bytes queued", "Session", ""], found.map((s) => [
         s.user, s.device ?? "–", s.gateway, clock(s.since), count(s.queued_bytes), s.session,
-        s.device ? h("button", { onclick: () => disconnect(s.user, s.device) }, "Disconnect") : ""])));
+        s.device ? h("button", { "data-key": s.session, onclick: () => disconnect(s.user, s.device) }, "Disconnect") : ""])));
   };
 
   // revoke ends the user's tokens, and with them its sessions.

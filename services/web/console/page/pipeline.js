@@ -1,6 +1,6 @@
 // What the system does: records accepted and handled a second, and how far each handler is behind, over the last ten minutes.
 import { get } from "./api.js";
-import { count, h, table } from "./dom.js";
+import { count, fill, h, table } from "./dom.js";
 
 const span = 10 * 60 * 1000;
 
@@ -25,7 +25,7 @@ export function pipeline(place, signal) {
         chart(`${name}: seconds behind`, series(name, "lag_seconds")),
       ]),
     );
-    list.replaceChildren(listed(handlers));
+    fill(list, listed(handlers));
   };
 }
 

@@ -1,6 +1,6 @@
 // The poison queue: what could not be handled, why, and what to do about it.
 import { get, post } from "./api.js";
-import { clock, count, field, h, table } from "./dom.js";
+import { clock, count, field, fill, h, table } from "./dom.js";
 import { tell } from "./main.js";
 
 // batch is how many records one request treats, so that progress shows.
@@ -22,9 +22,9 @@ export function poison(place, signal) {
       topic: topic.value, limit: batch, "filter.handler": f.handler, "filter.reason": f.reason, "filter.since": f.since || "",
     }, signal);
     selected = n;
-    found.replaceChildren(table(`${count(n)} selected${n > batch ? `, the latest ${batch} shown` : ""}`,
+    fill(found, table(`${count(n)} selected${n > batch ? `, the latest ${batch} shown` : ""}`,
       ["Time", "Handler", "Reason", "Key", "Position", ""], records.map((r) => [
-        clock(r.time), r.handler, r.reason, r.key, r.position, h("button", { onclick: () => look(topic.value, r, run) }, "Look"),
+        clock(r.time), r.handler, r.reason, r.key, r.position, h("button", { "data-key": r.id, onclick: () => look(topic.value, r, run) }, "Look"),
       ])));
   };
 

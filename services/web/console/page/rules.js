@@ -1,6 +1,6 @@
 // What the handlers do, and the rules that decide about messages before.
 import { get } from "./api.js";
-import { clock, count, h, table } from "./dom.js";
+import { clock, count, fill, h, table } from "./dom.js";
 import { listed } from "./pipeline.js";
 
 export function rules(place, signal) {
@@ -9,12 +9,12 @@ export function rules(place, signal) {
   place.append(handlers, found);
   return async () => {
     const [all, decided] = await Promise.all([get("/v1/handlers", {}, signal), get("/v1/rules", {}, signal)]);
-    handlers.replaceChildren(listed(all.handlers ?? []));
+    fill(handlers, listed(all.handlers ?? []));
     if (!decided.file) {
       found.replaceChildren(h("p", {}, "The node that serves this console has no rules."));
       return;
     }
-    found.replaceChildren(
+    fill(found,
       h("p", { class: decided.fault && "bad" }, decided.fault ? `The former rules hold, because of a fault: ${decided.fault}` : `Taken from ${decided.file}`,
         `, loaded ${clock(decided.loaded)}`),
       table("Rules, with what this node has counted since it was started", ["Rule", "When", "Action", "#Matched", "#Could not be evaluated"],
