@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"millrace/events"
 	"millrace/handlers"
 	"millrace/services/client"
 )
@@ -40,8 +41,8 @@ func BenchmarkCosts(b *testing.B) {
 		newCosted(b, "hook", usual, "--hook-url="+newReviewer(b).URL, "--hook-secret="+hookSecret, "--hook-fail=closed"),
 	}
 	for _, name := range handlers.Names() {
-		if name == "users" || name == "push" {
-			continue // sends do not concern the one, and no gateway is ready without the other
+		if name == "push" || !readsMessages(name) {
+			continue // no gateway is ready without the one, and sends do not concern the others
 		}
 		if i := slices.Index(usual, name); i >= 0 {
 			all = append(all, newCosted(b, name, slices.Delete(slices.Clone(usual), i, i+1)))
@@ -83,14 +84,14 @@ type costed struct {
 	name     string
 	process  *process
 	url      string
-	handlers []string // that read message-events
+	handlers []string // that read messages
 	senders  []*client.Client
 	sent     int
 	took     time.Duration // until all sends were answered
 	cpu      float64       // seconds
 }
 
-func newCosted(b *testing.B, name string, handlers []string, flags ...string) *costed {
+func newCosted(b *testing.B, name string, run []string, flags ...string) *costed {
 	b.Helper()
 	dir, free := b.TempDir(), FreeAddresses(b, 4)
 	p := &process{
@@ -98,7 +99,7 @@ func newCosted(b *testing.B, name string, handlers []string, flags ...string) *c
 		args: append([]string{
 			"dev", "--data-dir=" + filepath.Join(dir, "data"), "--jwt-secret=" + Secret, "--log-level=warn", "--admin-addr=" + free[0],
 			"--connect-addr=" + free[1], "--message-addr=" + free[2], "--embedded-kafka-addr=" + free[3], "--send-rate=1000000",
-			"--handlers=" + strings.Join(handlers, ","),
+			"--handlers=" + strings.Join(run, ","),
 		}, flags...),
 	}
 	p.start(b)
@@ -108,7 +109,13 @@ func newCosted(b *testing.B, name string, handlers []string, flags ...string) *c
 			b.Logf("the log of %s:\n%s", name, said)
 		}
 	})
-	return &costed{name: name, process: p, url: "ws://" + free[1] + "/ws", handlers: slices.DeleteFunc(slices.Clone(handlers), func(h string) bool { return h == "users" })}
+	reading := slices.DeleteFunc(slices.Clone(run), func(name string) bool { return !readsMessages(name) })
+	return &costed{name: name, process: p, url: "ws://" + free[1] + "/ws", handlers: reading}
+}
+
+func readsMessages(handler string) bool {
+	_, topic, _ := handlers.Of(handlers.Group(handler))
+	return topic == events.TopicMessages
 }
 
 func (c *costed) connect(b *testing.B) {
@@ -139,11 +146,20 @@ func (c *costed) round(b *testing.B) {
 	c.took += time.Since(begin)
 	c.sent += *costMessages / costPairs * costPairs
 	for _, handler := range c.handlers { // of several that a handler is, such as webhooks, the names begin with its own
-		for c.process.metric(b, "millrace_handler_records_total", `outcome="handled"`, `handler="`+handler) < float64(c.sent) {
+		for c.passed(b, handler) < float64(c.sent) {
 			Wait(b.Context(), 200*time.Millisecond) // asking costs the process some CPU
 		}
 	}
 	c.cpu += c.process.metric(b, "process_cpu_seconds_total") - before
+}
+
+// passed returns how many records the handler is done with, those among them that it does not want.
+func (c *costed) passed(b *testing.B, handler string) (n float64) {
+	b.Helper()
+	for _, outcome := range []string{"handled", "skipped"} {
+		n += c.process.metric(b, "millrace_handler_records_total", `outcome="`+outcome+`"`, `handler="`+handler)
+	}
+	return n
 }
 
 // pipeline sends one pair's messages of a round.
