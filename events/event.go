@@ -185,9 +185,9 @@ func (e *Event) ConversationKey() string {
 }
 
 // Key returns the key of the event's record: on user-events the user whose state it is, on system-events the notice's id or
-// the name of the key that has called, and the conversation on the other topics. A block is the state of the user who blocks, so that all that one user blocks and
-// unblocks is in one order. Notices have no order among them, and all that repeats one is in one partition. The calls by one key
-// are in the order in which they were published.
+// the name of the key that has called, and the conversation on the other topics. A block is the state of the user who blocks, so
+// that all that one user blocks and unblocks is in one order. Notices have no order among them, and all that repeats one is in
+// one partition. The calls by one key are in the order in which they were published.
 func (e *Event) Key() string {
 	switch {
 	case e.Type == UserBlocked || e.Type == UserUnblocked:

@@ -50,7 +50,9 @@ type Audit struct {
 func New(c Config, log *slog.Logger) *Audit {
 	return &Audit{
 		journal: newJournal(c), log: log.With("handler", "audit"), entry: newMessageEntry,
-		handler: events.Handler{Name: "audit", Topic: events.TopicMessages, Group: "audit-consumer-group"},
+		handler: events.Handler{
+			Name: "audit", Topic: events.TopicMessages, Group: "audit-consumer-group", Gather: 20 * time.Millisecond,
+		},
 	}
 }
 
@@ -64,7 +66,7 @@ func (a *Audit) Start() {
 // Handler returns what the router needs to know about the handler.
 func (a *Audit) Handler() events.Handler {
 	h := a.handler
-	h.Handle, h.HandleBatch, h.Gather, h.Ready, h.Reopen = a.handle, a.handleBatch, 20*time.Millisecond, a.journal.ready, a.journal.reopen
+	h.Handle, h.HandleBatch, h.Ready, h.Reopen = a.handle, a.handleBatch, a.journal.ready, a.journal.reopen
 	return h
 }
 

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"log/slog"
+	"time"
 
 	"go.uber.org/fx"
 
@@ -25,6 +26,7 @@ func NewOperations(c OperationsConfig, log *slog.Logger) *Audit {
 		journal: newJournal(Config(c)), log: log.With("handler", Operations), entry: newOperation,
 		handler: events.Handler{
 			Name: Operations, Topic: events.TopicSystem, Types: []events.Type{events.OperatorCalled}, Group: Operations + "-consumer-group",
+			Gather: 250 * time.Millisecond, // calls are rare, and brokers are not to be asked all the time for them
 		},
 	}
 }

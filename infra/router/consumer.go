@@ -77,8 +77,8 @@ func newConsumer(bus pubsub.Bus, h events.Handler, decoder *decoder, opts Option
 
 // unbundle is the outermost stage. It takes the records of a message in order and runs each through the other stages. If one
 // fails, or the partition is being taken away, it gives the message back with the records that are left. In the end it has the
-// handler note how far it has come. Where a batch leaves records, for example because the store is slow, it handles the first of them alone and then tries a batch again, the next
-// time after two, then after four, and so on.
+// handler note how far it has come. Where a batch leaves records, for example because the store is slow, it handles the first of
+// them alone and then tries a batch again, the next time after two, then after four, and so on.
 func (c *consumer) unbundle(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		records := c.bus.Records(msg)
