@@ -14,7 +14,7 @@ import (
 	"millrace/services/web/sdk"
 )
 
-// readmePage returns the page that the SDK's README has newcomers write.
+// readmePage returns the page that the SDK's README has newcomers write, of thirty lines at most.
 func readmePage(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile("../web/sdk/README.md")
@@ -23,6 +23,7 @@ func readmePage(t *testing.T) string {
 	require.True(t, ok)
 	page, _, ok := strings.Cut(rest, "```")
 	require.True(t, ok)
+	require.LessOrEqual(t, strings.Count(page, "\n"), 30, "lines")
 	return page
 }
 
