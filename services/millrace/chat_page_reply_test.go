@@ -57,6 +57,10 @@ func TestInABrowserTheChatPageRepliesAndGoesToTheOriginal(t *testing.T) {
 	page.until(`document.querySelectorAll(".bubble").length === 123 && document.activeElement.querySelector(".bubble p")?.textContent === %s`, script)
 	page.until(`((it) => it.top >= 0 && it.bottom <= innerHeight)(document.activeElement.getBoundingClientRect())`)
 	page.until(`[...document.querySelectorAll(".quote")].at(-1).innerText.includes(%s)`, script)
+	page.keys("ArrowDown", "ArrowDown", "ArrowUp")
+	page.until(`document.activeElement.querySelector(".bubble p").textContent === "message 0" && document.querySelectorAll(".act[tabindex='0']").length === 1`)
+	page.press("Latest messages")
+	page.until(`!document.querySelector(".newer").checkVisibility()`)
 	page.until(`(document.querySelector(".quote").click(), true)`) // all history is here, and does not have it
 	page.shows("not in the history")
 

@@ -4,6 +4,7 @@ import { h } from "./dom.js";
 import { icon } from "./icons.js";
 import { roleOf } from "./groups.js";
 import { bubble } from "./message.js";
+import { rove } from "./rove.js";
 import { day } from "./times.js";
 import { groupOf, peerOf, titleOf } from "./title.js";
 
@@ -17,11 +18,13 @@ export function log(app, chat, write) {
   const group = groupOf(chat.name);
   const peer = peerOf(chat.name, app.me);
   const rows = h("ol", { class: "messages" });
+  const changed = rove(rows);
   const feed = h("div", { class: "feed", role: "log", "aria-label": "Messages" }, rows);
   const loadOlder = () => app.attempt(() => chat.loadOlder());
   const older = h("button", { type: "button", class: "more", onclick: loadOlder }, "Load older messages");
   const empty = h("div", { class: "empty" });
-  const newer = h("button", { type: "button", class: "newer strong", hidden: true, onclick: () => toEnd() }, icon("down"), "New messages");
+  const below = h("span");
+  const newer = h("button", { type: "button", class: "newer strong", hidden: true, onclick: () => toEnd() }, icon("down"), below);
   const pane = h("div", { class: "scroll log", tabindex: "0", role: "region", "aria-label": "History", onscroll: scrolled }, older, empty, feed);
   const node = h("div", { class: "pane" }, pane, newer);
 
@@ -33,7 +36,7 @@ export function log(app, chat, write) {
 
   const days = keyed(() => h("li", { class: "day" }), (item, text) => item.replaceChildren(h("span", {}, text)));
   const act = (key) => { acting = acting === key ? undefined : key; show(); };
-  const messages = keyed(() => h("li", { tabindex: "-1" }), (item, message, first, read, open, mayRecall, original) =>
+  const messages = keyed(() => h("li"), (item, message, first, read, open, mayRecall, original) =>
     bubble(item, {
       app, chat, write, message, first, read, open, mayRecall, original,
       act: () => act(keyOf(message)), jump: () => app.attempt(() => jump(message.reply_to)),
@@ -42,13 +45,23 @@ export function log(app, chat, write) {
   function scrolled() {
     const wasAtEnd = atEnd;
     atEnd = pane.scrollHeight - pane.scrollTop - pane.clientHeight < near;
-    if (atEnd && !wasAtEnd) seen();
+    if (atEnd !== wasAtEnd) {
+      offer("Latest messages");
+      seen();
+    }
     if (pane.scrollTop < ahead && shown?.more && !shown.loading) loadOlder();
+  }
+
+  // offer shows what is below, unless that is in sight, as what the button leads to.
+  function offer(words) {
+    below.textContent = words;
+    newer.hidden = atEnd;
   }
 
   function toEnd() {
     pane.scrollTop = pane.scrollHeight;
     atEnd = true;
+    newer.hidden = true;
     seen();
   }
 
@@ -63,8 +76,8 @@ export function log(app, chat, write) {
     app.say("");
     const place = places.get(id);
     if (!place) throw new Error("The message is not in the history that you see.");
-    atEnd = false;
     place.scrollIntoView({ block: "center" });
+    scrolled();
     place.focus({ preventScroll: true });
     place.animate([{ background: "var(--raised)" }, { background: "transparent" }], 2000);
   }
@@ -72,7 +85,6 @@ export function log(app, chat, write) {
   // seen marks what is here as read, if somebody looks at it.
   function seen() {
     if (!atEnd || document.hidden || !document.hasFocus()) return;
-    newer.hidden = true;
     chat.read();
   }
 
@@ -102,13 +114,14 @@ export function log(app, chat, write) {
     const prepended = before?.messages.length && before.messages[0] !== shown.messages[0];
     feed.setAttribute("aria-busy", String(shown.loading)); // what is loaded is not news
     arrange(rows, nodes);
+    changed();
     older.hidden = !shown.more;
     older.disabled = shown.loading;
     older.textContent = shown.loading ? "Loading…" : "Load older messages";
     greet();
     if (atEnd) toEnd();
     else if (prepended) pane.scrollTop = pane.scrollHeight - fromEnd;
-    if (!atEnd && before?.loaded && last(shown) !== last(before) && last(shown)?.from !== app.me) newer.hidden = false;
+    if (!atEnd && before?.loaded && last(shown) !== last(before) && last(shown)?.from !== app.me) offer("New messages");
     if (last(shown)?.state === "pending" && last(before)?.client_msg_id !== last(shown).client_msg_id) toEnd();
   }
 
