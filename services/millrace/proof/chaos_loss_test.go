@@ -135,7 +135,7 @@ func (c *chaos) putStoreBack(ctx context.Context, d time.Duration) error {
 
 // exchange kills all processes that have the store open, puts the backup in its place, and starts them again.
 func (c *chaos) exchange(ctx context.Context, store, backup string) error {
-	names := []string{"message-1", "message-2", "storage-1", "storage-2", "worker", "analytics", "webhook", "moderation"}
+	names := []string{"message-1", "message-2", "storage-1", "storage-2", "worker", "analytics", "webhook", "moderation", "route", "notify"}
 	all := append([]string{newcomer, recounting}, names...)
 	release := c.hold(all...)
 	defer release()

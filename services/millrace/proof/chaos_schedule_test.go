@@ -71,7 +71,7 @@ func schedule(seed uint64, broker string, proxies, clients int) []fault {
 	between := func(least, most time.Duration) time.Duration {
 		return least + time.Duration(random.Int64N(int64(most-least))).Truncate(time.Millisecond)
 	}
-	processes := []string{"message-1", "message-2", "connect-1", "connect-2", "storage-1", "storage-2", "worker", "analytics", "webhook", "moderation", broker}
+	processes := []string{"message-1", "message-2", "connect-1", "connect-2", "storage-1", "storage-2", "worker", "analytics", "webhook", "moderation", "route", "notify", broker}
 	busy := map[string]time.Duration{}
 	var faults []fault
 	for at := between(time.Second, 2*time.Second); ; at += between(chaosEvery/2, chaosEvery*3/2) {

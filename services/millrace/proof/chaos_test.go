@@ -51,9 +51,10 @@ type chaosOutcome struct {
 }
 
 // Processes, networks and clients fail, the log loses records and the store is put back as the seed determines, while clients
-// send, edit, recall, join, leave, rename and set, and an operator sends notices. Rules reject some messages, change others, and
-// have others and floods recalled; the webhook handler sends to an endpoint that fails half of the time. In the end nothing may be
-// lost, doubled, out of order, or different for anybody, and what handlers have counted, written and sent is exact. The same seed
+// send, edit, recall, join, leave, rename, set, block, mute and give roles, and an operator sends notices. Rules reject some messages,
+// change others, have others copied, and others and floods recalled; the webhook handler sends to an endpoint that fails half of
+// the time. In the end nothing may be lost, doubled, out of order, or different for anybody, and what handlers have counted,
+// written, copied and sent is exact. The same seed
 // gives the same faults.
 //
 // Losses of the log come when everything is stored and shown, and cost the other handlers no more than what they have not read
@@ -91,7 +92,10 @@ func runChaos(t *testing.T, seed uint64) {
 	require.NoError(t, r.writeEndpoints(endpoints))
 	c.another("moderation", "worker", "--handlers=moderation", "--rules="+rules)
 	c.another("analytics", "worker", "--handlers=analytics")
+	c.another("route", "worker", "--handlers=route")
 	c.another("webhook", "worker", "--handlers=webhook", "--webhooks="+endpoints)
+	told := awaitNotifications(t)
+	c.another("notify", "worker", told.flags(t)...)
 	recount := c.addLike(recounting, "worker", "--handlers=analytics,audit,webhook", "--webhooks="+endpoints, "--version=2", "--from=earliest")
 	ctx, cancel := context.WithTimeout(t.Context(), chaosTraffic+5*Healing)
 	defer cancel()
@@ -100,9 +104,12 @@ func runChaos(t *testing.T, seed uint64) {
 	defer quiet()
 	crowd.welcomeGuests(ctx, c.gateways, traffic.Done())
 	crowd.arrange(ctx, traffic.Done())
+	dispute := crowd.dispute(ctx, c.gateways, traffic.Done())
+	told.write(ctx, crowd, c.gateways[1], traffic.Done())
 	notices := announce(ctx, crowd, c.operators(t), traffic.Done())
 	sdk := crowd.joinSDK(ctx, c.gateways, traffic.Done())
 	kept := newFigures(c, r, crowd.Journal)
+	kept.told = told
 
 	run := &chaosRun{Seed: seed, Log: *chaosLog, Marks: *chaosMarks}
 	defer func() {
@@ -118,6 +125,7 @@ func runChaos(t *testing.T, seed uint64) {
 	recount.start(t)
 	notices.judge(ctx)
 	crowd.End(ctx)
+	dispute.settle(ctx)
 	if sdk != nil {
 		sdk.end(ctx, t)
 	}
@@ -126,6 +134,7 @@ func runChaos(t *testing.T, seed uint64) {
 	require.Greater(t, crowd.Journal.ToldCount(), 10)
 	kept.judge(ctx)
 	kept.judgeRecount(ctx)
+	told.judge(ctx)
 	c.stopAll()
 }
 

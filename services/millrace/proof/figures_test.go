@@ -26,15 +26,17 @@ type figures struct {
 	c        *cluster
 	receiver *receiver
 	journal  *oracle.Journal
+	told     *notified
 
 	// What handlers may lack after losses: messages that audit or the receiver did not have yet when the log lost them, and how
 	// many messages a series of analytics did not have yet.
 	unaudited, unsent map[string]bool
 	uncounted         map[string]int
+	copied            map[string]int // how many copies a topic has at least
 }
 
 func newFigures(c *cluster, r *receiver, journal *oracle.Journal) *figures {
-	return &figures{c: c, receiver: r, journal: journal, unaudited: map[string]bool{}, unsent: map[string]bool{}, uncounted: map[string]int{}}
+	return &figures{c: c, receiver: r, journal: journal, unaudited: map[string]bool{}, unsent: map[string]bool{}, uncounted: map[string]int{}, copied: map[string]int{}}
 }
 
 // judge waits until the handlers have everything, and requires that they have nothing else.
@@ -63,9 +65,13 @@ func (f *figures) judgeRecount(ctx context.Context) {
 	require.NoError(t, f.until(ctx, func() []string {
 		wrong := f.audit(ctx, "audit-v2", log.messages, accepted)
 		wrong = append(wrong, f.analytics(ctx, 2, len(log.messages), len(accepted))...)
+		wrong = append(wrong, f.copies(ctx, log)...)
 		return append(wrong, f.webhook(log.events)...)
 	}))
-	t.Logf("the second versions have what the log has: %d events; %d messages are tagged", len(log.events), log.tagged)
+	t.Logf("the second versions have what the log has: %d events; %d messages are tagged; copies: %v", len(log.events), log.tagged, f.copied)
+	for topic, n := range f.copied {
+		require.Greater(t, n, 5, topic)
+	}
 }
 
 // without returns the ids that are not among the others.
@@ -178,7 +184,7 @@ func (f *figures) excuse(ctx context.Context) error {
 	}
 	counted, err := countedIn(ctx, f.c.store(), seriesOf(1))
 	f.uncounted[seriesOf(1)] = len(accepted) - counted
-	return err
+	return errors.Join(err, f.told.excuse(ctx))
 }
 
 // countedIn returns how many messages the series has counted in a database.

@@ -3,7 +3,6 @@ package proof
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -15,6 +14,8 @@ import (
 // logged is what message-events has.
 type logged struct {
 	events   map[string]bool // ids of all events
+	records  map[string][]*kgo.Record
+	routed   map[string]bool // ids of the events that have the route of urgentRoute
 	messages map[string]bool // ids of the messages among them
 	tagged   int
 	broken   []string // what is not as the rules of writeRules say
@@ -22,25 +23,31 @@ type logged struct {
 
 // readLog reads message-events from its beginning to its end.
 func readLog(ctx context.Context, brokers []string) (*logged, error) {
-	kafka, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(events.TopicMessages),
+	l := &logged{events: map[string]bool{}, messages: map[string]bool{}, records: map[string][]*kgo.Record{}, routed: map[string]bool{}}
+	return l, readTopic(ctx, brokers, events.TopicMessages, l.add)
+}
+
+// readTopic passes all records that the topic has by now, in the order of their partitions.
+func readTopic(ctx context.Context, brokers []string, topic string, visit func(*kgo.Record)) error {
+	kafka, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer kafka.Close()
-	ends, err := kadm.NewClient(kafka).ListEndOffsets(ctx, events.TopicMessages)
+	ends, err := kadm.NewClient(kafka).ListEndOffsets(ctx, topic)
 	if err == nil {
 		err = ends.Error()
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	starts, err := kadm.NewClient(kafka).ListStartOffsets(ctx, events.TopicMessages)
+	starts, err := kadm.NewClient(kafka).ListStartOffsets(ctx, topic)
 	if err == nil {
 		err = starts.Error()
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	left := map[int32]int64{}
 	ends.Each(func(end kadm.ListedOffset) {
@@ -48,20 +55,19 @@ func readLog(ctx context.Context, brokers []string) (*logged, error) {
 			left[end.Partition] = end.Offset
 		}
 	})
-	l := &logged{events: map[string]bool{}, messages: map[string]bool{}}
 	for len(left) > 0 {
 		fetches := kafka.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {
-			return nil, err
+			return err
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			l.add(r)
+			visit(r)
 			if r.Offset+1 >= left[r.Partition] {
 				delete(left, r.Partition)
 			}
 		})
 	}
-	return l, nil
+	return nil
 }
 
 func (l *logged) add(r *kgo.Record) {
@@ -71,6 +77,7 @@ func (l *logged) add(r *kgo.Record) {
 		return
 	}
 	l.events[e.EventID] = true
+	l.records[e.EventID] = append(l.records[e.EventID], r)
 	content, want := e.Content, ""
 	if e.Type == events.NewMessage {
 		l.messages[e.Message.MessageID] = true
@@ -80,11 +87,24 @@ func (l *logged) add(r *kgo.Record) {
 		l.broken = append(l.broken, fmt.Sprintf("%q was accepted", content))
 	}
 	if strings.HasSuffix(content, urgentWord) {
-		want = "urgent"
+		want = urgentRoute
 		l.tagged++
+		l.routed[e.EventID] = true
 	}
-	at := slices.IndexFunc(r.Headers, func(h kgo.RecordHeader) bool { return h.Key == events.TagsHeader })
-	if got := at >= 0; got != (want != "") || got && string(r.Headers[at].Value) != want {
-		l.broken = append(l.broken, fmt.Sprintf("%q: tags %t, not %q", content, got, want))
+	if got := headerOf(r, events.TagsHeader); got != want {
+		l.broken = append(l.broken, fmt.Sprintf("%q: tags %q, not %q", content, got, want))
 	}
+	if got := headerOf(r, events.RoutesHeader); got != want { // the route has the name of the tag
+		l.broken = append(l.broken, fmt.Sprintf("%q: routes %q, not %q", content, got, want))
+	}
+}
+
+// headerOf returns the value of a record's header, or an empty string.
+func headerOf(r *kgo.Record, key string) string {
+	for _, h := range r.Headers {
+		if h.Key == key {
+			return string(h.Value)
+		}
+	}
+	return ""
 }

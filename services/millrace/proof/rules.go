@@ -15,7 +15,10 @@ const (
 	echoWord      = " echo"
 )
 
-// rulesFile replaces some messages, rejects others, tags others, and recalls some. Of echoes each that has come before is
+// urgentRoute is the route of what has the word urgentWord.
+const urgentRoute = "urgent"
+
+// rulesFile replaces some messages, rejects others, tags and routes others, and recalls some. Of echoes each that has come before is
 // recalled.
 const rulesFile = `rules:
 - name: mask
@@ -27,6 +30,9 @@ const rulesFile = `rules:
 - name: mark
   when: content endsWith "` + urgentWord + `"
   tag: urgent
+- name: deliver
+  when: content endsWith "` + urgentWord + `"
+  route: ` + urgentRoute + `
 - name: regret
   when: content endsWith "` + regrettedWord + `"
   recall: you will regret that

@@ -32,6 +32,7 @@ type talker struct {
 	diary   diary
 	loaded  map[string]bool // messages that history had after too much was missed; they may still come as pushes
 	reloads atomic.Int64    // how often too much was missed
+	away    atomic.Int64    // how often its connection has ended
 	room    atomic.Int64    // the number in the room's name
 }
 
@@ -49,6 +50,7 @@ func (k *talker) connect(ctx context.Context) (err error) {
 		},
 		OnDisconnect: func(err error, retryIn time.Duration) {
 			k.diary.note("away, again in %s: %v", retryIn, err)
+			k.away.Add(1)
 			if left := k.left.Load(); left != nil {
 				(*left)(err)
 			}

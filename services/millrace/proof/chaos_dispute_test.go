@@ -1,0 +1,186 @@
+package proof
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/events"
+	"millrace/services/client"
+)
+
+const (
+	// disputed is the time between two rounds of a dispute.
+	disputed = 300 * time.Millisecond
+	// forever is a time until which somebody is muted, in Unix seconds.
+	forever = 2_000_000_000
+	// disputeFirst is the first of the two users who dispute, on another gateway each.
+	disputeFirst = Alice + 60
+)
+
+// dispute is what two users do to each other while there is traffic: the first one blocks and unblocks the second, mutes it in a
+// group of the two, and gives it a role and takes that back. A verb that has answered holds, on any gateway and node, so what is
+// sent after it is accepted or refused for sure.
+type dispute struct {
+	crowd         *Crowd
+	owner, member *talker
+	group         int64
+	rounds        int
+}
+
+// dispute lets two users dispute until the traffic ends.
+func (c *Crowd) dispute(ctx context.Context, gateways []string, until <-chan struct{}) *dispute {
+	t := c.t
+	t.Helper()
+	d := &dispute{crowd: c}
+	for i, k := range []**talker{&d.owner, &d.member} {
+		*k = &talker{ID: disputeFirst + int64(i), url: gateways[i], journal: c.Journal}
+		require.NoError(t, (*k).connect(ctx))
+	}
+	group, err := (&User{Client: d.owner.Client}).Group(ctx, client.GroupCreate{Name: "dispute", Members: []int64{d.member.ID}})
+	require.NoError(t, err)
+	d.group = group.GroupID
+	for _, name := range d.conversations() {
+		c.Journal.Members(name, d.owner.ID, d.member.ID)
+	}
+	c.others = append(c.others, d.history)
+	c.speaking.Go(func() error {
+		for ; ; d.rounds++ {
+			select {
+			case <-until:
+				return nil
+			case <-time.After(disputed):
+			}
+			c.silence.RLock()
+			err := d.round(ctx, d.rounds)
+			c.silence.RUnlock()
+			if err != nil {
+				return fmt.Errorf("dispute, round %d: %w", d.rounds, err)
+			}
+		}
+	})
+	return d
+}
+
+func (d *dispute) conversations() []string {
+	return []string{events.Direct(d.owner.ID, d.member.ID), events.Group(d.group)}
+}
+
+func (d *dispute) history(ctx context.Context) error {
+	for _, name := range d.conversations() {
+		if err := d.owner.History(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *dispute) round(ctx context.Context, n int) error {
+	id := func(step int) string { return fmt.Sprintf("%d-%d", n, step) }
+	toOwner, toMember, toGroup := client.ToUser(d.owner.ID), client.ToUser(d.member.ID), client.ToGroup(d.group)
+	mute := func(user, until int64, step int) client.GroupMute {
+		return client.GroupMute{GroupID: d.group, User: user, Until: until, ClientMsgID: id(step)}
+	}
+	role := func(role events.Role, step int) client.GroupRole {
+		return client.GroupRole{GroupID: d.group, User: d.member.ID, Role: role, ClientMsgID: id(step)}
+	}
+	var steps []func() error
+	does := func(k *talker, r client.Request) { steps = append(steps, func() error { return k.insist(ctx, r) }) }
+	says := func(k *talker, to client.Target, step int) {
+		steps = append(steps, func() error { return k.Say(ctx, to, fmt.Sprintf("%d %s", k.ID, id(step))) })
+	}
+	may := func(k *talker, to client.Target, step int) {
+		steps = append(steps, func() error { return k.isRefused(ctx, to, fmt.Sprintf("%d %s", k.ID, id(step))) })
+	}
+	switch n % 3 {
+	case 0:
+		does(d.owner, client.Block{User: d.member.ID})
+		may(d.member, toOwner, 1)
+		says(d.owner, toMember, 2)
+		says(d.member, toGroup, 3)
+		does(d.owner, client.Unblock{User: d.member.ID})
+		says(d.member, toOwner, 4)
+	case 1:
+		does(d.owner, mute(d.member.ID, forever, 1))
+		may(d.member, toGroup, 2)
+		says(d.owner, toGroup, 3)
+		does(d.owner, mute(d.member.ID, 0, 4))
+		says(d.member, toGroup, 5)
+	case 2:
+		does(d.owner, role(events.RoleAdmin, 1))
+		does(d.member, mute(0, forever, 2))
+		says(d.member, toGroup, 3)
+		does(d.owner, role(events.RoleMember, 4))
+		may(d.member, toGroup, 5)
+		does(d.owner, mute(0, 0, 6))
+		says(d.member, toGroup, 7)
+	}
+	for i, step := range steps {
+		if err := step(); err != nil {
+			return fmt.Errorf("step %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// isRefused sends a message that has to be refused for want of permission, and notes in the journal that nobody may see it.
+func (k *talker) isRefused(ctx context.Context, target client.Target, id string) error {
+	conversation, m := k.conversationOf(target), client.Send{Target: target, Content: id, ClientMsgID: id}
+	k.journal.Sent(conversation, k.toSend(m, id))
+	err := insist(ctx, func() error {
+		_, err := k.Client.Send(ctx, m)
+		return err
+	})
+	switch {
+	case err == nil:
+		return fmt.Errorf("%s was accepted from user %d", id, k.ID)
+	case errors.Is(err, &client.Error{Code: client.PermissionDenied}):
+		k.journal.Rejected(conversation, k.ID, id)
+		return nil
+	}
+	return fmt.Errorf("send %s: %w", id, err)
+}
+
+// settle ends the dispute, and requires that what was left is told as it is: a block, who has read, a group that is dissolved, and
+// when somebody was seen last.
+func (d *dispute) settle(ctx context.Context) {
+	t := d.crowd.t
+	t.Helper()
+	require.Greater(t, d.rounds, 3)
+	blocked := func(want ...int64) {
+		t.Helper()
+		Await(t, func() bool {
+			users, err := d.owner.Client.Blocked(ctx)
+			return err == nil && slices.Equal(users, want)
+		}, "who is blocked")
+	}
+	require.NoError(t, d.owner.insist(ctx, client.Block{User: d.member.ID}))
+	blocked(d.member.ID)
+	require.NoError(t, d.owner.insist(ctx, client.Unblock{User: d.member.ID}))
+	blocked()
+
+	all, err := wholeHistory(ctx, d.owner.Client, events.Group(d.group))
+	require.NoError(t, err)
+	last := all[len(all)-1].Seq
+	require.NoError(t, d.member.insist(ctx, client.Read{Conversation: events.Group(d.group), Seq: last}))
+	Await(t, func() bool {
+		readers, err := d.owner.Client.Readers(ctx, client.Readers{Conversation: events.Group(d.group), Seq: last})
+		return err == nil && slices.ContainsFunc(readers, func(r client.Reader) bool { return r.User == d.member.ID && r.Seq == last })
+	}, "who has read")
+
+	require.NoError(t, d.owner.insist(ctx, client.GroupDissolve{GroupID: d.group}))
+	_, err = d.member.Client.Send(ctx, client.Send{Target: client.ToGroup(d.group), Content: "too late"})
+	require.ErrorIs(t, err, &client.Error{Code: client.NotFound})
+
+	require.NoError(t, d.member.Client.Close())
+	Await(t, func() bool {
+		present, err := d.owner.Client.Presence(ctx, d.member.ID)
+		return err == nil && len(present.Online) == 0 && present.LastSeen[d.member.ID] > 0
+	}, "who was seen last")
+	require.NoError(t, d.owner.Client.Close())
+	t.Logf("%d rounds of the dispute", d.rounds)
+}

@@ -1,0 +1,114 @@
+package proof
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"millrace/events"
+)
+
+// copies compares the copies that the handlers route and groups have made with what message-events has.
+func (f *figures) copies(ctx context.Context, log *logged) (wrong []string) {
+	changes, err := groupChanges(ctx, f.c.store())
+	if err != nil {
+		return []string{err.Error()}
+	}
+	for topic, want := range map[string]map[string]bool{
+		events.RouteTopic(urgentRoute): log.routed, events.TopicGroups: within(changes, log.events),
+	} {
+		c := &copyists{topic: topic, log: log, want: want, made: map[string]bool{}, latest: map[string]int64{}}
+		if err := readTopic(ctx, f.c.log, topic, c.add); err != nil {
+			return append(wrong, err.Error())
+		}
+		for id := range want {
+			if !c.made[id] {
+				c.report("event %s was not copied", id)
+			}
+		}
+		wrong = append(wrong, c.wrong...)
+		f.copied[topic] = len(want)
+	}
+	return wrong
+}
+
+// copyists go through the copies on a topic.
+type copyists struct {
+	topic  string
+	log    *logged
+	want   map[string]bool
+	made   map[string]bool
+	latest map[string]int64 // by conversation, of the first copies of events
+	wrong  []string
+}
+
+func (c *copyists) report(format string, args ...any) {
+	c.wrong = append(c.wrong, c.topic+": "+fmt.Sprintf(format, args...))
+}
+
+// add checks a copy. One that is made again is the same, and may come later. Of one whose original the log has lost nothing is
+// known but its place among the others.
+func (c *copyists) add(r *kgo.Record) {
+	origin, err := events.ParsePosition(headerOf(r, events.OriginHeader))
+	if err != nil {
+		c.report("a copy without an origin: %v", err)
+		return
+	}
+	e, err := events.Decode(events.TopicMessages, origin, r.Value)
+	if err != nil {
+		c.report("%v", err)
+		return
+	}
+	if originals := c.log.records[e.EventID]; originals != nil {
+		same := func(o *kgo.Record) bool {
+			return o.Partition == origin.Partition && o.Offset == events.Offset(origin.Seq) && bytes.Equal(o.Key, r.Key) && bytes.Equal(o.Value, r.Value)
+		}
+		switch {
+		case !c.want[e.EventID]:
+			c.report("event %s, a %s at %s, was copied for no reason", e.EventID, e.Type, origin)
+		case !slices.ContainsFunc(originals, same):
+			c.report("the copy of event %s is not what lies at %s", e.EventID, origin)
+		}
+	}
+	if !c.made[e.EventID] && origin.Seq <= c.latest[string(r.Key)] {
+		c.report("event %s at %s was copied after a later one of %s", e.EventID, origin, r.Key)
+	}
+	c.made[e.EventID] = true
+	c.latest[string(r.Key)] = max(c.latest[string(r.Key)], origin.Seq)
+}
+
+// within returns the ids that are among the others.
+func within(ids, others map[string]bool) map[string]bool { return without(ids, without(ids, others)) }
+
+// groupChanges returns the ids of the events that have changed groups in a store.
+func groupChanges(ctx context.Context, path string) (ids map[string]bool, err error) {
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	var types []string
+	for _, t := range events.GroupChanges() {
+		types = append(types, "'"+string(t)+"'")
+	}
+	rows, err := db.QueryContext(ctx, "SELECT json_extract(event, '$.event_id') FROM changes WHERE type IN ("+strings.Join(types, ",")+")")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	ids = map[string]bool{}
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids[id] = true
+	}
+	return ids, rows.Err()
+}
