@@ -54,6 +54,9 @@ func (b *batch) save(ctx context.Context) error {
 	for i := range b.records {
 		b.results[i] = check(&b.records[i])
 	}
+	if err := b.dropErased(ctx); err != nil {
+		return err
+	}
 	for _, step := range []struct {
 		name string
 		run  func(context.Context) error

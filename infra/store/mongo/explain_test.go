@@ -59,6 +59,7 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		"notifications due":   db.notificationsDue(time.Now(), 5),
 		"revoked tokens":      db.revocationOf(1),
 		"progress":            db.progressOf("users"),
+		"erasures":            db.erasuresOf([]int64{1, 2}),
 	} {
 		t.Run(what, func(t *testing.T) {
 			stages := plan(t, q)

@@ -60,7 +60,7 @@ func newMessage(r *events.Record) message {
 	return message{
 		ID: m.MessageID, Conversation: m.Conversation, Seq: r.Seq, ClientID: m.ClientMsgID,
 		From: m.From, Type: m.MessageType, Timestamp: m.Timestamp, Content: m.Content,
-		Extra: string(m.Extra), ReplyTo: m.ReplyTo, Mentions: m.Mentions,
+		Extra: string(m.Extra), ReplyTo: m.ReplyTo, Mentions: m.Mentions, Recalled: m.Recalled,
 	}
 }
 
@@ -115,7 +115,7 @@ func (b *batch) lookUp(ctx context.Context, records []int, id func(*events.Recor
 }
 
 // move moves the message to the record's position, which is lower. The message there wins, but keeps what was changed in the
-// message since.
+// message since, unless it is erased there.
 func (b *batch) move(ctx context.Context, r *events.Record) error {
 	m := newMessage(r)
 	there := doc(field("_id", m.ID), field("conversation", m.Conversation), field("seq", doc(field("$gt", m.Seq))))
@@ -124,7 +124,12 @@ func (b *batch) move(ctx context.Context, r *events.Record) error {
 	place := doc(field("seq", m.Seq), field("client_id", m.ClientID), field("from", m.From), field("type", m.Type), field("at", m.Timestamp),
 		field("reply_to", m.ReplyTo), field("mentions", m.Mentions))
 	whole := append(place[:len(place):len(place)], field("content", m.Content), field("extra", m.Extra))
-	for _, u := range []struct{ filter, fields bson.D }{{unchanged, whole}, {there, place}} {
+	type change struct{ filter, fields bson.D }
+	changes := []change{{unchanged, whole}, {there, place}}
+	if m.Recalled {
+		changes = []change{{there, append(whole, field("recalled", true))}}
+	}
+	for _, u := range changes {
 		_, err := b.messages.UpdateOne(ctx, u.filter, set(u.fields...))
 		if driver.IsDuplicateKeyError(err) {
 			return unstorable("another message has the position %s", r.Position)
@@ -150,6 +155,9 @@ func (b *batch) saveChanges(ctx context.Context) error {
 	}, kinds...)
 	known, err := b.lookUp(ctx, records, func(r *events.Record) string { return r.MessageID })
 	if err != nil {
+		return err
+	}
+	if err := b.recallErased(ctx, known); err != nil {
 		return err
 	}
 	first, err := b.firstChanges(ctx, records)

@@ -206,7 +206,8 @@ func (db *DB) messagesOf(ctx context.Context, changes []change) ([]message, erro
 }
 
 // told returns the changes in the window as the user is told of them. An edit comes with the message as it was in the end, or
-// not at all if the message was recalled. Nothing comes about a message from before the stay.
+// not at all if the message was recalled. Nothing comes about a message from before the stay, and no renaming whose name is
+// erased.
 func (db *DB) told(ctx context.Context, user int64, w window, changes []change, messages []message) ([]events.Record, error) {
 	var mine []message
 	for _, m := range messages {
@@ -231,7 +232,8 @@ func (db *DB) told(ctx context.Context, user int64, w window, changes []change, 
 		if err := json.Unmarshal([]byte(c.Event), &r.Event); err != nil {
 			return nil, fmt.Errorf("change at %s: %w", r.Position, err)
 		}
-		if r.Type == events.MessageEdited && m.Recalled {
+		erasedName := r.Type == events.GroupRenamed && r.Name == ""
+		if erasedName || r.Type == events.MessageEdited && m.Recalled {
 			continue
 		}
 		about := m.stored()

@@ -56,6 +56,7 @@ type DB struct {
 	activeUsers   *driver.Collection
 	subscriptions *driver.Collection
 	notifications *driver.Collection
+	erasures      *driver.Collection
 
 	// known holds conversations whose documents exist, including, for direct ones, those of the two users.
 	known *lru.Cache[string, struct{}]
@@ -119,6 +120,7 @@ func open(ctx context.Context, uri string, more ...*options.ClientOptions) (*DB,
 		activeUsers:   database.Collection("active_users"),
 		subscriptions: database.Collection("subscriptions"),
 		notifications: database.Collection("notifications"),
+		erasures:      database.Collection("erasures"),
 		known:         known,
 	}
 	db.close = sync.OnceValue(func() error {

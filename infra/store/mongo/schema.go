@@ -152,6 +152,7 @@ func (db *DB) createIndexes(ctx context.Context) error {
 		{db.progress, bson.D{{Key: "handler", Value: 1}}, false},
 		{db.activeUsers, bucket, false},
 		{db.subscriptions, bson.D{{Key: "user", Value: 1}, {Key: "since", Value: 1}}, false},
+		{db.erasures, bson.D{{Key: "user", Value: 1}}, false},
 		{db.notifications, bson.D{{Key: "due", Value: 1}, {Key: "at", Value: 1}}, false},
 	} {
 		model := driver.IndexModel{Keys: index.keys}

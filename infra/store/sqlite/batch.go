@@ -33,8 +33,13 @@ func (db *DB) SaveBatch(ctx context.Context, records []events.Record) []error {
 			members: make(map[member][]store.Membership),
 		}
 		created = b.found
-		for i := range records {
-			err := b.save(ctx, &records[i])
+		erasures, err := c.erasures(ctx, records)
+		if err != nil {
+			return fmt.Errorf("erasures: %w", err)
+		}
+		kept := erasures.Empty(records)
+		for i := range kept {
+			err := b.save(ctx, &kept[i])
 			if err != nil && !events.IsPermanent(err) {
 				return fmt.Errorf("%s at %s: %w", records[i].Type, records[i].Position, err)
 			}

@@ -16,11 +16,11 @@ const (
 	findMessageID   = `SELECT conversation_id, seq FROM message_ids WHERE id = ?`
 	insertMessage   = `INSERT INTO messages
 		(conversation_id, seq, id, client_id, sender, type, sent_at, recalled, edited_at, change_seq, content, extra, reply_to, mentions)
-		VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
-	// The message at the lower position wins, but keeps what was changed in the message since.
-	inheritChanges = `UPDATE messages AS m SET recalled = old.recalled, edited_at = old.edited_at, change_seq = old.change_seq,
-			content = iif(old.recalled OR old.change_seq > 0, old.content, m.content),
-			extra = iif(old.recalled OR old.change_seq > 0, old.extra, m.extra)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
+	// The message at the lower position wins, but keeps what was changed in the message since, unless it is erased there.
+	inheritChanges = `UPDATE messages AS m SET recalled = m.recalled OR old.recalled, edited_at = old.edited_at, change_seq = old.change_seq,
+			content = iif(NOT m.recalled AND (old.recalled OR old.change_seq > 0), old.content, m.content),
+			extra = iif(NOT m.recalled AND (old.recalled OR old.change_seq > 0), old.extra, m.extra)
 		FROM messages AS old WHERE m.conversation_id = ?1 AND m.seq = ?2 AND old.conversation_id = ?1 AND old.seq = ?3`
 	deleteMessage = `DELETE FROM messages WHERE conversation_id = ? AND seq = ?`
 	findSender    = `SELECT sender, recalled FROM messages WHERE conversation_id = ? AND seq = ?`
@@ -81,7 +81,7 @@ func (b *batch) insertMessage(ctx context.Context, r *events.Record, conversatio
 		mentions, _ = json.Marshal(m.Mentions) // a list of integers cannot fail
 	}
 	inserted, err := b.change(ctx, insertMessage, conversation, r.Seq, idValue(m.MessageID), idValue(m.ClientMsgID),
-		m.From, m.MessageType, m.Timestamp, m.Content, orNull(m.Extra), replyTo, orNull(mentions))
+		m.From, m.MessageType, m.Timestamp, m.Recalled, m.Content, orNull(m.Extra), replyTo, orNull(mentions))
 	if err != nil {
 		return 0, fmt.Errorf("insert message: %w", err)
 	}

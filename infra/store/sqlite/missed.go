@@ -18,7 +18,7 @@ const (
 	messagesWithin = `SELECT ` + messageColumns + ` FROM messages m` + versionThen + `
 		WHERE m.conversation_id = ?3 AND m.seq > ?4 AND m.seq <= ?5 ORDER BY m.seq LIMIT ?6`
 	// An edit comes with the message as it was in the end, or not at all if the message was recalled. Changes of messages
-	// from before the stay are left out.
+	// from before the stay are left out, and so are renamings whose name is erased.
 	changesWithin = `SELECT ch.seq, ch.event, ifnull(m.seq, 0), ifnull(v.content, ifnull(m.content, '')),
 			iif(v.message_id IS NULL, m.extra, v.extra)
 		FROM changes ch
@@ -26,6 +26,7 @@ const (
 		LEFT JOIN messages m ON m.conversation_id = i.conversation_id AND m.seq = i.seq` + versionThen + `
 		WHERE ch.conversation_id = ?3 AND ch.seq > ?4 AND ch.seq <= ?5 AND ifnull(m.seq > ?7, 1)
 			AND NOT (ch.type = 'message_edited' AND v.message_id IS NULL AND ifnull(m.recalled, 1))
+			AND NOT (ch.type = 'group_renamed' AND json_extract(ch.event, '$.name') IS NULL)
 		ORDER BY ch.seq LIMIT ?6`
 )
 

@@ -33,12 +33,22 @@ func TestQueriesSearchIndexes(t *testing.T) {
 		"subscriptions": userSubscriptions, "drop subscription": dropSubscription,
 		"user": findUser, "users online": onlineUsers, "block": findBlock, "blocked users": blockedUsersOf,
 		"participations": participations, "revoked tokens": findRevoked,
+		"erased in": erasedIn, "erase messages": eraseMessages, "erase names": eraseNames, "erase settings": eraseSettings, "erase seen": eraseSeen,
+		"erase subscriptions": eraseSubscriptions, "erase notifications": eraseNotifications,
 		"find group": findGroup, "stay": findStays, "end stay": endStay, "end stays": endStays, "dissolve": dissolveGroup,
 	} {
 		t.Run(name, func(t *testing.T) { requireSearches(t, plan(t, db, query), "SCALAR SUBQUERY", "REUSE SUBQUERY") })
 	}
 	t.Run("messages by id are looked up, however many are asked for", func(t *testing.T) {
 		requireSearches(t, plan(t, db, sentAt), "SCAN json_each")
+	})
+	t.Run("a step of an erasure is one range of the conversation", func(t *testing.T) {
+		for _, query := range []string{erasureSection, eraseVersions, eraseGroupName} {
+			requireSearches(t, plan(t, db, query), "SCAN CONSTANT ROW", "SCALAR SUBQUERY", "LIST SUBQUERY", "CORRELATED SCALAR SUBQUERY")
+		}
+	})
+	t.Run("erasures are looked up, however many users are asked for", func(t *testing.T) {
+		requireSearches(t, plan(t, db, erasuresOf), "LIST SUBQUERY", "SCAN json_each", "CREATE BLOOM FILTER")
 	})
 	t.Run("a page is one range of the conversation", func(t *testing.T) {
 		for _, query := range []string{oldestPage, newestPage} {

@@ -19,7 +19,7 @@ func migrations() []string {
 	return []string{
 		firstSchema, groupsByClientMsgID, changesByEventID, messageVersions, epochsOfTopics, extraOfMessages, renamedGroups, disabledWebhooks,
 		settingsOfUsers, usersSeen, statistics, subscriptionsOfUsers, rolesAndMutes, blockedUsers,
-		notificationsOfUsers, revokedTokens, progressOfHandlers,
+		notificationsOfUsers, revokedTokens, progressOfHandlers, erasuresOfUsers,
 	}
 }
 
@@ -276,10 +276,12 @@ CREATE TABLE blocks (
 // many inserts into it: a quarter more messages a second than with its default of 4 MB. After a crash SQLite reads the log,
 // which takes about 20 ms. Its cache of 32 MB holds the index of some 700,000 message ids, whose pages SQLite would else read
 // again for each batch, because ids come in random order: a tenth more messages a second at 300,000 messages, more with more.
+// What is deleted or overwritten SQLite fills with zeros, so that no content that was recalled or erased stays in the file:
+// without measurable cost.
 func writerDSN(path string) string {
 	return dsn(path, url.Values{
 		"_synchronous": {"FULL"},
-		"_pragma":      {"wal_autocheckpoint(10000)", "cache_size(-32000)"},
+		"_pragma":      {"wal_autocheckpoint(10000)", "cache_size(-32000)", "secure_delete(1)"},
 	})
 }
 

@@ -1,11 +1,14 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -269,4 +272,43 @@ func TestOpenWaitsForWhoeverHasLockedTheFile(t *testing.T) {
 
 func TestOfThoseWhoTakeNotificationsAtOnceEachGetsOthers(t *testing.T) {
 	storetest.RunTakers(t, open(t, filepath.Join(t.TempDir(), "store.db")))
+}
+
+// One process erases a user while the other saves, as a message node and a worker do.
+func TestOfAnErasedUserNoOtherProcessSavesAnythingEither(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	worker, node := open(t, path), open(t, path)
+	seqs := make(map[int32]int64)
+	early, late, later := record(seqs, 0, 1, "early"), record(seqs, 0, 2, "late"), record(seqs, 0, 3, "later")
+	require.NoError(t, errors.Join(worker.SaveBatch(t.Context(), []events.Record{early})...))
+	require.NoError(t, node.SaveErasure(t.Context(), early.Message.From, map[int32]int64{late.Partition: late.Seq}))
+	require.NoError(t, errors.Join(worker.SaveBatch(t.Context(), []events.Record{late, later})...))
+	emptied, next, err := node.EraseIn(t.Context(), early.Message.From, early.Message.Conversation, 0)
+	require.NoError(t, err)
+	require.Equal(t, 1, emptied, "the other came empty")
+	require.Zero(t, next)
+	page, _, err := worker.History(t.Context(), early.Message.Conversation, store.Page{Limit: 9})
+	require.NoError(t, err)
+	require.Equal(t, []string{"", "", "later"}, []string{page[0].Content, page[1].Content, page[2].Content})
+}
+
+// Neither what was erased nor what was recalled can be found in the file.
+func TestNothingOfWhatIsErasedIsLeftInTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	db, err := Open(t.Context(), path)
+	require.NoError(t, err)
+	seqs := make(map[int32]int64)
+	var records []events.Record
+	for i := range 300 {
+		records = append(records, record(seqs, 0, i, strings.Repeat("confidential ", 1+i*i/40)))
+	}
+	require.NoError(t, errors.Join(db.SaveBatch(t.Context(), records)...))
+	first := records[0].Message
+	require.NoError(t, db.SaveErasure(t.Context(), first.From, map[int32]int64{records[0].Partition: 300}))
+	_, _, err = db.EraseIn(t.Context(), first.From, first.Conversation, 0)
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Zero(t, bytes.Count(data, []byte("confidential")))
 }

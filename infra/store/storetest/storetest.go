@@ -113,6 +113,16 @@ type Store interface {
 	Progress(ctx context.Context, handler string) (map[int32]int64, error)
 	// AdvanceProgress notes that the handler is done with everything up to the position. It never goes back.
 	AdvanceProgress(ctx context.Context, handler string, done events.Position) error
+	// SaveErasure notes that what the user has written up to these positions, by partition, is erased. It never moves an
+	// erasure back. What is saved from then on lacks what is erased; what a store has already is emptied by EraseIn.
+	SaveErasure(ctx context.Context, user int64, through map[int32]int64) error
+	// EraseIn empties, in a conversation and after the position, some of what the user's erasure covers: messages become
+	// recalled ones, of which no version is kept; groups and changes lose the names that the user has given; settings are reset. It looks at
+	// no more than store.ErasedAtOnce messages, and returns how many it has emptied and after which position to go on, or 0
+	// once nothing is left.
+	EraseIn(ctx context.Context, user int64, conversation string, after int64) (messages int, next int64, err error)
+	// EraseAccount drops the user's subscriptions and notifications and, unless it is online, when it was seen last.
+	EraseAccount(ctx context.Context, user int64) error
 	// CountMessages counts those messages among the records, all of one partition and ascending, that the series has not
 	// counted yet: replays by their own position, others after the highest one. If it fails the same records may be counted
 	// again.
@@ -155,6 +165,7 @@ func Run(t *testing.T, open func(*testing.T) Store) {
 		{"notifications", notificationTests()},
 		{"revocations", revocationTests()},
 		{"statistics", statisticTests()},
+		{"erasures", erasureTests()},
 	} {
 		t.Run(subject.name, func(t *testing.T) {
 			for _, test := range subject.tests {
