@@ -16,6 +16,15 @@ func (o *Operator) RevokeTokens(ctx context.Context, r *apiv1.RevokeTokensReques
 	return &apiv1.RevokeTokensResponse{Before: revoked.GetBefore()}, err
 }
 
+// EraseUser implements the call of the contract.
+func (o *Operator) EraseUser(ctx context.Context, r *apiv1.EraseUserRequest) (*apiv1.EraseUserResponse, error) {
+	if err := checkID("user", r.GetUser()); err != nil {
+		return nil, err
+	}
+	erased, err := o.Nodes.EraseUser(ctx, &millracev1.EraseUserRequest{User: r.GetUser(), Next: r.GetNext()})
+	return &apiv1.EraseUserResponse{Messages: erased.GetMessages(), Next: erased.GetNext()}, err
+}
+
 // SendNotice implements the call of the contract.
 func (o *Operator) SendNotice(ctx context.Context, r *apiv1.SendNoticeRequest) (*apiv1.SendNoticeResponse, error) {
 	extra, err := encode(r.GetExtra())

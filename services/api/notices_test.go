@@ -16,6 +16,7 @@ type operators struct {
 	millracev1.UnimplementedOperatorServiceServer
 	revoked []*millracev1.RevokeTokensRequest
 	notices []*millracev1.SendNoticeRequest
+	erased  []*millracev1.EraseUserRequest
 }
 
 func (o *operators) RevokeTokens(_ context.Context, r *millracev1.RevokeTokensRequest) (*millracev1.RevokeTokensResponse, error) {
@@ -32,6 +33,46 @@ func (o *operators) SendNotice(_ context.Context, r *millracev1.SendNoticeReques
 		return nil, status.Error(codes.InvalidArgument, "no content")
 	}
 	return &millracev1.SendNoticeResponse{NoticeId: "n"}, nil
+}
+
+func (o *operators) EraseUser(_ context.Context, r *millracev1.EraseUserRequest) (*millracev1.EraseUserResponse, error) {
+	o.erased = append(o.erased, r)
+	switch r.GetNext() {
+	case "":
+		return &millracev1.EraseUserResponse{Messages: 7, Next: "n"}, nil
+	case "n":
+		return nil, status.Error(codes.Unavailable, "not stored yet")
+	}
+	return nil, status.Error(codes.InvalidArgument, "next")
+}
+
+func TestAdminsAloneEraseUsers(t *testing.T) {
+	c, o := newCallers(t), &operators{}
+	h := c.serveOperator(t, Config{}, &Service{}, &Operator{Nodes: o})
+	code, body := c.ask(h, "both", "POST", "/v1/users/1:erase", `{}`)
+	require.Equal(t, 403, code, body)
+	require.Empty(t, o.erased)
+	for _, test := range []struct {
+		user, body string
+		status     int
+		want       string
+	}{
+		{"1", `{}`, 200, `{"messages":"7","next":"n"}`},
+		{"1", `{"next":"n"}`, 503, `{"error":{"code":"unavailable","message":"not stored yet"}}`},
+		{"1", `{"next":"x"}`, 400, `{"error":{"code":"invalid_argument","message":"next"}}`},
+		{"0", `{}`, 400, `{"error":{"code":"invalid_argument","message":"user is not from 1 to 9007199254740991"}}`},
+	} {
+		code, body := c.ask(h, "admin", "POST", "/v1/users/"+test.user+":erase", test.body)
+		require.Equal(t, test.status, code, body)
+		require.JSONEq(t, test.want, body)
+	}
+	for _, body := range []string{`{"everything":true}`, `{"next":1}`, `[]`} {
+		code, got := c.ask(h, "admin", "POST", "/v1/users/1:erase", body)
+		require.Equal(t, 400, code, got)
+	}
+	require.Len(t, o.erased, 3)
+	require.EqualValues(t, 1, o.erased[0].GetUser())
+	require.Equal(t, "n", o.erased[1].GetNext())
 }
 
 func TestAdminsAloneRevokeTokensAndSendNotices(t *testing.T) {

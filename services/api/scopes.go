@@ -41,6 +41,7 @@ func scopes() map[string][]auth.Scope {
 		apiv1.OperatorService_ListSessions_FullMethodName:    read,
 		apiv1.OperatorService_DisconnectUser_FullMethodName:  admin,
 		apiv1.OperatorService_RevokeTokens_FullMethodName:    admin,
+		apiv1.OperatorService_EraseUser_FullMethodName:       admin,
 		apiv1.OperatorService_SendNotice_FullMethodName:      admin,
 		apiv1.OperatorService_ListPoisoned_FullMethodName:    read,
 		apiv1.OperatorService_GetPoisoned_FullMethodName:     admin,

@@ -57,7 +57,8 @@ func (s *Service) conversations(
 	if err != nil {
 		return nil, err
 	}
-	behind, err := parsePlace(r.GetNext())
+	var behind store.Place
+	behind.ActiveAt, behind.Conversation, err = parseNext(r.GetNext())
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +71,7 @@ func (s *Service) conversations(
 	for _, head := range heads {
 		conversation := &millracev1.ConversationHead{
 			Conversation: head.Conversation, Unread: int32(min(head.Unread, 999)), ReadSeq: head.ReadSeq,
-			Next: formatPlace(head.Place), MutedUntil: head.MutedUntil, Pinned: head.Pinned, Hidden: head.Hidden,
+			Next: formatNext(head.ActiveAt, head.Conversation), MutedUntil: head.MutedUntil, Pinned: head.Pinned, Hidden: head.Hidden,
 		}
 		if head.Last != nil {
 			conversation.Last = wireMessage(head.Last)
@@ -80,30 +81,28 @@ func (s *Service) conversations(
 	return response, nil
 }
 
-// formatPlace returns the token with which a list goes on after the place.
-func formatPlace(p store.Place) string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %s", p.ActiveAt, p.Conversation))
+// formatNext returns the token with which a caller goes on after the position or the time in the conversation.
+func formatNext(at int64, conversation string) string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %s", at, conversation))
 }
 
-// parsePlace reads the token that formatPlace returned. An empty token is the place before all.
-func parsePlace(token string) (store.Place, error) {
+// parseNext reads the token that formatNext returned. An empty token means the beginning.
+func parseNext(token string) (at int64, conversation string, err error) {
 	if token == "" {
-		return store.Place{}, nil
+		return 0, "", nil
 	}
-	var p store.Place
 	text, err := base64.RawURLEncoding.DecodeString(token)
-	at, conversation, _ := strings.Cut(string(text), " ")
+	number, conversation, _ := strings.Cut(string(text), " ")
 	if err == nil {
-		p.ActiveAt, err = strconv.ParseInt(at, 10, 64)
+		at, err = strconv.ParseInt(number, 10, 64)
 	}
 	if err == nil {
-		p.Conversation = conversation
 		_, err = events.ParseConversation(conversation)
 	}
 	if err != nil {
-		return store.Place{}, refuse(codes.InvalidArgument, "next: want what the page before gave")
+		return 0, "", refuse(codes.InvalidArgument, "next: want what the response before gave")
 	}
-	return p, nil
+	return at, conversation, nil
 }
 
 func pageOf(r *millracev1.HistoryRequest) (store.Page, error) {

@@ -11,7 +11,6 @@ import (
 
 	"millrace/events"
 	"millrace/infra/pubsub/memory"
-	"millrace/infra/store"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -210,7 +209,7 @@ func TestEveryConversationIsListedOnSomePage(t *testing.T) {
 			require.Equal(t, 1, times, conversation)
 		}
 	}
-	for _, next := range []string{"?", "eA", formatPlace(store.Place{ActiveAt: 1, Conversation: "u:2:1"})} {
+	for _, next := range []string{"?", "eA", formatNext(1, "u:2:1")} {
 		requireCode(t, codes.InvalidArgument, second(n.Conversations(t.Context(), &millracev1.ConversationsRequest{User: 1, Next: next})))
 	}
 }

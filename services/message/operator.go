@@ -39,14 +39,16 @@ type Operator struct {
 
 	publisher message.Publisher
 	store     Revocations
+	eraser    *Eraser
 	slots     *semaphore.Weighted
 }
 
 var _ millracev1.OperatorServiceServer = (*Operator)(nil)
 
-// NewOperator returns a service that publishes by the publisher and looks up in the store whether it has what was published.
-func NewOperator(publisher message.Publisher, store Revocations) *Operator {
-	return &Operator{publisher: publisher, store: store, slots: semaphore.NewWeighted(maxOperations)}
+// NewOperator returns a service that publishes by the publisher, looks up in the store whether it has what was published, and
+// erases users by the eraser.
+func NewOperator(publisher message.Publisher, store Revocations, eraser *Eraser) *Operator {
+	return &Operator{publisher: publisher, store: store, eraser: eraser, slots: semaphore.NewWeighted(maxOperations)}
 }
 
 // SendNotice implements the call of the contract.

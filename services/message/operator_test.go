@@ -69,7 +69,7 @@ func (e *operatorEdge) published(t *testing.T, topic string) (events.Event, *mes
 
 func newOperator() (*Operator, *operatorEdge) {
 	e := &operatorEdge{revoked: map[int64]int64{}}
-	return NewOperator(e, e), e
+	return NewOperator(e, e, nil), e
 }
 
 func TestNoticeIsPublishedUnderItsID(t *testing.T) {

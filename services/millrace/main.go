@@ -61,7 +61,7 @@ Try it:
 	}
 	for _, tool := range []*cobra.Command{
 		chat.NewCommand(), bench.NewCommand(), newTokenCommand(), newAPIKeyCommand(), newHandlersCommand(), newPoisonCommand(), newRulesCommand(), newAuditCommand(),
-		newWebhookCommand(), newNotifyCommand(), newNoticeCommand(), newStatsCommand(), newHealthyCommand(),
+		newWebhookCommand(), newNotifyCommand(), newNoticeCommand(), newEraseCommand(), newStatsCommand(), newHealthyCommand(),
 	} {
 		tool.GroupID = groupTools
 		root.AddCommand(tool)

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
@@ -42,7 +43,7 @@ gets a notice twice.`,
 				request.NoticeId = rand.Text()
 			}
 			request.Extra = []byte(extra)
-			err := asOperator(cmd.Context(), &cfg, func(ctx context.Context, c millracev1.OperatorServiceClient) error {
+			err := asOperator(cmd.Context(), &cfg, connectTimeout, func(ctx context.Context, c millracev1.OperatorServiceClient) error {
 				_, err := c.SendNotice(ctx, &request, grpc.WaitForReady(true))
 				return err
 			})
@@ -65,16 +66,16 @@ gets a notice twice.`,
 	return cmd
 }
 
-// asOperator makes a call to the first message node. What is wrong with the call is an error of usage.
+// asOperator makes a call to the first message node, which may take some time. What is wrong with the call is an error of usage.
 func asOperator(
-	ctx context.Context, cfg *config.Config, call func(context.Context, millracev1.OperatorServiceClient) error,
+	ctx context.Context, cfg *config.Config, atMost time.Duration, call func(context.Context, millracev1.OperatorServiceClient) error,
 ) error {
 	conn, err := dialMessageNode(cfg)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
 	err = call(ctx, millracev1.NewOperatorServiceClient(conn))
 	switch refused := status.Convert(err); refused.Code() {

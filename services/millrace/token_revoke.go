@@ -47,7 +47,7 @@ and does once the store is back.`,
 				request.Before = at.Unix()
 			}
 			var response *millracev1.RevokeTokensResponse
-			err = asOperator(cmd.Context(), &cfg, func(ctx context.Context, c millracev1.OperatorServiceClient) (err error) {
+			err = asOperator(cmd.Context(), &cfg, connectTimeout, func(ctx context.Context, c millracev1.OperatorServiceClient) (err error) {
 				response, err = c.RevokeTokens(ctx, request, grpc.WaitForReady(true))
 				return err
 			})

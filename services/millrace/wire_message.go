@@ -28,8 +28,8 @@ func messageService() fx.Option {
 		asGRPCService(func(statistics millracev1.StatisticsServiceServer) grpcService {
 			return grpcService{register: func(r grpc.ServiceRegistrar) { millracev1.RegisterStatisticsServiceServer(r, statistics) }}
 		}),
-		func(bus pubsub.Bus, db storeBackend) millracev1.OperatorServiceServer {
-			return message.NewOperator(bus.Publisher(), db)
+		func(bus pubsub.Bus, db storeBackend, s *message.Service) millracev1.OperatorServiceServer {
+			return message.NewOperator(bus.Publisher(), db, message.NewEraser(s, db))
 		},
 		asGRPCService(func(operator millracev1.OperatorServiceServer) grpcService {
 			return grpcService{register: func(r grpc.ServiceRegistrar) { millracev1.RegisterOperatorServiceServer(r, operator) }}

@@ -29,6 +29,7 @@ type storeBackend interface {
 	kafka.EpochStore
 	analytics.Store
 	message.Figures
+	message.Erasing
 	webhook.Store
 	api.Store
 	notifications

@@ -252,6 +252,113 @@ func (x *RevokeTokensResponse) GetBefore() int64 {
 	return 0
 }
 
+type EraseUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	User  int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	// From the response before, to go on with what it left. Empty: a new erasure, of what the user has written until now.
+	Next          string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EraseUserRequest) Reset() {
+	*x = EraseUserRequest{}
+	mi := &file_millrace_v1_operator_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseUserRequest) ProtoMessage() {}
+
+func (x *EraseUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_operator_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseUserRequest.ProtoReflect.Descriptor instead.
+func (*EraseUserRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_operator_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *EraseUserRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *EraseUserRequest) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+type EraseUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many messages this call has emptied. What storage saves only after the call began comes empty, and does not count.
+	Messages int64 `protobuf:"varint,1,opt,name=messages,proto3" json:"messages,omitempty"`
+	// Not empty: there is more to erase, for a call with this.
+	Next          string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EraseUserResponse) Reset() {
+	*x = EraseUserResponse{}
+	mi := &file_millrace_v1_operator_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseUserResponse) ProtoMessage() {}
+
+func (x *EraseUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_v1_operator_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseUserResponse.ProtoReflect.Descriptor instead.
+func (*EraseUserResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_v1_operator_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *EraseUserResponse) GetMessages() int64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *EraseUserResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
 var File_millrace_v1_operator_proto protoreflect.FileDescriptor
 
 const file_millrace_v1_operator_proto_rawDesc = "" +
@@ -270,11 +377,18 @@ const file_millrace_v1_operator_proto_rawDesc = "" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\x03R\x06before\".\n" +
 	"\x14RevokeTokensResponse\x12\x16\n" +
-	"\x06before\x18\x01 \x01(\x03R\x06before2\xb5\x01\n" +
+	"\x06before\x18\x01 \x01(\x03R\x06before\":\n" +
+	"\x10EraseUserRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"C\n" +
+	"\x11EraseUserResponse\x12\x1a\n" +
+	"\bmessages\x18\x01 \x01(\x03R\bmessages\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next2\x81\x02\n" +
 	"\x0fOperatorService\x12M\n" +
 	"\n" +
 	"SendNotice\x12\x1e.millrace.v1.SendNoticeRequest\x1a\x1f.millrace.v1.SendNoticeResponse\x12S\n" +
-	"\fRevokeTokens\x12 .millrace.v1.RevokeTokensRequest\x1a!.millrace.v1.RevokeTokensResponseB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
+	"\fRevokeTokens\x12 .millrace.v1.RevokeTokensRequest\x1a!.millrace.v1.RevokeTokensResponse\x12J\n" +
+	"\tEraseUser\x12\x1d.millrace.v1.EraseUserRequest\x1a\x1e.millrace.v1.EraseUserResponseB'Z%millrace/proto/millrace/v1;millracev1b\x06proto3"
 
 var (
 	file_millrace_v1_operator_proto_rawDescOnce sync.Once
@@ -288,20 +402,24 @@ func file_millrace_v1_operator_proto_rawDescGZIP() []byte {
 	return file_millrace_v1_operator_proto_rawDescData
 }
 
-var file_millrace_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_millrace_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_millrace_v1_operator_proto_goTypes = []any{
 	(*SendNoticeRequest)(nil),    // 0: millrace.v1.SendNoticeRequest
 	(*SendNoticeResponse)(nil),   // 1: millrace.v1.SendNoticeResponse
 	(*RevokeTokensRequest)(nil),  // 2: millrace.v1.RevokeTokensRequest
 	(*RevokeTokensResponse)(nil), // 3: millrace.v1.RevokeTokensResponse
+	(*EraseUserRequest)(nil),     // 4: millrace.v1.EraseUserRequest
+	(*EraseUserResponse)(nil),    // 5: millrace.v1.EraseUserResponse
 }
 var file_millrace_v1_operator_proto_depIdxs = []int32{
 	0, // 0: millrace.v1.OperatorService.SendNotice:input_type -> millrace.v1.SendNoticeRequest
 	2, // 1: millrace.v1.OperatorService.RevokeTokens:input_type -> millrace.v1.RevokeTokensRequest
-	1, // 2: millrace.v1.OperatorService.SendNotice:output_type -> millrace.v1.SendNoticeResponse
-	3, // 3: millrace.v1.OperatorService.RevokeTokens:output_type -> millrace.v1.RevokeTokensResponse
-	2, // [2:4] is the sub-list for method output_type
-	0, // [0:2] is the sub-list for method input_type
+	4, // 2: millrace.v1.OperatorService.EraseUser:input_type -> millrace.v1.EraseUserRequest
+	1, // 3: millrace.v1.OperatorService.SendNotice:output_type -> millrace.v1.SendNoticeResponse
+	3, // 4: millrace.v1.OperatorService.RevokeTokens:output_type -> millrace.v1.RevokeTokensResponse
+	5, // 5: millrace.v1.OperatorService.EraseUser:output_type -> millrace.v1.EraseUserResponse
+	3, // [3:6] is the sub-list for method output_type
+	0, // [0:3] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
 	0, // [0:0] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
@@ -318,7 +436,7 @@ func file_millrace_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_v1_operator_proto_rawDesc), len(file_millrace_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

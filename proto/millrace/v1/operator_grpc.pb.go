@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	OperatorService_SendNotice_FullMethodName   = "/millrace.v1.OperatorService/SendNotice"
 	OperatorService_RevokeTokens_FullMethodName = "/millrace.v1.OperatorService/RevokeTokens"
+	OperatorService_EraseUser_FullMethodName    = "/millrace.v1.OperatorService/EraseUser"
 )
 
 // OperatorServiceClient is the client API for OperatorService service.
@@ -37,6 +38,11 @@ type OperatorServiceClient interface {
 	// them. OK means that this is stored: gateways refuse the tokens from now on. Repeating it is safe, and necessary after
 	// UNAVAILABLE; what the log has by then takes effect nevertheless once it is stored.
 	RevokeTokens(ctx context.Context, in *RevokeTokensRequest, opts ...grpc.CallOption) (*RevokeTokensResponse, error)
+	// EraseUser empties what the user has written until now: its messages are then as if they had been recalled. It also removes
+	// the names that it has given to groups, what it has set for conversations, its subscriptions for notifications and when it
+	// was seen last. A call does a bounded part; the user is erased once a response has no `next`. Repeating it is safe, and
+	// necessary after UNAVAILABLE.
+	EraseUser(ctx context.Context, in *EraseUserRequest, opts ...grpc.CallOption) (*EraseUserResponse, error)
 }
 
 type operatorServiceClient struct {
@@ -67,6 +73,16 @@ func (c *operatorServiceClient) RevokeTokens(ctx context.Context, in *RevokeToke
 	return out, nil
 }
 
+func (c *operatorServiceClient) EraseUser(ctx context.Context, in *EraseUserRequest, opts ...grpc.CallOption) (*EraseUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EraseUserResponse)
+	err := c.cc.Invoke(ctx, OperatorService_EraseUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OperatorServiceServer is the server API for OperatorService service.
 // All implementations must embed UnimplementedOperatorServiceServer
 // for forward compatibility.
@@ -81,6 +97,11 @@ type OperatorServiceServer interface {
 	// them. OK means that this is stored: gateways refuse the tokens from now on. Repeating it is safe, and necessary after
 	// UNAVAILABLE; what the log has by then takes effect nevertheless once it is stored.
 	RevokeTokens(context.Context, *RevokeTokensRequest) (*RevokeTokensResponse, error)
+	// EraseUser empties what the user has written until now: its messages are then as if they had been recalled. It also removes
+	// the names that it has given to groups, what it has set for conversations, its subscriptions for notifications and when it
+	// was seen last. A call does a bounded part; the user is erased once a response has no `next`. Repeating it is safe, and
+	// necessary after UNAVAILABLE.
+	EraseUser(context.Context, *EraseUserRequest) (*EraseUserResponse, error)
 	mustEmbedUnimplementedOperatorServiceServer()
 }
 
@@ -96,6 +117,9 @@ func (UnimplementedOperatorServiceServer) SendNotice(context.Context, *SendNotic
 }
 func (UnimplementedOperatorServiceServer) RevokeTokens(context.Context, *RevokeTokensRequest) (*RevokeTokensResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeTokens not implemented")
+}
+func (UnimplementedOperatorServiceServer) EraseUser(context.Context, *EraseUserRequest) (*EraseUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EraseUser not implemented")
 }
 func (UnimplementedOperatorServiceServer) mustEmbedUnimplementedOperatorServiceServer() {}
 func (UnimplementedOperatorServiceServer) testEmbeddedByValue()                         {}
@@ -154,6 +178,24 @@ func _OperatorService_RevokeTokens_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_EraseUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EraseUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).EraseUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_EraseUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).EraseUser(ctx, req.(*EraseUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // OperatorService_ServiceDesc is the grpc.ServiceDesc for OperatorService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -168,6 +210,10 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RevokeTokens",
 			Handler:    _OperatorService_RevokeTokens_Handler,
+		},
+		{
+			MethodName: "EraseUser",
+			Handler:    _OperatorService_EraseUser_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

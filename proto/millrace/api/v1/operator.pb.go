@@ -727,6 +727,113 @@ func (x *RevokeTokensResponse) GetBefore() int64 {
 	return 0
 }
 
+type EraseUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	User  int64                  `protobuf:"varint,1,opt,name=user,proto3" json:"user,omitempty"`
+	// From the response before, to go on with what it left. Empty: a new erasure, of what the user has written until now.
+	Next          string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EraseUserRequest) Reset() {
+	*x = EraseUserRequest{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseUserRequest) ProtoMessage() {}
+
+func (x *EraseUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseUserRequest.ProtoReflect.Descriptor instead.
+func (*EraseUserRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *EraseUserRequest) GetUser() int64 {
+	if x != nil {
+		return x.User
+	}
+	return 0
+}
+
+func (x *EraseUserRequest) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+type EraseUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many messages this call has emptied. What storage saves only after the call began comes empty, and does not count.
+	Messages int64 `protobuf:"varint,1,opt,name=messages,proto3" json:"messages,omitempty"`
+	// Not empty: there is more to erase, for a call with this.
+	Next          string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EraseUserResponse) Reset() {
+	*x = EraseUserResponse{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseUserResponse) ProtoMessage() {}
+
+func (x *EraseUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseUserResponse.ProtoReflect.Descriptor instead.
+func (*EraseUserResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *EraseUserResponse) GetMessages() int64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *EraseUserResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
 type SendNoticeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1–64 bytes. If it is empty the server draws one, and a repeat is another notice.
@@ -746,7 +853,7 @@ type SendNoticeRequest struct {
 
 func (x *SendNoticeRequest) Reset() {
 	*x = SendNoticeRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +865,7 @@ func (x *SendNoticeRequest) String() string {
 func (*SendNoticeRequest) ProtoMessage() {}
 
 func (x *SendNoticeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +878,7 @@ func (x *SendNoticeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendNoticeRequest.ProtoReflect.Descriptor instead.
 func (*SendNoticeRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{12}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SendNoticeRequest) GetNoticeId() string {
@@ -825,7 +932,7 @@ type SendNoticeResponse struct {
 
 func (x *SendNoticeResponse) Reset() {
 	*x = SendNoticeResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -837,7 +944,7 @@ func (x *SendNoticeResponse) String() string {
 func (*SendNoticeResponse) ProtoMessage() {}
 
 func (x *SendNoticeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -850,7 +957,7 @@ func (x *SendNoticeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendNoticeResponse.ProtoReflect.Descriptor instead.
 func (*SendNoticeResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{13}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SendNoticeResponse) GetNoticeId() string {
@@ -873,7 +980,7 @@ type Gateway struct {
 
 func (x *Gateway) Reset() {
 	*x = Gateway{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +992,7 @@ func (x *Gateway) String() string {
 func (*Gateway) ProtoMessage() {}
 
 func (x *Gateway) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +1005,7 @@ func (x *Gateway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gateway.ProtoReflect.Descriptor instead.
 func (*Gateway) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{14}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Gateway) GetName() string {
@@ -946,7 +1053,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1065,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1078,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{15}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Session) GetSession() string {
@@ -1033,7 +1140,7 @@ type PoisonFilter struct {
 
 func (x *PoisonFilter) Reset() {
 	*x = PoisonFilter{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1152,7 @@ func (x *PoisonFilter) String() string {
 func (*PoisonFilter) ProtoMessage() {}
 
 func (x *PoisonFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1165,7 @@ func (x *PoisonFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoisonFilter.ProtoReflect.Descriptor instead.
 func (*PoisonFilter) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{16}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PoisonFilter) GetIds() []string {
@@ -1109,7 +1216,7 @@ type ListPoisonedRequest struct {
 
 func (x *ListPoisonedRequest) Reset() {
 	*x = ListPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[17]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1228,7 @@ func (x *ListPoisonedRequest) String() string {
 func (*ListPoisonedRequest) ProtoMessage() {}
 
 func (x *ListPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[17]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1241,7 @@ func (x *ListPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*ListPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{17}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListPoisonedRequest) GetTopic() string {
@@ -1169,7 +1276,7 @@ type ListPoisonedResponse struct {
 
 func (x *ListPoisonedResponse) Reset() {
 	*x = ListPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[18]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1288,7 @@ func (x *ListPoisonedResponse) String() string {
 func (*ListPoisonedResponse) ProtoMessage() {}
 
 func (x *ListPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[18]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1301,7 @@ func (x *ListPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*ListPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{18}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListPoisonedResponse) GetRecords() []*Poisoned {
@@ -1230,7 +1337,7 @@ type Poisoned struct {
 
 func (x *Poisoned) Reset() {
 	*x = Poisoned{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[19]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1242,7 +1349,7 @@ func (x *Poisoned) String() string {
 func (*Poisoned) ProtoMessage() {}
 
 func (x *Poisoned) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[19]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1255,7 +1362,7 @@ func (x *Poisoned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Poisoned.ProtoReflect.Descriptor instead.
 func (*Poisoned) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{19}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Poisoned) GetId() string {
@@ -1318,7 +1425,7 @@ type GetPoisonedRequest struct {
 
 func (x *GetPoisonedRequest) Reset() {
 	*x = GetPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[20]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1330,7 +1437,7 @@ func (x *GetPoisonedRequest) String() string {
 func (*GetPoisonedRequest) ProtoMessage() {}
 
 func (x *GetPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[20]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1343,7 +1450,7 @@ func (x *GetPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*GetPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{20}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetPoisonedRequest) GetId() string {
@@ -1374,7 +1481,7 @@ type GetPoisonedResponse struct {
 
 func (x *GetPoisonedResponse) Reset() {
 	*x = GetPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[21]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1386,7 +1493,7 @@ func (x *GetPoisonedResponse) String() string {
 func (*GetPoisonedResponse) ProtoMessage() {}
 
 func (x *GetPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[21]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1399,7 +1506,7 @@ func (x *GetPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*GetPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{21}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetPoisonedResponse) GetRecord() *Poisoned {
@@ -1446,7 +1553,7 @@ type ReplayPoisonedRequest struct {
 
 func (x *ReplayPoisonedRequest) Reset() {
 	*x = ReplayPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[22]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1565,7 @@ func (x *ReplayPoisonedRequest) String() string {
 func (*ReplayPoisonedRequest) ProtoMessage() {}
 
 func (x *ReplayPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[22]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1578,7 @@ func (x *ReplayPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*ReplayPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{22}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReplayPoisonedRequest) GetTopic() string {
@@ -1518,7 +1625,7 @@ type ReplayPoisonedResponse struct {
 
 func (x *ReplayPoisonedResponse) Reset() {
 	*x = ReplayPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[23]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1530,7 +1637,7 @@ func (x *ReplayPoisonedResponse) String() string {
 func (*ReplayPoisonedResponse) ProtoMessage() {}
 
 func (x *ReplayPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[23]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1543,7 +1650,7 @@ func (x *ReplayPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*ReplayPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{23}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ReplayPoisonedResponse) GetReplayed() int32 {
@@ -1592,7 +1699,7 @@ type DiscardPoisonedRequest struct {
 
 func (x *DiscardPoisonedRequest) Reset() {
 	*x = DiscardPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[24]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1711,7 @@ func (x *DiscardPoisonedRequest) String() string {
 func (*DiscardPoisonedRequest) ProtoMessage() {}
 
 func (x *DiscardPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[24]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1724,7 @@ func (x *DiscardPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*DiscardPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{24}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DiscardPoisonedRequest) GetTopic() string {
@@ -1665,7 +1772,7 @@ type DiscardPoisonedResponse struct {
 
 func (x *DiscardPoisonedResponse) Reset() {
 	*x = DiscardPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[25]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1677,7 +1784,7 @@ func (x *DiscardPoisonedResponse) String() string {
 func (*DiscardPoisonedResponse) ProtoMessage() {}
 
 func (x *DiscardPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[25]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1690,7 +1797,7 @@ func (x *DiscardPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*DiscardPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{25}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DiscardPoisonedResponse) GetDiscarded() int32 {
@@ -1758,7 +1865,13 @@ const file_millrace_api_v1_operator_proto_rawDesc = "" +
 	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\x03R\x06before\".\n" +
 	"\x14RevokeTokensResponse\x12\x16\n" +
-	"\x06before\x18\x01 \x01(\x03R\x06before\"\xc4\x01\n" +
+	"\x06before\x18\x01 \x01(\x03R\x06before\":\n" +
+	"\x10EraseUserRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\x03R\x04user\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"C\n" +
+	"\x11EraseUserResponse\x12\x1a\n" +
+	"\bmessages\x18\x01 \x01(\x03R\bmessages\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\xc4\x01\n" +
 	"\x11SendNoticeRequest\x12\x1b\n" +
 	"\tnotice_id\x18\x01 \x01(\tR\bnoticeId\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\tR\acontent\x12-\n" +
@@ -1833,13 +1946,14 @@ const file_millrace_api_v1_operator_proto_rawDesc = "" +
 	"\x03why\x18\x05 \x01(\tR\x03why\"U\n" +
 	"\x17DiscardPoisonedResponse\x12\x1c\n" +
 	"\tdiscarded\x18\x01 \x01(\x05R\tdiscarded\x12\x1c\n" +
-	"\tremaining\x18\x02 \x01(\x05R\tremaining2\xb6\a\n" +
+	"\tremaining\x18\x02 \x01(\x05R\tremaining2\x8a\b\n" +
 	"\x0fOperatorService\x12[\n" +
 	"\fListHandlers\x12$.millrace.api.v1.ListHandlersRequest\x1a%.millrace.api.v1.ListHandlersResponse\x12R\n" +
 	"\tListRules\x12!.millrace.api.v1.ListRulesRequest\x1a\".millrace.api.v1.ListRulesResponse\x12[\n" +
 	"\fListSessions\x12$.millrace.api.v1.ListSessionsRequest\x1a%.millrace.api.v1.ListSessionsResponse\x12a\n" +
 	"\x0eDisconnectUser\x12&.millrace.api.v1.DisconnectUserRequest\x1a'.millrace.api.v1.DisconnectUserResponse\x12[\n" +
-	"\fRevokeTokens\x12$.millrace.api.v1.RevokeTokensRequest\x1a%.millrace.api.v1.RevokeTokensResponse\x12U\n" +
+	"\fRevokeTokens\x12$.millrace.api.v1.RevokeTokensRequest\x1a%.millrace.api.v1.RevokeTokensResponse\x12R\n" +
+	"\tEraseUser\x12!.millrace.api.v1.EraseUserRequest\x1a\".millrace.api.v1.EraseUserResponse\x12U\n" +
 	"\n" +
 	"SendNotice\x12\".millrace.api.v1.SendNoticeRequest\x1a#.millrace.api.v1.SendNoticeResponse\x12[\n" +
 	"\fListPoisoned\x12$.millrace.api.v1.ListPoisonedRequest\x1a%.millrace.api.v1.ListPoisonedResponse\x12X\n" +
@@ -1859,7 +1973,7 @@ func file_millrace_api_v1_operator_proto_rawDescGZIP() []byte {
 	return file_millrace_api_v1_operator_proto_rawDescData
 }
 
-var file_millrace_api_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_millrace_api_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_millrace_api_v1_operator_proto_goTypes = []any{
 	(*ListHandlersRequest)(nil),     // 0: millrace.api.v1.ListHandlersRequest
 	(*ListHandlersResponse)(nil),    // 1: millrace.api.v1.ListHandlersResponse
@@ -1873,59 +1987,63 @@ var file_millrace_api_v1_operator_proto_goTypes = []any{
 	(*DisconnectUserResponse)(nil),  // 9: millrace.api.v1.DisconnectUserResponse
 	(*RevokeTokensRequest)(nil),     // 10: millrace.api.v1.RevokeTokensRequest
 	(*RevokeTokensResponse)(nil),    // 11: millrace.api.v1.RevokeTokensResponse
-	(*SendNoticeRequest)(nil),       // 12: millrace.api.v1.SendNoticeRequest
-	(*SendNoticeResponse)(nil),      // 13: millrace.api.v1.SendNoticeResponse
-	(*Gateway)(nil),                 // 14: millrace.api.v1.Gateway
-	(*Session)(nil),                 // 15: millrace.api.v1.Session
-	(*PoisonFilter)(nil),            // 16: millrace.api.v1.PoisonFilter
-	(*ListPoisonedRequest)(nil),     // 17: millrace.api.v1.ListPoisonedRequest
-	(*ListPoisonedResponse)(nil),    // 18: millrace.api.v1.ListPoisonedResponse
-	(*Poisoned)(nil),                // 19: millrace.api.v1.Poisoned
-	(*GetPoisonedRequest)(nil),      // 20: millrace.api.v1.GetPoisonedRequest
-	(*GetPoisonedResponse)(nil),     // 21: millrace.api.v1.GetPoisonedResponse
-	(*ReplayPoisonedRequest)(nil),   // 22: millrace.api.v1.ReplayPoisonedRequest
-	(*ReplayPoisonedResponse)(nil),  // 23: millrace.api.v1.ReplayPoisonedResponse
-	(*DiscardPoisonedRequest)(nil),  // 24: millrace.api.v1.DiscardPoisonedRequest
-	(*DiscardPoisonedResponse)(nil), // 25: millrace.api.v1.DiscardPoisonedResponse
-	nil,                             // 26: millrace.api.v1.GetPoisonedResponse.HeadersEntry
-	nil,                             // 27: millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
-	(*structpb.Struct)(nil),         // 28: google.protobuf.Struct
+	(*EraseUserRequest)(nil),        // 12: millrace.api.v1.EraseUserRequest
+	(*EraseUserResponse)(nil),       // 13: millrace.api.v1.EraseUserResponse
+	(*SendNoticeRequest)(nil),       // 14: millrace.api.v1.SendNoticeRequest
+	(*SendNoticeResponse)(nil),      // 15: millrace.api.v1.SendNoticeResponse
+	(*Gateway)(nil),                 // 16: millrace.api.v1.Gateway
+	(*Session)(nil),                 // 17: millrace.api.v1.Session
+	(*PoisonFilter)(nil),            // 18: millrace.api.v1.PoisonFilter
+	(*ListPoisonedRequest)(nil),     // 19: millrace.api.v1.ListPoisonedRequest
+	(*ListPoisonedResponse)(nil),    // 20: millrace.api.v1.ListPoisonedResponse
+	(*Poisoned)(nil),                // 21: millrace.api.v1.Poisoned
+	(*GetPoisonedRequest)(nil),      // 22: millrace.api.v1.GetPoisonedRequest
+	(*GetPoisonedResponse)(nil),     // 23: millrace.api.v1.GetPoisonedResponse
+	(*ReplayPoisonedRequest)(nil),   // 24: millrace.api.v1.ReplayPoisonedRequest
+	(*ReplayPoisonedResponse)(nil),  // 25: millrace.api.v1.ReplayPoisonedResponse
+	(*DiscardPoisonedRequest)(nil),  // 26: millrace.api.v1.DiscardPoisonedRequest
+	(*DiscardPoisonedResponse)(nil), // 27: millrace.api.v1.DiscardPoisonedResponse
+	nil,                             // 28: millrace.api.v1.GetPoisonedResponse.HeadersEntry
+	nil,                             // 29: millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
+	(*structpb.Struct)(nil),         // 30: google.protobuf.Struct
 }
 var file_millrace_api_v1_operator_proto_depIdxs = []int32{
 	2,  // 0: millrace.api.v1.ListHandlersResponse.handlers:type_name -> millrace.api.v1.Handler
 	5,  // 1: millrace.api.v1.ListRulesResponse.rules:type_name -> millrace.api.v1.Rule
-	14, // 2: millrace.api.v1.ListSessionsResponse.gateways:type_name -> millrace.api.v1.Gateway
-	15, // 3: millrace.api.v1.ListSessionsResponse.sessions:type_name -> millrace.api.v1.Session
-	28, // 4: millrace.api.v1.SendNoticeRequest.extra:type_name -> google.protobuf.Struct
-	16, // 5: millrace.api.v1.ListPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
-	19, // 6: millrace.api.v1.ListPoisonedResponse.records:type_name -> millrace.api.v1.Poisoned
-	19, // 7: millrace.api.v1.GetPoisonedResponse.record:type_name -> millrace.api.v1.Poisoned
-	26, // 8: millrace.api.v1.GetPoisonedResponse.headers:type_name -> millrace.api.v1.GetPoisonedResponse.HeadersEntry
-	16, // 9: millrace.api.v1.ReplayPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
-	27, // 10: millrace.api.v1.ReplayPoisonedResponse.refused:type_name -> millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
-	16, // 11: millrace.api.v1.DiscardPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
+	16, // 2: millrace.api.v1.ListSessionsResponse.gateways:type_name -> millrace.api.v1.Gateway
+	17, // 3: millrace.api.v1.ListSessionsResponse.sessions:type_name -> millrace.api.v1.Session
+	30, // 4: millrace.api.v1.SendNoticeRequest.extra:type_name -> google.protobuf.Struct
+	18, // 5: millrace.api.v1.ListPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
+	21, // 6: millrace.api.v1.ListPoisonedResponse.records:type_name -> millrace.api.v1.Poisoned
+	21, // 7: millrace.api.v1.GetPoisonedResponse.record:type_name -> millrace.api.v1.Poisoned
+	28, // 8: millrace.api.v1.GetPoisonedResponse.headers:type_name -> millrace.api.v1.GetPoisonedResponse.HeadersEntry
+	18, // 9: millrace.api.v1.ReplayPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
+	29, // 10: millrace.api.v1.ReplayPoisonedResponse.refused:type_name -> millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
+	18, // 11: millrace.api.v1.DiscardPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
 	0,  // 12: millrace.api.v1.OperatorService.ListHandlers:input_type -> millrace.api.v1.ListHandlersRequest
 	3,  // 13: millrace.api.v1.OperatorService.ListRules:input_type -> millrace.api.v1.ListRulesRequest
 	6,  // 14: millrace.api.v1.OperatorService.ListSessions:input_type -> millrace.api.v1.ListSessionsRequest
 	8,  // 15: millrace.api.v1.OperatorService.DisconnectUser:input_type -> millrace.api.v1.DisconnectUserRequest
 	10, // 16: millrace.api.v1.OperatorService.RevokeTokens:input_type -> millrace.api.v1.RevokeTokensRequest
-	12, // 17: millrace.api.v1.OperatorService.SendNotice:input_type -> millrace.api.v1.SendNoticeRequest
-	17, // 18: millrace.api.v1.OperatorService.ListPoisoned:input_type -> millrace.api.v1.ListPoisonedRequest
-	20, // 19: millrace.api.v1.OperatorService.GetPoisoned:input_type -> millrace.api.v1.GetPoisonedRequest
-	22, // 20: millrace.api.v1.OperatorService.ReplayPoisoned:input_type -> millrace.api.v1.ReplayPoisonedRequest
-	24, // 21: millrace.api.v1.OperatorService.DiscardPoisoned:input_type -> millrace.api.v1.DiscardPoisonedRequest
-	1,  // 22: millrace.api.v1.OperatorService.ListHandlers:output_type -> millrace.api.v1.ListHandlersResponse
-	4,  // 23: millrace.api.v1.OperatorService.ListRules:output_type -> millrace.api.v1.ListRulesResponse
-	7,  // 24: millrace.api.v1.OperatorService.ListSessions:output_type -> millrace.api.v1.ListSessionsResponse
-	9,  // 25: millrace.api.v1.OperatorService.DisconnectUser:output_type -> millrace.api.v1.DisconnectUserResponse
-	11, // 26: millrace.api.v1.OperatorService.RevokeTokens:output_type -> millrace.api.v1.RevokeTokensResponse
-	13, // 27: millrace.api.v1.OperatorService.SendNotice:output_type -> millrace.api.v1.SendNoticeResponse
-	18, // 28: millrace.api.v1.OperatorService.ListPoisoned:output_type -> millrace.api.v1.ListPoisonedResponse
-	21, // 29: millrace.api.v1.OperatorService.GetPoisoned:output_type -> millrace.api.v1.GetPoisonedResponse
-	23, // 30: millrace.api.v1.OperatorService.ReplayPoisoned:output_type -> millrace.api.v1.ReplayPoisonedResponse
-	25, // 31: millrace.api.v1.OperatorService.DiscardPoisoned:output_type -> millrace.api.v1.DiscardPoisonedResponse
-	22, // [22:32] is the sub-list for method output_type
-	12, // [12:22] is the sub-list for method input_type
+	12, // 17: millrace.api.v1.OperatorService.EraseUser:input_type -> millrace.api.v1.EraseUserRequest
+	14, // 18: millrace.api.v1.OperatorService.SendNotice:input_type -> millrace.api.v1.SendNoticeRequest
+	19, // 19: millrace.api.v1.OperatorService.ListPoisoned:input_type -> millrace.api.v1.ListPoisonedRequest
+	22, // 20: millrace.api.v1.OperatorService.GetPoisoned:input_type -> millrace.api.v1.GetPoisonedRequest
+	24, // 21: millrace.api.v1.OperatorService.ReplayPoisoned:input_type -> millrace.api.v1.ReplayPoisonedRequest
+	26, // 22: millrace.api.v1.OperatorService.DiscardPoisoned:input_type -> millrace.api.v1.DiscardPoisonedRequest
+	1,  // 23: millrace.api.v1.OperatorService.ListHandlers:output_type -> millrace.api.v1.ListHandlersResponse
+	4,  // 24: millrace.api.v1.OperatorService.ListRules:output_type -> millrace.api.v1.ListRulesResponse
+	7,  // 25: millrace.api.v1.OperatorService.ListSessions:output_type -> millrace.api.v1.ListSessionsResponse
+	9,  // 26: millrace.api.v1.OperatorService.DisconnectUser:output_type -> millrace.api.v1.DisconnectUserResponse
+	11, // 27: millrace.api.v1.OperatorService.RevokeTokens:output_type -> millrace.api.v1.RevokeTokensResponse
+	13, // 28: millrace.api.v1.OperatorService.EraseUser:output_type -> millrace.api.v1.EraseUserResponse
+	15, // 29: millrace.api.v1.OperatorService.SendNotice:output_type -> millrace.api.v1.SendNoticeResponse
+	20, // 30: millrace.api.v1.OperatorService.ListPoisoned:output_type -> millrace.api.v1.ListPoisonedResponse
+	23, // 31: millrace.api.v1.OperatorService.GetPoisoned:output_type -> millrace.api.v1.GetPoisonedResponse
+	25, // 32: millrace.api.v1.OperatorService.ReplayPoisoned:output_type -> millrace.api.v1.ReplayPoisonedResponse
+	27, // 33: millrace.api.v1.OperatorService.DiscardPoisoned:output_type -> millrace.api.v1.DiscardPoisonedResponse
+	23, // [23:34] is the sub-list for method output_type
+	12, // [12:23] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
 	12, // [12:12] is the sub-list for extension extendee
 	0,  // [0:12] is the sub-list for field type_name
@@ -1943,7 +2061,7 @@ func file_millrace_api_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_api_v1_operator_proto_rawDesc), len(file_millrace_api_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,7 @@ const (
 	OperatorService_ListSessions_FullMethodName    = "/millrace.api.v1.OperatorService/ListSessions"
 	OperatorService_DisconnectUser_FullMethodName  = "/millrace.api.v1.OperatorService/DisconnectUser"
 	OperatorService_RevokeTokens_FullMethodName    = "/millrace.api.v1.OperatorService/RevokeTokens"
+	OperatorService_EraseUser_FullMethodName       = "/millrace.api.v1.OperatorService/EraseUser"
 	OperatorService_SendNotice_FullMethodName      = "/millrace.api.v1.OperatorService/SendNotice"
 	OperatorService_ListPoisoned_FullMethodName    = "/millrace.api.v1.OperatorService/ListPoisoned"
 	OperatorService_GetPoisoned_FullMethodName     = "/millrace.api.v1.OperatorService/GetPoisoned"
@@ -51,6 +52,11 @@ type OperatorServiceClient interface {
 	// RevokeTokens makes the user's tokens that were issued before a time invalid, for good, and closes the sessions that have
 	// them, on every gateway. Repeating it is safe. Scope: admin.
 	RevokeTokens(ctx context.Context, in *RevokeTokensRequest, opts ...grpc.CallOption) (*RevokeTokensResponse, error)
+	// EraseUser empties what the user has written until now: its messages are then as if they had been recalled, in their places.
+	// It also removes the names that the user has given to groups, what it has set for conversations, its subscriptions for
+	// notifications and when it was seen last. A call does a bounded part: repeat it with `next` until a response has none.
+	// UNAVAILABLE: repeat it as it was. It does not keep the user out: see RevokeTokens and DisconnectUser. Scope: admin.
+	EraseUser(ctx context.Context, in *EraseUserRequest, opts ...grpc.CallOption) (*EraseUserResponse, error)
 	// SendNotice sends a notice to everybody who is online, or to some of them. OK means that it is accepted. A repeat with the
 	// same notice_id reaches nobody who has had the notice. Scope: admin.
 	SendNotice(ctx context.Context, in *SendNoticeRequest, opts ...grpc.CallOption) (*SendNoticeResponse, error)
@@ -117,6 +123,16 @@ func (c *operatorServiceClient) RevokeTokens(ctx context.Context, in *RevokeToke
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RevokeTokensResponse)
 	err := c.cc.Invoke(ctx, OperatorService_RevokeTokens_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) EraseUser(ctx context.Context, in *EraseUserRequest, opts ...grpc.CallOption) (*EraseUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EraseUserResponse)
+	err := c.cc.Invoke(ctx, OperatorService_EraseUser_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -193,6 +209,11 @@ type OperatorServiceServer interface {
 	// RevokeTokens makes the user's tokens that were issued before a time invalid, for good, and closes the sessions that have
 	// them, on every gateway. Repeating it is safe. Scope: admin.
 	RevokeTokens(context.Context, *RevokeTokensRequest) (*RevokeTokensResponse, error)
+	// EraseUser empties what the user has written until now: its messages are then as if they had been recalled, in their places.
+	// It also removes the names that the user has given to groups, what it has set for conversations, its subscriptions for
+	// notifications and when it was seen last. A call does a bounded part: repeat it with `next` until a response has none.
+	// UNAVAILABLE: repeat it as it was. It does not keep the user out: see RevokeTokens and DisconnectUser. Scope: admin.
+	EraseUser(context.Context, *EraseUserRequest) (*EraseUserResponse, error)
 	// SendNotice sends a notice to everybody who is online, or to some of them. OK means that it is accepted. A repeat with the
 	// same notice_id reaches nobody who has had the notice. Scope: admin.
 	SendNotice(context.Context, *SendNoticeRequest) (*SendNoticeResponse, error)
@@ -229,6 +250,9 @@ func (UnimplementedOperatorServiceServer) DisconnectUser(context.Context, *Disco
 }
 func (UnimplementedOperatorServiceServer) RevokeTokens(context.Context, *RevokeTokensRequest) (*RevokeTokensResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeTokens not implemented")
+}
+func (UnimplementedOperatorServiceServer) EraseUser(context.Context, *EraseUserRequest) (*EraseUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EraseUser not implemented")
 }
 func (UnimplementedOperatorServiceServer) SendNotice(context.Context, *SendNoticeRequest) (*SendNoticeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SendNotice not implemented")
@@ -356,6 +380,24 @@ func _OperatorService_RevokeTokens_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_EraseUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EraseUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).EraseUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_EraseUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).EraseUser(ctx, req.(*EraseUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OperatorService_SendNotice_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SendNoticeRequest)
 	if err := dec(in); err != nil {
@@ -472,6 +514,10 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RevokeTokens",
 			Handler:    _OperatorService_RevokeTokens_Handler,
+		},
+		{
+			MethodName: "EraseUser",
+			Handler:    _OperatorService_EraseUser_Handler,
 		},
 		{
 			MethodName: "SendNotice",
