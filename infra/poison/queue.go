@@ -121,19 +121,44 @@ func (q *Queue) Entries(ctx context.Context) ([]*Entry, error) {
 	return entries, nil
 }
 
-// errNoEntry says that the queue no longer has a record at a position.
-var errNoEntry = errors.New("no such entry")
+// ErrNoEntry says that the queue has no entry of an id, or no longer.
+var ErrNoEntry = errors.New("no such entry")
+
+// Entry returns the entry of the id, and reads nothing else. Whether it was replayed, which other records tell, is not
+// known. It returns [ErrNoEntry] if the queue has none of the id.
+func (q *Queue) Entry(ctx context.Context, id string) (*Entry, error) {
+	log := q.bus.Log(events.PoisonTopic(q.topic))
+	end, err := log.End(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("poison queue of %s: %w", q.topic, err)
+	}
+	at, err := events.ParsePosition(id)
+	through, exists := end[at.Partition]
+	if err != nil || !exists {
+		return nil, fmt.Errorf("%w: %.80q", ErrNoEntry, id)
+	}
+	if at, err = parseEntryID(id, through); err != nil || at.Seq <= events.EpochStart(through) || at.Seq > through {
+		return nil, fmt.Errorf("%w: %.80q", ErrNoEntry, id)
+	}
+	e, err := q.entryAt(ctx, at)
+	if errors.Is(err, pubsub.ErrTrimmed) {
+		return nil, fmt.Errorf("%w: %w", ErrNoEntry, err)
+	}
+	return e, err
+}
 
 // entryAt reads the entry at the position in the queue.
 func (q *Queue) entryAt(ctx context.Context, at events.Position) (*Entry, error) {
 	var e *Entry
 	itself := events.Range{Partition: at.Partition, After: at.Seq - 1, Through: at.Seq}
 	err := q.bus.Log(events.PoisonTopic(q.topic)).Read(ctx, []events.Range{itself}, func(r pubsub.RawRecord) error {
-		e = q.entry(r)
+		if r.Headers.Get(ReplayedHeader) == "" {
+			e = q.entry(r)
+		}
 		return nil
 	})
 	if err == nil && e == nil {
-		err = errNoEntry
+		err = ErrNoEntry
 	}
 	if err != nil {
 		return nil, fmt.Errorf("poison queue of %s at %s: %w", q.topic, at, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"sort"
 	"strconv"
 	"sync"
 	"time"
@@ -32,15 +33,17 @@ type Lag struct {
 	others func(context.Context) ([]string, error)
 	found  []string  // what others has returned last; they have series only while they have committed something
 	asked  time.Time // when that was
-	ends   []ends    // ascending in time; only the first is older than what the group furthest behind has yet to commit
 	errors prometheus.Counter
 	record *prometheus.GaugeVec
 	age    *prometheus.GaugeVec
 	open   *openTransactions
 	logger *slog.Logger
 
-	mu   sync.Mutex
-	ages map[string]time.Duration // by group
+	mu   sync.Mutex // of what follows, which Run alone changes
+	ends []ends     // ascending in time; only the first is older than what the group furthest behind has yet to commit
+	// By group, as they were measured last.
+	ages      map[string]time.Duration
+	committed map[string]map[int32]int64
 }
 
 // ends is where the topic's partitions ended at a time.
@@ -58,7 +61,7 @@ func NewLag(
 	labels := prometheus.Labels{"topic": topic}
 	l := &Lag{
 		log: log, groups: groups, others: others, open: newOpenTransactions(reg, topic, log), logger: logger,
-		ages: make(map[string]time.Duration),
+		ages: make(map[string]time.Duration), committed: make(map[string]map[int32]int64),
 		errors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "millrace_consumer_lag_errors_total", Help: "Attempts to learn the lag that failed.", ConstLabels: labels,
 		}),
@@ -81,6 +84,27 @@ func (l *Lag) Age(group string) (time.Duration, bool) {
 	defer l.mu.Unlock()
 	age, measured := l.ages[group]
 	return age, measured
+}
+
+// PartitionAges returns, as Age does, how old the oldest record of each partition is that the group has yet to commit. Partitions
+// in which it has committed everything are absent.
+func (l *Lag) PartitionAges(group string) (ages map[int32]time.Duration, measured bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	committed, measured := l.committed[group]
+	if !measured {
+		return nil, false
+	}
+	ages = make(map[int32]time.Duration)
+	latest := l.ends[len(l.ends)-1]
+	for partition, seq := range latest.seq {
+		if seq <= committed[partition] {
+			continue
+		}
+		first := sort.Search(len(l.ends)-1, func(i int) bool { return l.ends[i].seq[partition] > committed[partition] })
+		ages[partition] = latest.at.Sub(l.ends[first].at)
+	}
+	return ages, true
 }
 
 // Run measures until the context ends.
@@ -110,7 +134,9 @@ func (l *Lag) measure(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	l.mu.Lock()
 	l.ends = append(l.ends, ends{now, end})
+	l.mu.Unlock()
 	oldest := len(l.ends) - 1
 	if err := l.findOthers(ctx, now); err != nil {
 		return err
@@ -135,9 +161,11 @@ func (l *Lag) measure(ctx context.Context, now time.Time) error {
 		}
 		l.age.WithLabelValues(group).Set(age.Seconds())
 		l.mu.Lock()
-		l.ages[group] = age
+		l.ages[group], l.committed[group] = age, committed
 		l.mu.Unlock()
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.ends = l.ends[oldest:]
 	if len(l.ends) > maxEnds {
 		kept := l.ends[:0]
@@ -173,6 +201,7 @@ func (l *Lag) forget(group string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.ages, group)
+	delete(l.committed, group)
 }
 
 // left returns at most how many records of the partition are still to be committed.

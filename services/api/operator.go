@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -27,6 +28,10 @@ type Operator struct {
 	Bus pubsub.Bus
 	// Handlers lists the handlers.
 	Handlers func(context.Context) ([]*apiv1.Handler, error)
+	// Partitions returns how far a handler is in each partition, or nothing if there is no such handler or it never ran.
+	Partitions func(ctx context.Context, handler string) ([]*apiv1.HandlerPartition, error)
+	// Stored returns how far the store has the partitions of message-events.
+	Stored func(context.Context) (map[int32]int64, error)
 	// NoReplay returns, by handler, why nothing can be replayed for it.
 	NoReplay func(context.Context, []*poison.Entry) (map[string]string, error)
 	// Gateways asks a push node for the sessions of its gateways.
@@ -55,6 +60,18 @@ func (o *Operator) ListHandlers(ctx context.Context, _ *apiv1.ListHandlersReques
 	return &apiv1.ListHandlersResponse{Handlers: list}, nil
 }
 
+// ListPartitions implements the call of the contract.
+func (o *Operator) ListPartitions(ctx context.Context, r *apiv1.ListPartitionsRequest) (*apiv1.ListPartitionsResponse, error) {
+	list, err := o.Partitions(ctx, r.GetHandler())
+	switch {
+	case err != nil:
+		return nil, logFault(err)
+	case len(list) == 0:
+		return nil, status.Error(codes.NotFound, "no such handler, or it never ran")
+	}
+	return &apiv1.ListPartitionsResponse{Partitions: list}, nil
+}
+
 // ListPoisoned implements the call of the contract.
 func (o *Operator) ListPoisoned(ctx context.Context, r *apiv1.ListPoisonedRequest) (*apiv1.ListPoisonedResponse, error) {
 	c, err := o.choose(ctx, r, o.lists.entries)
@@ -75,15 +92,13 @@ func (o *Operator) GetPoisoned(ctx context.Context, r *apiv1.GetPoisonedRequest)
 	if err != nil {
 		return nil, err
 	}
-	entries, err := queue.Entries(ctx)
-	if err != nil {
+	e, err := queue.Entry(ctx, r.GetId())
+	switch {
+	case errors.Is(err, poison.ErrNoEntry):
+		return nil, status.Error(codes.NotFound, "not in the poison queue")
+	case err != nil:
 		return nil, logFault(err)
 	}
-	i := slices.IndexFunc(entries, func(e *poison.Entry) bool { return e.ID == r.GetId() })
-	if i < 0 {
-		return nil, status.Error(codes.NotFound, "not in the poison queue")
-	}
-	e := entries[i]
 	response := &apiv1.GetPoisonedResponse{Record: poisoned(e), Headers: map[string]string{}}
 	for name, value := range e.Metadata {
 		response.Headers[valid(name)] = valid(value)

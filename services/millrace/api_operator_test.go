@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/events"
 	apiv1 "millrace/proto/millrace/api/v1"
 	"millrace/services/client"
 	"millrace/services/millrace/proof"
@@ -48,9 +49,18 @@ func TestEndToEndAnOperatorReplaysByTheAPI(t *testing.T) {
 		if h.GetName() == "storage" {
 			require.Equal(t, "running", h.GetState())
 			require.EqualValues(t, 3, h.GetPoisoned())
+			require.EqualValues(t, 3, h.GetFailed())
+			require.InDelta(t, time.Now().Unix(), h.GetOldestPoisoned(), proof.Patience.Seconds())
+			require.NotNil(t, h.Retries)
 			require.NotNil(t, h.Lag)
 		}
 	}
+
+	var partitions apiv1.ListPartitionsResponse
+	d.asks(t, 200, "GET", "/v1/handlers/storage/partitions", "", &partitions)
+	require.Len(t, partitions.GetPartitions(), events.EmbeddedPartitions)
+	d.asks(t, 404, "GET", "/v1/handlers/telepathy/partitions", "", nil)
+	d.asks(t, 404, "GET", "/v1/handlers/analytics/partitions", "", nil) // which does not run here
 
 	set.Store(false)
 	var replayed apiv1.ReplayPoisonedResponse
@@ -61,6 +71,13 @@ func TestEndToEndAnOperatorReplaysByTheAPI(t *testing.T) {
 	require.EqualValues(t, 1, replayed.GetReplayed())
 	require.EqualValues(t, 2, replayed.GetRemaining())
 	eventually(t, a, sent.Conversation, 1)
+	var page apiv1.ListMessagesResponse
+	d.asks(t, 200, "GET", "/v1/conversations/"+sent.Conversation+"/messages?user=1001", "", &page)
+	var inspected apiv1.InspectConversationResponse
+	d.asks(t, 200, "GET", fmt.Sprintf("/v1/conversations/%s/log?seqs=%d", sent.Conversation, page.GetMessages()[0].GetSeq()), "", &inspected)
+	require.Len(t, inspected.GetOrigins(), 1)
+	require.NotEmpty(t, inspected.GetOrigins()[0].GetCorrelationId())
+	require.GreaterOrEqual(t, inspected.GetEnd(), inspected.GetStored())
 	var discarded apiv1.DiscardPoisonedResponse
 	d.asks(t, 200, "POST", "/v1/poison:discard", `{"filter":{"reason":"trapped"},"why":"a test"}`, &discarded)
 	require.EqualValues(t, 2, discarded.GetDiscarded())

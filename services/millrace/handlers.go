@@ -81,6 +81,10 @@ type handlerRow struct {
 	Written  int64 `json:"-"`
 	Handled  int64 `json:"-"`
 	Poisoned int   `json:"poisoned"`
+	// Failed is how many of its records have come into the poison queue, as far as it still has them, and OldestPoisoned when the
+	// oldest was poisoned of those that were not replayed.
+	Failed         int       `json:"-"`
+	OldestPoisoned time.Time `json:"-"`
 }
 
 // The states of a handler.
@@ -95,10 +99,28 @@ type handlerList struct {
 	poisoned map[string]poisoned // by topic
 }
 
-// poisoned is how many entries of each handler the poison queue has up to its end.
+// poisoned is what the poison queue has of each handler up to its end.
 type poisoned struct {
 	end       map[int32]int64
-	byHandler map[string]int
+	byHandler map[string]poisonedBy
+}
+
+// poisonedBy is how many entries of a handler wait, how many there are with those that were replayed, and when the oldest of
+// those that wait was made.
+type poisonedBy struct {
+	waiting, all int
+	oldest       time.Time
+}
+
+func (p *poisonedBy) add(e *poison.Entry) {
+	p.all++
+	if e.Replayed {
+		return
+	}
+	p.waiting++
+	if !e.Time.IsZero() && (p.oldest.IsZero() || e.Time.Before(p.oldest)) {
+		p.oldest = e.Time
+	}
 }
 
 func (l *handlerList) rows(ctx context.Context) ([]handlerRow, error) {
@@ -125,9 +147,11 @@ func (l *handlerList) rows(ctx context.Context) ([]handlerRow, error) {
 				return nil, err
 			}
 		}
-		if row.Poisoned, err = l.poisonedBy(ctx, topic, name); err != nil {
+		failures, err := l.poisonedBy(ctx, topic, name)
+		if err != nil {
 			return nil, err
 		}
+		row.Poisoned, row.Failed, row.OldestPoisoned = failures.waiting, failures.all, failures.oldest
 		rows = append(rows, row)
 	}
 	return rows, nil
@@ -152,21 +176,23 @@ func (r *handlerRow) measure(ctx context.Context, log pubsub.Log) error {
 	return nil
 }
 
-// poisonedBy returns how many entries of the handler wait in the queue, which it reads again only if it has grown.
-func (l *handlerList) poisonedBy(ctx context.Context, topic, handler string) (int, error) {
+// poisonedBy returns what the queue has of the handler. It reads the queue again only if that has grown.
+func (l *handlerList) poisonedBy(ctx context.Context, topic, handler string) (poisonedBy, error) {
 	end, err := l.bus.Log(events.PoisonTopic(topic)).End(ctx)
 	if err != nil {
-		return 0, err
+		return poisonedBy{}, err
 	}
 	known, ok := l.poisoned[topic]
 	if !ok || !maps.Equal(end, known.end) {
 		entries, err := poison.New(l.bus, topic).Entries(ctx)
 		if err != nil {
-			return 0, err
+			return poisonedBy{}, err
 		}
-		known = poisoned{end: end, byHandler: make(map[string]int)}
-		for _, e := range new(poison.Filter).Select(entries) {
-			known.byHandler[e.Handler]++
+		known = poisoned{end: end, byHandler: make(map[string]poisonedBy)}
+		for _, e := range entries {
+			of := known.byHandler[e.Handler]
+			of.add(e)
+			known.byHandler[e.Handler] = of
 		}
 		l.poisoned[topic] = known
 	}

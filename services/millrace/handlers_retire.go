@@ -75,10 +75,10 @@ func retire(cmd *cobra.Command, bus pubsub.Bus, name string, yes bool) error {
 	fmt.Fprintf(w, "%s is retired: the consumer group %s is deleted; what the handler has kept stays\n", name, group)
 	_, topic, _ := handlers.Of(group)
 	list := handlerList{bus: bus, poisoned: make(map[string]poisoned)}
-	waiting, err := list.poisonedBy(ctx, topic, name)
-	if waiting > 0 {
+	of, err := list.poisonedBy(ctx, topic, name)
+	if of.waiting > 0 {
 		fmt.Fprintf(w, "the poison queue still has %s of it, which nobody can replay now: millrace poison discard --handler=%s\n",
-			counted(waiting, "record", "records"), name)
+			counted(of.waiting, "record", "records"), name)
 	}
 	return err
 }

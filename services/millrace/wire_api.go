@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,6 +18,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"millrace/events"
+	"millrace/handlers"
 	"millrace/handlers/push"
 	"millrace/infra/auth"
 	"millrace/infra/config"
@@ -47,7 +51,7 @@ type apiServer struct {
 
 func newAPIServer(
 	ctx context.Context, cfg *config.Config, files apiTLS, messages *message.Service, statistics millracev1.StatisticsServiceServer,
-	store storeBackend, bus pubsub.Bus, gateways api.Gateways, nodes millracev1.OperatorServiceServer, lags []*telemetry.Lag, decided *rules.File, contain *panics.Panics, tracer *telemetry.Tracer, log *slog.Logger,
+	store storeBackend, bus pubsub.Bus, gateways api.Gateways, nodes millracev1.OperatorServiceServer, lags []*telemetry.Lag, attempts retries, decided *rules.File, contain *panics.Panics, tracer *telemetry.Tracer, log *slog.Logger,
 ) (*apiServer, error) {
 	service := &api.Service{Messages: messages, Statistics: statistics, Store: store, SystemUser: cfg.APISystemUser}
 	if cfg.JWTSecret != "" {
@@ -58,7 +62,7 @@ func newAPIServer(
 		limits.Open = &auth.APIKey{Name: "dev", Scopes: []auth.Scope{auth.ScopeAdmin}}
 	}
 	operator := &api.Operator{
-		Bus: bus, Log: log, Handlers: handlerStates(bus, lags), Gateways: gateways, Nodes: nodes,
+		Bus: bus, Log: log, Handlers: handlerStates(bus, lags, attempts), Partitions: handlerPartitions(bus, lags), Stored: store.Stored, Gateways: gateways, Nodes: nodes,
 		NoReplay: func(ctx context.Context, entries []*poison.Entry) (map[string]string, error) {
 			return noReplay(ctx, bus.Groups(), entries)
 		},
@@ -95,7 +99,7 @@ func newAPIServer(
 }
 
 // handlerStates returns a function that lists the handlers as the command `handlers` does.
-func handlerStates(bus pubsub.Bus, lags []*telemetry.Lag) func(context.Context) ([]*apiv1.Handler, error) {
+func handlerStates(bus pubsub.Bus, lags []*telemetry.Lag, attempts retries) func(context.Context) ([]*apiv1.Handler, error) {
 	list := handlerList{bus: bus, poisoned: make(map[string]poisoned)}
 	var mu sync.Mutex
 	return func(ctx context.Context) ([]*apiv1.Handler, error) {
@@ -106,7 +110,13 @@ func handlerStates(bus pubsub.Bus, lags []*telemetry.Lag) func(context.Context) 
 		for i, r := range rows {
 			states[i] = &apiv1.Handler{
 				Name: r.Handler, Group: r.Group, Topic: r.Topic, State: r.State, Members: int32(r.Members), Lag: r.Lag, Poisoned: int32(r.Poisoned),
-				Written: r.Written, Handled: r.Handled,
+				Written: r.Written, Handled: r.Handled, Failed: int64(r.Failed),
+			}
+			if !r.OldestPoisoned.IsZero() {
+				states[i].OldestPoisoned = r.OldestPoisoned.Unix()
+			}
+			if n, runs := attempts[r.Handler]; runs {
+				states[i].Retries = new(n.Load())
 			}
 			for _, lag := range lags {
 				if age, measured := lag.Age(r.Group); measured {
@@ -117,6 +127,50 @@ func handlerStates(bus pubsub.Bus, lags []*telemetry.Lag) func(context.Context) 
 		}
 		return states, err
 	}
+}
+
+// handlerPartitions returns a function that returns how far a handler is in each partition, or nothing if there is no such handler
+// or it never ran.
+func handlerPartitions(bus pubsub.Bus, lags []*telemetry.Lag) func(context.Context, string) ([]*apiv1.HandlerPartition, error) {
+	return func(ctx context.Context, name string) ([]*apiv1.HandlerPartition, error) {
+		group := handlers.Group(name)
+		_, topic, known := handlers.Of(group)
+		if !known {
+			return nil, nil
+		}
+		if ran, err := bus.Groups().List(ctx, func(g string) bool { return g == group }); err != nil || len(ran) == 0 {
+			return nil, err
+		}
+		committed, err := bus.Log(topic).Committed(ctx, group) // before the end, because it only grows
+		if err != nil {
+			return nil, err
+		}
+		end, err := bus.Log(topic).End(ctx)
+		if err != nil {
+			return nil, err
+		}
+		ages, measured := agesOf(lags, group)
+		var partitions []*apiv1.HandlerPartition
+		for _, p := range slices.Sorted(maps.Keys(end)) {
+			of := &apiv1.HandlerPartition{
+				Partition: p, End: end[p], Handled: committed[p], Lag: events.Range{Partition: p, After: committed[p], Through: end[p]}.Len(),
+			}
+			if measured {
+				of.LagSeconds = new(int64(ages[p].Seconds()))
+			}
+			partitions = append(partitions, of)
+		}
+		return partitions, nil
+	}
+}
+
+func agesOf(lags []*telemetry.Lag, group string) (ages map[int32]time.Duration, measured bool) {
+	for _, lag := range lags {
+		if ages, measured = lag.PartitionAges(group); measured {
+			return ages, true
+		}
+	}
+	return nil, false
 }
 
 func (s *apiServer) run(context.Context) error {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -185,14 +186,24 @@ func asMiddleware(constructor any) any {
 	return fx.Annotate(constructor, fx.ResultTags(`group:"middleware"`))
 }
 
+// retries counts the further attempts of each handler that runs in this process.
+type retries map[string]*atomic.Int64
+
 func newRouterOptions(
 	handlers []events.Handler, marks marksOf, middleware []message.HandlerMiddleware, metrics prometheus.Registerer,
 	tracer *telemetry.Tracer,
-) router.Options {
-	return router.Options{
-		Marks: marks, Middleware: middleware, Observe: router.Metrics(metrics, handlers), StuckAfter: stuckAfter,
-		Tracer: tracer,
+) (router.Options, retries) {
+	attempts, observe := make(retries, len(handlers)), router.Metrics(metrics, handlers)
+	for _, h := range handlers {
+		attempts[h.Name] = new(atomic.Int64)
 	}
+	return router.Options{
+		Marks: marks, Middleware: middleware, StuckAfter: stuckAfter, Tracer: tracer,
+		Observe: func(o router.Observation) {
+			attempts[o.Handler].Add(int64(o.Retries))
+			observe(o)
+		},
+	}, attempts
 }
 
 // newFollowers returns followers of the poison queues of all topics that handlers read, which the parts of this process

@@ -121,7 +121,16 @@ type Handler struct {
 	Handled int64 `protobuf:"varint,9,opt,name=handled,proto3" json:"handled,omitempty"`
 	// For how many seconds at least the oldest record that it has yet to handle has been in the log, as far as the node that was
 	// asked has watched; absent if it does not know.
-	LagSeconds    *int64 `protobuf:"varint,10,opt,name=lag_seconds,json=lagSeconds,proto3,oneof" json:"lag_seconds,omitempty"`
+	LagSeconds *int64 `protobuf:"varint,10,opt,name=lag_seconds,json=lagSeconds,proto3,oneof" json:"lag_seconds,omitempty"`
+	// How many of its records have come into the poison queue, also those that were replayed or discarded since, as far as the
+	// queue still has them. By what it handles meanwhile this is the rate of its failures.
+	Failed int64 `protobuf:"varint,11,opt,name=failed,proto3" json:"failed,omitempty"`
+	// When the oldest of its records in the poison queue that was not replayed was poisoned, in Unix seconds; 0: there is none, or
+	// that is not known.
+	OldestPoisoned int64 `protobuf:"varint,12,opt,name=oldest_poisoned,json=oldestPoisoned,proto3" json:"oldest_poisoned,omitempty"`
+	// How many further attempts at records that had failed it has made in the process that was asked, since that was started;
+	// absent if it does not run there.
+	Retries       *int64 `protobuf:"varint,13,opt,name=retries,proto3,oneof" json:"retries,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -226,6 +235,391 @@ func (x *Handler) GetLagSeconds() int64 {
 	return 0
 }
 
+func (x *Handler) GetFailed() int64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *Handler) GetOldestPoisoned() int64 {
+	if x != nil {
+		return x.OldestPoisoned
+	}
+	return 0
+}
+
+func (x *Handler) GetRetries() int64 {
+	if x != nil && x.Retries != nil {
+		return *x.Retries
+	}
+	return 0
+}
+
+type ListPartitionsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Handler       string                 `protobuf:"bytes,1,opt,name=handler,proto3" json:"handler,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPartitionsRequest) Reset() {
+	*x = ListPartitionsRequest{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPartitionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPartitionsRequest) ProtoMessage() {}
+
+func (x *ListPartitionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPartitionsRequest.ProtoReflect.Descriptor instead.
+func (*ListPartitionsRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ListPartitionsRequest) GetHandler() string {
+	if x != nil {
+		return x.Handler
+	}
+	return ""
+}
+
+type ListPartitionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of their numbers.
+	Partitions    []*HandlerPartition `protobuf:"bytes,1,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPartitionsResponse) Reset() {
+	*x = ListPartitionsResponse{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPartitionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPartitionsResponse) ProtoMessage() {}
+
+func (x *ListPartitionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPartitionsResponse.ProtoReflect.Descriptor instead.
+func (*ListPartitionsResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ListPartitionsResponse) GetPartitions() []*HandlerPartition {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+type HandlerPartition struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Partition int32                  `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	// The seq of the last record of the partition, and of the last one that the handler is done with.
+	End     int64 `protobuf:"varint,2,opt,name=end,proto3" json:"end,omitempty"`
+	Handled int64 `protobuf:"varint,3,opt,name=handled,proto3" json:"handled,omitempty"`
+	// In records.
+	Lag int64 `protobuf:"varint,4,opt,name=lag,proto3" json:"lag,omitempty"`
+	// As lag_seconds of Handler.
+	LagSeconds    *int64 `protobuf:"varint,5,opt,name=lag_seconds,json=lagSeconds,proto3,oneof" json:"lag_seconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandlerPartition) Reset() {
+	*x = HandlerPartition{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandlerPartition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandlerPartition) ProtoMessage() {}
+
+func (x *HandlerPartition) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandlerPartition.ProtoReflect.Descriptor instead.
+func (*HandlerPartition) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *HandlerPartition) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *HandlerPartition) GetEnd() int64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *HandlerPartition) GetHandled() int64 {
+	if x != nil {
+		return x.Handled
+	}
+	return 0
+}
+
+func (x *HandlerPartition) GetLag() int64 {
+	if x != nil {
+		return x.Lag
+	}
+	return 0
+}
+
+func (x *HandlerPartition) GetLagSeconds() int64 {
+	if x != nil && x.LagSeconds != nil {
+		return *x.LagSeconds
+	}
+	return 0
+}
+
+type InspectConversationRequest struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Conversation string                 `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	// The seqs of at most 200 messages of the conversation.
+	Seqs          []int64 `protobuf:"varint,2,rep,packed,name=seqs,proto3" json:"seqs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectConversationRequest) Reset() {
+	*x = InspectConversationRequest{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectConversationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectConversationRequest) ProtoMessage() {}
+
+func (x *InspectConversationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectConversationRequest.ProtoReflect.Descriptor instead.
+func (*InspectConversationRequest) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *InspectConversationRequest) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
+func (x *InspectConversationRequest) GetSeqs() []int64 {
+	if x != nil {
+		return x.Seqs
+	}
+	return nil
+}
+
+type InspectConversationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All records of the conversation are in this partition of message-events.
+	Partition int32 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	// The seq of the last record of the partition, and of the last one that is stored. What lies between concerns other
+	// conversations, too.
+	End    int64 `protobuf:"varint,2,opt,name=end,proto3" json:"end,omitempty"`
+	Stored int64 `protobuf:"varint,3,opt,name=stored,proto3" json:"stored,omitempty"`
+	// How many records of the partition are yet to be stored.
+	Lag int64 `protobuf:"varint,4,opt,name=lag,proto3" json:"lag,omitempty"`
+	// Of those seqs that were asked for and that the log still has.
+	Origins       []*MessageOrigin `protobuf:"bytes,5,rep,name=origins,proto3" json:"origins,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectConversationResponse) Reset() {
+	*x = InspectConversationResponse{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectConversationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectConversationResponse) ProtoMessage() {}
+
+func (x *InspectConversationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectConversationResponse.ProtoReflect.Descriptor instead.
+func (*InspectConversationResponse) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *InspectConversationResponse) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *InspectConversationResponse) GetEnd() int64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *InspectConversationResponse) GetStored() int64 {
+	if x != nil {
+		return x.Stored
+	}
+	return 0
+}
+
+func (x *InspectConversationResponse) GetLag() int64 {
+	if x != nil {
+		return x.Lag
+	}
+	return 0
+}
+
+func (x *InspectConversationResponse) GetOrigins() []*MessageOrigin {
+	if x != nil {
+		return x.Origins
+	}
+	return nil
+}
+
+type MessageOrigin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Seq   int64                  `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	// The id of the request by which the message was sent; empty if its producer gave none.
+	CorrelationId string `protobuf:"bytes,2,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
+	// The trace that the message belongs to, in hexadecimal; empty if none was recorded.
+	TraceId       string `protobuf:"bytes,3,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessageOrigin) Reset() {
+	*x = MessageOrigin{}
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageOrigin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageOrigin) ProtoMessage() {}
+
+func (x *MessageOrigin) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageOrigin.ProtoReflect.Descriptor instead.
+func (*MessageOrigin) Descriptor() ([]byte, []int) {
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *MessageOrigin) GetSeq() int64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *MessageOrigin) GetCorrelationId() string {
+	if x != nil {
+		return x.CorrelationId
+	}
+	return ""
+}
+
+func (x *MessageOrigin) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
+}
+
 type ListRulesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -234,7 +628,7 @@ type ListRulesRequest struct {
 
 func (x *ListRulesRequest) Reset() {
 	*x = ListRulesRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[3]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -246,7 +640,7 @@ func (x *ListRulesRequest) String() string {
 func (*ListRulesRequest) ProtoMessage() {}
 
 func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[3]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -259,7 +653,7 @@ func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesRequest.ProtoReflect.Descriptor instead.
 func (*ListRulesRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{3}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{9}
 }
 
 type ListRulesResponse struct {
@@ -278,7 +672,7 @@ type ListRulesResponse struct {
 
 func (x *ListRulesResponse) Reset() {
 	*x = ListRulesResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[4]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -290,7 +684,7 @@ func (x *ListRulesResponse) String() string {
 func (*ListRulesResponse) ProtoMessage() {}
 
 func (x *ListRulesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[4]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -303,7 +697,7 @@ func (x *ListRulesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesResponse.ProtoReflect.Descriptor instead.
 func (*ListRulesResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{4}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListRulesResponse) GetFile() string {
@@ -351,7 +745,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[5]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -363,7 +757,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[5]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -376,7 +770,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{5}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Rule) GetName() string {
@@ -426,7 +820,7 @@ type ListSessionsRequest struct {
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[6]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -438,7 +832,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[6]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -451,7 +845,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{6}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListSessionsRequest) GetUser() int64 {
@@ -482,7 +876,7 @@ type ListSessionsResponse struct {
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[7]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -494,7 +888,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[7]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -507,7 +901,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{7}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListSessionsResponse) GetGateways() []*Gateway {
@@ -542,7 +936,7 @@ type DisconnectUserRequest struct {
 
 func (x *DisconnectUserRequest) Reset() {
 	*x = DisconnectUserRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[8]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -554,7 +948,7 @@ func (x *DisconnectUserRequest) String() string {
 func (*DisconnectUserRequest) ProtoMessage() {}
 
 func (x *DisconnectUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[8]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -567,7 +961,7 @@ func (x *DisconnectUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectUserRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectUserRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{8}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DisconnectUserRequest) GetUser() int64 {
@@ -594,7 +988,7 @@ type DisconnectUserResponse struct {
 
 func (x *DisconnectUserResponse) Reset() {
 	*x = DisconnectUserResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[9]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +1000,7 @@ func (x *DisconnectUserResponse) String() string {
 func (*DisconnectUserResponse) ProtoMessage() {}
 
 func (x *DisconnectUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[9]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +1013,7 @@ func (x *DisconnectUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectUserResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectUserResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{9}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DisconnectUserResponse) GetClosed() int32 {
@@ -641,7 +1035,7 @@ type RevokeTokensRequest struct {
 
 func (x *RevokeTokensRequest) Reset() {
 	*x = RevokeTokensRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[10]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -653,7 +1047,7 @@ func (x *RevokeTokensRequest) String() string {
 func (*RevokeTokensRequest) ProtoMessage() {}
 
 func (x *RevokeTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[10]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -666,7 +1060,7 @@ func (x *RevokeTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokensRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokensRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{10}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RevokeTokensRequest) GetUser() int64 {
@@ -692,7 +1086,7 @@ type RevokeTokensResponse struct {
 
 func (x *RevokeTokensResponse) Reset() {
 	*x = RevokeTokensResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[11]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -704,7 +1098,7 @@ func (x *RevokeTokensResponse) String() string {
 func (*RevokeTokensResponse) ProtoMessage() {}
 
 func (x *RevokeTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[11]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -717,7 +1111,7 @@ func (x *RevokeTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokensResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokensResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{11}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RevokeTokensResponse) GetBefore() int64 {
@@ -738,7 +1132,7 @@ type EraseUserRequest struct {
 
 func (x *EraseUserRequest) Reset() {
 	*x = EraseUserRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -750,7 +1144,7 @@ func (x *EraseUserRequest) String() string {
 func (*EraseUserRequest) ProtoMessage() {}
 
 func (x *EraseUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[12]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -763,7 +1157,7 @@ func (x *EraseUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EraseUserRequest.ProtoReflect.Descriptor instead.
 func (*EraseUserRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{12}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *EraseUserRequest) GetUser() int64 {
@@ -792,7 +1186,7 @@ type EraseUserResponse struct {
 
 func (x *EraseUserResponse) Reset() {
 	*x = EraseUserResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +1198,7 @@ func (x *EraseUserResponse) String() string {
 func (*EraseUserResponse) ProtoMessage() {}
 
 func (x *EraseUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[13]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +1211,7 @@ func (x *EraseUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EraseUserResponse.ProtoReflect.Descriptor instead.
 func (*EraseUserResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{13}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *EraseUserResponse) GetMessages() int64 {
@@ -853,7 +1247,7 @@ type SendNoticeRequest struct {
 
 func (x *SendNoticeRequest) Reset() {
 	*x = SendNoticeRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -865,7 +1259,7 @@ func (x *SendNoticeRequest) String() string {
 func (*SendNoticeRequest) ProtoMessage() {}
 
 func (x *SendNoticeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[14]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -878,7 +1272,7 @@ func (x *SendNoticeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendNoticeRequest.ProtoReflect.Descriptor instead.
 func (*SendNoticeRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{14}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SendNoticeRequest) GetNoticeId() string {
@@ -932,7 +1326,7 @@ type SendNoticeResponse struct {
 
 func (x *SendNoticeResponse) Reset() {
 	*x = SendNoticeResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -944,7 +1338,7 @@ func (x *SendNoticeResponse) String() string {
 func (*SendNoticeResponse) ProtoMessage() {}
 
 func (x *SendNoticeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[15]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -957,7 +1351,7 @@ func (x *SendNoticeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendNoticeResponse.ProtoReflect.Descriptor instead.
 func (*SendNoticeResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{15}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SendNoticeResponse) GetNoticeId() string {
@@ -980,7 +1374,7 @@ type Gateway struct {
 
 func (x *Gateway) Reset() {
 	*x = Gateway{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -992,7 +1386,7 @@ func (x *Gateway) String() string {
 func (*Gateway) ProtoMessage() {}
 
 func (x *Gateway) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[16]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1005,7 +1399,7 @@ func (x *Gateway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gateway.ProtoReflect.Descriptor instead.
 func (*Gateway) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{16}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Gateway) GetName() string {
@@ -1053,7 +1447,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[17]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1065,7 +1459,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[17]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1078,7 +1472,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{17}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Session) GetSession() string {
@@ -1140,7 +1534,7 @@ type PoisonFilter struct {
 
 func (x *PoisonFilter) Reset() {
 	*x = PoisonFilter{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[18]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +1546,7 @@ func (x *PoisonFilter) String() string {
 func (*PoisonFilter) ProtoMessage() {}
 
 func (x *PoisonFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[18]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,7 +1559,7 @@ func (x *PoisonFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoisonFilter.ProtoReflect.Descriptor instead.
 func (*PoisonFilter) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{18}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PoisonFilter) GetIds() []string {
@@ -1216,7 +1610,7 @@ type ListPoisonedRequest struct {
 
 func (x *ListPoisonedRequest) Reset() {
 	*x = ListPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[19]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1622,7 @@ func (x *ListPoisonedRequest) String() string {
 func (*ListPoisonedRequest) ProtoMessage() {}
 
 func (x *ListPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[19]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1635,7 @@ func (x *ListPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*ListPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{19}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListPoisonedRequest) GetTopic() string {
@@ -1276,7 +1670,7 @@ type ListPoisonedResponse struct {
 
 func (x *ListPoisonedResponse) Reset() {
 	*x = ListPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[20]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1682,7 @@ func (x *ListPoisonedResponse) String() string {
 func (*ListPoisonedResponse) ProtoMessage() {}
 
 func (x *ListPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[20]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +1695,7 @@ func (x *ListPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*ListPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{20}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListPoisonedResponse) GetRecords() []*Poisoned {
@@ -1337,7 +1731,7 @@ type Poisoned struct {
 
 func (x *Poisoned) Reset() {
 	*x = Poisoned{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[21]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1349,7 +1743,7 @@ func (x *Poisoned) String() string {
 func (*Poisoned) ProtoMessage() {}
 
 func (x *Poisoned) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[21]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1362,7 +1756,7 @@ func (x *Poisoned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Poisoned.ProtoReflect.Descriptor instead.
 func (*Poisoned) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{21}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Poisoned) GetId() string {
@@ -1425,7 +1819,7 @@ type GetPoisonedRequest struct {
 
 func (x *GetPoisonedRequest) Reset() {
 	*x = GetPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[22]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1831,7 @@ func (x *GetPoisonedRequest) String() string {
 func (*GetPoisonedRequest) ProtoMessage() {}
 
 func (x *GetPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[22]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1844,7 @@ func (x *GetPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*GetPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{22}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetPoisonedRequest) GetId() string {
@@ -1481,7 +1875,7 @@ type GetPoisonedResponse struct {
 
 func (x *GetPoisonedResponse) Reset() {
 	*x = GetPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[23]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1493,7 +1887,7 @@ func (x *GetPoisonedResponse) String() string {
 func (*GetPoisonedResponse) ProtoMessage() {}
 
 func (x *GetPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[23]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1506,7 +1900,7 @@ func (x *GetPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*GetPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{23}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetPoisonedResponse) GetRecord() *Poisoned {
@@ -1553,7 +1947,7 @@ type ReplayPoisonedRequest struct {
 
 func (x *ReplayPoisonedRequest) Reset() {
 	*x = ReplayPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[24]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +1959,7 @@ func (x *ReplayPoisonedRequest) String() string {
 func (*ReplayPoisonedRequest) ProtoMessage() {}
 
 func (x *ReplayPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[24]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +1972,7 @@ func (x *ReplayPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*ReplayPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{24}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReplayPoisonedRequest) GetTopic() string {
@@ -1625,7 +2019,7 @@ type ReplayPoisonedResponse struct {
 
 func (x *ReplayPoisonedResponse) Reset() {
 	*x = ReplayPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[25]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1637,7 +2031,7 @@ func (x *ReplayPoisonedResponse) String() string {
 func (*ReplayPoisonedResponse) ProtoMessage() {}
 
 func (x *ReplayPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[25]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1650,7 +2044,7 @@ func (x *ReplayPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*ReplayPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{25}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ReplayPoisonedResponse) GetReplayed() int32 {
@@ -1699,7 +2093,7 @@ type DiscardPoisonedRequest struct {
 
 func (x *DiscardPoisonedRequest) Reset() {
 	*x = DiscardPoisonedRequest{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[26]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1711,7 +2105,7 @@ func (x *DiscardPoisonedRequest) String() string {
 func (*DiscardPoisonedRequest) ProtoMessage() {}
 
 func (x *DiscardPoisonedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[26]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1724,7 +2118,7 @@ func (x *DiscardPoisonedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardPoisonedRequest.ProtoReflect.Descriptor instead.
 func (*DiscardPoisonedRequest) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{26}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DiscardPoisonedRequest) GetTopic() string {
@@ -1772,7 +2166,7 @@ type DiscardPoisonedResponse struct {
 
 func (x *DiscardPoisonedResponse) Reset() {
 	*x = DiscardPoisonedResponse{}
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[27]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1784,7 +2178,7 @@ func (x *DiscardPoisonedResponse) String() string {
 func (*DiscardPoisonedResponse) ProtoMessage() {}
 
 func (x *DiscardPoisonedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_api_v1_operator_proto_msgTypes[27]
+	mi := &file_millrace_api_v1_operator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1797,7 +2191,7 @@ func (x *DiscardPoisonedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardPoisonedResponse.ProtoReflect.Descriptor instead.
 func (*DiscardPoisonedResponse) Descriptor() ([]byte, []int) {
-	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{27}
+	return file_millrace_api_v1_operator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DiscardPoisonedResponse) GetDiscarded() int32 {
@@ -1821,7 +2215,7 @@ const file_millrace_api_v1_operator_proto_rawDesc = "" +
 	"\x1emillrace/api/v1/operator.proto\x12\x0fmillrace.api.v1\x1a\x1cgoogle/protobuf/struct.proto\"\x15\n" +
 	"\x13ListHandlersRequest\"L\n" +
 	"\x14ListHandlersResponse\x124\n" +
-	"\bhandlers\x18\x01 \x03(\v2\x18.millrace.api.v1.HandlerR\bhandlers\"\x9e\x02\n" +
+	"\bhandlers\x18\x01 \x03(\v2\x18.millrace.api.v1.HandlerR\bhandlers\"\x8a\x03\n" +
 	"\aHandler\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
@@ -1834,9 +2228,41 @@ const file_millrace_api_v1_operator_proto_rawDesc = "" +
 	"\ahandled\x18\t \x01(\x03R\ahandled\x12$\n" +
 	"\vlag_seconds\x18\n" +
 	" \x01(\x03H\x01R\n" +
-	"lagSeconds\x88\x01\x01B\x06\n" +
+	"lagSeconds\x88\x01\x01\x12\x16\n" +
+	"\x06failed\x18\v \x01(\x03R\x06failed\x12'\n" +
+	"\x0foldest_poisoned\x18\f \x01(\x03R\x0eoldestPoisoned\x12\x1d\n" +
+	"\aretries\x18\r \x01(\x03H\x02R\aretries\x88\x01\x01B\x06\n" +
 	"\x04_lagB\x0e\n" +
-	"\f_lag_seconds\"\x12\n" +
+	"\f_lag_secondsB\n" +
+	"\n" +
+	"\b_retries\"1\n" +
+	"\x15ListPartitionsRequest\x12\x18\n" +
+	"\ahandler\x18\x01 \x01(\tR\ahandler\"[\n" +
+	"\x16ListPartitionsResponse\x12A\n" +
+	"\n" +
+	"partitions\x18\x01 \x03(\v2!.millrace.api.v1.HandlerPartitionR\n" +
+	"partitions\"\xa4\x01\n" +
+	"\x10HandlerPartition\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x10\n" +
+	"\x03end\x18\x02 \x01(\x03R\x03end\x12\x18\n" +
+	"\ahandled\x18\x03 \x01(\x03R\ahandled\x12\x10\n" +
+	"\x03lag\x18\x04 \x01(\x03R\x03lag\x12$\n" +
+	"\vlag_seconds\x18\x05 \x01(\x03H\x00R\n" +
+	"lagSeconds\x88\x01\x01B\x0e\n" +
+	"\f_lag_seconds\"T\n" +
+	"\x1aInspectConversationRequest\x12\"\n" +
+	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x12\n" +
+	"\x04seqs\x18\x02 \x03(\x03R\x04seqs\"\xb1\x01\n" +
+	"\x1bInspectConversationResponse\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\x05R\tpartition\x12\x10\n" +
+	"\x03end\x18\x02 \x01(\x03R\x03end\x12\x16\n" +
+	"\x06stored\x18\x03 \x01(\x03R\x06stored\x12\x10\n" +
+	"\x03lag\x18\x04 \x01(\x03R\x03lag\x128\n" +
+	"\aorigins\x18\x05 \x03(\v2\x1e.millrace.api.v1.MessageOriginR\aorigins\"c\n" +
+	"\rMessageOrigin\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12%\n" +
+	"\x0ecorrelation_id\x18\x02 \x01(\tR\rcorrelationId\x12\x19\n" +
+	"\btrace_id\x18\x03 \x01(\tR\atraceId\"\x12\n" +
 	"\x10ListRulesRequest\"\x82\x01\n" +
 	"\x11ListRulesResponse\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12\x16\n" +
@@ -1946,9 +2372,11 @@ const file_millrace_api_v1_operator_proto_rawDesc = "" +
 	"\x03why\x18\x05 \x01(\tR\x03why\"U\n" +
 	"\x17DiscardPoisonedResponse\x12\x1c\n" +
 	"\tdiscarded\x18\x01 \x01(\x05R\tdiscarded\x12\x1c\n" +
-	"\tremaining\x18\x02 \x01(\x05R\tremaining2\x8a\b\n" +
+	"\tremaining\x18\x02 \x01(\x05R\tremaining2\xdf\t\n" +
 	"\x0fOperatorService\x12[\n" +
-	"\fListHandlers\x12$.millrace.api.v1.ListHandlersRequest\x1a%.millrace.api.v1.ListHandlersResponse\x12R\n" +
+	"\fListHandlers\x12$.millrace.api.v1.ListHandlersRequest\x1a%.millrace.api.v1.ListHandlersResponse\x12a\n" +
+	"\x0eListPartitions\x12&.millrace.api.v1.ListPartitionsRequest\x1a'.millrace.api.v1.ListPartitionsResponse\x12p\n" +
+	"\x13InspectConversation\x12+.millrace.api.v1.InspectConversationRequest\x1a,.millrace.api.v1.InspectConversationResponse\x12R\n" +
 	"\tListRules\x12!.millrace.api.v1.ListRulesRequest\x1a\".millrace.api.v1.ListRulesResponse\x12[\n" +
 	"\fListSessions\x12$.millrace.api.v1.ListSessionsRequest\x1a%.millrace.api.v1.ListSessionsResponse\x12a\n" +
 	"\x0eDisconnectUser\x12&.millrace.api.v1.DisconnectUserRequest\x1a'.millrace.api.v1.DisconnectUserResponse\x12[\n" +
@@ -1973,80 +2401,92 @@ func file_millrace_api_v1_operator_proto_rawDescGZIP() []byte {
 	return file_millrace_api_v1_operator_proto_rawDescData
 }
 
-var file_millrace_api_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_millrace_api_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_millrace_api_v1_operator_proto_goTypes = []any{
-	(*ListHandlersRequest)(nil),     // 0: millrace.api.v1.ListHandlersRequest
-	(*ListHandlersResponse)(nil),    // 1: millrace.api.v1.ListHandlersResponse
-	(*Handler)(nil),                 // 2: millrace.api.v1.Handler
-	(*ListRulesRequest)(nil),        // 3: millrace.api.v1.ListRulesRequest
-	(*ListRulesResponse)(nil),       // 4: millrace.api.v1.ListRulesResponse
-	(*Rule)(nil),                    // 5: millrace.api.v1.Rule
-	(*ListSessionsRequest)(nil),     // 6: millrace.api.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),    // 7: millrace.api.v1.ListSessionsResponse
-	(*DisconnectUserRequest)(nil),   // 8: millrace.api.v1.DisconnectUserRequest
-	(*DisconnectUserResponse)(nil),  // 9: millrace.api.v1.DisconnectUserResponse
-	(*RevokeTokensRequest)(nil),     // 10: millrace.api.v1.RevokeTokensRequest
-	(*RevokeTokensResponse)(nil),    // 11: millrace.api.v1.RevokeTokensResponse
-	(*EraseUserRequest)(nil),        // 12: millrace.api.v1.EraseUserRequest
-	(*EraseUserResponse)(nil),       // 13: millrace.api.v1.EraseUserResponse
-	(*SendNoticeRequest)(nil),       // 14: millrace.api.v1.SendNoticeRequest
-	(*SendNoticeResponse)(nil),      // 15: millrace.api.v1.SendNoticeResponse
-	(*Gateway)(nil),                 // 16: millrace.api.v1.Gateway
-	(*Session)(nil),                 // 17: millrace.api.v1.Session
-	(*PoisonFilter)(nil),            // 18: millrace.api.v1.PoisonFilter
-	(*ListPoisonedRequest)(nil),     // 19: millrace.api.v1.ListPoisonedRequest
-	(*ListPoisonedResponse)(nil),    // 20: millrace.api.v1.ListPoisonedResponse
-	(*Poisoned)(nil),                // 21: millrace.api.v1.Poisoned
-	(*GetPoisonedRequest)(nil),      // 22: millrace.api.v1.GetPoisonedRequest
-	(*GetPoisonedResponse)(nil),     // 23: millrace.api.v1.GetPoisonedResponse
-	(*ReplayPoisonedRequest)(nil),   // 24: millrace.api.v1.ReplayPoisonedRequest
-	(*ReplayPoisonedResponse)(nil),  // 25: millrace.api.v1.ReplayPoisonedResponse
-	(*DiscardPoisonedRequest)(nil),  // 26: millrace.api.v1.DiscardPoisonedRequest
-	(*DiscardPoisonedResponse)(nil), // 27: millrace.api.v1.DiscardPoisonedResponse
-	nil,                             // 28: millrace.api.v1.GetPoisonedResponse.HeadersEntry
-	nil,                             // 29: millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
-	(*structpb.Struct)(nil),         // 30: google.protobuf.Struct
+	(*ListHandlersRequest)(nil),         // 0: millrace.api.v1.ListHandlersRequest
+	(*ListHandlersResponse)(nil),        // 1: millrace.api.v1.ListHandlersResponse
+	(*Handler)(nil),                     // 2: millrace.api.v1.Handler
+	(*ListPartitionsRequest)(nil),       // 3: millrace.api.v1.ListPartitionsRequest
+	(*ListPartitionsResponse)(nil),      // 4: millrace.api.v1.ListPartitionsResponse
+	(*HandlerPartition)(nil),            // 5: millrace.api.v1.HandlerPartition
+	(*InspectConversationRequest)(nil),  // 6: millrace.api.v1.InspectConversationRequest
+	(*InspectConversationResponse)(nil), // 7: millrace.api.v1.InspectConversationResponse
+	(*MessageOrigin)(nil),               // 8: millrace.api.v1.MessageOrigin
+	(*ListRulesRequest)(nil),            // 9: millrace.api.v1.ListRulesRequest
+	(*ListRulesResponse)(nil),           // 10: millrace.api.v1.ListRulesResponse
+	(*Rule)(nil),                        // 11: millrace.api.v1.Rule
+	(*ListSessionsRequest)(nil),         // 12: millrace.api.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),        // 13: millrace.api.v1.ListSessionsResponse
+	(*DisconnectUserRequest)(nil),       // 14: millrace.api.v1.DisconnectUserRequest
+	(*DisconnectUserResponse)(nil),      // 15: millrace.api.v1.DisconnectUserResponse
+	(*RevokeTokensRequest)(nil),         // 16: millrace.api.v1.RevokeTokensRequest
+	(*RevokeTokensResponse)(nil),        // 17: millrace.api.v1.RevokeTokensResponse
+	(*EraseUserRequest)(nil),            // 18: millrace.api.v1.EraseUserRequest
+	(*EraseUserResponse)(nil),           // 19: millrace.api.v1.EraseUserResponse
+	(*SendNoticeRequest)(nil),           // 20: millrace.api.v1.SendNoticeRequest
+	(*SendNoticeResponse)(nil),          // 21: millrace.api.v1.SendNoticeResponse
+	(*Gateway)(nil),                     // 22: millrace.api.v1.Gateway
+	(*Session)(nil),                     // 23: millrace.api.v1.Session
+	(*PoisonFilter)(nil),                // 24: millrace.api.v1.PoisonFilter
+	(*ListPoisonedRequest)(nil),         // 25: millrace.api.v1.ListPoisonedRequest
+	(*ListPoisonedResponse)(nil),        // 26: millrace.api.v1.ListPoisonedResponse
+	(*Poisoned)(nil),                    // 27: millrace.api.v1.Poisoned
+	(*GetPoisonedRequest)(nil),          // 28: millrace.api.v1.GetPoisonedRequest
+	(*GetPoisonedResponse)(nil),         // 29: millrace.api.v1.GetPoisonedResponse
+	(*ReplayPoisonedRequest)(nil),       // 30: millrace.api.v1.ReplayPoisonedRequest
+	(*ReplayPoisonedResponse)(nil),      // 31: millrace.api.v1.ReplayPoisonedResponse
+	(*DiscardPoisonedRequest)(nil),      // 32: millrace.api.v1.DiscardPoisonedRequest
+	(*DiscardPoisonedResponse)(nil),     // 33: millrace.api.v1.DiscardPoisonedResponse
+	nil,                                 // 34: millrace.api.v1.GetPoisonedResponse.HeadersEntry
+	nil,                                 // 35: millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
+	(*structpb.Struct)(nil),             // 36: google.protobuf.Struct
 }
 var file_millrace_api_v1_operator_proto_depIdxs = []int32{
 	2,  // 0: millrace.api.v1.ListHandlersResponse.handlers:type_name -> millrace.api.v1.Handler
-	5,  // 1: millrace.api.v1.ListRulesResponse.rules:type_name -> millrace.api.v1.Rule
-	16, // 2: millrace.api.v1.ListSessionsResponse.gateways:type_name -> millrace.api.v1.Gateway
-	17, // 3: millrace.api.v1.ListSessionsResponse.sessions:type_name -> millrace.api.v1.Session
-	30, // 4: millrace.api.v1.SendNoticeRequest.extra:type_name -> google.protobuf.Struct
-	18, // 5: millrace.api.v1.ListPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
-	21, // 6: millrace.api.v1.ListPoisonedResponse.records:type_name -> millrace.api.v1.Poisoned
-	21, // 7: millrace.api.v1.GetPoisonedResponse.record:type_name -> millrace.api.v1.Poisoned
-	28, // 8: millrace.api.v1.GetPoisonedResponse.headers:type_name -> millrace.api.v1.GetPoisonedResponse.HeadersEntry
-	18, // 9: millrace.api.v1.ReplayPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
-	29, // 10: millrace.api.v1.ReplayPoisonedResponse.refused:type_name -> millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
-	18, // 11: millrace.api.v1.DiscardPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
-	0,  // 12: millrace.api.v1.OperatorService.ListHandlers:input_type -> millrace.api.v1.ListHandlersRequest
-	3,  // 13: millrace.api.v1.OperatorService.ListRules:input_type -> millrace.api.v1.ListRulesRequest
-	6,  // 14: millrace.api.v1.OperatorService.ListSessions:input_type -> millrace.api.v1.ListSessionsRequest
-	8,  // 15: millrace.api.v1.OperatorService.DisconnectUser:input_type -> millrace.api.v1.DisconnectUserRequest
-	10, // 16: millrace.api.v1.OperatorService.RevokeTokens:input_type -> millrace.api.v1.RevokeTokensRequest
-	12, // 17: millrace.api.v1.OperatorService.EraseUser:input_type -> millrace.api.v1.EraseUserRequest
-	14, // 18: millrace.api.v1.OperatorService.SendNotice:input_type -> millrace.api.v1.SendNoticeRequest
-	19, // 19: millrace.api.v1.OperatorService.ListPoisoned:input_type -> millrace.api.v1.ListPoisonedRequest
-	22, // 20: millrace.api.v1.OperatorService.GetPoisoned:input_type -> millrace.api.v1.GetPoisonedRequest
-	24, // 21: millrace.api.v1.OperatorService.ReplayPoisoned:input_type -> millrace.api.v1.ReplayPoisonedRequest
-	26, // 22: millrace.api.v1.OperatorService.DiscardPoisoned:input_type -> millrace.api.v1.DiscardPoisonedRequest
-	1,  // 23: millrace.api.v1.OperatorService.ListHandlers:output_type -> millrace.api.v1.ListHandlersResponse
-	4,  // 24: millrace.api.v1.OperatorService.ListRules:output_type -> millrace.api.v1.ListRulesResponse
-	7,  // 25: millrace.api.v1.OperatorService.ListSessions:output_type -> millrace.api.v1.ListSessionsResponse
-	9,  // 26: millrace.api.v1.OperatorService.DisconnectUser:output_type -> millrace.api.v1.DisconnectUserResponse
-	11, // 27: millrace.api.v1.OperatorService.RevokeTokens:output_type -> millrace.api.v1.RevokeTokensResponse
-	13, // 28: millrace.api.v1.OperatorService.EraseUser:output_type -> millrace.api.v1.EraseUserResponse
-	15, // 29: millrace.api.v1.OperatorService.SendNotice:output_type -> millrace.api.v1.SendNoticeResponse
-	20, // 30: millrace.api.v1.OperatorService.ListPoisoned:output_type -> millrace.api.v1.ListPoisonedResponse
-	23, // 31: millrace.api.v1.OperatorService.GetPoisoned:output_type -> millrace.api.v1.GetPoisonedResponse
-	25, // 32: millrace.api.v1.OperatorService.ReplayPoisoned:output_type -> millrace.api.v1.ReplayPoisonedResponse
-	27, // 33: millrace.api.v1.OperatorService.DiscardPoisoned:output_type -> millrace.api.v1.DiscardPoisonedResponse
-	23, // [23:34] is the sub-list for method output_type
-	12, // [12:23] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	5,  // 1: millrace.api.v1.ListPartitionsResponse.partitions:type_name -> millrace.api.v1.HandlerPartition
+	8,  // 2: millrace.api.v1.InspectConversationResponse.origins:type_name -> millrace.api.v1.MessageOrigin
+	11, // 3: millrace.api.v1.ListRulesResponse.rules:type_name -> millrace.api.v1.Rule
+	22, // 4: millrace.api.v1.ListSessionsResponse.gateways:type_name -> millrace.api.v1.Gateway
+	23, // 5: millrace.api.v1.ListSessionsResponse.sessions:type_name -> millrace.api.v1.Session
+	36, // 6: millrace.api.v1.SendNoticeRequest.extra:type_name -> google.protobuf.Struct
+	24, // 7: millrace.api.v1.ListPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
+	27, // 8: millrace.api.v1.ListPoisonedResponse.records:type_name -> millrace.api.v1.Poisoned
+	27, // 9: millrace.api.v1.GetPoisonedResponse.record:type_name -> millrace.api.v1.Poisoned
+	34, // 10: millrace.api.v1.GetPoisonedResponse.headers:type_name -> millrace.api.v1.GetPoisonedResponse.HeadersEntry
+	24, // 11: millrace.api.v1.ReplayPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
+	35, // 12: millrace.api.v1.ReplayPoisonedResponse.refused:type_name -> millrace.api.v1.ReplayPoisonedResponse.RefusedEntry
+	24, // 13: millrace.api.v1.DiscardPoisonedRequest.filter:type_name -> millrace.api.v1.PoisonFilter
+	0,  // 14: millrace.api.v1.OperatorService.ListHandlers:input_type -> millrace.api.v1.ListHandlersRequest
+	3,  // 15: millrace.api.v1.OperatorService.ListPartitions:input_type -> millrace.api.v1.ListPartitionsRequest
+	6,  // 16: millrace.api.v1.OperatorService.InspectConversation:input_type -> millrace.api.v1.InspectConversationRequest
+	9,  // 17: millrace.api.v1.OperatorService.ListRules:input_type -> millrace.api.v1.ListRulesRequest
+	12, // 18: millrace.api.v1.OperatorService.ListSessions:input_type -> millrace.api.v1.ListSessionsRequest
+	14, // 19: millrace.api.v1.OperatorService.DisconnectUser:input_type -> millrace.api.v1.DisconnectUserRequest
+	16, // 20: millrace.api.v1.OperatorService.RevokeTokens:input_type -> millrace.api.v1.RevokeTokensRequest
+	18, // 21: millrace.api.v1.OperatorService.EraseUser:input_type -> millrace.api.v1.EraseUserRequest
+	20, // 22: millrace.api.v1.OperatorService.SendNotice:input_type -> millrace.api.v1.SendNoticeRequest
+	25, // 23: millrace.api.v1.OperatorService.ListPoisoned:input_type -> millrace.api.v1.ListPoisonedRequest
+	28, // 24: millrace.api.v1.OperatorService.GetPoisoned:input_type -> millrace.api.v1.GetPoisonedRequest
+	30, // 25: millrace.api.v1.OperatorService.ReplayPoisoned:input_type -> millrace.api.v1.ReplayPoisonedRequest
+	32, // 26: millrace.api.v1.OperatorService.DiscardPoisoned:input_type -> millrace.api.v1.DiscardPoisonedRequest
+	1,  // 27: millrace.api.v1.OperatorService.ListHandlers:output_type -> millrace.api.v1.ListHandlersResponse
+	4,  // 28: millrace.api.v1.OperatorService.ListPartitions:output_type -> millrace.api.v1.ListPartitionsResponse
+	7,  // 29: millrace.api.v1.OperatorService.InspectConversation:output_type -> millrace.api.v1.InspectConversationResponse
+	10, // 30: millrace.api.v1.OperatorService.ListRules:output_type -> millrace.api.v1.ListRulesResponse
+	13, // 31: millrace.api.v1.OperatorService.ListSessions:output_type -> millrace.api.v1.ListSessionsResponse
+	15, // 32: millrace.api.v1.OperatorService.DisconnectUser:output_type -> millrace.api.v1.DisconnectUserResponse
+	17, // 33: millrace.api.v1.OperatorService.RevokeTokens:output_type -> millrace.api.v1.RevokeTokensResponse
+	19, // 34: millrace.api.v1.OperatorService.EraseUser:output_type -> millrace.api.v1.EraseUserResponse
+	21, // 35: millrace.api.v1.OperatorService.SendNotice:output_type -> millrace.api.v1.SendNoticeResponse
+	26, // 36: millrace.api.v1.OperatorService.ListPoisoned:output_type -> millrace.api.v1.ListPoisonedResponse
+	29, // 37: millrace.api.v1.OperatorService.GetPoisoned:output_type -> millrace.api.v1.GetPoisonedResponse
+	31, // 38: millrace.api.v1.OperatorService.ReplayPoisoned:output_type -> millrace.api.v1.ReplayPoisonedResponse
+	33, // 39: millrace.api.v1.OperatorService.DiscardPoisoned:output_type -> millrace.api.v1.DiscardPoisonedResponse
+	27, // [27:40] is the sub-list for method output_type
+	14, // [14:27] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_millrace_api_v1_operator_proto_init() }
@@ -2055,13 +2495,14 @@ func file_millrace_api_v1_operator_proto_init() {
 		return
 	}
 	file_millrace_api_v1_operator_proto_msgTypes[2].OneofWrappers = []any{}
+	file_millrace_api_v1_operator_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_api_v1_operator_proto_rawDesc), len(file_millrace_api_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,17 +19,19 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	OperatorService_ListHandlers_FullMethodName    = "/millrace.api.v1.OperatorService/ListHandlers"
-	OperatorService_ListRules_FullMethodName       = "/millrace.api.v1.OperatorService/ListRules"
-	OperatorService_ListSessions_FullMethodName    = "/millrace.api.v1.OperatorService/ListSessions"
-	OperatorService_DisconnectUser_FullMethodName  = "/millrace.api.v1.OperatorService/DisconnectUser"
-	OperatorService_RevokeTokens_FullMethodName    = "/millrace.api.v1.OperatorService/RevokeTokens"
-	OperatorService_EraseUser_FullMethodName       = "/millrace.api.v1.OperatorService/EraseUser"
-	OperatorService_SendNotice_FullMethodName      = "/millrace.api.v1.OperatorService/SendNotice"
-	OperatorService_ListPoisoned_FullMethodName    = "/millrace.api.v1.OperatorService/ListPoisoned"
-	OperatorService_GetPoisoned_FullMethodName     = "/millrace.api.v1.OperatorService/GetPoisoned"
-	OperatorService_ReplayPoisoned_FullMethodName  = "/millrace.api.v1.OperatorService/ReplayPoisoned"
-	OperatorService_DiscardPoisoned_FullMethodName = "/millrace.api.v1.OperatorService/DiscardPoisoned"
+	OperatorService_ListHandlers_FullMethodName        = "/millrace.api.v1.OperatorService/ListHandlers"
+	OperatorService_ListPartitions_FullMethodName      = "/millrace.api.v1.OperatorService/ListPartitions"
+	OperatorService_InspectConversation_FullMethodName = "/millrace.api.v1.OperatorService/InspectConversation"
+	OperatorService_ListRules_FullMethodName           = "/millrace.api.v1.OperatorService/ListRules"
+	OperatorService_ListSessions_FullMethodName        = "/millrace.api.v1.OperatorService/ListSessions"
+	OperatorService_DisconnectUser_FullMethodName      = "/millrace.api.v1.OperatorService/DisconnectUser"
+	OperatorService_RevokeTokens_FullMethodName        = "/millrace.api.v1.OperatorService/RevokeTokens"
+	OperatorService_EraseUser_FullMethodName           = "/millrace.api.v1.OperatorService/EraseUser"
+	OperatorService_SendNotice_FullMethodName          = "/millrace.api.v1.OperatorService/SendNotice"
+	OperatorService_ListPoisoned_FullMethodName        = "/millrace.api.v1.OperatorService/ListPoisoned"
+	OperatorService_GetPoisoned_FullMethodName         = "/millrace.api.v1.OperatorService/GetPoisoned"
+	OperatorService_ReplayPoisoned_FullMethodName      = "/millrace.api.v1.OperatorService/ReplayPoisoned"
+	OperatorService_DiscardPoisoned_FullMethodName     = "/millrace.api.v1.OperatorService/DiscardPoisoned"
 )
 
 // OperatorServiceClient is the client API for OperatorService service.
@@ -41,6 +43,12 @@ const (
 type OperatorServiceClient interface {
 	// ListHandlers returns all handlers, and further versions of them that the log knows of. Scope: read.
 	ListHandlers(ctx context.Context, in *ListHandlersRequest, opts ...grpc.CallOption) (*ListHandlersResponse, error)
+	// ListPartitions returns how far a handler is in each partition of its topic. NOT_FOUND: there is no such handler, or it never
+	// ran. Scope: read.
+	ListPartitions(ctx context.Context, in *ListPartitionsRequest, opts ...grpc.CallOption) (*ListPartitionsResponse, error)
+	// InspectConversation returns how far the store has the partition of a conversation, and which requests and traces have caused
+	// messages of it, as far as the log still has their records. Scope: read.
+	InspectConversation(ctx context.Context, in *InspectConversationRequest, opts ...grpc.CallOption) (*InspectConversationResponse, error)
 	// ListRules returns the rules of the node that is asked. Several nodes should have the same; each counts for itself. Scope:
 	// read.
 	ListRules(ctx context.Context, in *ListRulesRequest, opts ...grpc.CallOption) (*ListRulesResponse, error)
@@ -83,6 +91,26 @@ func (c *operatorServiceClient) ListHandlers(ctx context.Context, in *ListHandle
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListHandlersResponse)
 	err := c.cc.Invoke(ctx, OperatorService_ListHandlers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) ListPartitions(ctx context.Context, in *ListPartitionsRequest, opts ...grpc.CallOption) (*ListPartitionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListPartitionsResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ListPartitions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) InspectConversation(ctx context.Context, in *InspectConversationRequest, opts ...grpc.CallOption) (*InspectConversationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(InspectConversationResponse)
+	err := c.cc.Invoke(ctx, OperatorService_InspectConversation_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -198,6 +226,12 @@ func (c *operatorServiceClient) DiscardPoisoned(ctx context.Context, in *Discard
 type OperatorServiceServer interface {
 	// ListHandlers returns all handlers, and further versions of them that the log knows of. Scope: read.
 	ListHandlers(context.Context, *ListHandlersRequest) (*ListHandlersResponse, error)
+	// ListPartitions returns how far a handler is in each partition of its topic. NOT_FOUND: there is no such handler, or it never
+	// ran. Scope: read.
+	ListPartitions(context.Context, *ListPartitionsRequest) (*ListPartitionsResponse, error)
+	// InspectConversation returns how far the store has the partition of a conversation, and which requests and traces have caused
+	// messages of it, as far as the log still has their records. Scope: read.
+	InspectConversation(context.Context, *InspectConversationRequest) (*InspectConversationResponse, error)
 	// ListRules returns the rules of the node that is asked. Several nodes should have the same; each counts for itself. Scope:
 	// read.
 	ListRules(context.Context, *ListRulesRequest) (*ListRulesResponse, error)
@@ -238,6 +272,12 @@ type UnimplementedOperatorServiceServer struct{}
 
 func (UnimplementedOperatorServiceServer) ListHandlers(context.Context, *ListHandlersRequest) (*ListHandlersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListHandlers not implemented")
+}
+func (UnimplementedOperatorServiceServer) ListPartitions(context.Context, *ListPartitionsRequest) (*ListPartitionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListPartitions not implemented")
+}
+func (UnimplementedOperatorServiceServer) InspectConversation(context.Context, *InspectConversationRequest) (*InspectConversationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method InspectConversation not implemented")
 }
 func (UnimplementedOperatorServiceServer) ListRules(context.Context, *ListRulesRequest) (*ListRulesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRules not implemented")
@@ -304,6 +344,42 @@ func _OperatorService_ListHandlers_Handler(srv interface{}, ctx context.Context,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(OperatorServiceServer).ListHandlers(ctx, req.(*ListHandlersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_ListPartitions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListPartitionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ListPartitions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ListPartitions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ListPartitions(ctx, req.(*ListPartitionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_InspectConversation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(InspectConversationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).InspectConversation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_InspectConversation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).InspectConversation(ctx, req.(*InspectConversationRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -498,6 +574,14 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListHandlers",
 			Handler:    _OperatorService_ListHandlers_Handler,
+		},
+		{
+			MethodName: "ListPartitions",
+			Handler:    _OperatorService_ListPartitions_Handler,
+		},
+		{
+			MethodName: "InspectConversation",
+			Handler:    _OperatorService_InspectConversation_Handler,
 		},
 		{
 			MethodName: "ListRules",
