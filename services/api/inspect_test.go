@@ -75,16 +75,16 @@ func TestAConversationIsInspected(t *testing.T) {
 	require.Empty(t, of(inspect(1, 2, 3, 4)))
 
 	for name, test := range map[string]struct {
-		request apiv1.InspectConversationRequest
+		request *apiv1.InspectConversationRequest
 		fault   error
 		want    codes.Code
 	}{
-		"no conversation":      {apiv1.InspectConversationRequest{Conversation: "x"}, nil, codes.InvalidArgument},
-		"too many messages":    {apiv1.InspectConversationRequest{Conversation: "u:1:2", Seqs: make([]int64, maxInspected+1)}, nil, codes.InvalidArgument},
-		"a store that is down": {apiv1.InspectConversationRequest{Conversation: "u:1:2"}, errors.New("down"), codes.Unavailable},
+		"no conversation":      {&apiv1.InspectConversationRequest{Conversation: "x"}, nil, codes.InvalidArgument},
+		"too many messages":    {&apiv1.InspectConversationRequest{Conversation: "u:1:2", Seqs: make([]int64, maxInspected+1)}, nil, codes.InvalidArgument},
+		"a store that is down": {&apiv1.InspectConversationRequest{Conversation: "u:1:2"}, errors.New("down"), codes.Unavailable},
 	} {
 		fault = test.fault
-		_, err := o.InspectConversation(t.Context(), &test.request)
+		_, err := o.InspectConversation(t.Context(), test.request)
 		require.Equal(t, test.want, status.Code(err), name)
 	}
 }

@@ -140,6 +140,9 @@ func TestInABrowserTheConsoleIsAccessible(t *testing.T) {
 
 	page := judged(t, "http://"+d.api.listener.Addr().String()+"/console/")
 	page.until(`document.querySelectorAll("polyline").length > 1`)
+	page.label("Show storage by partition")
+	page.label("Hide storage by partition")
+	page.label("Show storage by partition")
 	page.requireAccessible("pipeline")
 	page.press("Handlers and rules")
 	page.shows("has no rules")
@@ -151,6 +154,7 @@ func TestInABrowserTheConsoleIsAccessible(t *testing.T) {
 	// What is refreshed keeps the focus and stays scrolled.
 	page.look(200, 780, "light")
 	page.until(`((it) => {
+		if (!it) return false;
 		it.focus();
 		window.was = it;
 		it.closest(".scroll").scrollLeft = 40;
@@ -174,6 +178,11 @@ func TestInABrowserTheConsoleIsAccessible(t *testing.T) {
 	page.press("Poison queue")
 	page.shows("trapped")
 	page.requireAccessible("poison queue")
+	page.fill("handler", "storage")
+	page.press("Discard…")
+	page.shows("Discard 1 records?")
+	page.requireAccessible("what is to be discarded")
+	page.press("Cancel")
 	page.press("Look")
 	page.press("Show headers and content")
 	page.shows(`"content":"trap"`)

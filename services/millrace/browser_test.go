@@ -89,7 +89,7 @@ func (p *tab) press(text string) {
 // fill writes into the field of the name.
 func (p *tab) fill(name, value string) {
 	p.t.Helper()
-	p.until(`((it) => it && !!(it.value = %[2]s))(document.querySelector("[name=" + %[1]s + "]"))`, name, value)
+	p.until(`((it) => it && (it.value = %[2]s, true))(document.querySelector("[name=" + %[1]s + "]"))`, name, value)
 }
 
 // look gives the page a size in pixels and a colour scheme, light or dark.

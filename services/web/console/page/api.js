@@ -26,8 +26,10 @@ async function request(method, path, body, signal) {
   throw new Fault(response.status, error.code, error.message);
 }
 
+// get asks with the parameters that have a value; a list is a parameter that comes several times.
 export const get = async (path, parameters, signal) => {
-  const query = new URLSearchParams(Object.entries(parameters ?? {}).filter(([, v]) => v !== "" && v != null));
+  const query = new URLSearchParams(Object.entries(parameters ?? {}).filter(([, v]) => v !== "" && v != null)
+    .flatMap(([name, v]) => [v].flat().map((one) => [name, one])));
   return (await request("GET", path + (query.size ? "?" + query : ""), undefined, signal)).json();
 };
 
