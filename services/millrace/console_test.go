@@ -99,6 +99,11 @@ func TestInABrowserTheConsoleShowsThePipelineAndReplaysWhatWasPoisoned(t *testin
 	page.shows("0 selected")
 	eventually(t, a, sent.Conversation, 4)
 
+	page.until(`(window.whole = fetch, window.fetch = () => Promise.reject(new Error("the network is gone")), true)`)
+	page.shows("cannot refresh: the network is gone")
+	page.until(`(window.fetch = window.whole, true)`)
+	page.shows("as of ")
+
 	page.press("Live tail")
 	page.press("Follow")
 	page.shows("the tail has begun")
