@@ -54,14 +54,15 @@ func NewBus(ctx context.Context, c Config, log *slog.Logger) (*Bus, error) {
 	b := &Bus{config: c, log: log, client: client, admin: admin, topics: topics}
 	b.ensured.Store(&c.Topics)
 	b.continuity = newContinuity(b)
-	producer, err := newClient(c, append(producerOptions(c), kgo.WithHooks(b.continuity))...)
+	b.publisher, err = newPublisher(c, func() (*kgo.Client, error) {
+		return newClient(c, append(producerOptions(c), kgo.WithHooks(b.continuity))...)
+	}, topics, b.continuity)
 	if err != nil {
 		client.Close()
 		return nil, fmt.Errorf("kafka client: %w", err)
 	}
-	b.publisher = newPublisher(c, producer, topics, b.continuity)
 	if err := b.continuity.start(ctx); err != nil {
-		producer.Close()
+		b.publisher.client.Load().Close()
 		client.Close()
 		return nil, fmt.Errorf("compare the log with what is known of it: %w", err)
 	}
@@ -92,11 +93,11 @@ func (b *Bus) Position(msg *message.Message) (events.Position, error) {
 // Close waits for what is being published, at most for the publish timeout, and disconnects.
 func (b *Bus) Close() error {
 	err := b.publisher.Close()
-	giveUp := time.AfterFunc(b.config.PublishTimeout, b.publisher.client.Close)
+	giveUp := time.AfterFunc(b.config.PublishTimeout, func() { b.publisher.client.Load().Close() })
 	b.publisher.busy.Wait()
 	giveUp.Stop()
-	b.publisher.client.Close()
-	b.continuity.close()
+	b.continuity.close() // which replaces the client
+	b.publisher.client.Load().Close()
 	b.client.Close()
 	return err
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -55,7 +53,7 @@ type continuity struct {
 	trusted  time.Time           // until then consumers rely on what is known
 	fault    error               // why nothing can be published
 	opens    time.Time           // nothing can be published before this time either
-	renewed  map[string]struct{} // topics that were made anew, of which the producer does not know yet
+	stale    bool                // topics were made anew, of which the producer does not know yet
 	looked   chan struct{}       // closed and replaced after every look
 	lowest   map[place]int64     // offsets of published records that lie before the earlier end of the log
 	stored   map[int32]int64     // as of the last look
@@ -65,6 +63,9 @@ type continuity struct {
 	// ends are watched.
 	published map[place]int64
 }
+
+// errChanged means that nobody knows the positions of what was published while the epochs changed.
+var errChanged = fmt.Errorf("%w: the epochs have changed meanwhile", pubsub.ErrUnsettled)
 
 // line is what is known of a topic.
 type line struct {
@@ -82,7 +83,7 @@ func newContinuity(b *Bus) *continuity {
 	return &continuity{
 		bus: b, store: b.config.Epochs, log: b.log, fixed: &events.Epochs{First: b.config.Epoch},
 		one: make(chan struct{}, 1), wake: make(chan struct{}, 1), done: make(chan struct{}),
-		lines: make(map[string]*line), renewed: make(map[string]struct{}), looked: make(chan struct{}),
+		lines: make(map[string]*line), looked: make(chan struct{}),
 		published: make(map[place]int64), lowest: make(map[place]int64), consumed: map[string]struct{}{events.TopicMessages: {}},
 	}
 }
@@ -170,27 +171,27 @@ func (c *continuity) run(ctx context.Context) {
 			c.log.WarnContext(ctx, "cannot look whether the log goes on where it was", slog.Any("error", err))
 		}
 		cancel()
-		c.open()
+		if err := c.open(); err != nil {
+			c.log.WarnContext(ctx, "cannot publish to the new topics yet", slog.Any("error", err))
+		}
 	}
 }
 
-// open makes the producer forget what it knows of topics that were made anew, once publishing may go on.
-func (c *continuity) open() {
+// open has the producer replaced if topics were made anew, once publishing may go on and nothing is being published.
+func (c *continuity) open() error {
 	c.mu.Lock()
-	var topics []string
-	if c.settled() == nil {
-		topics = slices.Collect(maps.Keys(c.renewed))
-	}
+	due := c.stale && c.settled() == nil
 	c.mu.Unlock()
-	if len(topics) == 0 {
-		return
+	if !due || c.bus.publisher.pending.Load() > 0 {
+		return nil
 	}
-	c.bus.publisher.client.PurgeTopicsFromClient(topics...)
+	if err := c.bus.publisher.renew(); err != nil {
+		return err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, topic := range topics {
-		delete(c.renewed, topic)
-	}
+	c.stale = false
+	return nil
 }
 
 // epochs returns the epochs of the topic.
@@ -207,7 +208,7 @@ func (c *continuity) epochs(topic string) *events.Epochs {
 func (c *continuity) writable() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.settled(); err != nil || len(c.renewed) == 0 {
+	if err := c.settled(); err != nil || !c.stale {
 		return err
 	}
 	return fmt.Errorf("%w: waiting until the producer knows the new topics", pubsub.ErrUnsettled)
@@ -261,11 +262,15 @@ func (c *continuity) floor(at place) int64 {
 	return 0
 }
 
-// got notes which offsets a batch that this process has published got: the first, and the one after the last. floor is what it
-// was before. The error says that the log had, or has, another record at the first offset or after it.
-func (c *continuity) got(at place, floor, first, next int64) error {
+// got notes which offsets a batch that this process has published got: the first, and the one after the last. floor and epochs
+// are what they were before. The error says that the log had, or has, another record at the first offset or after it, or that
+// the epochs have changed since, so that floor says nothing.
+func (c *continuity) got(at place, epochs *events.Epochs, floor, first, next int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if l := c.lines[at.topic]; l != nil && l.epochs != epochs {
+		return errChanged
+	}
 	if first >= floor {
 		if l := c.lines[at.topic]; l != nil && l.next != nil {
 			c.published[at] = max(c.published[at], next)

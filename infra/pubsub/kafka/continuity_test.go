@@ -12,6 +12,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"millrace/events"
 	"millrace/infra/broker"
@@ -295,4 +296,62 @@ func TestGroupGoesBackWhenTheStoreDoesWhileRunning(t *testing.T) {
 	storage.mu.Lock()
 	defer storage.mu.Unlock()
 	require.Equal(t, []string{"a", "b", "c", "b", "c"}, storage.text)
+}
+
+// This process has published nothing to the topic before it was made anew, so its producer takes the new topic for the only one.
+// A broker recognises a batch that comes again by the producer and a number, so what is published once the epochs are settled
+// must not look like what was published before.
+func TestNothingIsTakenForARepeatOfWhatWasPublishedBeforeTheNewTopicWasNoticed(t *testing.T) {
+	t.Parallel()
+	store := &epochStore{}
+	bus, b := watched(t, t.TempDir(), store)
+	defer func() { require.NoError(t, b.Close()) }()
+	other := open(t, Config{Brokers: []string{b.Addr()}, Partitions: 1, Epochs: store})
+	all := consumes(t, other, "all", pubsub.SubscriberConfig{Bundle: 128})
+	publishes(t, other, "a", "b", "c", "d")
+	all.await(t, "a", "b", "c", "d")
+	require.NoError(t, bus.Publisher().Publish(events.TopicUsers, message.NewMessage("", nil))) // over a connection that stays
+	require.NoError(t, bus.continuity.look(t.Context()))
+
+	bus.continuity.one <- struct{}{} // it does not look for now
+	_, err := admin(t, []string{b.Addr()}).DeleteTopic(t.Context(), events.TopicMessages)
+	require.NoError(t, err)
+	_, err = EnsureTopics(t.Context(), Config{Brokers: []string{b.Addr()}, Partitions: 1}, logTo(t))
+	require.NoError(t, err)
+	early := message.NewMessage("early", []byte("early"))
+	require.ErrorIs(t, bus.Publisher().Publish(events.TopicMessages, early), pubsub.ErrUnsettled)
+	<-bus.continuity.one
+
+	publishes(t, other, "e", "f")
+	publishes(t, bus, "g")
+	all.await(t, "a", "b", "c", "d", "early", "e", "f", "g")
+	epochs, err := store.Epochs(t.Context(), events.TopicMessages)
+	require.NoError(t, err)
+	require.Empty(t, epochs.Cuts, "nothing was lost")
+}
+
+// While epochs change, batches are on their way that were compared with the end of the log as it was before.
+func TestNothingIsConcludedFromWhatIsPublishedWhileTheEpochsChange(t *testing.T) {
+	t.Parallel()
+	store := &epochStore{}
+	bus, b := watched(t, t.TempDir(), store)
+	defer func() { require.NoError(t, b.Close()) }()
+	publishes(t, bus, "a")
+	at, before := place{events.TopicMessages, 0}, new(events.Epochs)
+	require.ErrorIs(t, bus.continuity.got(at, before, 100, 0, 1), pubsub.ErrUnsettled)
+	require.ErrorIs(t, bus.continuity.got(at, before, 100, 100, 101), pubsub.ErrUnsettled)
+
+	record := &kgo.Record{Topic: at.topic, Partition: at.partition, Value: []byte("b")}
+	calls, err := bus.publisher.enqueue(t.Context(), []*kgo.Record{record}, before)
+	require.NoError(t, err)
+	accepted, err := calls[0].wait(t.Context())
+	require.ErrorIs(t, err, pubsub.ErrUnsettled)
+	require.Zero(t, accepted)
+
+	require.NoError(t, bus.continuity.look(t.Context()))
+	require.NoError(t, bus.Ready())
+	require.EqualValues(t, 1, bus.continuity.floor(at), "the record was not sent")
+	epochs, err := store.Epochs(t.Context(), events.TopicMessages)
+	require.NoError(t, err)
+	require.Empty(t, epochs.Cuts)
 }

@@ -238,10 +238,12 @@ func (c *continuity) adopt(ctx context.Context, found map[string]*line, consider
 			if opens.After(c.opens) {
 				c.opens = opens
 			}
-			maps.DeleteFunc(c.published, func(at place, _ int64) bool { return at.topic == topic })
+			of := func(at place, _ int64) bool { return at.topic == topic }
+			maps.DeleteFunc(c.published, of)
+			maps.DeleteFunc(c.lowest, of) // by the floors of before
 		}
 		if before != nil && before.epochs.TopicID != l.epochs.TopicID {
-			c.renewed[topic] = struct{}{}
+			c.stale = true
 		}
 		c.lines[topic] = l
 	}

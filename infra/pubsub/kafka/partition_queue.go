@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"millrace/events"
 )
 
 // The records sent at once stay below the million bytes up to which franz-go puts records into one record batch.
@@ -18,6 +20,7 @@ const (
 // partitionQueue sends the records of one partition in the order of the calls, one record batch at a time.
 type partitionQueue struct {
 	publisher *publisher
+	at        place
 
 	mu      sync.Mutex
 	calls   []*call
@@ -28,6 +31,7 @@ type partitionQueue struct {
 type call struct {
 	ctx     context.Context
 	queue   *partitionQueue
+	epochs  *events.Epochs // by which its records are to get their positions
 	records []*kgo.Record
 	indexes []int         // which message of the Publish each record is
 	done    chan struct{} // closed when the outcome is known
@@ -38,8 +42,8 @@ type call struct {
 	err      error
 }
 
-func newCall(ctx context.Context, q *partitionQueue) *call {
-	return &call{ctx: ctx, queue: q, done: make(chan struct{})}
+func newCall(ctx context.Context, q *partitionQueue, epochs *events.Epochs) *call {
+	return &call{ctx: ctx, queue: q, epochs: epochs, done: make(chan struct{})}
 }
 
 // put queues the call. The publisher's mutex is held, so that all calls are queued in one order and none after the publisher
@@ -56,21 +60,21 @@ func (q *partitionQueue) put(c *call) {
 
 func (q *partitionQueue) run() {
 	for {
-		calls, records := q.next()
+		epochs := q.publisher.continuity.epochs(q.at.topic)
+		calls, records := q.next(epochs)
 		if len(records) == 0 {
 			return
 		}
+		floor := q.publisher.continuity.floor(q.at)
 		// The last call is the most recent one, so the batch gets its deadline.
-		at := place{records[0].Topic, records[0].Partition}
-		floor := q.publisher.continuity.floor(at)
-		results := q.publisher.client.ProduceSync(calls[len(calls)-1].ctx, records...)
-		q.settle(calls, q.check(at, floor, results))
+		results := q.publisher.client.Load().ProduceSync(calls[len(calls)-1].ctx, records...)
+		q.settle(calls, q.check(epochs, floor, results))
 	}
 }
 
-// next takes the records of the next batch from the queue, and refuses calls whose deadline has passed. If nothing is left
-// the queue stops running.
-func (q *partitionQueue) next() (calls []*call, records []*kgo.Record) {
+// next takes the records of the next batch from the queue, and refuses calls whose deadline has passed or that were made by
+// other epochs. If nothing is left the queue stops running.
+func (q *partitionQueue) next(epochs *events.Epochs) (calls []*call, records []*kgo.Record) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	size := 0
@@ -79,6 +83,11 @@ func (q *partitionQueue) next() (calls []*call, records []*kgo.Record) {
 		if err := c.ctx.Err(); err != nil {
 			q.calls = q.calls[1:]
 			c.finish(fmt.Errorf("%w: not sent", err))
+			continue
+		}
+		if c.epochs != epochs {
+			q.calls = q.calls[1:]
+			c.finish(errChanged)
 			continue
 		}
 		first := len(records)
@@ -102,9 +111,9 @@ func (q *partitionQueue) next() (calls []*call, records []*kgo.Record) {
 	return calls, records
 }
 
-// check notes the offsets of the results. It turns the results into errors if they show that the partition has lost its end, because then nobody knows yet which
-// positions the records have.
-func (q *partitionQueue) check(at place, floor int64, results kgo.ProduceResults) kgo.ProduceResults {
+// check notes the offsets of the results. It turns the results into errors if they show that the partition has lost its end, or
+// the epochs have changed since they were those that are passed, because then nobody knows yet which positions the records have.
+func (q *partitionQueue) check(epochs *events.Epochs, floor int64, results kgo.ProduceResults) kgo.ProduceResults {
 	first, next := results[0], int64(0)
 	if first.Err != nil || first.Record.Offset < 0 {
 		return results
@@ -114,7 +123,7 @@ func (q *partitionQueue) check(at place, floor int64, results kgo.ProduceResults
 			next = r.Record.Offset + 1
 		}
 	}
-	if err := q.publisher.continuity.got(at, floor, first.Record.Offset, next); err != nil {
+	if err := q.publisher.continuity.got(q.at, epochs, floor, first.Record.Offset, next); err != nil {
 		for i := range results {
 			results[i].Err = err
 		}

@@ -36,7 +36,8 @@ func producerOptions(c Config) []kgo.Opt {
 
 // publisher splits a Publish into one call per partition and waits for all of them.
 type publisher struct {
-	client     *kgo.Client
+	connect    func() (*kgo.Client, error)
+	client     atomic.Pointer[kgo.Client]
 	topics     *topics
 	continuity *continuity
 	timeout    time.Duration
@@ -58,11 +59,27 @@ type place struct {
 
 var _ message.Publisher = (*publisher)(nil)
 
-func newPublisher(c Config, client *kgo.Client, topics *topics, continuity *continuity) *publisher {
-	return &publisher{
-		client: client, topics: topics, continuity: continuity, timeout: c.PublishTimeout, max: int64(c.MaxPending),
+// newPublisher returns a publisher with a client that connect has returned.
+func newPublisher(c Config, connect func() (*kgo.Client, error), topics *topics, continuity *continuity) (*publisher, error) {
+	p := &publisher{
+		connect: connect, topics: topics, continuity: continuity, timeout: c.PublishTimeout, max: int64(c.MaxPending),
 		queues: make(map[place]*partitionQueue),
 	}
+	return p, p.renew()
+}
+
+// renew goes on with a new client, which knows nothing of topics that were deleted and made anew, and is another producer for the
+// brokers. A client that only forgets the topics numbers its batches from 0 again: if it has published to the new topic
+// before, a broker takes the next batch for a repeat of the first one, and drops it.
+func (p *publisher) renew() error {
+	client, err := p.connect()
+	if err != nil {
+		return err
+	}
+	if before := p.client.Swap(client); before != nil {
+		before.Close()
+	}
+	return nil
 }
 
 // Publish returns nil when all messages are in the log, else a [pubsub.PublishError].
@@ -85,11 +102,12 @@ func (p *publisher) Publish(topic string, msgs ...*message.Message) error {
 			return &pubsub.PublishError{Err: err}
 		}
 	}
-	calls, err := p.enqueue(ctx, records)
+	epochs := p.continuity.epochs(topic)
+	calls, err := p.enqueue(ctx, records, epochs)
 	if err != nil {
 		return &pubsub.PublishError{Err: err}
 	}
-	return outcome(ctx, calls, msgs, p.continuity.epochs(topic))
+	return outcome(ctx, calls, msgs, epochs)
 }
 
 // record returns the message as watermill-kafka's marshaler writes it, with the key of [pubsub.KeyHeader].
@@ -118,7 +136,7 @@ func (p *publisher) record(meta *topic, msg *message.Message) (*kgo.Record, erro
 }
 
 // enqueue puts the records into the queues of their partitions.
-func (p *publisher) enqueue(ctx context.Context, records []*kgo.Record) ([]*call, error) {
+func (p *publisher) enqueue(ctx context.Context, records []*kgo.Record, epochs *events.Epochs) ([]*call, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -135,7 +153,7 @@ func (p *publisher) enqueue(ctx context.Context, records []*kgo.Record) ([]*call
 		at := place{r.Topic, r.Partition}
 		c, ok := byPlace[at]
 		if !ok {
-			c = newCall(ctx, p.queue(at))
+			c = newCall(ctx, p.queue(at), epochs)
 			byPlace[at] = c
 			calls = append(calls, c)
 		}
@@ -150,7 +168,7 @@ func (p *publisher) enqueue(ctx context.Context, records []*kgo.Record) ([]*call
 func (p *publisher) queue(at place) *partitionQueue {
 	q, ok := p.queues[at]
 	if !ok {
-		q = &partitionQueue{publisher: p}
+		q = &partitionQueue{publisher: p, at: at}
 		p.queues[at] = q
 	}
 	return q
