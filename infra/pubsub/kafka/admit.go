@@ -19,7 +19,7 @@ func (c *continuity) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, conn
 }
 
 // admit looks and reports whether the epochs are settled. It waits until they are or the context ends. It does not wait until
-// the client forgets topics that were made anew, because the client cannot while its connections wait for admission.
+// the producer is replaced after topics were made anew, because that waits for what is being published.
 func (c *continuity) admit(ctx context.Context) bool {
 	for {
 		looking, cancel := context.WithTimeout(ctx, lookTimeout)

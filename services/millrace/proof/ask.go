@@ -25,7 +25,7 @@ func Scrape(t testing.TB, url string) string {
 }
 
 // Asks returns the status and body of a response, or 0 without one. Any goroutine may call it.
-func Asks(t *testing.T, url string) (int, string) {
+func Asks(t testing.TB, url string) (int, string) {
 	request, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return 0, err.Error()

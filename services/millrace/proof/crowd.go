@@ -3,7 +3,9 @@ package proof
 import (
 	"context"
 	"fmt"
+	"runtime/pprof"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -125,7 +127,13 @@ func (c *Crowd) End(ctx context.Context) {
 // hush waits until nobody speaks and everything is stored and shown to everybody. Nobody speaks until the function that it
 // returns is called.
 func (c *Crowd) hush(ctx context.Context) (speak func(), err error) {
+	stuck := time.AfterFunc(Healing, func() {
+		var waiting strings.Builder
+		_ = pprof.Lookup("goroutine").WriteTo(&waiting, 1)
+		c.t.Errorf("somebody has had no answer for %s:\n%s", Healing, waiting.String())
+	})
 	c.silence.Lock()
+	stuck.Stop()
 	var violations []oracle.Violation
 	for begin := time.Now(); time.Since(begin) < Healing && ctx.Err() == nil; Wait(ctx, sendEvery) {
 		if violations, err = c.check(ctx); err != nil || len(violations) == 0 {

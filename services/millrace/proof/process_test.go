@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -65,7 +66,15 @@ func (p *process) run(ctx context.Context) error {
 // awaitReady waits until the process reports that it is ready.
 func (p *process) awaitReady(t testing.TB) {
 	t.Helper()
-	require.Eventually(t, func() bool { return p.isReady(t.Context()) }, Patience, 20*time.Millisecond, "%s is not ready", p.name)
+	if !assert.Eventually(t, func() bool { return p.isReady(t.Context()) }, Patience, 20*time.Millisecond) {
+		if strings.HasPrefix(p.ready, "http") {
+			for _, what := range []string{"/readyz", "/debug/pprof/goroutine?debug=1"} {
+				status, said := Asks(t, strings.Replace(p.ready, "/readyz", what, 1))
+				t.Logf("%s of %s: %d %s", what, p.name, status, said)
+			}
+		}
+		require.FailNow(t, p.name+" is not ready")
+	}
 }
 
 func (p *process) isReady(ctx context.Context) bool {

@@ -18,8 +18,12 @@ import (
 	"millrace/events"
 )
 
-// failing is how long a receiver fails, and then how long it takes events again.
-const failing = time.Second
+const (
+	// failing is how long a receiver fails, and then how long it takes events again.
+	failing = time.Second
+	// failsAgain is after how long without a request it does not fail, so that nobody leaves it alone for much longer.
+	failsAgain = 5 * time.Second
+)
 
 // receiver is an endpoint of the webhook handler that fails half of the time, unless it is reliable. It notes what it has taken.
 type receiver struct {
@@ -29,6 +33,7 @@ type receiver struct {
 
 	mu       sync.Mutex
 	requests int
+	asked    time.Time                    // for the last time
 	taken    map[string]int               // how often, by event id
 	order    map[string][]events.Position // by conversation, when taken first
 }
@@ -73,7 +78,9 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.requests++
-	if !r.reliable && time.Now().UnixNano()/int64(failing)%2 == 0 {
+	alone := time.Since(r.asked)
+	r.asked = time.Now()
+	if !r.reliable && alone < failsAgain && r.asked.UnixNano()/int64(failing)%2 == 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
