@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -24,12 +25,15 @@ const (
 
 // dispute is what two users do to each other while there is traffic: the first one blocks and unblocks the second, mutes it in a
 // group of the two, and gives it a role and takes that back. A verb that has answered holds, on any gateway and node, so what is
-// sent after it is accepted or refused for sure.
+// sent after it is accepted or refused for sure. Only while the store catches up after a backup was put back, nodes may go by what
+// that has; the next verb answers when it has caught up.
 type dispute struct {
 	crowd         *Crowd
 	owner, member *talker
 	group         int64
 	rounds        int
+	putBack       atomic.Int64 // how often a backup takes or has taken the place of the store
+	since         int64        // what that was before the last verb
 }
 
 // dispute lets two users dispute until the traffic ends.
@@ -90,24 +94,29 @@ func (d *dispute) round(ctx context.Context, n int, until <-chan struct{}) error
 		return client.GroupRole{GroupID: d.group, User: d.member.ID, Role: role, ClientMsgID: id(step)}
 	}
 	var steps []func() error
-	does := func(k *talker, r client.Request) { steps = append(steps, func() error { return k.insist(ctx, r) }) }
-	says := func(k *talker, to client.Target, step int) {
-		steps = append(steps, func() error { return k.Say(ctx, to, fmt.Sprintf("%d %s", k.ID, id(step))) })
+	does := func(k *talker, r client.Request) {
+		steps = append(steps, func() error {
+			d.since = d.putBack.Load()
+			return k.insist(ctx, r)
+		})
 	}
-	may := func(k *talker, to client.Target, step int) {
-		steps = append(steps, func() error { return k.isRefused(ctx, to, fmt.Sprintf("%d %s", k.ID, id(step))) })
+	says := func(k *talker, to client.Target, step int) {
+		steps = append(steps, func() error { return d.send(ctx, k, to, fmt.Sprintf("%d %s", k.ID, id(step)), true) })
+	}
+	mayNot := func(k *talker, to client.Target, step int) {
+		steps = append(steps, func() error { return d.send(ctx, k, to, fmt.Sprintf("%d %s", k.ID, id(step)), false) })
 	}
 	switch n % 3 {
 	case 0:
 		does(d.owner, client.Block{User: d.member.ID})
-		may(d.member, toOwner, 1)
+		mayNot(d.member, toOwner, 1)
 		says(d.owner, toMember, 2)
 		says(d.member, toGroup, 3)
 		does(d.owner, client.Unblock{User: d.member.ID})
 		says(d.member, toOwner, 4)
 	case 1:
 		does(d.owner, mute(d.member.ID, forever, 1))
-		may(d.member, toGroup, 2)
+		mayNot(d.member, toGroup, 2)
 		says(d.owner, toGroup, 3)
 		does(d.owner, mute(d.member.ID, 0, 4))
 		says(d.member, toGroup, 5)
@@ -116,7 +125,7 @@ func (d *dispute) round(ctx context.Context, n int, until <-chan struct{}) error
 		does(d.member, mute(0, forever, 2))
 		says(d.member, toGroup, 3)
 		does(d.owner, role(events.RoleMember, 4))
-		may(d.member, toGroup, 5)
+		mayNot(d.member, toGroup, 5)
 		does(d.owner, mute(0, 0, 6))
 		says(d.member, toGroup, 7)
 	}
@@ -133,22 +142,28 @@ func (d *dispute) round(ctx context.Context, n int, until <-chan struct{}) error
 	return nil
 }
 
-// isRefused sends a message that has to be refused for want of permission, and notes in the journal that nobody may see it.
-func (k *talker) isRefused(ctx context.Context, target client.Target, id string) error {
+// send sends a message that has to be accepted, or refused for want of permission, and notes in the journal what has become of it.
+func (d *dispute) send(ctx context.Context, k *talker, target client.Target, id string, may bool) error {
 	conversation, m := k.conversationOf(target), client.Send{Target: target, Content: id, ClientMsgID: id}
 	k.journal.Sent(conversation, k.toSend(m, id))
-	err := insist(ctx, func() error {
-		_, err := k.Client.Send(ctx, m)
+	var sent client.Sent
+	err := insist(ctx, func() (err error) {
+		sent, err = k.Client.Send(ctx, m)
 		return err
 	})
+	sure := d.putBack.Load() == d.since
+	refused := errors.Is(err, &client.Error{Code: client.PermissionDenied})
 	switch {
-	case err == nil:
-		return fmt.Errorf("%s was accepted from user %d", id, k.ID)
-	case errors.Is(err, &client.Error{Code: client.PermissionDenied}):
+	case err != nil && !refused:
+		return fmt.Errorf("send %s: %w", id, err)
+	case sure && refused == may:
+		return fmt.Errorf("%s of user %d was accepted %t, refused %t", id, k.ID, !refused, refused)
+	case refused:
 		k.journal.Rejected(conversation, k.ID, id)
-		return nil
+	default:
+		k.journal.Acked(conversation, k.ID, id, sent.MessageID)
 	}
-	return fmt.Errorf("send %s: %w", id, err)
+	return nil
 }
 
 // settle ends the dispute, and requires that what was left is told as it is: a block, who has read, a group that is dissolved, and
@@ -182,11 +197,11 @@ func (d *dispute) settle(ctx context.Context) {
 	_, err = d.member.Client.Send(ctx, client.Send{Target: client.ToGroup(d.group), Content: "too late"})
 	require.ErrorIs(t, err, &client.Error{Code: client.NotFound})
 
-	require.NoError(t, d.member.Client.Close())
-	Await(t, func() bool {
-		present, err := d.owner.Client.Presence(ctx, d.member.ID)
-		return err == nil && len(present.Online) == 0 && present.LastSeen[d.member.ID] > 0
+	Await(t, func() bool { // of who has left before all this
+		present, err := d.owner.Client.Presence(ctx, notifyMuted)
+		return err == nil && len(present.Online) == 0 && present.LastSeen[notifyMuted] > 0
 	}, "who was seen last")
+	require.NoError(t, d.member.Client.Close())
 	require.NoError(t, d.owner.Client.Close())
 	t.Logf("%d rounds of the dispute", d.rounds)
 }

@@ -17,6 +17,7 @@ type chaos struct {
 	cluster *cluster
 	crowd   *Crowd
 	figures *figures
+	dispute *dispute
 	losing  sync.Mutex // held by the loss under way
 }
 

@@ -139,6 +139,7 @@ func (c *chaos) exchange(ctx context.Context, store, backup string) error {
 	all := append([]string{newcomer, recounting}, names...)
 	release := c.hold(all...)
 	defer release()
+	c.dispute.putBack.Add(1)
 	for _, name := range all {
 		c.cluster.named(name).kill()
 	}

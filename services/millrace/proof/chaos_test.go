@@ -120,7 +120,7 @@ func runChaos(t *testing.T, seed uint64) {
 	}()
 	faults := append(schedule(seed, broker, len(c.proxies), len(crowd.Talkers)), losses(seed)...)
 	slices.SortStableFunc(faults, func(a, b fault) int { return cmp.Compare(a.At, b.At) })
-	require.NoError(t, run.suffer(ctx, t, &chaos{cluster: c, crowd: crowd, figures: kept}, faults))
+	require.NoError(t, run.suffer(ctx, t, &chaos{cluster: c, crowd: crowd, figures: kept, dispute: dispute}, faults))
 	quiet()
 	recount.start(t)
 	notices.judge(ctx)

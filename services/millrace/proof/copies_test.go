@@ -77,7 +77,8 @@ func (c *copyists) add(r *kgo.Record) {
 		}
 	}
 	if !c.made[e.EventID] && origin.Seq <= c.latest[string(r.Key)] {
-		c.report("event %s at %s was copied after a later one of %s", e.EventID, origin, r.Key)
+		c.report("%s %s at %s was copied as offset %d, after one at %d of %s; the log has it %d times",
+			e.Type, e.EventID, origin, r.Offset, c.latest[string(r.Key)], r.Key, len(c.log.records[e.EventID]))
 	}
 	c.made[e.EventID] = true
 	c.latest[string(r.Key)] = max(c.latest[string(r.Key)], origin.Seq)
