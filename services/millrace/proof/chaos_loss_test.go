@@ -140,6 +140,7 @@ func (c *chaos) exchange(ctx context.Context, store, backup string) error {
 	release := c.hold(all...)
 	defer release()
 	c.dispute.putBack.Add(1)
+	c.figures.told.stores.Add(1)
 	for _, name := range all {
 		c.cluster.named(name).kill()
 	}
@@ -151,6 +152,7 @@ func (c *chaos) exchange(ctx context.Context, store, backup string) error {
 	if err := os.Rename(backup, store); err != nil {
 		return err
 	}
+	c.figures.told.stores.Add(1)
 	for _, name := range names {
 		if err := c.cluster.named(name).run(ctx); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,6 +47,7 @@ type notified struct {
 	// faults are what no notification may be like.
 	faults []string
 	lost   map[string]bool // messages that the log may have lost before anybody was told
+	stores atomic.Int64    // how often the store has changed; another one has other windows
 }
 
 // notification is one as it came first.
@@ -53,6 +55,7 @@ type notification struct {
 	seq   int64
 	count int
 	at    time.Time
+	store int64 // as stores was
 }
 
 // awaitNotifications returns the endpoint, which takes everything.
@@ -73,7 +76,7 @@ func awaitNotifications(t testing.TB) *notified {
 		}
 		assert.NoError(t, json.Unmarshal(data, &request, json.MatchCaseInsensitiveNames(true)))
 		assert.Equal(t, "notification", request.Type)
-		n.note(q.Header.Get("webhook-id"), request.Data.User, notification{request.Data.Seq, request.Data.Count, time.Now()})
+		n.note(q.Header.Get("webhook-id"), request.Data.User, notification{request.Data.Seq, request.Data.Count, time.Now(), n.stores.Load()})
 	}))
 	t.Cleanup(server.Close)
 	n.url = server.URL
@@ -94,7 +97,7 @@ func (n *notified) flags(t testing.TB) []string {
 }
 
 // note notes a notification. The same one may come again after its process has died. Another one comes no earlier than a window
-// after the one before.
+// after the one before, unless a backup was put back between them.
 func (n *notified) note(id string, user int64, x notification) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -105,7 +108,7 @@ func (n *notified) note(id string, user int64, x notification) {
 		return
 	}
 	for _, before := range n.told[user] {
-		if pause := x.at.Sub(before.at); user == notifyAway && pause < notifyWindow*9/10 {
+		if pause := x.at.Sub(before.at); user == notifyAway && x.store == before.store && pause < notifyWindow*9/10 {
 			n.faults = append(n.faults, fmt.Sprintf("user %d was told again after %s", user, pause))
 		}
 	}
