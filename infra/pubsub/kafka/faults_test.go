@@ -104,7 +104,8 @@ func TestPublishRefusedHalfwayReturnsHowManyWereAccepted(t *testing.T) {
 	})
 	msgs := numbered(0, 2*maxBatchRecords+500)
 	accepted := publishError(t, bus.Publisher().Publish("topic", msgs...)).Accepted
-	require.Equal(t, maxBatchRecords, accepted)
+	require.Positive(t, accepted)
+	require.LessOrEqual(t, accepted, maxBatchRecords, "of the first request; on a slow machine the client puts fewer into it")
 	require.Len(t, inLog(t, bus), accepted)
 	for i, msg := range msgs {
 		_, err := bus.Position(msg)
