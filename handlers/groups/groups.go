@@ -1,9 +1,11 @@
 // Package groups copies what happens to groups from message-events to group-events, for consumers that want nothing else, such
 // as the message nodes, which have to know who may send.
 //
-// It copies what storage takes and nothing else, each record at least once. The copies of a group are in the order of its
+// It copies what storage takes and nothing else, each record at least once. Its copies of a group are in the order of its
 // conversation. A copy has the key, the value and the headers of its original, and the original's position in the header
-// [events.OriginHeader]. One that was made again after a failure has the same event id and origin.
+// [events.OriginHeader]. One that was made again after a failure has the same event id and origin. So has one that a message node
+// has made of its own change because this handler was late; it may lie before copies of earlier changes, and the handler makes
+// another in its turn.
 package groups
 
 import (
