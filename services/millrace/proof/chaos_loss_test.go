@@ -42,7 +42,7 @@ func (c *chaos) lose(ctx context.Context, f fault) error {
 // inSilence inflicts the loss while nobody speaks and everything is stored and shown, so that nothing may be lost but what other
 // handlers have not read yet.
 func (c *chaos) inSilence(ctx context.Context, told string, loss func(context.Context) error) error {
-	speak, err := c.crowd.hush(ctx)
+	speak, err := c.crowd.hush(ctx, func() string { return c.cluster.unfinished(ctx) })
 	if err != nil {
 		return err
 	}

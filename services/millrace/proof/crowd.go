@@ -125,12 +125,12 @@ func (c *Crowd) End(ctx context.Context) {
 }
 
 // hush waits until nobody speaks and everything is stored and shown to everybody. Nobody speaks until the function that it
-// returns is called.
-func (c *Crowd) hush(ctx context.Context) (speak func(), err error) {
+// returns is called. If somebody gets no answer for too long, hush fails the test and tells what the system lacks.
+func (c *Crowd) hush(ctx context.Context, lacks func() string) (speak func(), err error) {
 	stuck := time.AfterFunc(Healing, func() {
 		var waiting strings.Builder
 		_ = pprof.Lookup("goroutine").WriteTo(&waiting, 1)
-		c.t.Errorf("somebody has had no answer for %s:\n%s", Healing, waiting.String())
+		c.t.Errorf("somebody has had no answer for %s: %s\n%s", Healing, lacks(), waiting.String())
 	})
 	c.silence.Lock()
 	stuck.Stop()
