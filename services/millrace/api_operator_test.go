@@ -58,7 +58,10 @@ func TestEndToEndAnOperatorReplaysByTheAPI(t *testing.T) {
 
 	var partitions apiv1.ListPartitionsResponse
 	d.asks(t, 200, "GET", "/v1/handlers/storage/partitions", "", &partitions)
-	require.Len(t, partitions.GetPartitions(), events.EmbeddedPartitions)
+	require.GreaterOrEqual(t, len(partitions.GetPartitions()), events.EmbeddedPartitions)
+	for i, p := range partitions.GetPartitions() {
+		require.EqualValues(t, i, p.GetPartition())
+	}
 	d.asks(t, 404, "GET", "/v1/handlers/telepathy/partitions", "", nil)
 	d.asks(t, 404, "GET", "/v1/handlers/analytics/partitions", "", nil) // which does not run here
 
