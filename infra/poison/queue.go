@@ -133,11 +133,11 @@ func (q *Queue) Entry(ctx context.Context, id string) (*Entry, error) {
 		return nil, fmt.Errorf("poison queue of %s: %w", q.topic, err)
 	}
 	at, err := events.ParsePosition(id)
-	through, exists := end[at.Partition]
-	if err != nil || !exists {
-		return nil, fmt.Errorf("%w: %.80q", ErrNoEntry, id)
+	through := end[at.Partition] // 0 if there is no such partition
+	if err == nil {
+		at, err = parseEntryID(id, through)
 	}
-	if at, err = parseEntryID(id, through); err != nil || at.Seq <= events.EpochStart(through) || at.Seq > through {
+	if err != nil || at.Seq <= events.EpochStart(through) || at.Seq > through {
 		return nil, fmt.Errorf("%w: %.80q", ErrNoEntry, id)
 	}
 	e, err := q.entryAt(ctx, at)

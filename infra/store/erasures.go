@@ -9,6 +9,14 @@ import (
 // Erasures says, by user who was erased and by partition, up to which position nothing is kept of what the user has written.
 type Erasures map[int64]map[int32]int64
 
+// Add adds that the user was erased in the partition up to the position.
+func (e Erasures) Add(user int64, partition int32, seq int64) {
+	if e[user] == nil {
+		e[user] = make(map[int32]int64)
+	}
+	e[user][partition] = seq
+}
+
 // Cover reports whether what the user has written at the position is erased.
 func (e Erasures) Cover(user int64, at events.Position) bool { return at.Seq <= e[user][at.Partition] }
 

@@ -33,16 +33,12 @@ const (
 // exports streams what the system has of a user, as NDJSON: a JSON object a line, each with one member that names what it is.
 // The last line is an `end`, or an `error` if it could not go on. It takes the scope admin.
 type exports struct {
-	service  *Service
-	stopping context.Context // ends when the server stops
-	streams  *streams
+	service *Service
+	streams *streams
 }
 
 func newExports(stopping context.Context, service *Service, operations *operations, log *slog.Logger) *exports {
-	return &exports{
-		service: service, stopping: stopping,
-		streams: newStreams("GET /v1/users/{user}/export", "exports", maxExports, operations, log),
-	}
+	return &exports{service, newStreams(stopping, "GET /v1/users/{user}/export", "exports", maxExports, operations, log)}
 }
 
 func (x *exports) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -59,10 +55,6 @@ func (x *exports) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer leave()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	forget := context.AfterFunc(x.stopping, cancel)
-	defer forget()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	e := &export{service: x.service, user: user, to: w, control: http.NewResponseController(w)}
 	if err = e.run(ctx); err == nil {

@@ -13,19 +13,20 @@ import (
 
 // streams lets in the requests whose responses go on for long: those that their keys permit, and few at once.
 type streams struct {
-	call       string        // the name of the request
-	what       string        // what its responses are
-	running    chan struct{} // has an element for each request
+	call       string          // the name of the request
+	what       string          // what its responses are
+	stopping   context.Context // ends when the server stops
+	running    chan struct{}   // has an element for each request
 	operations *operations
 	log        *slog.Logger
 }
 
-func newStreams(call, what string, most int, operations *operations, log *slog.Logger) *streams {
-	return &streams{call: call, what: what, running: make(chan struct{}, most), operations: operations, log: log}
+func newStreams(stopping context.Context, call, what string, most int, operations *operations, log *slog.Logger) *streams {
+	return &streams{call: call, what: what, stopping: stopping, running: make(chan struct{}, most), operations: operations, log: log}
 }
 
-// admit returns the context for a request, and a function to call when its response ends. If it reports false, the request is
-// refused, and is responded to.
+// admit returns the context for a request, which ends when the server stops too, and a function to call when its response
+// ends. If it reports false, the request is refused, and is responded to.
 func (s *streams) admit(
 	w http.ResponseWriter, r *http.Request, needed auth.Scope, target map[string]string,
 ) (ctx context.Context, leave func(), ok bool) {
@@ -50,5 +51,11 @@ func (s *streams) admit(
 	if key.Permits(auth.ScopeAdmin) {
 		s.log.InfoContext(ctx, "a call by an admin key", "key", key.Name, "call", s.call)
 	}
-	return ctx, func() { <-s.running }, true
+	ctx, cancel := context.WithCancel(ctx)
+	forget := context.AfterFunc(s.stopping, cancel)
+	return ctx, func() {
+		forget()
+		cancel()
+		<-s.running
+	}, true
 }

@@ -28,13 +28,12 @@ const (
 // conversation and type. Contents are left out unless contents=true, which takes the scope admin. A tail shows what happens;
 // it may skip events and guarantees nothing.
 type tail struct {
-	bus      pubsub.Bus
-	stopping context.Context // ends when the server stops
-	streams  *streams
+	bus     pubsub.Bus
+	streams *streams
 }
 
 func newTail(stopping context.Context, bus pubsub.Bus, operations *operations, log *slog.Logger) *tail {
-	return &tail{bus: bus, stopping: stopping, streams: newStreams("GET /v1/events", "tails", maxTails, operations, log)}
+	return &tail{bus, newStreams(stopping, "GET /v1/events", "tails", maxTails, operations, log)}
 }
 
 // selection says which events a tail shows.
@@ -81,13 +80,13 @@ func (t *tail) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.stopping.Done():
-			return
 		case <-time.After(tailPause):
 		}
 		err = s.follow(ctx, w, log, at)
 	}
-	_, _ = fmt.Fprintf(w, "event: fault\ndata: %q\n\n", err.Error()) // the client may have gone
+	if ctx.Err() == nil {
+		_, _ = fmt.Fprintf(w, "event: fault\ndata: %q\n\n", err.Error())
+	}
 }
 
 // target returns what the tail is about, as the log of operations has it.

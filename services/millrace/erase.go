@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
-	"millrace/events"
 	"millrace/infra/config"
 	millracev1 "millrace/proto/millrace/v1"
 )
@@ -40,8 +39,8 @@ The command ends with 0 once all is empty. After an error repeat it, which is sa
 			if err := cfg.Load(cmd.Flags()); err != nil {
 				return usageError{err}
 			}
-			if user < 1 || user > events.MaxID {
-				return usageError{fmt.Errorf("--user=%d: a user id is from 1 to %d", user, int64(events.MaxID))}
+			if err := checkUser(user); err != nil {
+				return usageError{err}
 			}
 			emptied, err := erase(cmd.Context(), &cfg, user)
 			if err != nil {

@@ -39,8 +39,8 @@ is not set, the one which "millrace dev" drew for itself and keeps in its data d
 			if err := cfg.Load(cmd.Flags()); err != nil {
 				return err
 			}
-			if id.User < 1 || id.User > events.MaxID {
-				return fmt.Errorf("--user=%d: a user id is from 1 to %d", id.User, int64(events.MaxID))
+			if err := checkUser(id.User); err != nil {
+				return err
 			}
 			if life <= 0 {
 				return fmt.Errorf("--ttl=%s: the token would have expired already", life)
@@ -97,4 +97,12 @@ func serveDevToken(secret string, origins []string) http.HandlerFunc {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.MarshalWrite(w, map[string]string{"token": token}) // the client may have gone
 	}
+}
+
+// checkUser returns an error unless the flag --user is the id of a user.
+func checkUser(user int64) error {
+	if user < 1 || user > events.MaxID {
+		return fmt.Errorf("--user=%d: a user id is from 1 to %d", user, int64(events.MaxID))
+	}
+	return nil
 }

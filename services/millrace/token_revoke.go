@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
-	"millrace/events"
 	"millrace/infra/config"
 	millracev1 "millrace/proto/millrace/v1"
 )
@@ -35,8 +34,8 @@ and does once the store is back.`,
 			if err := cfg.Load(cmd.Flags()); err != nil {
 				return usageError{err}
 			}
-			if user < 1 || user > events.MaxID {
-				return usageError{fmt.Errorf("--user=%d: a user id is from 1 to %d", user, int64(events.MaxID))}
+			if err := checkUser(user); err != nil {
+				return usageError{err}
 			}
 			at, err := parseTime("before", before)
 			if err != nil {

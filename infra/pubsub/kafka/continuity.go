@@ -252,14 +252,14 @@ func (c *continuity) watch(topic string) {
 	c.consumed[topic] = struct{}{}
 }
 
-// floor returns the lowest offset that a record published from now on can get.
-func (c *continuity) floor(at place) int64 {
+// floor returns the lowest offset that a record published from now on can get, and the epochs that this is by.
+func (c *continuity) floor(at place) (int64, *events.Epochs) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if l := c.lines[at.topic]; l != nil {
-		return max(l.next[at.partition], c.published[at])
+		return max(l.next[at.partition], c.published[at]), l.epochs
 	}
-	return 0
+	return 0, c.fixed
 }
 
 // got notes which offsets a batch that this process has published got: the first, and the one after the last. floor and epochs

@@ -60,12 +60,11 @@ func (q *partitionQueue) put(c *call) {
 
 func (q *partitionQueue) run() {
 	for {
-		epochs := q.publisher.continuity.epochs(q.at.topic)
+		floor, epochs := q.publisher.continuity.floor(q.at)
 		calls, records := q.next(epochs)
 		if len(records) == 0 {
 			return
 		}
-		floor := q.publisher.continuity.floor(q.at)
 		// The last call is the most recent one, so the batch gets its deadline.
 		results := q.publisher.client.Load().ProduceSync(calls[len(calls)-1].ctx, records...)
 		q.settle(calls, q.check(epochs, floor, results))
@@ -80,14 +79,9 @@ func (q *partitionQueue) next(epochs *events.Epochs) (calls []*call, records []*
 	size := 0
 	for len(q.calls) > 0 {
 		c := q.calls[0]
-		if err := c.ctx.Err(); err != nil {
+		if err := c.refused(epochs); err != nil {
 			q.calls = q.calls[1:]
-			c.finish(fmt.Errorf("%w: not sent", err))
-			continue
-		}
-		if c.epochs != epochs {
-			q.calls = q.calls[1:]
-			c.finish(errChanged)
+			c.finish(err)
 			continue
 		}
 		first := len(records)
@@ -156,6 +150,17 @@ func (q *partitionQueue) settle(calls []*call, results kgo.ProduceResults) {
 			c.finish(err)
 		}
 	}
+}
+
+// refused returns why nothing of the call is sent any more, or nil.
+func (c *call) refused(epochs *events.Epochs) error {
+	if err := c.ctx.Err(); err != nil {
+		return fmt.Errorf("%w: not sent", err)
+	}
+	if c.epochs != epochs {
+		return errChanged
+	}
+	return nil
 }
 
 func (c *call) finish(err error) {

@@ -52,10 +52,7 @@ func (db *DB) erased(ctx context.Context, users []int64) (store.Erasures, error)
 	}
 	erasures := make(store.Erasures)
 	for _, e := range found {
-		if erasures[e.User] == nil {
-			erasures[e.User] = make(map[int32]int64)
-		}
-		erasures[e.User][e.Partition] = e.Seq
+		erasures.Add(e.User, e.Partition, e.Seq)
 	}
 	return erasures, nil
 }

@@ -124,12 +124,12 @@ func (b *batch) move(ctx context.Context, r *events.Record) error {
 	place := doc(field("seq", m.Seq), field("client_id", m.ClientID), field("from", m.From), field("type", m.Type), field("at", m.Timestamp),
 		field("reply_to", m.ReplyTo), field("mentions", m.Mentions))
 	whole := append(place[:len(place):len(place)], field("content", m.Content), field("extra", m.Extra))
-	type change struct{ filter, fields bson.D }
-	changes := []change{{unchanged, whole}, {there, place}}
+	type step struct{ filter, fields bson.D }
+	steps := []step{{unchanged, whole}, {there, place}}
 	if m.Recalled {
-		changes = []change{{there, append(whole, field("recalled", true))}}
+		steps = []step{{there, append(whole, field("recalled", true))}}
 	}
-	for _, u := range changes {
+	for _, u := range steps {
 		_, err := b.messages.UpdateOne(ctx, u.filter, set(u.fields...))
 		if driver.IsDuplicateKeyError(err) {
 			return unstorable("another message has the position %s", r.Position)

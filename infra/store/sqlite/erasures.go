@@ -81,10 +81,7 @@ func (c *conn) erasures(ctx context.Context, records []events.Record) (store.Era
 		if err := rows.Scan(&user, &partition, &seq); err != nil {
 			return err
 		}
-		if erasures[user] == nil {
-			erasures[user] = make(map[int32]int64)
-		}
-		erasures[user][partition] = seq
+		erasures.Add(user, partition, seq)
 		return nil
 	})
 	return erasures, err
