@@ -54,8 +54,7 @@ type chaosOutcome struct {
 // send, edit, recall, join, leave, rename, set, block, mute and give roles, and an operator sends notices. Rules reject some messages,
 // change others, have others copied, and others and floods recalled; the webhook handler sends to an endpoint that fails half of
 // the time. In the end nothing may be lost, doubled, out of order, or different for anybody, and what handlers have counted,
-// written, copied and sent is exact. The same seed
-// gives the same faults.
+// written, copied and sent is exact. The same seed gives the same faults.
 //
 // Losses of the log come when everything is stored and shown, and cost the other handlers no more than what they have not read
 // yet. A second version of handlers, which begins at the oldest record, has what the log still has.

@@ -25,7 +25,7 @@ func (f *figures) copies(ctx context.Context, log *logged) (wrong []string) {
 	for topic, want := range map[string]map[string]bool{
 		events.RouteTopic(urgentRoute): log.routed, events.TopicGroups: within(changes, log.events),
 	} {
-		c := &copyists{topic: topic, log: log, want: want, made: map[string]bool{}, copies: map[string][]int64{}}
+		c := &copyists{topic: topic, log: log, want: want, made: map[string]bool{}, latest: map[string]int64{}, copies: map[string][]int64{}}
 		if err := readTopic(ctx, f.c.log, topic, c.add); err != nil {
 			return append(wrong, err.Error())
 		}
@@ -51,6 +51,7 @@ type copyists struct {
 	log    *logged
 	want   map[string]bool
 	made   map[string]bool
+	latest map[string]int64   // by conversation, the latest original
 	copies map[string][]int64 // by conversation, where the originals lie
 	wrong  []string
 }
@@ -62,7 +63,8 @@ func (c *copyists) report(format string, args ...any) {
 // add checks a copy. One that is made again is the same. Of one whose original the log has lost nothing is
 // known but its place among the others.
 func (c *copyists) add(r *kgo.Record) {
-	origin, err := events.ParsePosition(headerOf(r, events.OriginHeader))
+	header, _ := headerOf(r, events.OriginHeader)
+	origin, err := events.ParsePosition(header)
 	if err != nil {
 		c.report("a copy without an origin: %v", err)
 		return
@@ -83,7 +85,11 @@ func (c *copyists) add(r *kgo.Record) {
 			c.report("the copy of event %s is not what lies at %s", e.EventID, origin)
 		}
 	}
+	if c.topic != events.TopicGroups && !c.made[e.EventID] && origin.Seq <= c.latest[string(r.Key)] { // nobody else makes those
+		c.report("event %s at %s was copied first after one at %d of %s", e.EventID, origin, c.latest[string(r.Key)], r.Key)
+	}
 	c.made[e.EventID] = true
+	c.latest[string(r.Key)] = max(c.latest[string(r.Key)], origin.Seq)
 	c.copies[string(r.Key)] = append(c.copies[string(r.Key)], origin.Seq)
 }
 

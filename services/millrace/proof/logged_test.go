@@ -91,20 +91,19 @@ func (l *logged) add(r *kgo.Record) {
 		l.tagged++
 		l.routed[e.EventID] = true
 	}
-	if got := headerOf(r, events.TagsHeader); got != want {
-		l.broken = append(l.broken, fmt.Sprintf("%q: tags %q, not %q", content, got, want))
-	}
-	if got := headerOf(r, events.RoutesHeader); got != want { // the route has the name of the tag
-		l.broken = append(l.broken, fmt.Sprintf("%q: routes %q, not %q", content, got, want))
+	for _, name := range []string{events.TagsHeader, events.RoutesHeader} { // the route has the name of the tag
+		if got, has := headerOf(r, name); got != want || has != (want != "") {
+			l.broken = append(l.broken, fmt.Sprintf("%q: header %s %q, %t, not %q", content, name, got, has, want))
+		}
 	}
 }
 
-// headerOf returns the value of a record's header, or an empty string.
-func headerOf(r *kgo.Record, key string) string {
+// headerOf returns the value of a record's header, if it has that.
+func headerOf(r *kgo.Record, key string) (value string, has bool) {
 	for _, h := range r.Headers {
 		if h.Key == key {
-			return string(h.Value)
+			return string(h.Value), true
 		}
 	}
-	return ""
+	return "", false
 }
