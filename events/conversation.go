@@ -10,7 +10,9 @@ func Direct(a, b int64) string {
 	if a > b {
 		a, b = b, a
 	}
-	return "u:" + strconv.FormatInt(a, 10) + ":" + strconv.FormatInt(b, 10)
+	name := append(make([]byte, 0, 64), "u:"...) // longer than any name
+	name = append(strconv.AppendInt(name, a, 10), ':')
+	return string(strconv.AppendInt(name, b, 10))
 }
 
 // Group returns the name of a group's conversation, which is also the channel of its members.

@@ -15,7 +15,7 @@ type outgoing struct {
 	id     int64
 	verb   string
 	at     time.Time
-	change *millracev1.Change
+	change millracev1.Change
 	size   int   // of content and extra, in bytes
 	weight int64 // what it takes of the connection's window
 	stored bool  // the answer comes only once the change is stored
@@ -31,9 +31,9 @@ func (m *outgoing) repeats(other *outgoing) bool {
 		return false
 	}
 	if m.named {
-		return nameOf(m.change) == nameOf(other.change)
+		return nameOf(&m.change) == nameOf(&other.change)
 	}
-	return proto.Equal(nameless(m.change), nameless(other.change))
+	return proto.Equal(nameless(&m.change), nameless(&other.change))
 }
 
 // nameOf returns the change's client_msg_id.
@@ -99,7 +99,7 @@ func (s *session) change(r request) {
 	if span != nil {
 		m.trace(span, conversation)
 	}
-	if s.window.Acquire(s.ctx, m.weight) == nil {
+	if s.window.TryAcquire(m.weight) || s.window.Acquire(s.ctx, m.weight) == nil {
 		s.lanes.add(conversation, m)
 	}
 }
@@ -107,7 +107,7 @@ func (s *session) change(r request) {
 // compose makes the change that the request asks for. If a change would take effect twice when it is given to two message
 // nodes, compose draws a client_msg_id for it.
 func (s *session) compose(r request) (conversation string, m *outgoing, refused *refusal) {
-	m = &outgoing{change: &millracev1.Change{CorrelationId: s.correlation(r.id)}, weight: 1}
+	m = &outgoing{change: millracev1.Change{CorrelationId: s.correlation(r.id)}, weight: 1}
 	switch r.verb {
 	case "send":
 		conversation, refused = s.composeSend(r, m)
@@ -322,19 +322,14 @@ func (l *lanes) answer(m *outgoing, result *millracev1.SendResult, refused *refu
 	case refused != nil:
 		s.refuse(m.id, refused)
 	case m.verb == "block" || m.verb == "unblock":
-		s.gw.hub.announceBlock(m.change)
+		s.gw.hub.announceBlock(&m.change)
 		s.answer(m.id, "ok", struct{}{})
 	case result.GetSent() != nil:
 		sent := result.GetSent()
 		if to := m.change.GetSend().GetTo(); to != 0 {
 			s.acquaintances.note(to, true)
 		}
-		s.answer(m.id, "sent", struct {
-			MessageID    string `json:"message_id"`
-			Conversation string `json:"conversation"`
-			Timestamp    int64  `json:"timestamp"`
-			Replaced     bool   `json:"replaced,omitempty"`
-		}{sent.GetMessageId(), sent.GetConversation(), sent.GetTimestamp(), sent.GetReplaced()})
+		s.out.answer(sentFrame(m.id, sent))
 	case result.GetGroup() != nil:
 		s.answer(m.id, "group", groupOf(result.GetGroup()))
 	default:

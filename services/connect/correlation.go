@@ -12,7 +12,8 @@ import (
 // correlation returns the id that everything caused by the client's request carries: gRPC calls, records and log lines. It
 // begins with the session's id.
 func (s *session) correlation(request int64) string {
-	return s.id + "-" + strconv.FormatInt(request, 10)
+	id := make([]byte, 0, 64)
+	return string(strconv.AppendInt(append(append(id, s.id...), '-'), request, 10))
 }
 
 // logAnswer logs how a request to a message node has ended. The span may be nil.

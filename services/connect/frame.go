@@ -3,7 +3,6 @@ package connect
 import (
 	"bytes"
 	"errors"
-	"io"
 	"strconv"
 	"strings"
 
@@ -22,66 +21,84 @@ type request struct {
 
 // decodeFrame reads a client's frame. It returns the request's id, if the frame has one, even if it refuses the frame. It
 // compares the names of members exactly and refuses an object in which a name occurs twice, so that a program that checks
-// frames on their way sees the same values as the gateway.
+// frames on their way sees the same values as the gateway. The request's body is a part of the data.
 func decodeFrame(data []byte) (request, *refusal) {
-	r, refused := frameMembers(data, false)
-	if refused != nil && r.id == 0 {
-		// The id may come after the part that was refused.
-		r, _ = frameMembers(data, true)
-		return request{id: r.id}, refused
+	f := frame{data: data}
+	if json.Unmarshal(data, &f, jsontext.AllowInvalidUTF8(true)) == nil {
+		f.check()
+	} else {
+		f.refused = refuse(codeInvalid, "want a JSON object without repeated names")
 	}
-	return r, refused
+	if f.id == 0 { // it may come after the part that was refused
+		again := frame{data: data}
+		_ = json.Unmarshal(data, &again, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
+		f.request = request{id: again.id}
+	}
+	return f.request, f.refused
 }
 
-// frameMembers returns the id and the verb of a frame. If allowRepeated is set, a repeated name does not end it, and the
-// first id counts.
-func frameMembers(data []byte, allowRepeated bool) (r request, refused *refusal) {
-	malformed := refuse(codeInvalid, "want a JSON object without repeated names")
-	d := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(allowRepeated), jsontext.AllowInvalidUTF8(true))
+// frame is a client's frame that is being decoded.
+type frame struct {
+	request
+	data    []byte
+	refused *refusal
+}
+
+var errNoObject = errors.New("want an object")
+
+// UnmarshalJSONFrom notes the id, the verb and the verb's members. If a name may be repeated, the first id counts.
+func (f *frame) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	if d.PeekKind() != '{' {
-		return r, malformed
+		return errNoObject
 	}
 	if _, err := d.ReadToken(); err != nil {
-		return r, malformed
+		return err
 	}
 	for d.PeekKind() == '"' {
 		token, err := d.ReadToken()
 		if err != nil {
-			return r, malformed
+			return err
 		}
 		name := token.String()
 		value, err := d.ReadValue()
 		if err != nil {
-			return r, malformed
+			return err
 		}
 		switch {
-		case name == "id":
-			if id, err := strconv.ParseInt(string(value), 10, 64); r.id == 0 && err == nil && id > 0 && id <= events.MaxID {
-				r.id = id
-			}
+		case name == "id" && f.id == 0:
+			f.id = idOf(value)
 		case !knownVerb(name):
-		case r.verb != "":
-			refused = refuse(codeInvalid, "want one verb, not both "+r.verb+" and "+name)
+		case f.verb != "":
+			f.refused = refuse(codeInvalid, "want one verb, not both "+f.verb+" and "+name)
 		default:
-			r.verb, r.body = name, value.Clone()
+			end := int(d.InputOffset())
+			f.verb, f.body = strings.Clone(name), f.data[end-len(value):end]
 		}
 	}
-	if _, err := d.ReadToken(); err != nil { // the closing brace
-		return r, malformed
-	}
-	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
-		return r, malformed
-	}
+	_, err := d.ReadToken() // the closing brace
+	return err
+}
+
+// check refuses a frame that is no request.
+func (f *frame) check() {
 	switch {
-	case refused != nil:
-	case r.id == 0:
-		refused = refuse(codeInvalid, "id: want an integer from 1 to 2^53-1")
-	case r.verb == "":
-		refused = refuse(codeInvalid, "no known verb")
-	case r.body.Kind() != '{':
-		refused = refuse(codeInvalid, r.verb+": want an object")
+	case f.refused != nil:
+	case f.id == 0:
+		f.refused = refuse(codeInvalid, "id: want an integer from 1 to 2^53-1")
+	case f.verb == "":
+		f.refused = refuse(codeInvalid, "no known verb")
+	case f.body.Kind() != '{':
+		f.refused = refuse(codeInvalid, f.verb+": want an object")
 	}
-	return r, refused
+}
+
+// idOf returns the id that the value is, or 0.
+func idOf(value jsontext.Value) int64 {
+	id, err := strconv.ParseInt(string(value), 10, 64)
+	if err != nil || id < 1 || id > events.MaxID {
+		return 0
+	}
+	return id
 }
 
 func knownVerb(name string) bool {

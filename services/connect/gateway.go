@@ -9,7 +9,6 @@
 package connect
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -82,7 +81,7 @@ func New(cfg Config, verifier Verifier, messages, pushes *cluster.Lister, log *s
 		pulse:    &pulse{every: cfg.Ping},
 		rates:    &rates{sends: cfg.SendRate, connections: cfg.UserConnections, users: map[int64]*userRate{}},
 		buffers:  sync.Pool{New: func() any { return new([]byte) }},
-		scratch:  sync.Pool{New: func() any { return new(bytes.Buffer) }},
+		scratch:  sync.Pool{New: func() any { return new(scratch) }},
 		syncs:    semaphore.NewWeighted(parallelSyncs),
 		retries:  semaphore.NewWeighted(parallelRetries),
 		sessions: map[*session]struct{}{},

@@ -111,9 +111,12 @@ func (l *lanes) dispatch(ln *lane, changes []*outgoing) {
 	if len(changes) == 0 {
 		return
 	}
-	b := &cluster.SendBatch{Deadline: changes[0].at.Add(l.session.gw.cfg.CallTimeout), Stored: changes[0].stored}
+	b := &cluster.SendBatch{
+		Changes:  make([]*millracev1.Change, len(changes)),
+		Deadline: changes[0].at.Add(l.session.gw.cfg.CallTimeout), Stored: changes[0].stored,
+	}
 	for i, m := range changes {
-		b.Changes = append(b.Changes, m.change)
+		b.Changes[i] = &m.change
 		b.Bytes += m.size
 		if m.span != nil {
 			if b.Spans == nil {
@@ -122,30 +125,31 @@ func (l *lanes) dispatch(ln *lane, changes []*outgoing) {
 			b.Spans[i] = m.span
 		}
 	}
-	done := func(results []*millracev1.SendResult, err error) {
-		if errors.Is(err, cluster.ErrUnsent) && time.Now().Before(b.Deadline) {
-			l.dispatch(ln, changes)
-			return
-		}
-		l.settle(ln, changes, results)
+	b.Done = func(results []*millracev1.SendResult, err error) {
+		l.session.contain(func() { // the uplink, which calls it, also has the batches of other sessions
+			if errors.Is(err, cluster.ErrUnsent) && time.Now().Before(b.Deadline) {
+				l.dispatch(ln, changes)
+				return
+			}
+			l.settle(ln, changes, results)
+		})
 	}
-	// The uplink calls it, which also has the batches of other sessions.
-	b.Done = func(results []*millracev1.SendResult, err error) { l.session.contain(func() { done(results, err) }) }
 	l.session.gw.nodes.Send(b)
-}
-
-// verdict is the outcome of a change: either made or refused.
-type verdict struct {
-	m       *outgoing
-	result  *millracev1.SendResult
-	refused *refusal
 }
 
 // settle answers the changes of a batch. Without results nobody knows their outcome.
 func (l *lanes) settle(ln *lane, changes []*outgoing, results []*millracev1.SendResult) {
-	verdicts, failed, next := l.conclude(ln, changes, results)
-	for _, v := range verdicts {
-		l.answer(v.m, v.result, v.refused)
+	failed, behind, next := l.conclude(ln, changes, results)
+	for i, m := range changes {
+		code, result := outcome(results, i)
+		if code == codes.OK {
+			l.answer(m, result, nil)
+		} else {
+			l.answer(m, nil, refusalFor(code, result.GetError()))
+		}
+	}
+	for _, m := range behind {
+		l.answer(m, nil, unavailable())
 	}
 	if failed != nil {
 		l.ask(ln, failed)
@@ -153,27 +157,21 @@ func (l *lanes) settle(ln *lane, changes []*outgoing, results []*millracev1.Send
 	l.dispatch(ln, next)
 }
 
-// conclude notes the results of a batch in the lane. It returns what to answer, the change that failed, if one did, and the
-// next batch.
-func (l *lanes) conclude(ln *lane, changes []*outgoing, results []*millracev1.SendResult) (
-	verdicts []verdict, failed *outgoing, next []*outgoing,
-) {
+// conclude notes the results of a batch in the lane. It returns the change that failed, if one did, with those that waited
+// behind it, or the next batch.
+func (l *lanes) conclude(ln *lane, changes []*outgoing, results []*millracev1.SendResult) (failed *outgoing, behind, next []*outgoing) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ln.inFlight = false
-	verdicts, failed = judge(changes, results)
-	if failed != nil {
-		for _, m := range ln.waiting {
-			verdicts = append(verdicts, verdict{m: m, refused: unavailable()})
-		}
-		ln.waiting = nil
+	if failed = firstFailed(changes, results); failed != nil {
+		behind, ln.waiting = ln.waiting, nil
 		ln.failed, ln.refusal = failed, unseen
+		return failed, behind, nil
 	}
-	next = ln.next()
-	if next == nil && failed == nil {
+	if next = ln.next(); next == nil {
 		delete(l.open, ln.conversation)
 	}
-	return verdicts, failed, next
+	return nil, nil, next
 }
 
 // ask sends a ping to find out when the client has seen the refusal that was just written. Only one ping is on its way at a
@@ -228,23 +226,21 @@ func (l *lanes) release(ln *lane) {
 	}
 }
 
-// judge reads the results of a batch. A change that was refused for its own fault affects no other, and neither does a read,
-// whose place among the others does not matter. judge returns the first other change that failed, because it and everything
-// after it has to be repeated in order.
-func judge(changes []*outgoing, results []*millracev1.SendResult) (verdicts []verdict, failed *outgoing) {
+// firstFailed returns the first change of a batch that has to be repeated in order, with everything after it, or nil. A change
+// that was refused for its own fault affects no other, and neither does a read, whose place among the others does not matter.
+func firstFailed(changes []*outgoing, results []*millracev1.SendResult) *outgoing {
 	for i, m := range changes {
-		result := &millracev1.SendResult{Code: int32(codes.Unavailable)} // unless the node has returned something else
-		if i < len(results) {
-			result = results[i]
+		if code, _ := outcome(results, i); code != codes.OK && !ownFault(code) && m.change.GetRead() == nil {
+			return m
 		}
-		v := verdict{m: m, result: result}
-		if code := codes.Code(result.GetCode()); code != codes.OK {
-			v.refused = refusalFor(code, result.GetError())
-			if !ownFault(code) && m.change.GetRead() == nil && failed == nil {
-				failed = m
-			}
-		}
-		verdicts = append(verdicts, v)
 	}
-	return verdicts, failed
+	return nil
+}
+
+// outcome returns what the node has said of a change of a batch. If it has said nothing, the change may be tried again.
+func outcome(results []*millracev1.SendResult, i int) (codes.Code, *millracev1.SendResult) {
+	if i >= len(results) {
+		return codes.Unavailable, nil
+	}
+	return codes.Code(results[i].GetCode()), results[i]
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/stretchr/testify/require"
 
-	millracev1 "millrace/proto/millrace/v1"
 	"millrace/services/connect/cluster"
 )
 
@@ -49,7 +48,7 @@ func TestPanicOverADeliveryEndsTheSessionThatItWasForAlone(t *testing.T) {
 
 func TestPanicOverTheAnswerToABatchEndsItsSessionAlone(t *testing.T) {
 	s := fragile()
-	m := &outgoing{verb: "send", at: time.Now().Add(-time.Hour), change: &millracev1.Change{}}
+	m := &outgoing{verb: "send", at: time.Now().Add(-time.Hour)}
 	s.lanes.add("u:1:2", m) // no node takes it, and its deadline has passed
 	require.Eventually(t, func() bool { return s.ctx.Err() != nil }, 10*time.Second, time.Millisecond)
 	requireInternalError(t, s)

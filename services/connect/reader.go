@@ -84,24 +84,33 @@ func (s *session) next() (kind int, data []byte, err error) {
 	if s.closing.Load() {
 		return kind, nil, nil
 	}
-	buffer := s.gw.scratch.Get().(*bytes.Buffer) //nolint:errcheck,forcetypeassert // it holds nothing else
-	defer s.gw.scratch.Put(buffer)
-	buffer.Reset()
-	data, err = readLimited(r, s.gw.cfg.MaxFrame, buffer)
+	reading := s.gw.scratch.Get().(*scratch) //nolint:errcheck,forcetypeassert // it holds nothing else
+	defer s.gw.scratch.Put(reading)
+	data, err = reading.readLimited(r, s.gw.cfg.MaxFrame)
 	return kind, data, err
+}
+
+// scratch is what reading a frame takes. It collects the frame, so that what remains of the frame is as long as the frame.
+type scratch struct {
+	data bytes.Buffer
+	part io.LimitedReader
 }
 
 // readLimited reads all of r. It fails with errTooLarge as soon as it has read more than the limit, because the rest may
 // never come. An escape counts as one byte. gorilla's own limit is not used because it closes without a reason.
-//
-// It collects the frame in the buffer, so that what remains of the frame is as long as the frame.
-func readLimited(r io.Reader, limit int64, data *bytes.Buffer) ([]byte, error) {
+func (s *scratch) readLimited(r io.Reader, limit int64) ([]byte, error) {
+	data := &s.data
+	data.Reset()
+	s.part.R = r
+	defer func() { s.part.R = nil }()
 	for size := int64(0); size <= limit; {
 		before := data.Len()
-		if _, err := io.CopyN(data, r, limit+1-size); errors.Is(err, io.EOF) {
-			return bytes.Clone(data.Bytes()), nil
-		} else if err != nil {
+		s.part.N = limit + 1 - size
+		if _, err := data.ReadFrom(&s.part); err != nil {
 			return nil, err
+		}
+		if s.part.N > 0 { // r has ended
+			return bytes.Clone(data.Bytes()), nil
 		}
 		added := data.Bytes()[max(0, before-1):] // an escape may have begun with the last byte before
 		size += int64(data.Len() - before - (len(escape)-1)*bytes.Count(added, []byte(escape[:2])))

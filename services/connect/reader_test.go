@@ -1,7 +1,6 @@
 package connect
 
 import (
-	"bytes"
 	"io"
 	"strings"
 	"testing"
@@ -36,7 +35,7 @@ func TestFrameIsTooLargeOnceMoreThanTheLimitHasCome(t *testing.T) {
 				if !test.passes { // the rest must not be waited for
 					in = io.MultiReader(in, iotest.ErrReader(io.ErrNoProgress))
 				}
-				data, err := readLimited(in, limit, &bytes.Buffer{})
+				data, err := new(scratch).readLimited(in, limit)
 				if !test.passes {
 					require.ErrorIs(t, err, errTooLarge)
 					continue

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"strconv"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"millrace/infra/auth"
+	millracev1 "millrace/proto/millrace/v1"
 )
 
 // The error codes that clients see.
@@ -131,6 +133,25 @@ func resultFrame(id int64, name string, value any) []byte {
 	frame = append(frame, `":`...)
 	frame = append(frame, body...)
 	return append(frame, '}')
+}
+
+// sentFrame returns {"id":7,"sent":…}. It is made for every message, so it is put together by hand.
+func sentFrame(id int64, sent *millracev1.SendWSMessageResponse) []byte {
+	frame := make([]byte, 0, 192)
+	frame = strconv.AppendInt(append(frame, `{"id":`...), id, 10)
+	frame = appendText(append(frame, `,"sent":{"message_id":`...), sent.GetMessageId())
+	frame = appendText(append(frame, `,"conversation":`...), sent.GetConversation())
+	frame = strconv.AppendInt(append(frame, `,"timestamp":`...), sent.GetTimestamp(), 10)
+	if sent.GetReplaced() {
+		frame = append(frame, `,"replaced":true`...)
+	}
+	return append(frame, "}}"...)
+}
+
+// appendText appends a JSON string.
+func appendText(frame []byte, text string) []byte {
+	frame, _ = jsontext.AppendQuote(frame, text) // where it fails it has put U+FFFD
+	return frame
 }
 
 // errorFrame returns the error for the frame with the id; with 0 it has no id.

@@ -150,7 +150,7 @@ func TestTracesThatAreOffCostNothing(t *testing.T) {
 
 func TestTheRepeatOfAChangeIsKnownThoughItBelongsToAnotherTrace(t *testing.T) {
 	asked := func(c *millracev1.TraceContext) *outgoing {
-		return &outgoing{verb: "send", change: &millracev1.Change{
+		return &outgoing{verb: "send", change: millracev1.Change{
 			Trace: c, Kind: &millracev1.Change_Send{Send: &millracev1.SendWSMessageRequest{To: 2, Content: "again", ClientMsgId: newID(), Trace: c}},
 		}}
 	}

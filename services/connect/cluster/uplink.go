@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +23,8 @@ const (
 	// framePatience is how long an unanswered frame holds back the next ones. A partition that stalls must not stall the
 	// batches of others.
 	framePatience = 10 * time.Millisecond
+	// expiryGrain is how much later than at its deadline a batch may be given up, so that one look finds many.
+	expiryGrain = 20 * time.Millisecond
 )
 
 var (
@@ -46,8 +49,9 @@ type SendBatch struct {
 	Spans []trace.Span
 
 	calls []trace.Span // by change, once a node has the batch, the spans in which it makes them
-	timer *time.Timer
-	frame *sentFrame // nil until sent
+	wire  millracev1.SendBatch
+	timer *time.Timer // gives it up while it is parked
+	frame *sentFrame  // nil until sent
 }
 
 type sentFrame struct {
@@ -55,17 +59,19 @@ type sentFrame struct {
 	answered bool // it is answered, or nothing in it is answered soon
 }
 
-// wire returns the batch as it is sent. Nodes of earlier versions know no changes, so a batch of sends alone is sent as
+// toSend returns the batch as it is sent. Nodes of earlier versions know no changes, so a batch of sends alone is sent as
 // messages.
-func (b *SendBatch) wire(id uint64) *millracev1.SendBatch {
-	batch := &millracev1.SendBatch{Id: id}
-	for _, c := range b.Changes {
-		if c.GetSend() == nil {
-			return &millracev1.SendBatch{Id: id, Changes: b.Changes}
+func (b *SendBatch) toSend(id uint64) *millracev1.SendBatch {
+	b.wire.Id = id
+	messages := make([]*millracev1.SendWSMessageRequest, len(b.Changes))
+	for i, c := range b.Changes {
+		if messages[i] = c.GetSend(); messages[i] == nil {
+			b.wire.Changes = b.Changes
+			return &b.wire
 		}
-		batch.Messages = append(batch.Messages, c.GetSend())
 	}
-	return batch
+	b.wire.Messages = messages
+	return &b.wire
 }
 
 // uplink carries the batches of all lanes to one message node over one stream. It collects what waits into one frame. At most
@@ -85,13 +91,18 @@ type uplink struct {
 	unanswered map[uint64]*SendBatch
 	frames     []*sentFrame
 	lastID     uint64
+	expiry     *time.Timer // for the earliest deadline of those unanswered, or an earlier time
+	expires    time.Time   // when that is; zero: it does not run
 }
 
 func newUplink(node *Node, ready func(), log *slog.Logger) *uplink {
-	return &uplink{
+	u := &uplink{
 		node: node, client: millracev1.NewMessageServiceClient(node.Conn), log: log, wake: make(chan struct{}, 1), ready: ready,
 		unanswered: map[uint64]*SendBatch{},
 	}
+	u.expiry = time.AfterFunc(time.Hour, u.expire)
+	u.expiry.Stop() // until there is something to expire
+	return u
 }
 
 // health returns 2 if the node is expected to answer, 1 if that is doubtful, and 0 if there is no stream.
@@ -120,7 +131,10 @@ func (u *uplink) add(b *SendBatch) bool {
 	u.unanswered[id] = b
 	u.queue = append(u.queue, id)
 	b.startCalls(u.node.Name)
-	b.timer = time.AfterFunc(time.Until(b.Deadline), func() { u.expire(id) })
+	if u.expires.IsZero() || b.Deadline.Before(u.expires) {
+		u.expires = b.Deadline
+		u.expiry.Reset(time.Until(b.Deadline))
+	}
 	u.mu.Unlock()
 	u.poke()
 	return true
@@ -133,22 +147,36 @@ func (u *uplink) poke() {
 	}
 }
 
-// expire gives up a batch whose deadline has passed.
-func (u *uplink) expire(id uint64) {
-	if b := u.takeExpired(id); b != nil {
+// expire gives up the batches whose deadlines have passed.
+func (u *uplink) expire() {
+	for _, b := range u.takeExpired() {
 		b.done(nil, errUnknown)
 	}
 }
 
-func (u *uplink) takeExpired(id uint64) *SendBatch {
+// takeExpired removes and returns those batches, and sets the timer for the others.
+func (u *uplink) takeExpired() (expired []*SendBatch) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	b := u.unanswered[id]
-	delete(u.unanswered, id)
-	if b != nil && b.frame != nil && !b.Stored { // it is not the node's fault that the batch is not stored yet
-		u.suspect = true
+	now := time.Now()
+	u.expires = time.Time{}
+	for id, b := range u.unanswered {
+		switch {
+		case now.Before(b.Deadline):
+			if u.expires.IsZero() || b.Deadline.Before(u.expires) {
+				u.expires = b.Deadline
+			}
+			continue
+		case b.frame != nil && !b.Stored: // it is not the node's fault if a batch is not stored yet
+			u.suspect = true
+		}
+		delete(u.unanswered, id)
+		expired = append(expired, b)
 	}
-	return b
+	if !u.expires.IsZero() {
+		u.expiry.Reset(max(u.expires.Sub(now), expiryGrain))
+	}
+	return expired
 }
 
 // run keeps a stream to the node until the context ends or the node is gone.
@@ -206,7 +234,6 @@ func (u *uplink) receive(stream millracev1.MessageService_SendBatchesClient) err
 		}
 		for _, result := range response.GetResults() {
 			if b := u.takeAnswered(result.GetId()); b != nil {
-				b.timer.Stop()
 				b.done(result.GetResults(), nil)
 			}
 		}
@@ -279,7 +306,7 @@ func (u *uplink) collect() (*millracev1.SendBatchesRequest, time.Duration) {
 		return nil, framePatience - now.Sub(open[0].at)
 	}
 	frame := &sentFrame{at: now, answered: true}
-	request := &millracev1.SendBatchesRequest{}
+	request := &millracev1.SendBatchesRequest{Batches: make([]*millracev1.SendBatch, 0, len(u.queue))}
 	n, size := 0, 0
 	for ; n < len(u.queue); n++ {
 		b := u.unanswered[u.queue[n]]
@@ -291,12 +318,9 @@ func (u *uplink) collect() (*millracev1.SendBatchesRequest, time.Duration) {
 		}
 		b.frame = frame
 		frame.answered = frame.answered && b.Stored
-		request.Batches = append(request.Batches, b.wire(u.queue[n]))
+		request.Batches = append(request.Batches, b.toSend(u.queue[n]))
 	}
-	u.queue = u.queue[n:]
-	if len(u.queue) == 0 {
-		u.queue = nil
-	}
+	u.queue = slices.Delete(u.queue, 0, n)
 	if len(request.Batches) == 0 {
 		return nil, 0
 	}
@@ -309,7 +333,6 @@ func (u *uplink) leave() {
 	unsent := u.takeUnsent()
 	u.poke()
 	for _, b := range unsent {
-		b.timer.Stop()
 		b.done(nil, ErrUnsent)
 	}
 }
@@ -338,7 +361,6 @@ func (u *uplink) isLeaving() bool {
 // fail ends all batches that the broken stream leaves behind.
 func (u *uplink) fail() {
 	for _, b := range u.takeAll() {
-		b.timer.Stop()
 		if b.frame == nil {
 			b.done(nil, ErrUnsent)
 		} else {
