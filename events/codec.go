@@ -14,11 +14,10 @@ func Encode(e *Event) ([]byte, error) {
 	if err := e.Validate(); err != nil {
 		return nil, err
 	}
-	onTopic := *e
 	if e.Type == NewMessage {
-		onTopic.EventID = ""
+		return encodeNewMessage(e)
 	}
-	return marshal(&onTopic)
+	return marshal(e)
 }
 
 // marshal is json.Marshal without the escapes for HTML, which only make text longer and harder to read.

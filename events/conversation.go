@@ -5,21 +5,31 @@ import (
 	"strings"
 )
 
-// Direct returns the name of the conversation between two users, or of a user with itself.
+// maxName is how many bytes the longest name has.
+const maxName = len("u") + 2*len(":-9223372036854775808")
+
+// Direct returns the name of the conversation between two users, or of a user with itself. It is small enough for the compiler to
+// put it where it is called, and a name that is only compared or hashed there is not allocated.
 func Direct(a, b int64) string {
-	if a > b {
-		a, b = b, a
-	}
-	name := append(make([]byte, 0, 64), "u:"...) // longer than any name
-	name = append(strconv.AppendInt(name, a, 10), ':')
-	return string(strconv.AppendInt(name, b, 10))
+	var name [maxName]byte
+	return string(appendDirect(name[:0], a, b))
+}
+
+func appendDirect(to []byte, a, b int64) []byte {
+	to = strconv.AppendInt(append(to, "u:"...), min(a, b), 10)
+	return strconv.AppendInt(append(to, ':'), max(a, b), 10)
 }
 
 // Group returns the name of a group's conversation, which is also the channel of its members.
-func Group(id int64) string { return "g:" + strconv.FormatInt(id, 10) }
+func Group(id int64) string { return numbered("g:", id) }
 
 // UserChannel returns the channel of everything that concerns one user alone.
-func UserChannel(user int64) string { return "u:" + strconv.FormatInt(user, 10) }
+func UserChannel(user int64) string { return numbered("u:", user) }
+
+func numbered(kind string, id int64) string {
+	var name [maxName]byte
+	return string(strconv.AppendInt(append(name[:0], kind...), id, 10))
+}
 
 // Conversation is a conversation's name taken apart: either two users (Low ≤ High) or a group.
 type Conversation struct {

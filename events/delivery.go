@@ -43,24 +43,22 @@ type PushMessage struct {
 // DeliveryOf returns what the members of the record's conversation receive of it, or nil if its type is unknown. It returns
 // the same whether the record is pushed, read from the log or read from the store.
 func DeliveryOf(r *Record) (*millracev1.Delivery, error) {
-	if !r.Type.Known() {
-		return nil, nil
-	}
 	channels, err := ChannelsOf(r)
-	if err != nil {
+	if err != nil || channels == nil {
 		return nil, err
 	}
-	d := &millracev1.Delivery{Seq: r.Seq, Channels: channels, Trace: r.Trace}
+	return DeliveryOn(channels, r)
+}
+
+// DeliveryOn is [DeliveryOf] for a caller that has the channels of the record, which are not nil.
+func DeliveryOn(channels []string, r *Record) (d *millracev1.Delivery, err error) {
+	d = &millracev1.Delivery{Seq: r.Seq, Channels: channels, Trace: r.Trace}
+	if r.Type == NewMessage {
+		d.Push, err = newMessageFrame(r)
+		return d, err
+	}
 	push := Push{Type: r.Type, Pos: r.Position.String()}
 	switch r.Type {
-	case NewMessage:
-		m := r.Message
-		push.Conversation, push.Seq = m.Conversation, r.Seq
-		push.Message = &PushMessage{
-			MessageID: m.MessageID, ClientMsgID: m.ClientMsgID, From: m.From, To: m.To, GroupID: m.GroupID,
-			Content: m.Content, MessageType: m.MessageType, Timestamp: m.Timestamp,
-			Extra: m.Extra, ReplyTo: m.ReplyTo, Mentions: m.Mentions, Recalled: m.Recalled,
-		}
 	case MessageEdited, MessageRecalled:
 		d.About = r.MessageSeq
 		push.Conversation, push.MessageID, push.Seq, push.Content = r.Conversation, r.MessageID, r.MessageSeq, r.Content

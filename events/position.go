@@ -26,8 +26,11 @@ func EpochOf(seq int64) int64 { return seq >> epochBits }
 func Offset(seq int64) int64 { return seq - EpochStart(seq) - 1 }
 
 // String returns the form that clients see: "partition:seq".
-func (p Position) String() string {
-	return strconv.FormatInt(int64(p.Partition), 10) + ":" + strconv.FormatInt(p.Seq, 10)
+func (p Position) String() string { return string(p.appendTo(nil)) }
+
+func (p Position) appendTo(text []byte) []byte {
+	text = strconv.AppendInt(text, int64(p.Partition), 10)
+	return strconv.AppendInt(append(text, ':'), p.Seq, 10)
 }
 
 // ParsePosition reads the form that [Position.String] writes.

@@ -55,10 +55,6 @@ func (e *Event) validateAt(pos Position) error {
 }
 
 func (m *Message) validate() error {
-	conversation := Direct(m.From, m.To)
-	if m.GroupID != 0 {
-		conversation = Group(m.GroupID)
-	}
 	switch {
 	case !validID(m.From):
 		return invalid("from %d", m.From)
@@ -68,8 +64,10 @@ func (m *Message) validate() error {
 		return invalid("to %d", m.To)
 	case m.GroupID != 0 && !validID(m.GroupID):
 		return invalid("group_id %d", m.GroupID)
-	case m.Conversation != conversation:
-		return invalid("conversation %.80q, want %q", m.Conversation, conversation)
+	case m.GroupID == 0 && m.Conversation != Direct(m.From, m.To):
+		return invalid("conversation %.80q, want %q", m.Conversation, Direct(m.From, m.To))
+	case m.GroupID != 0 && m.Conversation != Group(m.GroupID):
+		return invalid("conversation %.80q, want %q", m.Conversation, Group(m.GroupID))
 	case m.MessageID == "" || len(m.MessageID) > MaxClientMsgBytes:
 		return invalid("message_id of %d bytes", len(m.MessageID))
 	case len(m.ClientMsgID) > MaxClientMsgBytes:
