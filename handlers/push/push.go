@@ -115,7 +115,7 @@ const NoReplay = "connected clients are past it and would take it for nothing: t
 func (h *Hub) Handler() events.Handler {
 	return events.Handler{
 		Name: "push", Topic: events.TopicMessages, Group: "push-consumer-group",
-		Handle: h.handle, HandleBatch: h.handleAll, NoReplay: NoReplay,
+		Handle: h.handleOne, HandleBatch: h.handleAll, NoReplay: NoReplay,
 		Assigned: h.assigned, Settled: h.routes.settle, Released: h.released,
 	}
 }
@@ -132,20 +132,20 @@ func (h *Hub) released(partition int32) {
 
 // handle never waits for a gateway and never fails because of one. It does not deliver a record that storage will refuse. The
 // router settles such a record all the same, so the next span covers it.
-func (h *Hub) handle(ctx context.Context, r events.Record) error {
-	channels, err := events.ChannelsOf(&r)
+func (h *Hub) handle(ctx context.Context, r *events.Record) error {
+	channels, err := events.ChannelsOf(r)
 	if err != nil {
 		return fmt.Errorf("push: %w", err)
 	}
 	wanted := h.routes.wanted(r.Position, channels)
-	if (wanted || decidesLater(r.Type)) && !h.admission.Admits(ctx, &r) {
+	if (wanted || decidesLater(r.Type)) && !h.admission.Admits(ctx, r) {
 		h.log.Debug("record not shown, for storage does not take it", "type", string(r.Type), "partition", r.Partition, "seq", r.Seq)
 		return nil
 	}
 	if !wanted {
 		return nil
 	}
-	d, err := events.DeliveryOf(&r)
+	d, err := events.DeliveryOn(channels, r)
 	if err != nil {
 		return fmt.Errorf("push: %w", err)
 	}
@@ -161,11 +161,13 @@ func decidesLater(t events.Type) bool {
 // handleAll saves the router some work for each record. Push gains nothing else from batches.
 func (h *Hub) handleAll(ctx context.Context, records []events.Record) []error {
 	errs := make([]error, len(records))
-	for i, r := range records {
-		errs[i] = h.handle(ctx, r)
+	for i := range records {
+		errs[i] = h.handle(ctx, &records[i])
 	}
 	return errs
 }
+
+func (h *Hub) handleOne(ctx context.Context, r events.Record) error { return h.handle(ctx, &r) }
 
 // Start starts the loops that cover the partitions that moved and publish changes of presence.
 func (h *Hub) Start() {

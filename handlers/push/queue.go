@@ -49,28 +49,41 @@ func newQueue(opts Options) *queue {
 	return &queue{opts: opts, online: map[int64]bool{}, wake: make(chan struct{}, 1), ended: make(chan struct{})}
 }
 
-func (q *queue) span(s *millracev1.Span, size int) {
+// span is a span with at most one delivery.
+type span struct {
+	partition      int32
+	after, through int64
+	interest       uint64
+	delivery       *millracev1.Delivery // nil: none
+}
+
+// span adds a span, whose delivery has the size.
+func (q *queue) span(s span, size int) {
 	q.put(size+spanBytes, 1, func(r *millracev1.AttachResponse) {
-		if !extend(r.GetSpans(), s) {
-			r.Spans = append(r.Spans, s)
+		into := extended(r.GetSpans(), s)
+		if into == nil {
+			into = &millracev1.Span{Partition: s.partition, After: s.after, Interest: s.interest}
+			r.Spans = append(r.Spans, into)
+		}
+		into.Through = s.through
+		if s.delivery != nil {
+			into.Deliveries = append(into.Deliveries, s.delivery)
 		}
 	})
 }
 
-// extend makes the last span of the same partition longer if the new one goes on where it ends, and reports whether it does.
-func extend(spans []*millracev1.Span, s *millracev1.Span) bool {
+// extended returns the last span of the same partition if the new one goes on where it ends, or nil.
+func extended(spans []*millracev1.Span, s span) *millracev1.Span {
 	for _, last := range slices.Backward(spans[max(0, len(spans)-lookBack):]) {
-		if last.GetPartition() != s.GetPartition() {
+		if last.GetPartition() != s.partition {
 			continue
 		}
-		if last.GetThrough() != s.GetAfter() || last.GetInterest() != s.GetInterest() {
-			return false
+		if last.GetThrough() != s.after || last.GetInterest() != s.interest {
+			return nil
 		}
-		last.Through = s.GetThrough()
-		last.Deliveries = append(last.Deliveries, s.GetDeliveries()...)
-		return true
+		return last
 	}
-	return false
+	return nil
 }
 
 // ack adds an acknowledgement as the last item of its frame. A gateway reads the spans of a frame, and all presence up to

@@ -13,10 +13,10 @@ import (
 func TestWhatWaitsGoesIntoOneFrameUpToItsBounds(t *testing.T) {
 	q := newQueue(Options{FrameBytes: 3 * spanBytes}.withDefaults())
 	for i := range 7 {
-		q.span(&millracev1.Span{Partition: int32(i), Through: int64(i)}, 0)
+		q.span(span{partition: int32(i), through: int64(i)}, 0)
 	}
-	q.span(&millracev1.Span{Through: 7}, 100*spanBytes) // larger than a frame
-	q.span(&millracev1.Span{Through: 8}, 0)
+	q.span(span{through: 7}, 100*spanBytes) // larger than a frame
+	q.span(span{through: 8}, 0)
 	var got [][]int64
 	for f := q.take(); f != nil; f = q.take() {
 		var through []int64
@@ -33,10 +33,7 @@ func TestWhatWaitsGoesIntoOneFrameUpToItsBounds(t *testing.T) {
 func TestSpanThatGoesOnWhereAnotherEndsMakesThatLonger(t *testing.T) {
 	q := newQueue(Options{}.withDefaults())
 	add := func(partition int32, after, through int64, interest uint64) {
-		q.span(&millracev1.Span{
-			Partition: partition, After: after, Through: through, Interest: interest,
-			Deliveries: []*millracev1.Delivery{{Seq: through}},
-		}, 0)
+		q.span(span{partition, after, through, interest, &millracev1.Delivery{Seq: through}}, 0)
 	}
 	add(1, 0, 1, 7)
 	add(2, 0, 5, 7)
@@ -57,9 +54,9 @@ func TestSpanThatGoesOnWhereAnotherEndsMakesThatLonger(t *testing.T) {
 
 func TestAcknowledgementEndsItsFrame(t *testing.T) {
 	q := newQueue(Options{}.withDefaults())
-	q.span(&millracev1.Span{Interest: 0}, 0)
+	q.span(span{interest: 0}, 0)
 	q.ack(&millracev1.InterestAck{Number: 1})
-	q.span(&millracev1.Span{Interest: 1}, 0)
+	q.span(span{interest: 1}, 0)
 	first, second := q.take(), q.take()
 	require.Equal(t, uint64(1), first.response.GetAck().GetNumber())
 	require.Len(t, first.response.GetSpans(), 1)
@@ -71,8 +68,8 @@ func TestFullQueueEnds(t *testing.T) {
 		opts Options
 		put  func(*queue)
 	}{
-		"too many":  {Options{QueueItems: 3}, func(q *queue) { q.span(&millracev1.Span{}, 0) }},
-		"too large": {Options{QueueBytes: 3000}, func(q *queue) { q.span(&millracev1.Span{}, 900) }},
+		"too many":  {Options{QueueItems: 3}, func(q *queue) { q.span(span{}, 0) }},
+		"too large": {Options{QueueBytes: 3000}, func(q *queue) { q.span(span{}, 900) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := newQueue(test.opts.withDefaults())
@@ -96,7 +93,7 @@ func TestSignalIsLeftOutWhenTheQueueIsMoreThanHalfFull(t *testing.T) {
 	for range 3 {
 		q.signal(&millracev1.Signal{Channel: "u:1"})
 	}
-	q.span(&millracev1.Span{}, 0)
+	q.span(span{}, 0)
 	q.signal(&millracev1.Signal{Channel: "u:1"})
 	f := q.take()
 	require.Len(t, f.response.GetSignals(), 2)

@@ -253,12 +253,7 @@ func (t *routes) signal(sig *millracev1.Signal) {
 
 // span queues a span that begins where the last one ended, with the delivery if there is one. size is the delivery's size.
 func (g *gateway) span(through events.Position, d *millracev1.Delivery, size int) {
-	span := &millracev1.Span{
-		Partition: through.Partition, After: g.sent[through.Partition], Through: through.Seq, Interest: g.interest,
-	}
-	if d != nil {
-		span.Deliveries = []*millracev1.Delivery{d}
-	}
+	after := g.sent[through.Partition]
 	g.sent[through.Partition] = through.Seq
-	g.queue.span(span, size)
+	g.queue.span(span{through.Partition, after, through.Seq, g.interest, d}, size)
 }
