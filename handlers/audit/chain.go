@@ -23,27 +23,15 @@ const (
 	hashEnd   = `"}`
 )
 
-// link appends the value as the next line, and returns the chain with that line.
-func (c chain) link(lines []byte, value any) ([]byte, chain, error) {
-	line, err := json.Marshal(value)
-	if err != nil {
-		return nil, c, err
-	}
-	c.number++
-	line = append(line[:len(line)-1], `,"n":`...)
-	line = strconv.AppendInt(line, c.number, 10)
-	c.hash = c.hashOf(line)
-	lines = append(lines, line...)
-	lines = append(lines, hashBegin+c.hash+hashEnd+"\n"...)
-	return lines, c, nil
-}
-
 // hashOf returns the hash of a line that follows, of which body is what comes before the hash.
 func (c chain) hashOf(body []byte) string {
 	hash := sha256.New()
-	hash.Write([]byte(c.hash)) // a hash returns no errors
+	var text [2 * sha256.Size]byte
+	hash.Write(append(text[:0], c.hash...)) // a hash returns no errors
 	hash.Write(body)
-	return hex.EncodeToString(hash.Sum(nil))
+	var sum [sha256.Size]byte
+	hex.Encode(text[:], hash.Sum(sum[:0]))
+	return string(text[:])
 }
 
 // follow returns the chain with the line, whether or not its hash is right.
@@ -52,6 +40,42 @@ func (c chain) follow(l *line) chain {
 		return chain{hash: c.hashOf(l.body)}
 	}
 	return chain{l.Number, l.Hash}
+}
+
+// links are lines that follow a chain, as they are to stand in the file.
+type links struct {
+	end    chain // with the lines
+	text   bytes.Buffer
+	values *json.Encoder // writes to text
+}
+
+func newLinks() *links {
+	l := &links{}
+	l.values = json.NewEncoder(&l.text)
+	return l
+}
+
+// after begins anew after the chain.
+func (l *links) after(end chain) {
+	l.end = end
+	l.text.Reset()
+}
+
+// add appends the value as the next line.
+func (l *links) add(value any) error {
+	begin := l.text.Len()
+	if err := l.values.Encode(value); err != nil {
+		return err
+	}
+	l.text.Truncate(l.text.Len() - len("}\n"))
+	l.end.number++
+	l.text.WriteString(`,"n":`)
+	l.text.Write(strconv.AppendInt(l.text.AvailableBuffer(), l.end.number, 10))
+	l.end.hash = l.end.hashOf(l.text.Bytes()[begin:])
+	l.text.WriteString(hashBegin)
+	l.text.WriteString(l.end.hash)
+	l.text.WriteString(hashEnd + "\n")
+	return nil
 }
 
 // line is a line as it is read.

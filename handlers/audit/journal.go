@@ -32,11 +32,12 @@ type journal struct {
 	size    int64       // of the complete lines in the file
 	written int64       // bytes ever written, to all files so far
 	chain   chain       // of the last line, which may be in the file before
+	links   *links      // what is being appended; kept for its buffer
 	known   known
 }
 
 func newJournal(c Config) *journal {
-	return &journal{path: c.Path, maxSize: c.MaxSize, lock: flock.New(c.Path + ".lock"), known: newKnown()}
+	return &journal{path: c.Path, maxSize: c.MaxSize, lock: flock.New(c.Path + ".lock"), links: newLinks(), known: newKnown()}
 }
 
 // append writes, with one write, the entries that the log does not contain yet. It returns how many bytes must be on the disk
@@ -50,14 +51,13 @@ func (j *journal) append(entries []entry) (written int64, err error) {
 	if j.file == nil {
 		return 0, j.problem
 	}
-	var lines []byte
-	var added []*place
-	end := j.chain
-	if j.size == 0 && end.hash != "" {
-		if lines, end, err = end.link(lines, j.known.continuation(end)); err != nil {
+	j.links.after(j.chain)
+	if j.size == 0 && j.chain.hash != "" {
+		if err := j.links.add(j.known.continuation(j.chain)); err != nil {
 			return 0, fmt.Errorf("audit: %w", err)
 		}
 	}
+	var added []*place
 	batch := make(map[events.Position]bool, len(entries))
 	for _, e := range entries {
 		at := e.at()
@@ -65,7 +65,7 @@ func (j *journal) append(entries []entry) (written int64, err error) {
 			continue
 		}
 		batch[at.position()] = true
-		if lines, end, err = end.link(lines, e); err != nil {
+		if err := j.links.add(e); err != nil {
 			return 0, fmt.Errorf("audit: %w", err)
 		}
 		added = append(added, at)
@@ -74,13 +74,13 @@ func (j *journal) append(entries []entry) (written int64, err error) {
 		return j.written, nil
 	}
 	// Write at the end of the complete lines, over whatever a failed write has left there.
-	n, err := j.file.WriteAt(lines, j.size)
+	n, err := j.file.WriteAt(j.links.text.Bytes(), j.size)
 	if err != nil {
 		return 0, errors.Join(err, j.file.Truncate(j.size)) // the errors name the operation and the file
 	}
 	j.size += int64(n)
 	j.written += int64(n)
-	j.chain = end
+	j.chain = j.links.end
 	for _, at := range added {
 		j.known.add(at)
 	}

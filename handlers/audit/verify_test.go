@@ -227,9 +227,9 @@ func TestLogFromBeforeThereWereHashesGoesOn(t *testing.T) {
 }
 
 func FuzzLine(f *testing.F) {
-	lines, _, err := chain{}.link(nil, newMessageEntry(new(record(3, 7))))
-	require.NoError(f, err)
-	f.Add(string(lines))
+	l := newLinks()
+	require.NoError(f, l.add(newMessageEntry(new(record(3, 7)))))
+	f.Add(l.text.String())
 	f.Add(`{"continues":"ab","highest":{"0":7},"replays":["1:2"],"n":3,"hash":"cd"}`)
 	f.Add(`{"when":1,"hash":"` + "\n")
 	f.Fuzz(func(t *testing.T, data string) {
