@@ -51,10 +51,13 @@ func New(c Config, log *slog.Logger) *Audit {
 	return &Audit{
 		journal: newJournal(c), log: log.With("handler", "audit"), entry: newMessageEntry,
 		handler: events.Handler{
-			Name: "audit", Topic: events.TopicMessages, Group: "audit-consumer-group", Gather: 20 * time.Millisecond,
+			Name: "audit", Topic: events.TopicMessages, Group: "audit-consumer-group", Gather: gather,
 		},
 	}
 }
+
+// gather makes batches large: each costs a sync of the file.
+const gather = 250 * time.Millisecond
 
 // Start opens the log, or logs why it cannot be used.
 func (a *Audit) Start() {
