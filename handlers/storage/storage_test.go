@@ -119,6 +119,58 @@ func TestWhatWaitsIsSavedAsOneBatchAscendingInEachPartition(t *testing.T) {
 	})
 }
 
+// The rest goes by how long the commit took, so that a store that is quick, or slow for once, makes nobody wait long.
+func TestAfterACommitWhatComesGathersForThreeTimesAsLong(t *testing.T) {
+	for took, rest := range map[time.Duration]time.Duration{
+		2 * time.Millisecond: 6 * time.Millisecond,
+		time.Second:          longestRest,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			store := &fakeStore{}
+			var began []time.Time
+			store.save = func(_ context.Context, batch []events.Record) []error {
+				began = append(began, time.Now())
+				time.Sleep(took)
+				return make([]error, len(batch))
+			}
+			handle := start(t, store)
+			require.NoError(t, handle(t.Context(), record(1, 1)))
+			var waiting sync.WaitGroup
+			for seq := range int64(3) {
+				waiting.Go(func() { assert.NoError(t, handle(t.Context(), record(int32(seq), 2))) })
+				time.Sleep(time.Millisecond)
+			}
+			waiting.Wait()
+			time.Sleep(rest)
+			require.NoError(t, handle(t.Context(), record(1, 3)))
+
+			require.Len(t, store.all(), 3)
+			require.Len(t, store.all()[1], 3)
+			require.Equal(t, took+rest, began[1].Sub(began[0]))
+			require.Equal(t, took+rest, began[2].Sub(began[1]), "nobody who comes after the rest waits")
+		})
+	}
+}
+
+func TestAFullBatchDoesNotWaitForTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &fakeStore{}
+		store.save = func(_ context.Context, batch []events.Record) []error {
+			time.Sleep(time.Millisecond)
+			return make([]error, len(batch))
+		}
+		handle := start(t, store)
+		begin := time.Now()
+		require.NoError(t, handle(t.Context(), record(1, 1)))
+		var waiting sync.WaitGroup
+		for i := range int64(maxBatch) {
+			waiting.Go(func() { assert.NoError(t, handle(t.Context(), record(1, i+2))) })
+		}
+		waiting.Wait()
+		require.Equal(t, 2*time.Millisecond, time.Since(begin))
+	})
+}
+
 func TestEachRecordGetsItsOwnResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, taken, release := blockedStore()
