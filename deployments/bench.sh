@@ -52,8 +52,9 @@ start this "$millrace" $((port + 4))
 await_ready "$port" "${pids[0]}"
 await_ready $((port + 4)) "${pids[1]}"
 echo "this build against $ref"
+both=(--url="ws://127.0.0.1:$((port + 4))/ws" --admin="http://127.0.0.1:$((port + 6))"
+	--against="ws://127.0.0.1:$port/ws" --against-admin="http://127.0.0.1:$((port + 2))")
 if [[ "${*:2}" != *--mode* ]]; then # first, because it measures processes that have just started
-	"$millrace" bench --mode=idle --url="ws://127.0.0.1:$((port + 4))/ws" --admin="http://127.0.0.1:$((port + 6))" \
-		--against="ws://127.0.0.1:$port/ws" --against-admin="http://127.0.0.1:$((port + 2))"
+	"$millrace" bench --mode=idle "${both[@]}"
 fi
-"$millrace" bench --mode=all --url="ws://127.0.0.1:$((port + 4))/ws" --against="ws://127.0.0.1:$port/ws" "${@:2}"
+"$millrace" bench --mode=all "${both[@]}" "${@:2}"

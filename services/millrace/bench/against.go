@@ -56,6 +56,11 @@ func (o benchOptions) compare(ctx context.Context, out, progress io.Writer) erro
 				slices.Reverse(order)
 			}
 			for _, url := range order {
+				if o.againstAdmin != "" {
+					if err := o.settled(ctx, progress); err != nil {
+						return err
+					}
+				}
 				_, _ = fmt.Fprintf(progress, "round %d of %d: %s at %s\n", i+1, o.rounds, mode, url)
 				single := o
 				single.url, single.mode = url, mode

@@ -3,7 +3,11 @@ package bench
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -51,6 +55,35 @@ func TestBenchAgainstAnotherSystemChangesFromRoundToRoundWhichGoesFirst(t *testi
 	for i, f := range []*clienttest.Fake{this, other, other, this} {
 		require.True(t, strings.HasSuffix(lines[i], "serial at "+f.WebSocket()), lines[i])
 	}
+}
+
+// lagging returns the admin address of a system whose handlers have some records left at the first looks, and how often somebody
+// looked.
+func lagging(t *testing.T, looks int64) (address string, looked *atomic.Int64) {
+	t.Helper()
+	looked = &atomic.Int64{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		left := max(looks-looked.Add(1)+1, 0)
+		fmt.Fprintf(w, "# TYPE millrace_consumer_lag_records gauge\nmillrace_consumer_lag_records{partition=\"1\"} %d\n"+
+			"millrace_consumer_lag_records{partition=\"2\"} 0\n", left)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL, looked
+}
+
+func TestBenchAgainstAnotherSystemWaitsUntilBothHaveSettled(t *testing.T) {
+	admin, looked := lagging(t, 0)
+	behind, lookedBehind := lagging(t, 1)
+	_, progress, err := against(t, clienttest.New(t), clienttest.New(t), "--mode=serial", "--rounds=1", "--admin="+admin, "--against-admin="+behind)
+	require.NoError(t, err)
+	lines := strings.Split(strings.TrimSpace(progress), "\n")
+	require.Len(t, lines, 3)
+	require.Equal(t, "the handlers at "+behind+" have 1 records left, waiting", lines[0])
+	require.EqualValues(t, 2, looked.Load(), "before each run")
+	require.EqualValues(t, 3, lookedBehind.Load(), "once more, since one was left")
+
+	_, _, err = against(t, clienttest.New(t), clienttest.New(t), "--mode=serial", "--admin="+admin, "--against-admin=http://127.0.0.1:1")
+	require.ErrorContains(t, err, "127.0.0.1:1")
 }
 
 func TestBenchAgainstAnotherSystemFailsIfEitherIsBroken(t *testing.T) {

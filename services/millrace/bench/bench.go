@@ -90,7 +90,8 @@ Tokens are signed with --token-secret or MILLRACE_JWT_SECRET; without it they ar
 
 With --against=URL two systems that run side by side are compared. In each round every mode runs against both, one after
 the other, and which one goes first changes from round to round; so what slows the machine down meets both. Printed are the
-medians over the rounds, and the median of the rounds' ratios of --url to --against.`,
+medians over the rounds, and the median of the rounds' ratios of --url to --against. With --against-admin each run waits
+until the handlers of both systems are done with what came before, so that neither works in the other's time.`,
 		Example: "  millrace bench --mode=load --duration=30s --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -135,11 +136,11 @@ medians over the rounds, and the median of the rounds' ratios of --url to --agai
 	f.IntVar(&o.clients, "clients", 1000, "resume: clients that were away")
 	f.IntVar(&o.missed, "missed", 100, "resume: messages that each has missed, at most 1000")
 	f.IntVar(&o.connections, "connections", 10_000, "idle: connections")
-	f.StringVar(&o.admin, "admin", "http://127.0.0.1:9100", "idle: admin address of the system")
+	f.StringVar(&o.admin, "admin", "http://127.0.0.1:9100", "idle, and where --against-admin is set: admin address of the system")
 	f.IntVar(&o.serialCount, "serial-count", 3000, "serial: messages")
 	f.DurationVar(&o.patience, "patience", 15*time.Second, "give up when nothing has moved for so long")
 	f.StringVar(&o.against, "against", "", "gateway of another system to compare with")
-	f.StringVar(&o.againstAdmin, "against-admin", "", "idle: admin address of the other system")
+	f.StringVar(&o.againstAdmin, "against-admin", "", "idle, and else to let the systems settle: admin address of the other system")
 	f.IntVar(&o.rounds, "rounds", 5, "rounds of a comparison")
 	f.BoolVar(&o.json, "json", false, "print the result as JSON")
 	f.Lookup("token-secret").DefValue = "" // help must not print the secret

@@ -147,7 +147,7 @@ func readUsage(ctx context.Context, admin string) (usage, error) {
 	return u, nil
 }
 
-func readGauges(ctx context.Context, admin string) (map[string]float64, error) {
+func readMetrics(ctx context.Context, admin string) (map[string]*dto.MetricFamily, error) {
 	body, err := get(ctx, admin, "metrics", "")
 	if err != nil {
 		return nil, err
@@ -157,6 +157,14 @@ func readGauges(ctx context.Context, admin string) (map[string]float64, error) {
 	families, err := parser.TextToMetricFamilies(body)
 	if err != nil {
 		return nil, fmt.Errorf("metrics of %s: %w", admin, err)
+	}
+	return families, nil
+}
+
+func readGauges(ctx context.Context, admin string) (map[string]float64, error) {
+	families, err := readMetrics(ctx, admin)
+	if err != nil {
+		return nil, err
 	}
 	gauges := make(map[string]float64)
 	for name, family := range families {
