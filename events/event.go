@@ -169,9 +169,9 @@ type Record struct {
 
 	// Value and Headers are the record as it stands on its topic, and Origin is, if it is a copy, the position of its original
 	// on message-events; see [OriginHeader]. The router sets them. Nobody may change them, and who keeps a record for long
-	// should drop Value, which keeps the fetch that it came with in memory.
+	// should drop Value and Headers, which keep the fetch that it came with in memory.
 	Value   []byte
-	Headers map[string]string
+	Headers Headers
 	Origin  Position
 }
 

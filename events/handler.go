@@ -13,7 +13,7 @@ type Handler struct {
 	// Topic is the topic that the handler reads.
 	Topic string
 	// Types may be nil. Otherwise the handler gets only records of these types; the router skips the others, which costs less
-	// than to have a handler ignore them.
+	// than to have a handler ignore them. It skips a record by its [TypeHeader] without looking at the value.
 	Types []Type
 	// Group is the consumer group. It is the handler's identity and never changes.
 	Group string

@@ -56,7 +56,7 @@ func (p *topic) origins() []string {
 func record(seq int64, kind events.Type) events.Record {
 	return events.Record{
 		Event:    events.Event{Type: kind, EventID: "e", Conversation: "g:7", GroupID: 7, User: 1, By: 1},
-		Position: events.Position{Partition: 3, Seq: seq}, Value: []byte("value"), Headers: map[string]string{"region": "eu"},
+		Position: events.Position{Partition: 3, Seq: seq}, Value: []byte("value"), Headers: events.HeaderMap{"region": "eu"},
 	}
 }
 

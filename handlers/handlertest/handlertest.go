@@ -29,7 +29,7 @@ type Subject struct {
 	// same key, and every seq has another event. It is nil for direct messages.
 	Record func(seq int64) events.Event
 	// Headers are those of the suite's records; may be nil.
-	Headers map[string]string
+	Headers events.HeaderMap
 	// Done returns the seqs of the suite's records that took effect: each as often as it did, in the order in which an
 	// observer sees them, from all processes that took part. It waits for work that is still under way.
 	Done func(t *testing.T) []int64

@@ -164,7 +164,7 @@ func (m *moderator) reason(ctx context.Context, r *events.Record) (reason string
 		m.admission.Admits(ctx, r) // what storage makes of later records depends on it
 		return "", nil
 	}
-	if decided := r.Headers[events.RecallHeader]; decided != "" {
+	if decided := r.Header(events.RecallHeader); decided != "" {
 		reason = decided
 	}
 	if reason == "" || !m.hasBegun(r.Position) && !m.admission.Stands(ctx, r) {
@@ -183,7 +183,7 @@ func recall(r *events.Record, reason string) []Change {
 		id, seq, sender = r.Message.MessageID, r.Seq, r.Message.From
 	}
 	conversation, now := r.ConversationKey(), time.Now().Unix()
-	correlation := r.Headers[events.CorrelationHeader]
+	correlation := r.Header(events.CorrelationHeader)
 	return []Change{
 		{events.Event{
 			Type: events.MessageRecalled, EventID: events.EventID(events.MessageRecalled, conversation, id),

@@ -79,14 +79,15 @@ func world() (*judge, *floods, *topic, events.Handler) {
 }
 
 func said(seq int64, reason string) events.Record {
+	headers := events.HeaderMap{events.CorrelationHeader: "c1"}
 	r := events.Record{
 		Event: events.Event{Type: events.NewMessage, EventID: fmt.Sprint("m", seq), Message: &events.Message{
 			MessageID: fmt.Sprint("m", seq), Conversation: "u:1:2", From: 1, To: 2, Content: "text", MessageType: 1,
 		}},
-		Position: events.Position{Partition: 3, Seq: seq}, Headers: map[string]string{events.CorrelationHeader: "c1"},
+		Position: events.Position{Partition: 3, Seq: seq}, Headers: headers,
 	}
 	if reason != "" {
-		r.Headers[events.RecallHeader] = reason
+		headers[events.RecallHeader] = reason
 	}
 	return r
 }
@@ -98,7 +99,7 @@ func TestMessageIsRecalledAndItsSenderIsTold(t *testing.T) {
 		Event: events.Event{
 			Type: events.MessageEdited, EventID: "e", Conversation: "u:1:2", MessageID: "m2", MessageSeq: 2, By: 2, Content: "rude",
 		},
-		Position: events.Position{Partition: 3, Seq: 10}, Headers: map[string]string{events.RecallHeader: "rude"},
+		Position: events.Position{Partition: 3, Seq: 10}, Headers: events.HeaderMap{events.RecallHeader: "rude"},
 	}
 	errs := h.HandleBatch(t.Context(), []events.Record{said(7, ""), said(8, ""), said(9, "spam"), edit})
 	require.Equal(t, make([]error, 4), errs)
@@ -170,7 +171,7 @@ func TestOnlyWhatOthersDependOnIsFollowed(t *testing.T) {
 	require.ElementsMatch(t, append(followed, events.NewMessage, events.MessageEdited), h.Types)
 	for i, kind := range followed {
 		batch = append(batch, events.Record{
-			Event: events.Event{Type: kind}, Position: events.Position{Seq: int64(i)}, Headers: map[string]string{events.RecallHeader: "no"},
+			Event: events.Event{Type: kind}, Position: events.Position{Seq: int64(i)}, Headers: events.HeaderMap{events.RecallHeader: "no"},
 		})
 	}
 	require.Equal(t, make([]error, len(batch)), h.HandleBatch(t.Context(), batch))

@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"sync"
 	"time"
 
@@ -37,8 +36,10 @@ type Copy struct {
 
 // CopyOf returns the copy of a record, which says where the record lies.
 func CopyOf(r *events.Record) Copy {
-	headers := make(map[string]string, len(r.Headers)+1)
-	maps.Copy(headers, r.Headers)
+	headers := make(map[string]string, 1)
+	if r.Headers != nil {
+		headers = r.Headers.All()
+	}
 	headers[events.OriginHeader] = r.Position.String()
 	return Copy{r.EventID, r.Key(), r.Value, headers}
 }
@@ -85,7 +86,7 @@ func (t router) handleBatch(ctx context.Context, records []events.Record) []erro
 	byRoute := make(map[string]*batch)
 	for i := range records {
 		r := &records[i]
-		for _, name := range events.SplitNames(r.Headers[events.RoutesHeader]) {
+		for _, name := range events.SplitNames(r.Header(events.RoutesHeader)) {
 			if err := events.CheckRoute(name); err != nil {
 				errs[i] = events.Permanent(fmt.Errorf("header %s: %w", events.RoutesHeader, err))
 				continue

@@ -52,7 +52,7 @@ func record(seq int64, routes string) events.Record {
 			Message: &events.Message{MessageID: fmt.Sprint("m", seq), Conversation: "u:1:2", From: 1, To: 2},
 		},
 		Position: events.Position{Partition: 3, Seq: seq}, Value: []byte(fmt.Sprint("value ", seq)),
-		Headers: map[string]string{events.RoutesHeader: routes, "user_type": "guest"},
+		Headers: events.HeaderMap{events.RoutesHeader: routes, "user_type": "guest"},
 	}
 }
 

@@ -43,7 +43,7 @@ func (e *endpoint) wants(r *events.Record) bool {
 
 // notified returns who of those for whom the endpoint is told wants to be notified of the record, by the rules.
 func (e *endpoint) notified(r *events.Record) []string {
-	return slices.DeleteFunc(events.SplitNames(r.Headers[events.NotifyHeader]), func(name string) bool {
+	return slices.DeleteFunc(events.SplitNames(r.Header(events.NotifyHeader)), func(name string) bool {
 		return !slices.Contains(e.Notify, name)
 	})
 }

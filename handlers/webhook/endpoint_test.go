@@ -63,7 +63,7 @@ func TestEndpointThatNotifiesGetsWhatRulesNameItsPeopleFor(t *testing.T) {
 	e, _ := open(t, wanted, nil)
 	named := func(seq int64, names string) events.Record {
 		m := message(2, seq)
-		m.Headers = map[string]string{events.NotifyHeader: names}
+		m.Headers = events.HeaderMap{events.NotifyHeader: names}
 		return m
 	}
 	batch := []events.Record{message(2, 11), named(12, "lawyers"), named(13, "moderators"), named(14, "moderators,on-call,lawyers")}

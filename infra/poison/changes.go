@@ -82,7 +82,7 @@ func (q *Queue) changesOf(ctx context.Context, messageID string, at, replay even
 			change.Type != events.MessageEdited && change.Type != events.MessageRecalled {
 			return nil //nolint:nilerr // it concerns other messages
 		}
-		entry := Entry{Topic: q.topic, Position: r.Position.String(), Metadata: r.Headers.Metadata(), Key: string(r.Key)}
+		entry := Entry{Topic: q.topic, Position: r.Position.String(), Metadata: r.Headers.All(), Key: string(r.Key)}
 		entry.Payload, entry.ValueBytes = router.CutValue(r.Value)
 		found.changes = append(found.changes, entry)
 		return nil

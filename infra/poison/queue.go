@@ -188,7 +188,7 @@ func poisonTime(h pubsub.Headers) time.Time {
 }
 
 func (q *Queue) entry(r pubsub.RawRecord) *Entry {
-	metadata := r.Headers.Metadata()
+	metadata := message.Metadata(r.Headers.All())
 	valueBytes, err := strconv.Atoi(metadata.Get(router.PoisonValueBytesHeader))
 	if err != nil || valueBytes < len(r.Value) {
 		valueBytes = 0

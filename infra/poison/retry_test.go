@@ -151,8 +151,7 @@ func replays(t *testing.T, bus pubsub.Bus) []string {
 	for partition := range log.Partitions() {
 		ranges := []events.Range{{Partition: partition, Through: end[partition]}}
 		require.NoError(t, log.Read(t.Context(), ranges, func(r pubsub.RawRecord) error {
-			m := r.Headers.Metadata()
-			all = append(all, m.Get(router.ReplayHandlerHeader)+" "+m.Get(router.ReplayPositionHeader))
+			all = append(all, r.Headers.Get(router.ReplayHandlerHeader)+" "+r.Headers.Get(router.ReplayPositionHeader))
 			return nil
 		}))
 	}

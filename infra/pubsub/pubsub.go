@@ -35,10 +35,6 @@ type Bus interface {
 	// new group begins at the oldest record. One message of a partition is in flight at a time; after a nack the same message
 	// comes again.
 	Subscriber(group string, config SubscriberConfig) (message.Subscriber, error)
-	// Records returns the records that a received message stands for, in order, each as a message with a position of its own.
-	// Without bundles that is the message itself. The reader acknowledges each record when it is done with it, and the
-	// message after the last. After a nack of the message the records that were not acknowledged come again.
-	Records(msg *message.Message) []*message.Message
 	// Position returns the position of a message that was received from a subscriber or accepted by the publisher.
 	Position(msg *message.Message) (events.Position, error)
 	// Log returns a reader of the topic.
@@ -57,8 +53,8 @@ type Bus interface {
 // SubscriberConfig configures a member of a consumer group. The hooks tell it which partitions it reads. Calls for one
 // partition never overlap. Every hook may be nil.
 type SubscriberConfig struct {
-	// Bundle is how many waiting records of a partition one message may stand for; 0 means one. See [Bus].Records. The
-	// context of a bundle is done when the partition is being taken away; what is left of the bundle need not be handled
+	// Bundle is how many waiting records of a partition one message may stand for; see [BundleOf]. With 0 each record is a
+	// message of its own. The context of a bundle is done when the partition is being taken away; what is left of the bundle need not be handled
 	// then.
 	Bundle int
 	// Gather is about how long a record may wait so that more of its partition get into the same bundle; 0 is not at all.
@@ -136,12 +132,11 @@ type RawRecord struct {
 	Replay bool
 }
 
-// Headers are the headers of a record. A reader that needs only some of them does not pay for the others.
+// Headers are the headers of a record and, under [KeyHeader], its key, as a subscriber gets them.
 type Headers interface {
-	// Get returns the value of a header, or an empty string if there is none.
-	Get(name string) string
-	// Metadata returns all headers and the key, as a subscriber gets them.
-	Metadata() message.Metadata
+	events.Headers
+	// ID returns the id of the message that was published, which Watermill keeps in a header of its own.
+	ID() string
 }
 
 // ErrTrimmed is returned by [Log].Read if retention has removed records that were asked for.

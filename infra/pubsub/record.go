@@ -18,6 +18,6 @@ func NewRecord(e *events.Event) (*message.Message, error) {
 	}
 	msg := message.NewMessage(id, data)
 	msg.Metadata.Set(KeyHeader, e.Key())
-	msg.Metadata.Set("type", string(e.Type))
+	msg.Metadata.Set(events.TypeHeader, string(e.Type))
 	return msg, nil
 }

@@ -2,6 +2,7 @@ package router_test
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"strconv"
 	"testing"
@@ -14,39 +15,126 @@ import (
 	"millrace/infra/router"
 )
 
-func TestRecordsOfOtherTypesAreSkipped(t *testing.T) {
-	bus := memory.NewBus(memory.Config{})
-	var got journal[string]
-	var observed journal[string]
-	var settled journal[events.Position]
-	h := handler(func(_ context.Context, r events.Record) error {
-		got.add(string(r.Type))
-		return nil
-	})
-	h.Types = []events.Type{events.MemberJoined}
-	h.HandleBatch = func(ctx context.Context, records []events.Record) []error {
-		for i := range records {
-			got.add(string(records[i].Type))
+// each calls add for each delivery that is observed.
+func each(add func(outcome string)) func(router.Observation) {
+	return func(o router.Observation) {
+		for range o.Records {
+			add(string(o.Outcome))
 		}
+	}
+}
+
+func TestRecordsOfOtherTypesAreSkipped(t *testing.T) {
+	for name, header := range map[string]func(events.Type) []string{
+		"their headers say so":  func(of events.Type) []string { return []string{events.TypeHeader, string(of)} },
+		"they have no header":   func(events.Type) []string { return nil },
+		"their header is wrong": func(events.Type) []string { return []string{events.TypeHeader, "text"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bus := memory.NewBus(memory.Config{})
+			var got journal[string]
+			var observed journal[string]
+			var settled journal[events.Position]
+			h := handler(func(_ context.Context, r events.Record) error {
+				got.add(string(r.Type))
+				return nil
+			})
+			h.Types = []events.Type{events.MemberJoined}
+			h.HandleBatch = func(ctx context.Context, records []events.Record) []error {
+				for i := range records {
+					got.add(string(records[i].Type))
+				}
+				return make([]error, len(records))
+			}
+			h.Settled = func(p events.Position) { settled.add(p) }
+			opts := quick()
+			opts.Observe = each(observed.add)
+			joined := events.Event{Type: events.MemberJoined, EventID: "j", Conversation: "g:7", GroupID: 7, User: 2, By: 1, Timestamp: 1}
+			left := joined
+			left.Type, left.EventID = events.MemberLeft, "l"
+			publishEvent(t, bus, &left, header(left.Type)...)
+			publishEvent(t, bus, &joined, header(joined.Type)...)
+			publishEvent(t, bus, &left, header(left.Type)...)
+			run(t, bus, opts, h)
+			settled.wait(t, 3)
+			publishEvent(t, bus, &left, header(left.Type)...) // alone
+			settled.wait(t, 4)
+			requireAllCommitted(t, bus)
+			require.Equal(t, []string{"member_joined"}, got.all())
+			require.ElementsMatch(t, []string{"skipped", "handled", "skipped", "skipped"}, observed.all())
+			requireNothingPoisoned(t, bus)
+		})
+	}
+}
+
+// A record whose header says that it is not for the handler is another handler's to refuse.
+func TestRecordOfAnotherTypeIsNotDecoded(t *testing.T) {
+	bus := memory.NewBus(memory.Config{Partitions: 1})
+	h := handler(func(context.Context, events.Record) error { return errDown })
+	h.Types = []events.Type{events.MemberJoined}
+	h.HandleBatch = func(_ context.Context, records []events.Record) []error { return make([]error, len(records)) }
+	for range 3 {
+		publish(t, bus, "g:7", "undecodable", events.TypeHeader, string(events.MemberLeft))
+	}
+	publish(t, bus, "g:7", "poison", events.TypeHeader, string(events.MemberJoined))
+	run(t, bus, quick(), h)
+	requireAllCommitted(t, bus)
+	require.Equal(t, "poison", string(poisonQueue(t, bus, 1)[0].Payload))
+}
+
+func TestBatchIsObservedByTheAgeOfItsRecords(t *testing.T) {
+	bus := memory.NewBus(memory.Config{Partitions: 1})
+	h := handler(nil)
+	h.HandleBatch = func(_ context.Context, records []events.Record) []error { return make([]error, len(records)) }
+	now := time.Now().Unix()
+	for i, ago := range []int64{100, 100, 50, 50, 50, 100} {
+		e := newMessage(2, strconv.Itoa(i))
+		e.Timestamp = now - ago
+		publishEvent(t, bus, e)
+	}
+	var seen journal[router.Observation]
+	opts := quick()
+	opts.Observe = func(o router.Observation) { seen.add(o) }
+	run(t, bus, opts, h)
+	requireAllCommitted(t, bus)
+	var got [][2]int
+	for _, o := range seen.all() {
+		require.Equal(t, router.Handled, o.Outcome)
+		require.Equal(t, seen.all()[0].Took, o.Took)
+		require.Positive(t, o.Took)
+		got = append(got, [2]int{o.Records, int(o.Age.Round(10 * time.Second).Seconds())})
+	}
+	require.Equal(t, [][2]int{{2, 100}, {3, 50}, {1, 100}}, got)
+}
+
+// What the handler has done is settled also if the router stops meanwhile, so that it need not be done again.
+func TestRecordsOfABatchAreSettledAlsoWhenTheRouterStopsMeanwhile(t *testing.T) {
+	bus := memory.NewBus(memory.Config{Partitions: 1})
+	var settled journal[events.Position]
+	begun, stopping := make(chan struct{}), make(chan struct{})
+	h := handler(nil)
+	h.HandleBatch = func(_ context.Context, records []events.Record) []error {
+		close(begun)
+		<-stopping
 		return make([]error, len(records))
 	}
 	h.Settled = func(p events.Position) { settled.add(p) }
-	opts := quick()
-	opts.Observe = func(o router.Observation) { observed.add(string(o.Outcome)) }
-	joined := events.Event{Type: events.MemberJoined, EventID: "j", Conversation: "g:7", GroupID: 7, User: 2, By: 1, Timestamp: 1}
-	left := joined
-	left.Type, left.EventID = events.MemberLeft, "l"
-	publishEvent(t, bus, &left)
-	publishEvent(t, bus, &joined)
-	publishEvent(t, bus, &left)
-	run(t, bus, opts, h)
-	settled.wait(t, 3)
-	publishEvent(t, bus, &left) // alone
-	settled.wait(t, 4)
-	requireAllCommitted(t, bus)
-	require.Equal(t, []string{"member_joined"}, got.all())
-	require.ElementsMatch(t, []string{"skipped", "handled", "skipped", "skipped"}, observed.all())
-	requireNothingPoisoned(t, bus)
+	for i := range 3 {
+		publishEvent(t, bus, newMessage(2, strconv.Itoa(i)))
+	}
+	r, err := router.New(bus, []events.Handler{h}, quick(), slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	<-begun
+	stop()
+	closed := make(chan error, 1)
+	go func() { closed <- r.Close() }()
+	close(stopping)
+	require.NoError(t, <-closed)
+	require.NoError(t, <-ended)
+	require.Len(t, settled.all(), 3)
 }
 
 func TestBatchIsTriedFirstAndWhatFailsIsHandledAlone(t *testing.T) {
@@ -83,7 +171,7 @@ func TestBatchIsTriedFirstAndWhatFailsIsHandledAlone(t *testing.T) {
 			}
 			h.Settled = func(p events.Position) { settled.add(p) }
 			opts := quick()
-			opts.Observe = func(o router.Observation) { observed.add(string(o.Outcome)) }
+			opts.Observe = each(observed.add)
 			publishEvent(t, bus, first)
 			publishEvent(t, bus, second)
 			run(t, bus, opts, h)

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -32,10 +30,12 @@ const (
 	Failed   Outcome = "failed"   // it was given back and comes again
 )
 
-// Observation describes one delivery of a record to a handler.
+// Observation describes one delivery of a record to a handler, or those of a batch that are alike.
 type Observation struct {
 	Handler string
 	Outcome Outcome
+	// Records is how many deliveries it describes. Took is then the share that each has in what the batch took.
+	Records int
 	// Retries is how often the handler was called again after the first attempt.
 	Retries int
 	Took    time.Duration
@@ -44,7 +44,7 @@ type Observation struct {
 }
 
 // bundle is how many records of a partition the router takes at once.
-const bundle = 128
+const bundle = 512
 
 // consumer takes the records of one handler through the stages.
 type consumer struct {
@@ -59,6 +59,7 @@ type consumer struct {
 	tracer     *telemetry.Tracer
 	partitions int32
 	batches    bool // whether the handler gets batches
+	copies     bool // whether the topic's records may be copies
 	stages     []message.HandlerMiddleware
 }
 
@@ -70,90 +71,10 @@ func newConsumer(bus pubsub.Bus, h events.Handler, decoder *decoder, opts Option
 		log:      log.With("handler", h.Name, "topic", h.Topic),
 		// The user's own middleware must see every single record before the handler does, and may change or refuse it.
 		batches: h.HandleBatch != nil && len(opts.Middleware) == 0,
+		copies:  events.IsRoute(h.Topic) || h.Topic == events.TopicGroups,
 	}
 	c.stages = c.middleware(opts)
 	return c
-}
-
-// unbundle is the outermost stage. It takes the records of a message in order and runs each through the other stages. If one
-// fails, or the partition is being taken away, it gives the message back with the records that are left. In the end it has the
-// handler note how far it has come. Where a batch leaves records, for example because the store is slow, it handles the first of
-// them alone and then tries a batch again, the next time after two, then after four, and so on.
-func (c *consumer) unbundle(next message.HandlerFunc) message.HandlerFunc {
-	return func(msg *message.Message) ([]*message.Message, error) {
-		records := c.bus.Records(msg)
-		var ahead map[*message.Message]bool
-		alone, batch := 0, 0
-		var done events.Position
-		for i, r := range records {
-			if !ahead[r] && alone == batch {
-				ahead = c.handleAhead(records[i:], ahead)
-				batch = 2*batch + 1
-			}
-			if i > 0 && takenAway(msg) || !ahead[r] && !succeeds(next, r) {
-				c.advance(msg.Context(), done)
-				// The message is nacked here, because Watermill would log a line of its own for an error.
-				msg.Nack()
-				return nil, nil
-			}
-			if !ahead[r] {
-				alone++
-			}
-			var err error
-			if done, err = c.settle(r, i == len(records)-1); err != nil {
-				return nil, err
-			}
-		}
-		return nil, nil
-	}
-}
-
-// handleAhead handles as a batch those of the records that were not handled ahead before, and returns all that are now.
-func (c *consumer) handleAhead(records []*message.Message, before map[*message.Message]bool) map[*message.Message]bool {
-	if len(before) == 0 {
-		return c.handleBatch(records)
-	}
-	left := slices.DeleteFunc(slices.Clone(records), func(r *message.Message) bool { return before[r] })
-	maps.Copy(before, c.handleBatch(left))
-	return before
-}
-
-// takenAway reports whether the message's partition goes to another member, or the router is stopping.
-func takenAway(msg *message.Message) bool { return msg.Context().Err() != nil }
-
-// succeeds runs one record through the other stages and reports whether it is done with.
-func succeeds(next message.HandlerFunc, r *message.Message) bool {
-	_, err := next(r)
-	return err == nil
-}
-
-// settle tells first the handler and then the bus that the record is done with, and returns its position. Of the last record of
-// a message the handler first notes how far it has come.
-func (c *consumer) settle(msg *message.Message, last bool) (events.Position, error) {
-	pos, err := c.bus.Position(msg)
-	if err != nil {
-		return pos, fmt.Errorf("position: %w", err)
-	}
-	if c.Settled != nil {
-		c.Settled(pos)
-	}
-	if last {
-		c.advance(msg.Context(), pos)
-	}
-	msg.Ack()
-	return pos, nil
-}
-
-// advance has the handler note that it is done with everything up to the position, if that is one.
-func (c *consumer) advance(ctx context.Context, done events.Position) {
-	if c.Advance == nil || done.Seq == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
-	defer cancel()
-	if err := c.Advance(ctx, done); err != nil {
-		c.log.WarnContext(ctx, "the handler cannot note how far it has come", "partition", done.Partition, "seq", done.Seq, "error", err)
-	}
 }
 
 // start finds out how many partitions the topic has. If that is not known, every record would look misplaced.
@@ -231,7 +152,7 @@ func (c *consumer) finish(next message.HandlerFunc) message.HandlerFunc {
 		if at, err := replayPosition(msg, place); err == nil && at != nil {
 			pos = *at
 		}
-		d := &delivery{Context: msg.Context(), Position: pos, place: place, correlation: correlation(msg)}
+		d := &delivery{Context: msg.Context(), Position: pos, place: place, correlation: correlation(msg.Metadata)}
 		if d.correlation != "" {
 			d.Context = events.WithCorrelation(d.Context, d.correlation)
 		}
@@ -246,28 +167,30 @@ func (c *consumer) finish(next message.HandlerFunc) message.HandlerFunc {
 				c.logger(d).WarnContext(d, "record failed, it comes again", "attempts", d.attempts, "error", err)
 			}
 		}
-		c.logDone(d, msg, d.Position, d.outcome)
+		c.logDone(d, d.correlation, d.Position, d.outcome)
 		if d.span != nil {
 			d.endSpan(err)
 		}
 		c.observe(Observation{
-			Handler: c.Name, Outcome: d.outcome, Retries: max(d.attempts-1, 0), Took: time.Since(begin), Age: age(d.timestamp),
+			Handler: c.Name, Outcome: d.outcome, Records: 1, Retries: max(d.attempts-1, 0), Took: time.Since(begin), Age: age(d.timestamp),
 		})
 		return nil, err
 	}
 }
 
 // logDone logs the end of a delivery where somebody debugs.
-func (c *consumer) logDone(ctx context.Context, msg *message.Message, at events.Position, how Outcome) {
-	if c.log.Enabled(ctx, slog.LevelDebug) {
-		c.logger(&delivery{Position: at, correlation: correlation(msg)}).DebugContext(ctx, "record done", "outcome", string(how))
+func (c *consumer) logDone(ctx context.Context, correlation string, at events.Position, how Outcome) {
+	if c.debugs(ctx) {
+		c.logger(&delivery{Position: at, correlation: correlation}).DebugContext(ctx, "record done", "outcome", string(how))
 	}
 }
 
+func (c *consumer) debugs(ctx context.Context) bool { return c.log.Enabled(ctx, slog.LevelDebug) }
+
 // correlation returns the id that ties the record to the request which caused it. A foreign producer's id that is too long
 // for log lines counts as none.
-func correlation(msg *message.Message) string {
-	id := msg.Metadata.Get(events.CorrelationHeader)
+func correlation(headers interface{ Get(name string) string }) string {
+	id := headers.Get(events.CorrelationHeader)
 	if len(id) > maxCorrelationBytes {
 		return ""
 	}
@@ -293,7 +216,7 @@ func (c *consumer) handle(msg *message.Message) error {
 	if d.span != nil && d.attempts > 1 {
 		d.span.AddEvent("retry", trace.WithAttributes(attribute.Int("millrace.attempt", d.attempts)))
 	}
-	r, outcome, err := c.read(msg.Context(), msg, d.Position, d.place)
+	r, outcome, err := c.readAlone(msg, d)
 	if err != nil {
 		return err
 	}
@@ -318,43 +241,4 @@ func (c *consumer) handle(msg *message.Message) error {
 	}
 	c.marks.Mark(msg.Context(), Mark{r.EventID, r.Position})
 	return nil
-}
-
-// read decodes the record and says what is to become of it. Handled means that the handler has to handle it, unless it is a
-// repeat.
-func (c *consumer) read(ctx context.Context, msg *message.Message, pos, place events.Position) (events.Record, Outcome, error) {
-	if replay := msg.Metadata.Get(ReplayHandlerHeader); replay != "" && replay != c.Name {
-		return events.Record{}, Skipped, nil
-	}
-	if _, err := replayPosition(msg, place); err != nil {
-		return events.Record{}, "", err
-	}
-	value, err := c.payload(ctx, msg, pos)
-	if err != nil {
-		return events.Record{}, "", err
-	}
-	topic, original, err := events.Original(c.Topic, pos, msg.Metadata)
-	if err != nil {
-		return events.Record{}, "", err
-	}
-	event, err := c.decoder.decode(topic, original, value)
-	if err != nil {
-		return events.Record{}, "", err
-	}
-	r := events.Record{Event: event, Position: pos, Replay: isReplay(msg), Value: value, Headers: ownHeaders(msg)}
-	if topic != c.Topic {
-		r.Origin = original
-	}
-	switch {
-	case !r.Type.On(c.Topic) || c.Types != nil && !slices.Contains(c.Types, r.Type):
-		return r, Skipped, nil
-	case c.misplaced(&r):
-		return r, "", errMisplaced
-	}
-	return r, Handled, nil
-}
-
-// misplaced reports whether the record lies outside the partition of its key, where its order would mean nothing.
-func (c *consumer) misplaced(r *events.Record) bool {
-	return events.Partition(r.Key(), c.partitions) != r.Partition
 }

@@ -50,7 +50,7 @@ func TestHandlerOfARouteGetsCopiesOnceWithTheirOrigin(t *testing.T) {
 	require.Len(t, got, 2)
 	require.Equal(t, []events.Position{first, last}, []events.Position{got[0].Position, got[1].Position})
 	require.Equal(t, events.Position{Seq: 900}, got[0].Origin)
-	require.Equal(t, "guest", got[0].Headers["user_type"])
+	require.Equal(t, "guest", got[0].Header("user_type"))
 	require.Equal(t, "a", got[0].Message.Content)
 	entries, err := poison.New(bus, vip).Entries(t.Context())
 	require.NoError(t, err)
@@ -82,10 +82,10 @@ func TestRecordComesWithItsOwnHeadersAndValueAlsoFromThePoisonQueue(t *testing.T
 	require.NoError(t, err)
 	for i, r := range got {
 		require.Equal(t, i == 1, r.Replay)
-		require.Equal(t, "vip", r.Headers[events.RoutesHeader])
+		require.Equal(t, "vip", r.Header(events.RoutesHeader))
 		require.JSONEq(t, string(value), string(r.Value))
-		require.NotContains(t, r.Headers, router.ReplayHandlerHeader)
-		require.NotContains(t, r.Headers, router.ReplayPositionHeader)
+		require.NotContains(t, r.Headers.All(), router.ReplayHandlerHeader)
+		require.NotContains(t, r.Headers.All(), router.ReplayPositionHeader)
 		require.Zero(t, r.Origin)
 	}
 }

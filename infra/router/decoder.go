@@ -30,16 +30,20 @@ type decoded struct {
 
 func newDecoder() *decoder { return &decoder{seed: maphash.MakeSeed()} }
 
-// decode is [events.Decode].
-func (d *decoder) decode(topic string, at events.Position, value []byte) (events.Event, error) {
+// decode is [events.Decode]. Nobody may change the event.
+func (d *decoder) decode(topic string, at events.Position, value []byte) (*events.Event, error) {
 	digest := maphash.Bytes(d.seed, value)
 	slot := &d.slots[(uint64(at.Seq)+uint64(at.Partition)*509)%decoderSlots]
 	if kept := slot.Load(); kept != nil && kept.at == at && kept.topic == topic && kept.digest == digest {
-		return kept.event, nil
+		return &kept.event, nil
 	}
 	event, err := events.Decode(topic, at, value)
-	if err == nil && len(value) <= maxShared {
-		slot.Store(&decoded{topic, at, digest, event})
+	if err != nil {
+		return nil, err
 	}
-	return event, err
+	fresh := &decoded{topic, at, digest, event}
+	if len(value) <= maxShared {
+		slot.Store(fresh)
+	}
+	return &fresh.event, nil
 }

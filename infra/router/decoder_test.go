@@ -42,7 +42,7 @@ func TestRecordIsDecodedOnceForAllHandlers(t *testing.T) {
 			require.NoError(t, err)
 			want, err := events.Decode(other.topic, other.at, other.value)
 			require.NoError(t, err)
-			require.Equal(t, want, got)
+			require.Equal(t, &want, got)
 			require.NotSame(t, first.Message, got.Message)
 		})
 	}

@@ -33,11 +33,8 @@ func CutValue(value []byte) (kept []byte, size int) {
 	return value[:cutValueBytes], len(value)
 }
 
-// ownHeaders returns the headers that the record had when it was first published.
+// ownHeaders returns the headers that the original of a replay had when it was published.
 func ownHeaders(msg *message.Message) message.Metadata {
-	if !isReplay(msg) {
-		return msg.Metadata
-	}
 	own := make(message.Metadata, len(msg.Metadata))
 	CopyHeaders(own, msg.Metadata)
 	return own

@@ -49,10 +49,12 @@ type meter struct {
 }
 
 func (m meter) observe(o Observation) {
-	m.outcomes[o.Outcome].Inc()
+	m.outcomes[o.Outcome].Add(float64(o.Records))
 	m.retries.Add(float64(o.Retries))
-	m.duration.Observe(o.Took.Seconds())
-	if o.Outcome == Handled {
-		m.age.Observe(max(0, o.Age.Seconds()))
+	for range o.Records {
+		m.duration.Observe(o.Took.Seconds())
+		if o.Outcome == Handled {
+			m.age.Observe(max(0, o.Age.Seconds()))
+		}
 	}
 }

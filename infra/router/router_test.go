@@ -175,8 +175,8 @@ func TestObservationTellsRetries(t *testing.T) {
 	require.Positive(t, got[0].Took)
 	got[0].Took, got[1].Took, got[0].Age, got[1].Age = 0, 0, 0, 0
 	require.Equal(t, []router.Observation{
-		{Handler: "test", Outcome: router.Failed, Retries: 2},
-		{Handler: "test", Outcome: router.Handled, Retries: 1},
+		{Handler: "test", Outcome: router.Failed, Records: 1, Retries: 2},
+		{Handler: "test", Outcome: router.Handled, Records: 1, Retries: 1},
 	}, got)
 }
 

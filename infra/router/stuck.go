@@ -75,6 +75,9 @@ func (f *failures) handled(at ...events.Position) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if len(f.records) == 0 {
+		return
+	}
 	for _, pos := range at {
 		if r := f.records[pos.Partition]; r != nil && r.seq == pos.Seq {
 			delete(f.records, pos.Partition)

@@ -11,11 +11,12 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"millrace/events"
+	"millrace/infra/pubsub"
 	"millrace/infra/telemetry"
 )
 
-// startSpan returns a context with a span in which the handler handles the record, or the context as it is if the record
-// belongs to no trace that is recorded. The span is a child of the one in which the record was published.
+// startSpan returns a context with a span in which the handler handles the record of the message, or the context as it is if
+// that belongs to no trace that is recorded. The span is a child of the one in which the record was published.
 func (c *consumer) startSpan(ctx context.Context, msg *message.Message, at events.Position) (context.Context, trace.Span) {
 	remote := telemetry.HeadersContext(msg.Metadata.Get)
 	if remote == nil {
@@ -27,7 +28,7 @@ func (c *consumer) startSpan(ctx context.Context, msg *message.Message, at event
 		return ctx, nil
 	}
 	span.SetAttributes(semconv.MessagingMessageID(msg.UUID))
-	if id := correlation(msg); id != "" {
+	if id := correlation(msg.Metadata); id != "" {
 		span.SetAttributes(attribute.String(events.CorrelationHeader, id))
 	}
 	return ctx, span
@@ -66,7 +67,7 @@ type batchSpans struct {
 // handles the batch. That is the span of the record if only one belongs to a trace. Otherwise it is a child of the first one's,
 // with links to the others'.
 func (c *consumer) startBatch(
-	ctx context.Context, messages []*message.Message, records []events.Record,
+	ctx context.Context, raw []pubsub.RawRecord, b batch,
 ) (context.Context, *batchSpans) {
 	if c.tracer == nil {
 		return ctx, nil
@@ -74,8 +75,13 @@ func (c *consumer) startBatch(
 	var spans *batchSpans
 	first := ctx
 	var links []trace.Link
-	for i, msg := range messages {
-		own, span := c.startSpan(ctx, msg, records[i].Position)
+	records := b.records
+	for i := range records {
+		published := &raw[b.places[i]]
+		if !telemetry.Traced(published.Headers) {
+			continue
+		}
+		own, span := c.startSpan(ctx, published.Message(ctx), published.Position)
 		if span == nil {
 			continue
 		}

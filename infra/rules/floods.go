@@ -98,7 +98,7 @@ func (f *Floods) before(ctx context.Context, set *Set, pos events.Position) (*tr
 			if err != nil || e.Type != events.NewMessage {
 				return nil //nolint:nilerr // an invalid record is in the poison queue
 			}
-			t.observe(&events.Record{Event: e, Position: raw.Position, Headers: raw.Headers.Metadata()})
+			t.observe(&events.Record{Event: e, Position: raw.Position, Headers: raw.Headers})
 			return nil
 		})
 	})

@@ -66,7 +66,7 @@ func (m *messages) publish(t *testing.T, e *events.Event, msg *message.Message) 
 	require.NoError(t, m.bus.Publisher().Publish(events.TopicMessages, msg))
 	pos, err := m.bus.Position(msg)
 	require.NoError(t, err)
-	m.all = append(m.all, events.Record{Event: *e, Position: pos, Headers: msg.Metadata})
+	m.all = append(m.all, events.Record{Event: *e, Position: pos, Headers: events.HeaderMap(msg.Metadata)})
 	return &m.all[len(m.all)-1]
 }
 

@@ -167,8 +167,8 @@ func (t *track) sweep(seq, horizon int64) {
 // timestamp.
 func subjectOf(r *events.Record) Subject {
 	return Subject{At: time.Unix(r.Message.Timestamp, 0), Draft: hook.Draft{
-		Message: r.Message, UserType: r.Headers[events.UserTypeHeader], Region: r.Headers[events.RegionHeader],
-		Tags: events.SplitNames(r.Headers[events.TagsHeader]),
+		Message: r.Message, UserType: r.Header(events.UserTypeHeader), Region: r.Header(events.RegionHeader),
+		Tags: events.SplitNames(r.Header(events.TagsHeader)),
 	}}
 }
 
@@ -180,7 +180,7 @@ func (s *Set) EvaluateFloods(subject Subject, times int) Result {
 	m.Timestamp = subject.At.Unix()
 	var result Result
 	for i := range int64(times) {
-		r := events.Record{Event: events.Event{Message: &m}, Position: events.Position{Seq: i + 1}, Headers: map[string]string{
+		r := events.Record{Event: events.Event{Message: &m}, Position: events.Position{Seq: i + 1}, Headers: events.HeaderMap{
 			events.UserTypeHeader: subject.UserType, events.RegionHeader: subject.Region, events.TagsHeader: events.JoinNames(subject.Tags),
 		}}
 		m.MessageID = r.Position.String()

@@ -50,6 +50,9 @@ func WithRemote(ctx context.Context, c *millracev1.TraceContext) context.Context
 	return propagation.TraceContext{}.Extract(ctx, contextCarrier{c})
 }
 
+// Traced reports whether the headers hold a trace context, which costs less than to get it.
+func Traced(headers interface{ Get(name string) string }) bool { return headers.Get(traceparent) != "" }
+
 // HeadersContext returns the trace context that the headers hold, or nil if they hold none. The argument is how to get a
 // header; a missing one is empty.
 func HeadersContext(get func(name string) string) *millracev1.TraceContext {

@@ -9,6 +9,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"millrace/events"
+	"millrace/infra/pubsub"
 )
 
 // assignment is one partition during one session of the consumer group. Watermill has at most one of its messages in flight.
@@ -17,8 +18,8 @@ import (
 type assignment struct {
 	ctx     context.Context // of the assignment; done when it has ended
 	cancel  context.CancelFunc
-	mark    func(*sarama.ConsumerMessage) // notes that everything up to the record is done with
-	holding context.Context               // done when the assignment is held
+	mark    func(events.Position) // notes that everything up to the record is done with
+	holding context.Context       // done when the assignment is held
 	stop    context.CancelFunc
 	idle    chan struct{}  // closed when the assignment is held and nothing is in flight
 	over    chan struct{}  // closed when Watermill's handler has returned
@@ -29,13 +30,13 @@ type assignment struct {
 	mu       sync.Mutex
 	inFlight *message.Message // the message that the reader has
 	ended    bool
-	waiting  *message.Message            // a message that the reader does not get; Watermill waits for its acknowledgement
-	bundles  [][]*sarama.ConsumerMessage // the bundle in flight and the one after it
-	bundle   *bundle                     // the bundle in flight
-	unwatch  func() bool                 // stops watching the context of that bundle
+	waiting  *message.Message     // a message that the reader does not get; Watermill waits for its acknowledgement
+	bundles  [][]pubsub.RawRecord // what is left of the bundle in flight, and the one after it
+	bundle   *pubsub.Bundle       // the bundle in flight
+	unwatch  func() bool          // stops watching the context of that bundle
 }
 
-func newAssignment(mark func(*sarama.ConsumerMessage), epochs *events.Epochs, stale chan struct{}) *assignment {
+func newAssignment(mark func(events.Position), epochs *events.Epochs, stale chan struct{}) *assignment {
 	ctx, cancel := context.WithCancel(context.Background())
 	holding, stop := context.WithCancel(context.Background())
 	return &assignment{
@@ -43,11 +44,21 @@ func newAssignment(mark func(*sarama.ConsumerMessage), epochs *events.Epochs, st
 	}
 }
 
+// record returns a record of the assignment as the reader gets it.
+func (c *assignment) record(r *sarama.ConsumerMessage) pubsub.RawRecord {
+	headers := (*receivedHeaders)(r)
+	return pubsub.RawRecord{
+		Position: c.epochs.Position(r.Partition, r.Offset),
+		Key:      r.Key, Value: r.Value,
+		Headers: headers, Replay: headers.Get(pubsub.ReplayHandlerHeader) != "",
+	}
+}
+
 // prepare notes the records that the next message stands for. A later call may extend them.
-func (c *assignment) prepare(records []*sarama.ConsumerMessage) {
+func (c *assignment) prepare(records []pubsub.RawRecord) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if n := len(c.bundles); n > 0 && c.bundles[n-1][0] == records[0] {
+	if n := len(c.bundles); n > 0 && c.bundles[n-1][0].Position == records[0].Position {
 		c.bundles[n-1] = records // with more records
 		return
 	}
@@ -62,14 +73,13 @@ func (c *assignment) unbundle(msg *message.Message) {
 	if len(c.bundles) == 0 {
 		partition, _ := kafka.MessagePartitionFromCtx(msg.Context())
 		offset, _ := kafka.MessagePartitionOffsetFromCtx(msg.Context())
-		at := c.epochs.Position(partition, offset)
-		msg.SetContext(context.WithValue(msg.Context(), recordKey{}, &at))
+		msg.SetContext(pubsub.WithPosition(msg.Context(), c.epochs.Position(partition, offset)))
 		return
 	}
 	ctx, cancel := context.WithCancel(msg.Context())
 	c.unwatch = context.AfterFunc(c.holding, cancel)
-	c.bundle = &bundle{raw: c.bundles[0], epochs: c.epochs}
-	msg.SetContext(context.WithValue(ctx, bundleKey{}, c.bundle))
+	c.bundle = &pubsub.Bundle{Records: c.bundles[0]}
+	msg.SetContext(pubsub.WithBundle(ctx, c.bundle))
 }
 
 // take reports whether the reader gets the message. When a message comes, the one before it was acknowledged or refused.
@@ -120,13 +130,13 @@ func (c *assignment) settleBundle() {
 	if c.bundle == nil {
 		return
 	}
-	done := c.bundle.acknowledged()
+	done := c.bundle.Acknowledged()
 	c.bundle = nil
 	if done == 0 {
 		return
 	}
 	if !c.ended {
-		c.mark(c.bundles[0][done-1])
+		c.mark(c.bundles[0][done-1].Position)
 	}
 	if c.bundles[0] = c.bundles[0][done:]; len(c.bundles[0]) == 0 {
 		c.bundles = c.bundles[1:]
@@ -180,5 +190,8 @@ func (s *session) MarkMessage(msg *sarama.ConsumerMessage, _ string) {
 	s.ConsumerGroupSession.MarkMessage(msg, commitMetadata(s.assignment.epochs, msg.Partition, msg.Offset+1))
 	s.assignment.mu.Lock()
 	defer s.assignment.mu.Unlock()
+	if b := s.assignment.bundle; b != nil {
+		b.Done(len(b.Records))
+	}
 	s.assignment.settle()
 }

@@ -193,8 +193,9 @@ func (c *assignments) open(sess sarama.ConsumerGroupSession, at place) *assignme
 		if !ok && !c.draining {
 			basis := c.basis
 			epochs := basis.epochs[at.topic]
-			opened := newAssignment(func(r *sarama.ConsumerMessage) {
-				sess.MarkMessage(r, commitMetadata(epochs, r.Partition, r.Offset+1))
+			opened := newAssignment(func(done events.Position) {
+				next := events.Offset(done.Seq) + 1
+				sess.MarkOffset(at.topic, at.partition, next, commitMetadata(epochs, at.partition, next))
 			}, epochs, basis.stale)
 			c.current[at] = opened
 			c.mu.Unlock()

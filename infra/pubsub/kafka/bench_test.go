@@ -136,19 +136,26 @@ func benchMessage(i int) *message.Message {
 	return msg
 }
 
-// BenchmarkRecords measures how long it takes to make the messages of a bundle's records.
-func BenchmarkRecords(b *testing.B) {
-	raw := make([]*sarama.ConsumerMessage, 128)
+// BenchmarkBundle measures how long it takes to make bundles of a fetch's records.
+func BenchmarkBundle(b *testing.B) {
+	claim := fedClaim{records: make(chan *sarama.ConsumerMessage, 128)}
+	raw := make([]*sarama.ConsumerMessage, cap(claim.records))
 	for i := range raw {
-		raw[i] = &sarama.ConsumerMessage{Key: []byte("u:1:2"), Value: make([]byte, 300), Headers: []*sarama.RecordHeader{
+		raw[i] = &sarama.ConsumerMessage{Offset: int64(i), Key: []byte("u:1:2"), Value: make([]byte, 300), Headers: []*sarama.RecordHeader{
 			{Key: []byte(kafka.UUIDHeaderKey)},
 			{Key: []byte("type"), Value: []byte("new_message")},
 			{Key: []byte("correlation_id"), Value: []byte("abcdefghijklmnop-7")},
 			{Key: []byte("traceparent"), Value: make([]byte, 55)},
 		}}
 	}
+	bundles := newBundler(claim, newAssignment(nil, nil, nil), pubsub.SubscriberConfig{Bundle: len(raw)})
 	b.ReportAllocs()
 	for b.Loop() {
-		(&bundle{raw: raw}).hand(b.Context())
+		for _, r := range raw {
+			claim.records <- r
+		}
+		if records := bundles.add(nil, <-claim.records); len(records) != len(raw) {
+			b.Fatal(len(records))
+		}
 	}
 }

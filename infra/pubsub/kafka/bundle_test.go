@@ -8,6 +8,7 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"millrace/events"
@@ -37,12 +38,15 @@ func next(t *testing.T, in <-chan *message.Message) *message.Message {
 	}
 }
 
-func payloads(records []*message.Message) []string {
-	var all []string
-	for _, r := range records {
-		all = append(all, string(r.Payload))
+// received returns the records that a message stands for, of a subscriber with or without bundles.
+func received(t *testing.T, bus *Bus, msg *message.Message) []pubsub.RawRecord {
+	t.Helper()
+	if bundle := pubsub.BundleOf(msg); bundle != nil {
+		return bundle.Records
 	}
-	return all
+	pos, err := bus.Position(msg)
+	assert.NoError(t, err)
+	return []pubsub.RawRecord{{Position: pos, Value: msg.Payload}}
 }
 
 func TestBundleIsWhatHasComeWhileTheOneBeforeWasHandled(t *testing.T) {
@@ -52,25 +56,27 @@ func TestBundleIsWhatHasComeWhileTheOneBeforeWasHandled(t *testing.T) {
 	in := bundles(t, bus, "group", topic, 10)
 	require.NoError(t, bus.Publisher().Publish(topic, numbered(0, 1)...))
 	first := next(t, in)
-	require.Equal(t, []string{"0"}, payloads(bus.Records(first)))
+	require.Equal(t, []string{"0"}, values(pubsub.BundleOf(first).Records))
 
 	require.NoError(t, bus.Publisher().Publish(topic, numbered(1, 26)...))
-	acknowledge(bus, first)
-	var all []*message.Message
+	first.Ack()
+	var all []pubsub.RawRecord
 	for len(all) < 25 {
 		msg := next(t, in)
-		records := bus.Records(msg)
+		records := pubsub.BundleOf(msg).Records
 		require.LessOrEqual(t, len(records), 10)
 		for _, r := range records {
-			pos, err := bus.Position(r)
-			require.NoError(t, err)
-			require.Equal(t, events.Position{Seq: int64(len(all)) + 2}, pos)
-			require.Equal(t, "key", r.Metadata.Get(pubsub.KeyHeader))
+			require.Equal(t, events.Position{Seq: int64(len(all)) + 2}, r.Position)
+			require.Equal(t, "key", string(r.Key))
 			all = append(all, r)
 		}
-		acknowledge(bus, msg)
+		msg.Ack()
 	}
-	require.Equal(t, payloads(numbered(1, 26)), payloads(all))
+	var sent []string
+	for _, m := range numbered(1, 26) {
+		sent = append(sent, string(m.Payload))
+	}
+	require.Equal(t, sent, values(all))
 }
 
 // fedClaim is a claim whose records come from the test.
@@ -78,6 +84,8 @@ type fedClaim struct {
 	sarama.ConsumerGroupClaim
 	records chan *sarama.ConsumerMessage
 }
+
+func (c fedClaim) Topic() string { return "topic" }
 
 func (c fedClaim) Messages() <-chan *sarama.ConsumerMessage { return c.records }
 
@@ -104,11 +112,11 @@ func TestBundleWaitsForTheRestOfItsFetch(t *testing.T) {
 				a.mu.Unlock()
 			}
 		}()
-		for range 9 { // four are as many as a bundle may have
-			claim.records <- &sarama.ConsumerMessage{}
+		for i := range 9 { // four are as many as a bundle may have
+			claim.records <- &sarama.ConsumerMessage{Offset: int64(i)}
 		}
 		time.Sleep(gather)
-		claim.records <- &sarama.ConsumerMessage{}
+		claim.records <- &sarama.ConsumerMessage{Offset: 9}
 		close(claim.records)
 		<-done
 		require.Equal(t, []taken{{4, 0}, {4, 0}, {1, gather / fetchSpread}, {1, gather}}, got)
@@ -140,11 +148,4 @@ func TestMessageIsMadeAsWatermillsDefaultDoes(t *testing.T) {
 	r.Key = []byte("key")
 	r.Headers = append(r.Headers, &sarama.RecordHeader{Key: []byte(pubsub.KeyHeader), Value: []byte("forged")})
 	require.Equal(t, "key", messageOf(r).Metadata.Get(pubsub.KeyHeader))
-}
-
-func acknowledge(bus *Bus, msg *message.Message) {
-	for _, r := range bus.Records(msg) {
-		r.Ack()
-	}
-	msg.Ack()
 }

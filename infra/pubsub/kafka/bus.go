@@ -81,8 +81,8 @@ func (b *Bus) Publisher() message.Publisher { return b.publisher }
 // Position returns the position of a message that was received or published. A received message that is published again keeps
 // its position.
 func (b *Bus) Position(msg *message.Message) (events.Position, error) {
-	if pos, ok := msg.Context().Value(recordKey{}).(*events.Position); ok {
-		return *pos, nil
+	if pos, ok := pubsub.Received(msg); ok {
+		return pos, nil
 	}
 	if pos, ok := msg.Context().Value(publishedKey{}).(*events.Position); ok {
 		return *pos, nil
@@ -102,5 +102,19 @@ func (b *Bus) Close() error {
 	return err
 }
 
-// publishedKey is the context key of a published message's position.
+// publishedContext holds the position of a published message. Those of a call are allocated at once.
+type publishedContext struct {
+	context.Context //nolint:containedctx // it is one
+
+	at events.Position
+}
+
 type publishedKey struct{}
+
+// Value implements context.Context.
+func (c *publishedContext) Value(key any) any {
+	if key == (publishedKey{}) {
+		return &c.at
+	}
+	return c.Context.Value(key)
+}

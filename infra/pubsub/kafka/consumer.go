@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"slices"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -53,18 +54,41 @@ func (unmarshaler) Unmarshal(r *sarama.ConsumerMessage) (*message.Message, error
 }
 
 func messageOf(r *sarama.ConsumerMessage) *message.Message {
-	msg := message.NewMessage("", r.Value)
+	headers := (*receivedHeaders)(r)
+	msg := message.NewMessage(headers.ID(), r.Value)
+	msg.Metadata = headers.All()
+	return msg
+}
+
+// receivedHeaders are the headers of a record that Sarama has received, as Watermill's default unmarshaler gets them, with the key.
+type receivedHeaders sarama.ConsumerMessage
+
+// Get implements pubsub.Headers: of several headers with the name the last one counts.
+func (r *receivedHeaders) Get(name string) string {
+	if name == pubsub.KeyHeader {
+		return string(r.Key) // a header of the name was set by a foreign producer
+	}
+	for _, h := range slices.Backward(r.Headers) {
+		if string(h.Key) == name {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+// All implements pubsub.Headers.
+func (r *receivedHeaders) All() map[string]string {
+	all := make(map[string]string, len(r.Headers)+1)
 	for _, h := range r.Headers {
-		switch string(h.Key) {
-		case kafka.UUIDHeaderKey:
-			msg.UUID = string(h.Value)
-		case pubsub.KeyHeader: // a foreign producer has set it; only the key itself counts
-		default:
-			msg.Metadata[string(h.Key)] = string(h.Value)
+		if name := string(h.Key); name != kafka.UUIDHeaderKey && name != pubsub.KeyHeader {
+			all[name] = string(h.Value)
 		}
 	}
 	if len(r.Key) > 0 {
-		msg.Metadata[pubsub.KeyHeader] = string(r.Key)
+		all[pubsub.KeyHeader] = string(r.Key)
 	}
-	return msg
+	return all
 }
+
+// ID implements pubsub.Headers.
+func (r *receivedHeaders) ID() string { return r.Get(kafka.UUIDHeaderKey) }

@@ -88,15 +88,10 @@ func consumes(t *testing.T, bus *Bus, group string, config pubsub.SubscriberConf
 	var done sync.WaitGroup
 	done.Go(func() {
 		for msg := range in {
-			for _, r := range bus.Records(msg) {
-				pos, err := bus.Position(r)
-				if err != nil {
-					t.Error(err)
-				}
+			for _, r := range received(t, bus, msg) {
 				c.mu.Lock()
-				c.text, c.at = append(c.text, string(r.Payload)), append(c.at, pos.Seq)
+				c.text, c.at = append(c.text, string(r.Value)), append(c.at, r.Seq)
 				c.mu.Unlock()
-				r.Ack()
 			}
 			msg.Ack()
 		}

@@ -176,13 +176,13 @@ func (p *publisher) queue(at place) *partitionQueue {
 
 // outcome waits for the calls. If they fail, its error says how many messages, counted from the first, were accepted.
 func outcome(ctx context.Context, calls []*call, msgs []*message.Message, epochs *events.Epochs) error {
-	contexts := make([]positionContext, len(msgs)) // without a context inside: not accepted
+	contexts := make([]publishedContext, len(msgs)) // without a context inside: not accepted
 	var failed error
 	for _, c := range calls {
 		n, err := c.wait(ctx)
 		for i, r := range c.records[:n] { // those after them may still be in use
 			at := c.indexes[i]
-			contexts[at] = positionContext{msgs[at].Context(), publishedKey{}, epochs.Position(r.Partition, r.Offset)}
+			contexts[at] = publishedContext{msgs[at].Context(), epochs.Position(r.Partition, r.Offset)}
 			msgs[at].SetContext(&contexts[at])
 		}
 		if failed == nil {
@@ -192,7 +192,7 @@ func outcome(ctx context.Context, calls []*call, msgs []*message.Message, epochs
 	if failed == nil {
 		return nil
 	}
-	prefix := slices.IndexFunc(contexts, func(c positionContext) bool { return c.Context == nil })
+	prefix := slices.IndexFunc(contexts, func(c publishedContext) bool { return c.Context == nil })
 	if prefix < 0 {
 		prefix = len(msgs)
 	}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
-	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -224,6 +223,9 @@ type headers kgo.Record
 
 // Get implements pubsub.Headers: of several headers with the name the last one counts.
 func (r *headers) Get(name string) string {
+	if name == pubsub.KeyHeader {
+		return string(r.Key) // a header of the name was set by a foreign producer
+	}
 	for _, h := range slices.Backward(r.Headers) {
 		if h.Key == name {
 			return string(h.Value)
@@ -232,19 +234,22 @@ func (r *headers) Get(name string) string {
 	return ""
 }
 
-// Metadata implements pubsub.Headers.
-func (r *headers) Metadata() message.Metadata {
-	metadata := make(message.Metadata, len(r.Headers))
+// All implements pubsub.Headers.
+func (r *headers) All() map[string]string {
+	all := make(map[string]string, len(r.Headers)+1)
 	for _, h := range r.Headers {
 		if h.Key != kafka.UUIDHeaderKey && h.Key != pubsub.KeyHeader {
-			metadata.Set(h.Key, string(h.Value))
+			all[h.Key] = string(h.Value)
 		}
 	}
 	if len(r.Key) > 0 {
-		metadata.Set(pubsub.KeyHeader, string(r.Key))
+		all[pubsub.KeyHeader] = string(r.Key)
 	}
-	return metadata
+	return all
 }
+
+// ID implements pubsub.Headers.
+func (r *headers) ID() string { return r.Get(kafka.UUIDHeaderKey) }
 
 // outOfRange finds out whether retention has removed the beginning of the range, or the partition ends before the range
 // begins.

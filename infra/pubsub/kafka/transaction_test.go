@@ -56,8 +56,8 @@ func take(t *testing.T, bus *Bus, in <-chan *message.Message, n int) []string {
 	var got []string
 	for len(got) < n {
 		msg := next(t, in)
-		got = append(got, payloads(bus.Records(msg))...)
-		acknowledge(bus, msg)
+		got = append(got, values(received(t, bus, msg))...)
+		msg.Ack()
 	}
 	return got
 }

@@ -59,17 +59,9 @@ func NewBus(c Config) *Bus {
 // Publisher appends to the log.
 func (b *Bus) Publisher() message.Publisher { return publisher{b} }
 
-// Records implements pubsub.Bus.
-func (b *Bus) Records(msg *message.Message) []*message.Message {
-	if bundle, ok := msg.Context().Value(bundleKey{}).(*bundle); ok {
-		return bundle.hand(msg.Context())
-	}
-	return []*message.Message{msg}
-}
-
 // Position returns the position of a message that was received or published.
 func (b *Bus) Position(msg *message.Message) (events.Position, error) {
-	if pos, ok := msg.Context().Value(receivedKey{}).(events.Position); ok {
+	if pos, ok := pubsub.Received(msg); ok {
 		return pos, nil
 	}
 	if pos, ok := msg.Context().Value(publishedKey{}).(events.Position); ok {
@@ -78,10 +70,7 @@ func (b *Bus) Position(msg *message.Message) (events.Position, error) {
 	return events.Position{}, errors.New("message was neither received nor accepted")
 }
 
-type (
-	receivedKey  struct{}
-	publishedKey struct{}
-)
+type publishedKey struct{}
 
 // Ensure implements pubsub.Bus: every topic is created when it is first used.
 func (b *Bus) Ensure(context.Context, ...string) error { return nil }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -94,14 +93,7 @@ func (l *Log) Read(ctx context.Context, ranges []events.Range, visit func(pubsub
 			if msg == nil || found != offset {
 				break
 			}
-			raw := pubsub.RawRecord{
-				Position: l.bus.position(asked.Partition, offset),
-				Key:      []byte(msg.Metadata.Get(pubsub.KeyHeader)),
-				Value:    msg.Payload,
-				Headers:  headers{msg.Metadata},
-				Replay:   msg.Metadata.Get(pubsub.ReplayHandlerHeader) != "",
-			}
-			err := visit(raw)
+			err := visit(l.bus.raw(asked.Partition, offset, msg))
 			if errors.Is(err, pubsub.ErrSkipRest) {
 				break
 			}
@@ -113,8 +105,20 @@ func (l *Log) Read(ctx context.Context, ranges []events.Range, visit func(pubsub
 	return nil
 }
 
-// headers are the headers of a record that must not be changed.
-type headers struct{ all message.Metadata }
+// raw returns the record that the message is in the log.
+func (b *Bus) raw(partition int32, offset int64, msg *message.Message) pubsub.RawRecord {
+	return pubsub.RawRecord{
+		Position: b.position(partition, offset),
+		Key:      []byte(msg.Metadata.Get(pubsub.KeyHeader)),
+		Value:    msg.Payload,
+		Headers:  (*headers)(msg),
+		Replay:   msg.Metadata.Get(pubsub.ReplayHandlerHeader) != "",
+	}
+}
 
-func (h headers) Get(name string) string     { return h.all.Get(name) }
-func (h headers) Metadata() message.Metadata { return maps.Clone(h.all) }
+// headers are the headers of a record, which is kept as a message that must not be changed.
+type headers message.Message
+
+func (h *headers) Get(name string) string { return h.Metadata.Get(name) }
+func (h *headers) All() map[string]string { return events.HeaderMap(h.Metadata).All() }
+func (h *headers) ID() string             { return h.UUID }

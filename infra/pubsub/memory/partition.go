@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"millrace/infra/pubsub"
 )
 
 // partition is a list of records that only grows at its end, and is trimmed at its beginning.
@@ -80,7 +82,7 @@ type progress struct {
 
 	mu       sync.Mutex
 	next     int64
-	inFlight *bundle // from offset next on; nil if none is
+	inFlight *pubsub.Bundle // from offset next on; nil if none is
 }
 
 func newProgress() *progress {
@@ -93,7 +95,7 @@ func (p *progress) get() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.inFlight != nil {
-		return p.next + int64(p.inFlight.acknowledged())
+		return p.next + int64(p.inFlight.Acknowledged())
 	}
 	return p.next
 }
@@ -105,8 +107,21 @@ func (p *progress) commit(next int64) {
 }
 
 // send notes that the reader has the bundle, which begins at the offset.
-func (p *progress) send(first int64, b *bundle) {
+func (p *progress) send(first int64, b *pubsub.Bundle) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.next, p.inFlight = first, b
+}
+
+// left returns the records in flight that are not acknowledged, and notes that the reader has these now. It returns nil if the
+// reader takes no bundles.
+func (p *progress) left() *pubsub.Bundle {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.inFlight == nil {
+		return nil
+	}
+	done := p.inFlight.Acknowledged()
+	p.next, p.inFlight = p.next+int64(done), &pubsub.Bundle{Records: p.inFlight.Records[done:]}
+	return p.inFlight
 }

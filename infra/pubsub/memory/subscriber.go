@@ -178,28 +178,30 @@ func (r *reader) pump(ctx context.Context, channel message.Publisher) {
 
 // message returns a message that stands for the records, the first of which is at the offset.
 func (r *reader) message(ctx context.Context, records []*message.Message, first int64) *message.Message {
-	ctx = context.WithValue(ctx, receivedKey{}, r.bus.position(r.number, first+int64(len(records))-1))
 	if r.config.Bundle < 1 {
 		msg := records[0].Copy()
-		msg.SetContext(ctx)
+		msg.SetContext(pubsub.WithPosition(ctx, r.bus.position(r.number, first)))
 		return msg
 	}
-	b := &bundle{first: r.bus.position(r.number, first), records: records}
+	b := &pubsub.Bundle{Records: make([]pubsub.RawRecord, len(records))}
+	for i, msg := range records {
+		b.Records[i] = r.bus.raw(r.number, first+int64(i), msg)
+	}
 	r.progress.send(first, b)
-	return message.NewMessageWithContext(context.WithValue(ctx, bundleKey{}, b), "", nil)
+	return message.NewMessageWithContext(ctx, "", nil)
 }
 
 // relay passes on what the gochannel sends. After a refusal that is the same message again.
 func (r *reader) relay(ctx context.Context, in <-chan *message.Message) {
 	for msg := range in {
 		if r.redelivery() {
-			if b, ok := msg.Context().Value(bundleKey{}).(*bundle); ok {
-				b.again()
-			}
 			select {
 			case <-time.After(redeliveryPause):
 			case <-ctx.Done():
 			}
+		}
+		if left := r.progress.left(); left != nil {
+			msg.SetContext(pubsub.WithBundle(msg.Context(), left))
 		}
 		r.sent(msg)
 		select {

@@ -21,19 +21,33 @@ func bundleIsInOrder(t *testing.T, f Factory) {
 	var got []*message.Message
 	for len(got) < len(sent) {
 		msg := r.next()
-		msg.SetContext(context.WithValue(msg.Context(), readersKey{}, "the reader's"))
-		records := f.Bus.Records(msg)
+		records := pubsub.BundleOf(msg).Records
+		require.NotEmpty(t, records)
 		require.LessOrEqual(t, len(records), most)
-		for _, record := range records {
-			require.Equal(t, "the reader's", record.Context().Value(readersKey{}), "made from the message's context")
-			require.Equal(t, position(t, f, sent[len(got)]), r.position(record).Seq)
-			require.Equal(t, sent[len(got)].Metadata, record.Metadata)
-			got = append(got, record)
-			record.Ack()
+		for i := range records {
+			own := records[i].Message(context.WithValue(msg.Context(), readersKey{}, "the reader's"))
+			require.Equal(t, "the reader's", own.Context().Value(readersKey{}))
+			want := sent[len(got)]
+			require.Equal(t, position(t, f, want), records[i].Seq)
+			require.Equal(t, records[i].Position, r.position(own))
+			require.Equal(t, want.UUID, own.UUID)
+			require.Equal(t, want.Metadata, own.Metadata)
+			require.Equal(t, want.Metadata.Get(pubsub.KeyHeader), string(records[i].Key))
+			require.False(t, records[i].Replay)
+			got = append(got, own)
 		}
 		msg.Ack()
 	}
 	require.Equal(t, payloads(sent), payloads(got))
+}
+
+func bundleSaysWhatIsAReplay(t *testing.T, f Factory) {
+	msg := keyed(f.keyIn(0), 0)
+	msg.Metadata.Set(pubsub.ReplayHandlerHeader, "storage")
+	f.publish(t, msg)
+	got := f.join(t, "replays", pubsub.SubscriberConfig{Bundle: 2}).next()
+	require.True(t, pubsub.BundleOf(got).Records[0].Replay)
+	got.Ack()
 }
 
 func bundleComesAgain(t *testing.T, f Factory) {
@@ -42,29 +56,29 @@ func bundleComesAgain(t *testing.T, f Factory) {
 	r := f.join(t, "bundle", pubsub.SubscriberConfig{Bundle: 100})
 	// The first bundle may have fewer records than were published, so the last one is taken.
 	msg := r.next()
-	for len(f.Bus.Records(msg)) < 5 {
-		for _, record := range f.Bus.Records(msg) {
-			record.Ack()
-		}
+	for len(pubsub.BundleOf(msg).Records) < 6 {
 		msg.Ack()
 		f.publish(t, series(key, 8)...)
 		msg = r.next()
 	}
-	records := f.Bus.Records(msg)
-	for _, record := range records[:3] {
-		record.Ack()
-	}
+	bundle := pubsub.BundleOf(msg)
+	records := bundle.Records
+	bundle.Done(3)
+	msg.Nack()
+	msg = r.next()
+	bundle = pubsub.BundleOf(msg)
+	require.Equal(t, records[3:], bundle.Records)
+	require.Eventually(t, func() bool {
+		return f.committed(t, "bundle")[0] == records[2].Seq
+	}, patience, 10*time.Millisecond, "what was acknowledged is committed")
+	bundle.Done(1)
 	msg.Nack()
 	again := r.next()
-	left := f.Bus.Records(again)
-	require.Equal(t, payloads(records[3:]), payloads(left))
-	require.Equal(t, left, f.Bus.Records(again), "asked again, the same ones")
-	require.Eventually(t, func() bool {
-		return f.committed(t, "bundle")[0] == r.position(records[2]).Seq
-	}, patience, 10*time.Millisecond, "what was acknowledged is committed")
+	left := pubsub.BundleOf(again)
+	require.Equal(t, records[4:], left.Records)
 
 	// The rest comes also after a restart in the middle of a bundle.
-	left[0].Ack()
+	left.Done(1)
 	closed := make(chan error, 1)
 	go func() { closed <- r.sub.Close() }()
 	select {
@@ -74,6 +88,6 @@ func bundleComesAgain(t *testing.T, f Factory) {
 	}
 	again.Nack()
 	require.NoError(t, <-closed)
-	next := f.Bus.Records(f.join(t, "bundle", pubsub.SubscriberConfig{Bundle: 100}).next())
-	require.Equal(t, r.position(left[1]), r.position(next[0]))
+	next := pubsub.BundleOf(f.join(t, "bundle", pubsub.SubscriberConfig{Bundle: 100}).next())
+	require.Equal(t, records[5].Position, next.Records[0].Position)
 }

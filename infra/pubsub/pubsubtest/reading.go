@@ -52,7 +52,10 @@ func headersAreRead(t *testing.T, f Factory) {
 	records := f.read(t)
 	require.Len(t, records, 1)
 	require.True(t, records[0].Replay)
-	require.Equal(t, msg.Metadata, records[0].Headers.Metadata())
+	require.Equal(t, msg.Metadata, message.Metadata(records[0].Headers.All()))
+	require.Equal(t, msg.UUID, records[0].Headers.ID())
+	require.Equal(t, "north", records[0].Headers.Get("region"))
+	require.Equal(t, "key", records[0].Headers.Get(pubsub.KeyHeader))
 }
 
 func logAgrees(t *testing.T, f Factory) {

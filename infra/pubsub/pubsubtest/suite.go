@@ -29,6 +29,7 @@ func Run(t *testing.T, open func(*testing.T) Factory) {
 		"a refused message comes again before later ones":         refusedComesAgain,
 		"a refused message holds up its partition alone":          refusedHoldsOnePartition,
 		"a bundle has its records in order and with positions":    bundleIsInOrder,
+		"a bundle says which of its records are replays":          bundleSaysWhatIsAReplay,
 		"of a bundle given back only the rest comes again":        bundleComesAgain,
 		"groups are independent":                                  groupsAreIndependent,
 		"everybody sees the same ascending positions":             positionsAgree,
