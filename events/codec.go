@@ -17,7 +17,8 @@ func Encode(e *Event) ([]byte, error) {
 	if e.Type == NewMessage {
 		return encodeNewMessage(e)
 	}
-	return marshal(e)
+	other := *e // a copy, so that new messages need not be on the heap
+	return marshal(&other)
 }
 
 // marshal is json.Marshal without the escapes for HTML, which only make text longer and harder to read.

@@ -40,7 +40,7 @@ type object struct {
 
 // newObject returns an object with room for the message.
 func newObject(m *Message) object {
-	const names = 320 // of all members that most messages have, with their numbers
+	const names = 256 // of the members that most messages have, with their numbers
 	return object{text: append(make([]byte, 0, names+len(m.Conversation)+len(m.ClientMsgID)+len(m.Content)+len(m.Extra)), '{')}
 }
 

@@ -6,7 +6,8 @@ import (
 	"millrace/events"
 )
 
-// NewRecord returns the event as a message to publish: with its key, and its type as a header.
+// NewRecord returns the event as a message to publish: with its key, and its type as a header. It lacks the channels of a message
+// that somebody waits for to be acknowledged.
 func NewRecord(e *events.Event) (*message.Message, error) {
 	data, err := events.Encode(e)
 	if err != nil {
@@ -16,8 +17,7 @@ func NewRecord(e *events.Event) (*message.Message, error) {
 	if e.Message != nil {
 		id = e.Message.MessageID
 	}
-	msg := message.NewMessage(id, data)
-	msg.Metadata.Set(KeyHeader, e.Key())
-	msg.Metadata.Set(events.TypeHeader, string(e.Type))
-	return msg, nil
+	return &message.Message{
+		UUID: id, Payload: data, Metadata: message.Metadata{KeyHeader: e.Key(), events.TypeHeader: string(e.Type)},
+	}, nil
 }

@@ -112,8 +112,9 @@ func (s *Service) runContained(ctx context.Context, group []*millracev1.SendBatc
 			runs[i] = s.prepare(ctx, batch.GetMessages())
 		}
 		s.publishSends(ctx, runs...)
-		for _, p := range runs {
-			results = append(results, p.results)
+		results = make([][]*millracev1.SendResult, len(runs))
+		for i, p := range runs {
+			results[i] = p.results
 		}
 	})
 	if err == nil {

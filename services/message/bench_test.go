@@ -61,6 +61,25 @@ func answered(b *testing.B, stream batchClient, unanswered, atMost int) int {
 	return unanswered
 }
 
+// BenchmarkPrepare measures what a direct message costs until it can be published.
+func BenchmarkPrepare(b *testing.B) {
+	for _, size := range []int{1, 16} {
+		b.Run(fmt.Sprintf("%d in a batch", size), func(b *testing.B) {
+			n := newNode(b, memory.Config{Partitions: 64})
+			batch := make([]*millracev1.SendWSMessageRequest, size)
+			for i := range batch {
+				batch[i] = &millracev1.SendWSMessageRequest{
+					Sender: by(1001), To: 1002, Content: strings.Repeat("x", 100), ClientMsgId: fmt.Sprint("0123456789012345-", i), CorrelationId: "0123456789",
+				}
+			}
+			b.ReportAllocs()
+			for sent := 0; sent < b.N; sent += size {
+				require.Len(b, n.service.prepare(b.Context(), batch).records, size)
+			}
+		})
+	}
+}
+
 // BenchmarkSyncOfATail resumes from a log with 1,000 records that are not stored, 20 of which concern the user.
 func BenchmarkSyncOfATail(b *testing.B) {
 	n := newNode(b, memory.Config{})

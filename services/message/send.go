@@ -46,6 +46,18 @@ type sending struct {
 	spans    []sendSpan               // of the requests, if there is a tracer
 }
 
+// acceptedSend is the result of a send that is not refused.
+type acceptedSend struct {
+	whole millracev1.SendResult
+	sent  millracev1.SendWSMessageResponse
+}
+
+func (a *acceptedSend) result(m *events.Message) *millracev1.SendResult {
+	a.sent.MessageId, a.sent.Conversation, a.sent.Timestamp = m.MessageID, m.Conversation, m.Timestamp
+	a.whole.Sent = &a.sent
+	return &a.whole
+}
+
 // prepare checks the sends.
 func (s *Service) prepare(ctx context.Context, requests []*millracev1.SendWSMessageRequest) *sending {
 	p := &sending{
@@ -53,6 +65,7 @@ func (s *Service) prepare(ctx context.Context, requests []*millracev1.SendWSMess
 		records: make([]*message.Message, 0, len(requests)), places: make([]int, 0, len(requests)),
 		spans: s.startSends(ctx, requests),
 	}
+	accepted := make([]acceptedSend, len(requests))
 	var first *events.Message
 	var verdict error
 	for i, request := range requests {
@@ -70,9 +83,7 @@ func (s *Service) prepare(ctx context.Context, requests []*millracev1.SendWSMess
 		case verdict != nil:
 			p.results[i] = failed(verdict)
 		default:
-			p.results[i] = &millracev1.SendResult{Sent: &millracev1.SendWSMessageResponse{
-				MessageId: m.MessageID, Conversation: m.Conversation, Timestamp: m.Timestamp,
-			}}
+			p.results[i] = accepted[i].result(m)
 			p.records, p.places = append(p.records, record), append(p.places, i)
 			if p.spans != nil {
 				telemetry.Carry(p.spans[i], record)
@@ -94,17 +105,20 @@ func (s *Service) publishSends(ctx context.Context, runs ...*sending) {
 	if s.hooks != nil {
 		s.reviewSends(ctx, runs)
 	}
-	var records []*message.Message
-	var keys []store.MessageKey
+	n := 0
+	for _, p := range runs {
+		n += len(p.records)
+	}
+	if n == 0 {
+		return
+	}
+	records, keys := make([]*message.Message, 0, n), make([]store.MessageKey, 0, n)
 	for _, p := range runs {
 		records = append(records, p.records...)
 		for _, at := range p.places {
 			sent := p.results[at].GetSent()
 			keys = append(keys, store.MessageKey{Conversation: sent.GetConversation(), MessageID: sent.GetMessageId()})
 		}
-	}
-	if len(records) == 0 {
-		return
 	}
 	s.originals.look(keys)
 	accepted, err := s.publish(records...)

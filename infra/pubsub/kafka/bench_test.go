@@ -14,6 +14,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"millrace/infra/broker"
 	"millrace/infra/pubsub"
@@ -156,6 +157,19 @@ func BenchmarkBundle(b *testing.B) {
 		}
 		if records := bundles.add(nil, <-claim.records); len(records) != len(raw) {
 			b.Fatal(len(records))
+		}
+	}
+}
+
+// BenchmarkFill measures how long it takes to make the record of a message.
+func BenchmarkFill(b *testing.B) {
+	msg := message.NewMessage("X5hbZ0vFqmX6nRzUuJmN0g", make([]byte, 300))
+	msg.Metadata = message.Metadata{pubsub.KeyHeader: "u:1001:1002", "type": "new_message", "correlation_id": "abcdefghijklmnop-7"}
+	meta, p := &topic{name: "t", leaders: make([]int32, benchPartitions)}, &publisher{}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := p.fill(&kgo.Record{}, meta, msg); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

@@ -97,8 +97,10 @@ func (p *publisher) Publish(topic string, msgs ...*message.Message) error {
 		return &pubsub.PublishError{Err: err}
 	}
 	records := make([]*kgo.Record, len(msgs))
+	all := make([]kgo.Record, len(msgs))
 	for i, msg := range msgs {
-		if records[i], err = p.record(meta, msg); err != nil {
+		records[i] = &all[i]
+		if err := p.fill(records[i], meta, msg); err != nil {
 			return &pubsub.PublishError{Err: err}
 		}
 	}
@@ -110,29 +112,35 @@ func (p *publisher) Publish(topic string, msgs ...*message.Message) error {
 	return outcome(ctx, calls, msgs, epochs)
 }
 
-// record returns the message as watermill-kafka's marshaler writes it, with the key of [pubsub.KeyHeader].
-func (p *publisher) record(meta *topic, msg *message.Message) (*kgo.Record, error) {
+// headerBytes is how long the values of most messages' headers are together.
+const headerBytes = 64
+
+// fill makes the record what watermill-kafka's marshaler writes, with the key of [pubsub.KeyHeader].
+func (p *publisher) fill(r *kgo.Record, meta *topic, msg *message.Message) error {
 	if msg.Metadata.Get(kafka.UUIDHeaderKey) != "" {
-		return nil, fmt.Errorf("metadata %s is reserved for the message's UUID", kafka.UUIDHeaderKey)
+		return fmt.Errorf("metadata %s is reserved for the message's UUID", kafka.UUIDHeaderKey)
 	}
-	r := &kgo.Record{
-		Topic:   meta.name,
-		Value:   msg.Payload,
-		Headers: make([]kgo.RecordHeader, 1, len(msg.Metadata)+1),
+	key := msg.Metadata.Get(pubsub.KeyHeader)
+	texts := make([]byte, 0, len(msg.UUID)+len(key)+headerBytes) // of the key and the headers; what they grow out of stays theirs
+	text := func(s string) []byte {
+		begin := len(texts)
+		texts = append(texts, s...)
+		return texts[begin:len(texts):len(texts)]
 	}
-	r.Headers[0] = kgo.RecordHeader{Key: kafka.UUIDHeaderKey, Value: []byte(msg.UUID)}
+	r.Topic, r.Value = meta.name, msg.Payload
+	r.Headers = append(make([]kgo.RecordHeader, 0, len(msg.Metadata)+1), kgo.RecordHeader{Key: kafka.UUIDHeaderKey, Value: text(msg.UUID)})
 	for name, value := range msg.Metadata {
 		if name != pubsub.KeyHeader {
-			r.Headers = append(r.Headers, kgo.RecordHeader{Key: name, Value: []byte(value)})
+			r.Headers = append(r.Headers, kgo.RecordHeader{Key: name, Value: text(value)})
 		}
 	}
-	if key := msg.Metadata.Get(pubsub.KeyHeader); key != "" {
-		r.Key = []byte(key)
+	if key != "" {
+		r.Key = text(key)
 		r.Partition = events.Partition(key, meta.partitions())
 	} else {
 		r.Partition = int32(p.keyless.Add(1) % uint32(meta.partitions()))
 	}
-	return r, nil
+	return nil
 }
 
 // enqueue puts the records into the queues of their partitions.
