@@ -130,3 +130,29 @@ func TestTracesAllocateNothingForRecordsThatBelongToNone(t *testing.T) {
 	}
 	require.InDelta(t, allocations(Options{}), allocations(recordAll()), 0)
 }
+
+// BenchmarkMarks measures what marks of 128 new events cost where there are as many as are kept.
+func BenchmarkMarks(b *testing.B) {
+	marks := NewMarks(100_000)
+	ids, all := make([]string, 128), make([]Mark, 128)
+	next := func() {
+		for i := range ids {
+			ids[i] = events.EventID(events.NewMessage, strconv.FormatInt(all[len(all)-1].At.Seq, 10), strconv.Itoa(i))
+		}
+		for i := range all {
+			all[i] = Mark{ids[i], events.Position{Seq: all[len(all)-1].At.Seq + int64(i) + 1}}
+		}
+	}
+	for range 100_000 / len(ids) {
+		next()
+		marks.Mark(b.Context(), all...)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		next()
+		b.StartTimer()
+		marks.Marked(b.Context(), ids...)
+		marks.Mark(b.Context(), all...)
+	}
+}

@@ -30,22 +30,23 @@ type memoryMarks struct {
 	full  int
 
 	mu             sync.Mutex
-	recent, before map[digest]events.Position
+	recent, before map[uint64]marked // by the first digest of the event id
 }
 
-// digest stands for an event id. Nobody knows the seeds, so nobody can make two ids with the same digest.
-type digest [2]uint64
+// marked is where an event was handled. Two digests of 64 bits stand for the event's id, so that no two ids are taken for the
+// same one. Nobody knows the seeds, so nobody can make ids with the same digests. Of two ids that share only the first digest
+// one has no mark.
+type marked struct {
+	second uint64
+	at     events.Position
+}
 
 // NewMarks returns marks in memory, at most size of them, and always the latest half of that.
 func NewMarks(size int) Marks {
 	return &memoryMarks{
 		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, full: max(size/2, 1),
-		recent: make(map[digest]events.Position), before: make(map[digest]events.Position),
+		recent: make(map[uint64]marked), before: make(map[uint64]marked),
 	}
-}
-
-func (m *memoryMarks) digest(id string) digest {
-	return digest{maphash.String(m.seeds[0], id), maphash.String(m.seeds[1], id)}
 }
 
 func (m *memoryMarks) Marked(_ context.Context, eventIDs ...string) []events.Position {
@@ -53,12 +54,14 @@ func (m *memoryMarks) Marked(_ context.Context, eventIDs ...string) []events.Pos
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, id := range eventIDs {
-		id := m.digest(id)
-		pos, ok := m.recent[id]
+		first := maphash.String(m.seeds[0], id)
+		found, ok := m.recent[first]
 		if !ok {
-			pos = m.before[id]
+			found, ok = m.before[first]
 		}
-		at[i] = pos
+		if ok && found.second == maphash.String(m.seeds[1], id) {
+			at[i] = found.at
+		}
 	}
 	return at
 }
@@ -71,7 +74,7 @@ func (m *memoryMarks) Mark(_ context.Context, marks ...Mark) {
 			m.recent, m.before = m.before, m.recent
 			clear(m.recent)
 		}
-		m.recent[m.digest(mark.EventID)] = mark.At
+		m.recent[maphash.String(m.seeds[0], mark.EventID)] = marked{maphash.String(m.seeds[1], mark.EventID), mark.At}
 	}
 }
 
