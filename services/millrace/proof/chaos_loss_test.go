@@ -47,7 +47,10 @@ func (c *chaos) inSilence(ctx context.Context, told string, loss func(context.Co
 		return err
 	}
 	defer speak()
-	if err := c.figures.excuse(ctx); err != nil {
+	release := c.hold(mongoServer) // it answers then
+	err = c.figures.excuse(ctx)
+	release()
+	if err != nil {
 		return fmt.Errorf("before a loss: %w", err)
 	}
 	for _, k := range c.crowd.Talkers {

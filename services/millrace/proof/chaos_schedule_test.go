@@ -49,13 +49,17 @@ func (f fault) String() string {
 	return fmt.Sprintf("%6.1f s  %s %s for %.1f s", f.At.Seconds(), f.Harm, f.Target, f.For.Seconds())
 }
 
-// losses draws one or two losses of a run.
-func losses(seed uint64) (faults []fault) {
+// losses draws one or two losses of a run. Only a store in SQLite is put back.
+func losses(seed uint64, inMongoDB bool) (faults []fault) {
+	harms := []harm{topicLost, logCut, storeBack}
+	if inMongoDB {
+		harms = harms[:2]
+	}
 	random := rand.New(rand.NewPCG(seed, 1))
 	for i := range 1 + random.IntN(2) {
 		f := fault{
 			At:   time.Duration(3+8*i)*time.Second + time.Duration(random.Int64N(int64(5*time.Second))).Truncate(time.Millisecond),
-			Harm: []harm{topicLost, logCut, storeBack}[random.IntN(3)], seed: random.Uint64(),
+			Harm: harms[random.IntN(len(harms))], seed: random.Uint64(),
 		}
 		if f.Harm == storeBack {
 			f.For = time.Second + time.Duration(random.Int64N(int64(4*time.Second))).Truncate(time.Millisecond)
@@ -66,12 +70,15 @@ func losses(seed uint64) (faults []fault) {
 }
 
 // schedule draws the faults of a run. Several may last at the same time, but each process has one at a time.
-func schedule(seed uint64, broker string, proxies, clients int) []fault {
+func schedule(seed uint64, broker string, inMongoDB bool, proxies, clients int) []fault {
 	random := rand.New(rand.NewPCG(seed, 0))
 	between := func(least, most time.Duration) time.Duration {
 		return least + time.Duration(random.Int64N(int64(most-least))).Truncate(time.Millisecond)
 	}
 	processes := []string{"message-1", "message-2", "connect-1", "connect-2", "storage-1", "storage-2", "worker", "analytics", "webhook", "moderation", "route", "notify", broker}
+	if inMongoDB {
+		processes = append(processes, mongoServer)
+	}
 	busy := map[string]time.Duration{}
 	var faults []fault
 	for at := between(time.Second, 2*time.Second); ; at += between(chaosEvery/2, chaosEvery*3/2) {
@@ -83,10 +90,12 @@ func schedule(seed uint64, broker string, proxies, clients int) []fault {
 		case draw < 55:
 			f.Harm = []harm{killed, killed, frozen, renewed}[random.IntN(4)]
 			f.Target = processes[random.IntN(len(processes))]
-			switch f.Harm {
-			case killed:
+			switch {
+			case f.Target == mongoServer:
+				f.Harm = frozen
+			case f.Harm == killed:
 				f.For = between(0, 3*time.Second)
-			case renewed:
+			case f.Harm == renewed:
 				f.For = 0
 			}
 		case draw < 61:

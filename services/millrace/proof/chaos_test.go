@@ -24,6 +24,7 @@ var (
 	chaosFirst = flag.Uint64("chaos.first", 0, "the first seed; 0: drawn")
 	chaosLog   = flag.String("chaos.log", "kfake", "broker: kfake or kafka")
 	chaosMarks = flag.String("chaos.marks", "memory", "where handlers keep their marks: memory or redis")
+	chaosStore = flag.String("chaos.store", "sqlite", "store: sqlite or mongodb")
 	chaosJSON  = flag.String("chaos.json", "", "file that gets a line of JSON per run")
 )
 
@@ -32,6 +33,7 @@ type chaosRun struct {
 	Seed     uint64         `json:"seed"`
 	Log      string         `json:"log"`
 	Marks    string         `json:"marks"`
+	Store    string         `json:"store"`
 	Accepted int            `json:"accepted"`
 	Changed  int            `json:"changed"`
 	Rejected int            `json:"rejected"`
@@ -50,11 +52,11 @@ type chaosOutcome struct {
 	DeliveredAfter float64 `json:"delivered_after"`
 }
 
-// Processes, networks and clients fail, the log loses records and the store is put back as the seed determines, while clients
-// send, edit, recall, join, leave, rename, set, block, mute and give roles, and an operator sends notices. Rules reject some messages,
-// change others, have others copied, and others and floods recalled; the webhook handler sends to an endpoint that fails half of
-// the time. In the end nothing may be lost, doubled, out of order, or different for anybody, and what handlers have counted,
-// written, copied and sent is exact. The same seed gives the same faults.
+// Processes, networks and clients fail, the log loses records, and a store in SQLite is put back or one in MongoDB does not
+// answer, as the seed determines, while clients send, edit, recall, join, leave, rename, set, block, mute and give roles, and an
+// operator sends notices. Rules reject some messages, change others, have others copied, and others and floods recalled; the
+// webhook handler sends to an endpoint that fails half of the time. In the end nothing may be lost, doubled, out of order, or
+// different for anybody, and what handlers have counted, written, copied and sent is exact. The same seed gives the same faults.
 //
 // Losses of the log come when everything is stored and shown, and cost the other handlers no more than what they have not read
 // yet. A second version of handlers, which begins at the oldest record, has what the log still has.
@@ -76,6 +78,10 @@ func runChaos(t *testing.T, seed uint64) {
 	rules := filepath.Join(c.dataDir, "rules.yaml")
 	require.NoError(t, writeRules(rules))
 	c.deciding = []string{"--rules=" + rules}
+	require.Contains(t, []string{"sqlite", "mongodb"}, *chaosStore)
+	if *chaosStore == "mongodb" {
+		c.startMongoServer()
+	}
 	var flags []string
 	if *chaosMarks == "redis" {
 		flags = append(flags, "--redis-addr="+c.startRedis().ready)
@@ -86,6 +92,9 @@ func runChaos(t *testing.T, seed uint64) {
 		c.startEmbedded(flags...)
 	}
 	broker := c.processes[0].name
+	if c.mongoDB != nil {
+		c.processes = append(c.processes, c.mongoDB)
+	}
 	r := newReceiver(t)
 	endpoints := filepath.Join(c.dataDir, "webhooks.yaml")
 	require.NoError(t, r.writeEndpoints(endpoints))
@@ -110,14 +119,14 @@ func runChaos(t *testing.T, seed uint64) {
 	kept := newFigures(c, r, crowd.Journal)
 	kept.told = told
 
-	run := &chaosRun{Seed: seed, Log: *chaosLog, Marks: *chaosMarks}
+	run := &chaosRun{Seed: seed, Log: *chaosLog, Marks: *chaosMarks, Store: *chaosStore}
 	defer func() {
 		run.Accepted, run.Changed, run.Failed = crowd.Journal.AckedCount(), crowd.Journal.AgreedCount(), t.Failed()
 		run.Moved, run.Reloaded, run.Rejected = crowd.moved, crowd.reloads(), crowd.Journal.RejectedCount()
 		run.Told = crowd.Journal.ToldCount()
 		run.tell(t)
 	}()
-	faults := append(schedule(seed, broker, len(c.proxies), len(crowd.Talkers)), losses(seed)...)
+	faults := append(schedule(seed, broker, c.mongoDB != nil, len(c.proxies), len(crowd.Talkers)), losses(seed, c.mongoDB != nil)...)
 	slices.SortStableFunc(faults, func(a, b fault) int { return cmp.Compare(a.At, b.At) })
 	require.NoError(t, run.suffer(ctx, t, &chaos{cluster: c, crowd: crowd, figures: kept, dispute: dispute}, faults))
 	quiet()
@@ -176,8 +185,8 @@ func (r *chaosRun) tell(t *testing.T) {
 	if len(r.Faults) > 0 {
 		slowest = slices.MaxFunc(r.Faults, func(a, b chaosOutcome) int { return int(1000 * (a.AckedAfter - b.AckedAfter)) })
 	}
-	t.Logf("seed %d on %s, marks in %s: %d accepted, %d rejected, %d changed, %d told of recalls by moderation, %d members moved, %d clients reloaded, %d faults; slowest: acknowledged again %.1f s after %s",
-		r.Seed, r.Log, r.Marks, r.Accepted, r.Rejected, r.Changed, r.Told, r.Moved, r.Reloaded, len(r.Faults), slowest.AckedAfter, slowest.fault)
+	t.Logf("seed %d on %s, marks in %s, store in %s: %d accepted, %d rejected, %d changed, %d told of recalls by moderation, %d members moved, %d clients reloaded, %d faults; slowest: acknowledged again %.1f s after %s",
+		r.Seed, r.Log, r.Marks, r.Store, r.Accepted, r.Rejected, r.Changed, r.Told, r.Moved, r.Reloaded, len(r.Faults), slowest.AckedAfter, slowest.fault)
 	if *chaosJSON == "" {
 		return
 	}

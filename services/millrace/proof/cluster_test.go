@@ -31,6 +31,8 @@ type cluster struct {
 	apart bool
 
 	deciding []string // flags of the message nodes for rules and hooks
+
+	mongoDB *process // what everything is stored in; nil: SQLite
 }
 
 // startCluster starts everything on one embedded broker.
@@ -133,7 +135,7 @@ func (c *cluster) startAll(t *testing.T, processes []*process) {
 	}
 }
 
-// store returns the file of the store.
+// store returns the file of a store in SQLite.
 func (c *cluster) store() string { return filepath.Join(c.dataDir, "millrace.db") }
 
 func (c *cluster) add(name, ready string, args ...string) {

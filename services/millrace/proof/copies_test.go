@@ -3,11 +3,8 @@ package proof
 import (
 	"bytes"
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -18,12 +15,12 @@ import (
 
 // copies compares the copies that the handlers route and groups have made with what message-events has.
 func (f *figures) copies(ctx context.Context, log *logged) (wrong []string) {
-	changes, err := groupChanges(ctx, f.c.store())
+	changes, err := f.c.changedGroups(ctx, log)
 	if err != nil {
 		return []string{err.Error()}
 	}
 	for topic, want := range map[string]map[string]bool{
-		events.RouteTopic(urgentRoute): log.routed, events.TopicGroups: within(changes, log.events),
+		events.RouteTopic(urgentRoute): log.routed, events.TopicGroups: changes,
 	} {
 		c := &copyists{topic: topic, log: log, want: want, made: map[string]bool{}, latest: map[string]int64{}, copies: map[string][]int64{}}
 		if err := readTopic(ctx, f.c.log, topic, c.add); err != nil {
@@ -106,36 +103,6 @@ func outOfTurn(copies []int64) (seq int64, ok bool) {
 		return 0, false
 	}
 	return originals[0], true
-}
-
-// within returns the ids that are among the others.
-func within(ids, others map[string]bool) map[string]bool { return without(ids, without(ids, others)) }
-
-// groupChanges returns the ids of the events that have changed groups in a store.
-func groupChanges(ctx context.Context, path string) (ids map[string]bool, err error) {
-	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	var types []string
-	for _, t := range events.GroupChanges() {
-		types = append(types, "'"+string(t)+"'")
-	}
-	rows, err := db.QueryContext(ctx, "SELECT json_extract(event, '$.event_id') FROM changes WHERE type IN ("+strings.Join(types, ",")+")")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	ids = map[string]bool{}
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		ids[id] = true
-	}
-	return ids, rows.Err()
 }
 
 func TestOnlyCopiesInTurnCount(t *testing.T) {

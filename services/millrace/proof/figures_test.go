@@ -3,7 +3,6 @@ package proof
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -182,19 +181,9 @@ func (f *figures) excuse(ctx context.Context) error {
 	for _, id := range f.receiver.lacks(accepted) {
 		f.unsent[id] = true
 	}
-	counted, err := countedIn(ctx, f.c.store(), seriesOf(1))
-	f.uncounted[seriesOf(1)] = len(accepted) - counted
+	counted, err := f.c.countedInStore(ctx, seriesOf(1))
+	f.uncounted[seriesOf(1)] = len(accepted) - int(counted)
 	return errors.Join(err, f.told.excuse(ctx))
-}
-
-// countedIn returns how many messages the series has counted in a database.
-func countedIn(ctx context.Context, path, series string) (n int, err error) {
-	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)")
-	if err != nil {
-		return 0, err
-	}
-	err = db.QueryRowContext(ctx, "SELECT coalesce(sum(messages), 0) FROM buckets WHERE series = ? AND span = 86400", series).Scan(&n)
-	return n, errors.Join(err, db.Close())
 }
 
 // counted returns how many messages a version of the analytics handler has counted.

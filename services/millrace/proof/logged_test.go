@@ -3,6 +3,7 @@ package proof
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -17,13 +18,15 @@ type logged struct {
 	records  map[string][]*kgo.Record
 	routed   map[string]bool // ids of the events that have the route of urgentRoute
 	messages map[string]bool // ids of the messages among them
-	tagged   int
-	broken   []string // what is not as the rules of writeRules say
+	// groupChanges has the conversations of the events that change groups, by event id.
+	groupChanges map[string]string
+	tagged       int
+	broken       []string // what is not as the rules of writeRules say
 }
 
 // readLog reads message-events from its beginning to its end.
 func readLog(ctx context.Context, brokers []string) (*logged, error) {
-	l := &logged{events: map[string]bool{}, messages: map[string]bool{}, records: map[string][]*kgo.Record{}, routed: map[string]bool{}}
+	l := &logged{events: map[string]bool{}, messages: map[string]bool{}, records: map[string][]*kgo.Record{}, routed: map[string]bool{}, groupChanges: map[string]string{}}
 	return l, readTopic(ctx, brokers, events.TopicMessages, l.add)
 }
 
@@ -78,6 +81,9 @@ func (l *logged) add(r *kgo.Record) {
 	}
 	l.events[e.EventID] = true
 	l.records[e.EventID] = append(l.records[e.EventID], r)
+	if slices.Contains(events.GroupChanges(), e.Type) {
+		l.groupChanges[e.EventID] = string(r.Key)
+	}
 	content, want := e.Content, ""
 	if e.Type == events.NewMessage {
 		l.messages[e.Message.MessageID] = true
