@@ -225,17 +225,17 @@ func TestSendsGoOnAtFullSpeedOnceTheBreakerOfADeadHookIsOpen(t *testing.T) {
 		}
 		for range hookFailures {
 			require.Equal(t, time.Second, took())
-			n.service.originals.sent.Purge()
+			n.forgetOriginals()
 		}
 		alone := n.service.hooks.alone.WithLabelValues("test")
 		for range 100 {
 			require.Zero(t, took())
 			require.EqualValues(t, 1, testutil.ToFloat64(alone))
-			n.service.originals.sent.Purge()
+			n.forgetOriginals()
 		}
 		time.Sleep(hookPause + 1)
 		require.Equal(t, time.Second, took(), "one call tries the hook again")
-		n.service.originals.sent.Purge()
+		n.forgetOriginals()
 		require.Zero(t, took())
 	})
 }
@@ -243,10 +243,10 @@ func TestSendsGoOnAtFullSpeedOnceTheBreakerOfADeadHookIsOpen(t *testing.T) {
 func TestARepeatOfAnAcceptedMessageStaysAcceptedWhateverTheHooksSay(t *testing.T) {
 	for name, between := range map[string]func(t *testing.T, n *node){
 		"remembered": func(*testing.T, *node) {},
-		"stored":     func(t *testing.T, n *node) { n.keepAll(t); n.service.originals.sent.Purge() },
-		"in the log": func(_ *testing.T, n *node) { n.service.originals.sent.Purge() },
+		"stored":     func(t *testing.T, n *node) { n.keepAll(t); n.forgetOriginals() },
+		"in the log": func(_ *testing.T, n *node) { n.forgetOriginals() },
 		"in the log while the store is down": func(_ *testing.T, n *node) {
-			n.service.originals.sent.Purge()
+			n.forgetOriginals()
 			n.store.down.Store(true)
 		},
 	} {
@@ -292,7 +292,7 @@ func TestARepeatIsFoundWhileTheLogHasLostWhatIsNotStored(t *testing.T) {
 func TestARepeatIsReplacedAsTheFirstWasOnANodeThatKnowsThatFromTheStore(t *testing.T) {
 	r := &reviewer{decide: func(hook.Draft) hook.Verdict { return hook.Verdict{Content: "***"} }}
 	n := newNodeOver(t, memory.NewBus(memory.Config{}), as(r))
-	n.service.originals.sent.Add(events.MessageID(1, "u:1:2", "a"), original{sentAt: 5, stored: true})
+	n.service.originals.sent.add(events.MessageID(1, "u:1:2", "a"), original{sentAt: 5, stored: true})
 	for range 2 {
 		sent := n.service.send(t.Context(), direct("a"))[0].GetSent()
 		require.EqualValues(t, 5, sent.GetTimestamp())

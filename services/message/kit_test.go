@@ -99,6 +99,15 @@ func (n *node) publish(t testing.TB, all ...events.Event) []events.Position {
 	return positions
 }
 
+// forgetOriginals makes the node know no message that it has accepted, as after a restart.
+func (n *node) forgetOriginals() {
+	sent := n.service.originals.sent
+	sent.mu.Lock()
+	defer sent.mu.Unlock()
+	clear(sent.recent)
+	clear(sent.before)
+}
+
 // publishRaw publishes a foreign record to the key's partition.
 func (n *node) publishRaw(t testing.TB, key, value string) {
 	t.Helper()

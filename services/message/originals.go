@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-
 	"millrace/infra/panics"
 	"millrace/infra/store"
 )
@@ -18,7 +16,8 @@ const (
 	lookupPause = 5 * time.Millisecond
 	// maxLookup bounds the messages of one look-up, and so how many wait for it.
 	maxLookup = 512
-	// knownOriginals is how many messages are remembered that this node has accepted or found in the store: the latest ones.
+	// knownOriginals is how many messages at least are remembered that this node has accepted or found in the store: the latest
+	// ones.
 	knownOriginals = 1 << 14
 )
 
@@ -38,19 +37,15 @@ type originals struct {
 	store   Store
 	breaker breaker
 	tasks   *tasks
-	sent    *lru.Cache[string, original] // by message id
+	sent    *remembered
 
 	mu      sync.Mutex
 	waiting []store.MessageKey // at most maxLookup
 	running bool
 }
 
-func newOriginals(st Store, t *tasks) (*originals, error) {
-	sent, err := lru.New[string, original](knownOriginals)
-	if err != nil {
-		return nil, err
-	}
-	return &originals{store: st, tasks: t, sent: sent}, nil
+func newOriginals(st Store, t *tasks) *originals {
+	return &originals{store: st, tasks: t, sent: newRemembered(knownOriginals)}
 }
 
 // look asks the store in the background for those of the messages that this node does not remember. What waits while the
@@ -59,7 +54,10 @@ func (o *originals) look(messages []store.MessageKey) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, m := range messages {
-		if len(o.waiting) < maxLookup && !o.sent.Contains(m.MessageID) {
+		if len(o.waiting) == maxLookup {
+			break
+		}
+		if _, known := o.sent.get(m.MessageID); !known {
 			o.waiting = append(o.waiting, m)
 		}
 	}
@@ -78,7 +76,7 @@ func (o *originals) run(ctx context.Context) {
 			return cmp.Or(panicked, err)
 		})
 		for m, at := range sentAt {
-			o.sent.Add(m.MessageID, original{sentAt: at, stored: true})
+			o.sent.add(m.MessageID, original{sentAt: at, stored: true})
 		}
 		sleep(ctx, lookupPause-time.Since(began))
 	}
@@ -97,13 +95,13 @@ func (o *originals) take() []store.MessageKey {
 // note returns what is known of the message that was just accepted, and remembers it: what is passed, unless it is a repeat. Of
 // the first that only the store knows, it is taken that the hooks did the same as of the repeat.
 func (o *originals) note(messageID string, accepted original) original {
-	first, repeat, _ := o.sent.PeekOrAdd(messageID, accepted)
+	first, repeat := o.sent.addNew(messageID, accepted)
 	switch {
 	case !repeat:
 		return accepted
 	case first.stored:
 		first.replaced, first.stored = accepted.replaced, false
-		o.sent.Add(messageID, first)
+		o.sent.add(messageID, first)
 	}
 	return first
 }

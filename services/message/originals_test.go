@@ -32,8 +32,7 @@ func withOriginals(t *testing.T, test func(o *originals, s *sentStore)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s, owner := &sentStore{answers: make(chan struct{}, 10)}, newTasks()
-		o, err := newOriginals(s, owner)
-		require.NoError(t, err)
+		o := newOriginals(s, owner)
 		test(o, s)
 		close(s.answers)
 		owner.close()

@@ -25,7 +25,7 @@ func (s *Service) reviewSends(ctx context.Context, runs []*sending) {
 		for n, m := range p.messages {
 			sender := p.requests[p.places[n]].GetSender()
 			d := &reviewed{given: m, Draft: hook.Draft{Message: m, UserType: sender.GetUserType(), Region: sender.GetRegion()}}
-			if first, repeat := s.originals.sent.Get(m.MessageID); repeat && !first.stored {
+			if first, repeat := s.originals.sent.get(m.MessageID); repeat && !first.stored {
 				d.first = &first
 			} else {
 				unknown = append(unknown, d)

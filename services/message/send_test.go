@@ -167,7 +167,7 @@ func TestRepeatedSendIsAnsweredWithTheTimestampOfTheMessageThatIsThere(t *testin
 	eventually(t, func() bool { return timestamp("a") == 5 }) // once the store has answered
 
 	first := timestamp("b")
-	n.service.originals.sent.Add(events.MessageID(1, "u:1:2", "b"), original{sentAt: first - 100})
+	n.service.originals.sent.add(events.MessageID(1, "u:1:2", "b"), original{sentAt: first - 100})
 	require.Equal(t, first-100, timestamp("b"), "it was accepted lately and need not be stored yet")
 }
 

@@ -96,10 +96,6 @@ func New(d Deps) (*Service, error) {
 	}
 	t := newTasks()
 	t.panics = d.Panics
-	originals, err := newOriginals(d.Store, t)
-	if err != nil {
-		return nil, err
-	}
 	topic := d.Bus.Log(events.TopicMessages)
 	partitions := topic.Partitions()
 	if partitions == 0 {
@@ -134,7 +130,7 @@ func New(d Deps) (*Service, error) {
 			return topic.Current(all), nil
 		}),
 		tail:      newTail(topic, partitions, judge, t),
-		originals: originals,
+		originals: newOriginals(d.Store, t),
 		tracer:    d.Tracer,
 		hooks:     newHooks(d.Hooks, t, d.Metrics, d.Log),
 		known:     known,
