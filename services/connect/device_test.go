@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -27,7 +26,7 @@ type deviceHub struct {
 func deviceSubscriber(number int64, id string) *subscriber {
 	conn, _ := net.Pipe()
 	out := &outbox{
-		conn: conn, maxFrames: 100, maxBytes: 1 << 20, spawn: func(func()) {}, buffers: &sync.Pool{}, done: make(chan struct{}),
+		conn: conn, maxFrames: 100, maxBytes: 1 << 20, spawn: func(func()) {}, writers: &writers{}, done: make(chan struct{}),
 	}
 	g := &Gateway{metrics: newMetrics(nil, nil)}
 	s := &session{gw: g, out: out, log: slog.New(slog.DiscardHandler), cancel: func() {}}

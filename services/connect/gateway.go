@@ -57,7 +57,7 @@ type Gateway struct {
 	pulse    *pulse
 	rates    *rates
 	metrics  *metrics
-	buffers  sync.Pool // of the writers
+	writers  writers
 	scratch  sync.Pool // of the readers
 	syncs    *semaphore.Weighted
 	retries  *semaphore.Weighted
@@ -80,7 +80,7 @@ func New(cfg Config, verifier Verifier, messages, pushes *cluster.Lister, log *s
 		nodes:    cluster.NewNodes(log),
 		pulse:    &pulse{every: cfg.Ping},
 		rates:    &rates{sends: cfg.SendRate, connections: cfg.UserConnections, users: map[int64]*userRate{}},
-		buffers:  sync.Pool{New: func() any { return new([]byte) }},
+		writers:  writers{panics: cfg.Panics},
 		scratch:  sync.Pool{New: func() any { return new(scratch) }},
 		syncs:    semaphore.NewWeighted(parallelSyncs),
 		retries:  semaphore.NewWeighted(parallelRetries),
@@ -195,6 +195,7 @@ func (g *Gateway) Drain(ctx context.Context) {
 
 	stop := context.AfterFunc(ctx, g.cut)
 	g.wg.Wait()
+	g.writers.wg.Wait()
 	stop()
 	closing.Wait()
 	g.stop()

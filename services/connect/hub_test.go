@@ -3,7 +3,6 @@ package connect
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"testing"
 	"time"
 
@@ -56,7 +55,7 @@ func newBench(t *testing.T, channels ...string) *bench {
 		cancel()
 		b.wg.Wait()
 	})
-	out := &outbox{maxFrames: 100, maxBytes: 1 << 20, spawn: func(func()) {}, buffers: &sync.Pool{}, done: make(chan struct{})}
+	out := &outbox{maxFrames: 100, maxBytes: 1 << 20, spawn: func(func()) {}, writers: &writers{}, done: make(chan struct{})}
 	b.sub = &subscriber{session: &session{out: out}, user: 1}
 	b.join(b.sub, nil)
 	b.learnt(map[int32]int64{0: 0})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,7 +22,7 @@ func fragile() *session {
 	conn, _ := net.Pipe()
 	s.out = &outbox{
 		conn: conn, maxBytes: 1 << 20, spawn: func(func()) {}, overflow: func() { panic("at the disco") },
-		buffers: &sync.Pool{}, done: make(chan struct{}),
+		writers: &writers{}, done: make(chan struct{}),
 	}
 	s.lanes = lanes{session: s}
 	return s

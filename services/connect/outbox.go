@@ -1,11 +1,13 @@
 package connect
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -18,23 +20,25 @@ const (
 
 var errClosed = errors.New("connection closed")
 
-// outbox holds the frames that wait for one client. A goroutine, which exists only while something waits, writes them in
-// order, and writes what waits at the same time with one call. It makes the frames itself, because gorilla would make a
-// system call for each.
+// outbox holds the frames that wait for one client. One writer at a time, and none while nothing waits, writes them in order,
+// and writes what waits at the same time with one call. It makes the frames itself, because gorilla would make a system call
+// for each. The writer is one of those that all sessions share until the socket takes no more, and then one of the session's
+// own, which waits for the client. Where the socket is out of reach, as with TLS, it is always the latter.
 //
 // What waits counts as one of two loads. Pushes come whether or not the client keeps up, so too many of them end the
 // connection. Answers come because the client has asked, so too many of them delay its next requests (see room) and end
 // nothing.
 type outbox struct {
 	conn         net.Conn
+	socket       syscall.RawConn // nil if what is written to the connection is not what goes to a socket
+	writers      *writers
 	maxFrames    int // of each load
 	maxBytes     int
-	timeout      time.Duration // of one write, which may end up to an eighth of it earlier
+	timeout      time.Duration // of one write that waits, which may end up to an eighth of it earlier
 	closeTimeout time.Duration // for the client to answer the close frame
-	spawn        func(func())  // runs the writer
+	spawn        func(func())  // runs a writer of the session's own
 	overflow     func()        // called, without the lock, when too many pushes wait
 	progress     func()        // called, with the lock held, when something was written that somebody has waited for
-	buffers      *sync.Pool    // of *[]byte
 
 	mu      sync.Mutex
 	queue   []outFrame
@@ -45,8 +49,19 @@ type outbox struct {
 	discard bool   // also break off what is being written
 	final   []byte // the payload of the close frame
 	waiting []chan struct{}
-	expires time.Time     // when a write that is under way or begins ends
+	expires time.Time     // when a write that waits ends
 	done    chan struct{} // closed when nothing more will be written
+	behind  *outbox       // the next one that the writers write; their lock guards it
+}
+
+// socketOf returns the socket of a connection whose bytes go to it as they are, or nil.
+func socketOf(conn net.Conn) syscall.RawConn {
+	if c, ok := conn.(syscall.Conn); ok {
+		if socket, err := c.SyscallConn(); err == nil {
+			return socket
+		}
+	}
+	return nil
 }
 
 type outFrame struct {
@@ -228,17 +243,46 @@ func (o *outbox) drop() {
 
 // start makes sure that a writer runs. The lock is held.
 func (o *outbox) start() {
-	if !o.writing {
-		o.writing = true
-		o.spawn(o.write)
+	switch {
+	case o.writing:
+		return
+	case o.socket == nil:
+		o.spawn(func() { o.write(nil, nil, 0) })
+	default:
+		o.writers.add(o)
+	}
+	o.writing = true
+}
+
+// writeNow writes what waits as long as the socket takes it, and leaves the rest to a writer that waits.
+func (o *outbox) writeNow(p *pen) {
+	for batch := o.next(); batch != nil; batch = o.next() {
+		for len(batch) > 0 {
+			chunk, n := p.chunk(batch)
+			rest, err := p.try(o.socket, chunk)
+			if err == nil && len(rest) > 0 {
+				rest = bytes.Clone(rest)
+				o.spawn(func() { o.write(rest, batch, n) })
+				return
+			}
+			if !o.written(batch[:n], err) {
+				break
+			}
+			batch = batch[n:]
+		}
 	}
 }
 
-func (o *outbox) write() {
-	buffer, _ := o.buffers.Get().(*[]byte)
-	defer o.buffers.Put(buffer)
-	for batch := o.next(); batch != nil; batch = o.next() {
-		o.writeAll(batch, buffer)
+// write waits for the client until everything is written: first the rest of a chunk, which has n frames of a batch, and then
+// what else waits.
+func (o *outbox) write(rest []byte, batch []outFrame, n int) {
+	p := o.writers.takePen()
+	defer o.writers.pens.Put(p)
+	if n == 0 || o.flush(rest, batch[:n]) {
+		o.writeAll(batch[n:], p)
+	}
+	for batch = o.next(); batch != nil; batch = o.next() {
+		o.writeAll(batch, p)
 	}
 }
 
@@ -246,7 +290,6 @@ func (o *outbox) write() {
 func (o *outbox) next() []outFrame {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.expire(o.timeout * 7 / 8)
 	batch := o.queue
 	o.queue = nil
 	if len(batch) > 0 {
@@ -276,16 +319,9 @@ func (o *outbox) wake() {
 	o.waiting = nil
 }
 
-func (o *outbox) writeAll(batch []outFrame, buffer *[]byte) {
+func (o *outbox) writeAll(batch []outFrame, p *pen) {
 	for len(batch) > 0 {
-		chunk, n := (*buffer)[:0], 0
-		for n < len(batch) && (n == 0 || len(chunk)+len(batch[n].payload) <= writeChunk) {
-			chunk = appendFrame(chunk, batch[n])
-			n++
-		}
-		if cap(chunk) <= 2*writeChunk {
-			*buffer = chunk
-		}
+		chunk, n := p.chunk(batch)
 		if !o.flush(chunk, batch[:n]) {
 			return
 		}
@@ -295,10 +331,17 @@ func (o *outbox) writeAll(batch []outFrame, buffer *[]byte) {
 
 // flush writes the chunk, which has the frames, and reports whether to go on.
 func (o *outbox) flush(chunk []byte, frames []outFrame) bool {
+	o.mu.Lock()
+	o.expire(o.timeout * 7 / 8)
+	o.mu.Unlock()
 	_, err := o.conn.Write(chunk)
+	return o.written(frames, err)
+}
+
+// written notes that the frames were written, or why not, and reports whether to go on.
+func (o *outbox) written(frames []outFrame, err error) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.expire(o.timeout * 7 / 8)
 	for _, f := range frames {
 		l := o.loadOf(f)
 		l.frames--
@@ -323,8 +366,8 @@ func (o *outbox) flush(chunk []byte, frames []outFrame) bool {
 	return err == nil && !o.discard
 }
 
-// expire gives the next write, or the one that is under way, the whole timeout, unless it has at least so much left. Setting the
-// deadline costs a third of what a write does. If the connection is broken, the write fails. The lock is held.
+// expire gives the next write that waits, or the one that is under way, the whole timeout, unless it has at least so much left.
+// If the connection is broken, the write fails. The lock is held.
 func (o *outbox) expire(enough time.Duration) {
 	if now := time.Now(); enough == 0 || o.expires.Sub(now) < enough {
 		o.expires = now.Add(o.timeout)

@@ -73,12 +73,11 @@ func newSession(gw *Gateway, conn *websocket.Conn) *session {
 	s.ctx, s.cancel = context.WithCancel(gw.ctx)
 	s.lanes = lanes{session: s}
 	s.out = &outbox{
-		conn: conn.NetConn(), maxFrames: gw.cfg.OutboxFrames, maxBytes: gw.cfg.OutboxBytes,
-		timeout: gw.cfg.WriteTimeout, closeTimeout: gw.cfg.CloseTimeout,
+		conn: conn.NetConn(), socket: socketOf(conn.NetConn()), writers: &gw.writers,
+		maxFrames: gw.cfg.OutboxFrames, maxBytes: gw.cfg.OutboxBytes, timeout: gw.cfg.WriteTimeout, closeTimeout: gw.cfg.CloseTimeout,
 		spawn:    s.spawnWriter,
 		overflow: func() { s.closeNow(closeSlow, "too slow: resume with the cursor") },
 		progress: s.alive, // the reader may be waiting and see no other sign of the client
-		buffers:  &gw.buffers,
 		done:     make(chan struct{}),
 	}
 	s.alive()

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"net"
 	"net/http"
+	"syscall"
 	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
@@ -43,6 +45,14 @@ type strictConn struct {
 	left   uint64 // bytes of the frame's payload that are still to come
 	close  []byte // the payload that has come, if the frame is a close frame; else nil
 	err    error  // once set, reading has ended
+}
+
+// SyscallConn returns the socket, if there is one. What is written to it is what is written to the connection.
+func (c *strictConn) SyscallConn() (syscall.RawConn, error) {
+	if conn, ok := c.Conn.(syscall.Conn); ok {
+		return conn.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }
 
 // protocolError is a breach of RFC 6455.

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 	"unsafe"
@@ -50,7 +49,7 @@ func newRoom(t *testing.T, tracer *telemetry.Tracer, sessions int, err error) *r
 	for user := range int64(sessions) {
 		out := &outbox{
 			conn: sink{err: err}, maxFrames: 100, maxBytes: 1 << 20, timeout: time.Second, done: make(chan struct{}),
-			spawn: func(write func()) { r.writers = append(r.writers, write) }, buffers: &sync.Pool{New: func() any { return new([]byte) }},
+			spawn: func(write func()) { r.writers = append(r.writers, write) }, writers: &writers{},
 		}
 		sub := &subscriber{session: &session{out: out}, user: user + 1}
 		r.join(sub, []*millracev1.Membership{{GroupId: 7}})

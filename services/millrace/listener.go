@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -77,6 +78,14 @@ func (l *boundedListener) handler(next http.Handler) http.Handler {
 type countedConn struct {
 	net.Conn
 	closed func()
+}
+
+// SyscallConn returns the socket.
+func (c *countedConn) SyscallConn() (syscall.RawConn, error) {
+	if conn, ok := c.Conn.(syscall.Conn); ok {
+		return conn.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }
 
 func (c *countedConn) Close() error {
