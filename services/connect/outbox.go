@@ -261,8 +261,7 @@ func (o *outbox) writeNow(p *pen) {
 			chunk, n := p.chunk(batch)
 			rest, err := p.try(o.socket, chunk)
 			if err == nil && len(rest) > 0 {
-				rest = bytes.Clone(rest)
-				o.spawn(func() { o.write(rest, batch, n) })
+				o.writeLater(bytes.Clone(rest), batch, n)
 				return
 			}
 			if !o.written(batch[:n], err) {
@@ -271,6 +270,11 @@ func (o *outbox) writeNow(p *pen) {
 			batch = batch[n:]
 		}
 	}
+}
+
+// writeLater has a writer of the session's own call write. In writeNow the closure would move the variables of every batch to the heap.
+func (o *outbox) writeLater(rest []byte, batch []outFrame, n int) {
+	o.spawn(func() { o.write(rest, batch, n) })
 }
 
 // write waits for the client until everything is written: first the rest of a chunk, which has n frames of a batch, and then
