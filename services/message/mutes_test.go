@@ -82,3 +82,36 @@ func TestWhoIsMutedStaysSoWhileTheStoreIsDown(t *testing.T) {
 		require.Equal(t, codes.PermissionDenied, codeOf(m.mayWrite(t.Context(), 2, 7)))
 	})
 }
+
+// A verb that has answered holds on every node. One that has seen the change and cannot ask the store may not go by what was before.
+func TestChangeThatWasSeenIsNotJudgedByAnOlderRosterWhileTheStoreIsDown(t *testing.T) {
+	forever := time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
+	promoted := change(events.MemberRole, 7, 2, 0)
+	promoted.By, promoted.Role = 1, events.RoleAdmin
+	mutes := func(user int64, until time.Time) map[int64]int64 { return map[int64]int64{user: until.Unix()} }
+	for name, test := range map[string]struct {
+		mutes  map[int64]int64 // before the change
+		change events.Event
+		other  codes.Code // of another member
+	}{
+		"mute":               {change: muted(2, forever)},
+		"end of a mute":      {mutes: mutes(2, forever), change: muted(2, time.Unix(0, 0))},
+		"mute of all":        {change: muted(0, forever), other: codes.Unavailable},
+		"end of that":        {mutes: mutes(0, forever), change: muted(0, time.Unix(0, 0)), other: codes.Unavailable},
+		"role while all are": {mutes: mutes(0, forever), change: promoted, other: codes.PermissionDenied},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withMembers(t, func(t *testing.T, st *oneGroup, m *members) {
+				st.set(func(s *oneGroup) { s.users, s.mutes = []int64{1, 2, 3}, test.mutes })
+				settled(t, st, m)
+				st.set(func(s *oneGroup) { s.err = errDown }, test.change)
+				time.Sleep(lease)
+				for range 3 {
+					require.Equal(t, codes.Unavailable, codeOf(m.mayWrite(t.Context(), 2, 7)))
+					require.Equal(t, test.other, codeOf(m.mayWrite(t.Context(), 3, 7)))
+					time.Sleep(storedWait)
+				}
+			})
+		})
+	}
+}

@@ -14,12 +14,14 @@ type roster struct {
 	reads   *shared[struct{}]
 	counted int // how many of members.users it accounts for; guarded by the mutex of members
 
-	mu      sync.Mutex
-	users   []int64             // ascending
-	read    time.Time           // when the reading of users began
-	changed map[int64]time.Time // whose membership was seen to change, and when, unless users have the change for certain
-	ended   bool                // the group was dissolved
-	revised time.Time           // when a change of roles or mutes was seen
+	mu    sync.Mutex
+	users []int64   // ascending
+	read  time.Time // when the reading of users began
+	// changed has users whose membership, role or mute was seen to change, and when, unless users and group have the change for
+	// certain; 0 is a mute of all.
+	changed map[int64]time.Time
+	ended   bool      // the group was dissolved
+	revised time.Time // when a change of roles or mutes was seen
 
 	group *store.Group // as it was read after the users
 }
@@ -44,11 +46,12 @@ func (r *roster) change(e *events.Event, at time.Time) {
 	case events.MemberJoined, events.MemberLeft:
 		r.changed[e.User] = at
 	case events.MemberRole, events.MemberMuted:
-		r.revised = at
+		r.changed[e.User], r.revised = at, at
 	}
 }
 
-// knows reports whether the user was a member when the roster was read, however long ago, and no change since is known.
+// knows reports whether the user was a member when the roster was read, however long ago, and no change since is known that may
+// concern the user.
 func (r *roster) knows(user int64) bool {
 	if r == nil {
 		return false
@@ -61,7 +64,8 @@ func (r *roster) knows(user int64) bool {
 func (r *roster) has(user int64) bool {
 	_, member := slices.BinarySearch(r.users, user)
 	_, changed := r.changed[user]
-	return member && !r.ended && !changed
+	_, all := r.changed[0]
+	return member && !r.ended && !changed && !all
 }
 
 // vouchesFor reports the same as knows, but only if the roster was read lately and not before since. It has the roster read
