@@ -47,11 +47,22 @@ var encoded = sync.Pool{New: func() any { return new(bytes.Buffer) }} //nolint:g
 // members.
 func Decode(topic string, pos Position, data []byte) (Event, error) {
 	var e Event
-	if err := jsonv2.Unmarshal(data, &e); err != nil {
-		return Event{}, invalid("%v", err)
+	err := DecodeNew(&e, topic, pos, data)
+	return e, err
+}
+
+// DecodeNew is [Decode] into an event that the caller has allocated, for example as a part of what it keeps. It must be zero.
+func DecodeNew(e *Event, topic string, pos Position, data []byte) error {
+	if err := jsonv2.Unmarshal(data, e); err != nil {
+		return invalid("%v", err)
 	}
+	return e.complete(topic, pos)
+}
+
+// complete derives what the producer has left out, and returns which rule the event breaks.
+func (e *Event) complete(topic string, pos Position) error {
 	if e.Type == "" {
-		return e, invalid("no type")
+		return invalid("no type")
 	}
 	if m := e.Message; e.Type == NewMessage && m != nil {
 		m.complete(topic, pos)
@@ -64,12 +75,12 @@ func Decode(topic string, pos Position, data []byte) (Event, error) {
 		e.EventID = recordID(topic, pos)
 	}
 	if !e.Type.On(topic) {
-		return e, nil
+		return nil
 	}
 	if err := e.Validate(); err != nil {
-		return e, err
+		return err
 	}
-	return e, e.validateAt(pos)
+	return e.validateAt(pos)
 }
 
 // complete derives the conversation and the id of a message whose producer has set the fixed fields only.

@@ -156,3 +156,15 @@ func BenchmarkMarks(b *testing.B) {
 		marks.Mark(b.Context(), all...)
 	}
 }
+
+// BenchmarkDecoder measures what the first of the handlers pays for a record.
+func BenchmarkDecoder(b *testing.B) {
+	d, r := newDecoder(), newBundles(1, nil)().Records[0]
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Seq++
+		if _, err := d.decode(events.TopicMessages, r.Position, r.Value); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -37,11 +37,10 @@ func (d *decoder) decode(topic string, at events.Position, value []byte) (*event
 	if kept := slot.Load(); kept != nil && kept.at == at && kept.topic == topic && kept.digest == digest {
 		return &kept.event, nil
 	}
-	event, err := events.Decode(topic, at, value)
-	if err != nil {
+	fresh := &decoded{topic: topic, at: at, digest: digest}
+	if err := events.DecodeNew(&fresh.event, topic, at, value); err != nil {
 		return nil, err
 	}
-	fresh := &decoded{topic, at, digest, event}
 	if len(value) <= maxShared {
 		slot.Store(fresh)
 	}
