@@ -56,7 +56,7 @@ func TestEndToEndAnErasedUserStaysErasedWhereTheLogIsStoredAgain(t *testing.T) {
 	file, err := sql.Open("sqlite", filepath.Join(dir, storeFile))
 	require.NoError(t, err)
 	for _, loss := range []string{
-		`DELETE FROM messages`, `DELETE FROM message_ids`, `DELETE FROM changes`, `DELETE FROM groups`, `DELETE FROM stays`, `UPDATE positions SET seq = 0`,
+		`DELETE FROM messages`, `DELETE FROM changes`, `DELETE FROM groups`, `DELETE FROM stays`, `UPDATE positions SET seq = 0`,
 	} {
 		_, err := file.ExecContext(t.Context(), loss)
 		require.NoError(t, err)

@@ -27,9 +27,8 @@ const (
 		ORDER BY m.seq `
 	oldestPage  = pageOf + `LIMIT ?6`
 	newestPage  = pageOf + `DESC LIMIT ?6`
-	messageByID = `SELECT ` + messageColumns + ` FROM message_ids i
-		JOIN messages m ON m.conversation_id = i.conversation_id AND m.seq = i.seq` + versionThen + `
-		WHERE i.id = ?4 AND i.conversation_id = (SELECT id FROM conversations WHERE name = ?3)`
+	messageByID = `SELECT ` + messageColumns + ` FROM messages m` + versionThen + `
+		WHERE m.id = ?4 AND m.conversation_id = (SELECT id FROM conversations WHERE name = ?3)`
 )
 
 // History returns a page of the conversation in ascending seq, and whether there are more messages within the page's bounds

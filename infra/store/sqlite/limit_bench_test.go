@@ -53,21 +53,16 @@ func (db *DB) insertAll(ctx context.Context, batch []events.Record) error {
 	values := func(row string) string { return strings.TrimSuffix(strings.Repeat(row+",", rows), ",") }
 	insertMessages := `INSERT INTO messages (conversation_id, seq, id, client_id, sender, type, sent_at, recalled, edited_at,
 		change_seq, content) VALUES ` + values("(?,?,?,?,?,?,?,0,0,0,?)")
-	insertIDs := `INSERT INTO message_ids (id, conversation_id, seq) VALUES ` + values("(?,?,?)")
 	return db.writer.within(ctx, func(ctx context.Context, c *conn) error {
 		for ; len(batch) > 0; batch = batch[rows:] {
-			var messages, ids []any
+			var messages []any
 			for _, r := range batch[:rows] {
 				m := r.Message
 				conversation := (m.From + 1) / 2 // see record
 				messages = append(messages, conversation, r.Seq, idValue(m.MessageID), idValue(m.ClientMsgID), m.From, m.MessageType,
 					m.Timestamp, m.Content)
-				ids = append(ids, idValue(m.MessageID), conversation, r.Seq)
 			}
 			if _, err := c.ExecContext(ctx, insertMessages, messages...); err != nil {
-				return err
-			}
-			if _, err := c.ExecContext(ctx, insertIDs, ids...); err != nil {
 				return err
 			}
 		}

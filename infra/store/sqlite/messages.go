@@ -10,21 +10,16 @@ import (
 )
 
 const (
-	insertMessageID = `INSERT INTO message_ids (id, conversation_id, seq) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`
-	moveMessageID   = `UPDATE message_ids SET seq = ?2 WHERE id = ?1`
-	deleteMessageID = `DELETE FROM message_ids WHERE id = ?`
-	findMessageID   = `SELECT conversation_id, seq FROM message_ids WHERE id = ?`
-	insertMessage   = `INSERT INTO messages
+	findMessage   = `SELECT conversation_id, seq, sender, recalled FROM messages WHERE id = ?`
+	insertMessage = `INSERT INTO messages
 		(conversation_id, seq, id, client_id, sender, type, sent_at, recalled, edited_at, change_seq, content, extra, reply_to, mentions)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
 	// The message at the lower position wins, but keeps what was changed in the message since, unless it is erased there.
-	inheritChanges = `UPDATE messages AS m SET recalled = m.recalled OR old.recalled, edited_at = old.edited_at, change_seq = old.change_seq,
-			content = iif(NOT m.recalled AND (old.recalled OR old.change_seq > 0), old.content, m.content),
-			extra = iif(NOT m.recalled AND (old.recalled OR old.change_seq > 0), old.extra, m.extra)
-		FROM messages AS old WHERE m.conversation_id = ?1 AND m.seq = ?2 AND old.conversation_id = ?1 AND old.seq = ?3`
-	deleteMessage = `DELETE FROM messages WHERE conversation_id = ? AND seq = ?`
-	findSender    = `SELECT sender, recalled FROM messages WHERE conversation_id = ? AND seq = ?`
-	editMessage   = `UPDATE messages SET content = ?4, edited_at = ?5, change_seq = ?3, extra = ?6
+	moveMessage = `UPDATE OR IGNORE messages SET seq = ?2, client_id = ?4, sender = ?5, type = ?6, sent_at = ?7, recalled = recalled OR ?8,
+			content = iif(NOT ?8 AND (recalled OR change_seq > 0), content, ?9),
+			extra = iif(NOT ?8 AND (recalled OR change_seq > 0), extra, ?10), reply_to = ?11, mentions = ?12
+		WHERE conversation_id = ?1 AND id = ?3`
+	editMessage = `UPDATE messages SET content = ?4, edited_at = ?5, change_seq = ?3, extra = ?6
 		WHERE conversation_id = ?1 AND seq = ?2 AND change_seq < ?3`
 	recallMessage = `UPDATE messages SET content = '', extra = NULL, recalled = 1 WHERE conversation_id = ? AND seq = ?`
 	insertChange  = `INSERT INTO changes (conversation_id, seq, type, message_id, event) VALUES (?, ?, ?, ?, ?)
@@ -49,28 +44,19 @@ func (b *batch) saveMessage(ctx context.Context, r *events.Record) error {
 	if err != nil {
 		return err
 	}
-	messageID := idValue(m.MessageID)
-	inserted, err := b.change(ctx, insertMessageID, messageID, conversation, r.Seq)
+	inserted, err := b.change(ctx, insertMessage, b.columns(r, conversation)...)
 	if err != nil {
-		return fmt.Errorf("insert message id: %w", err)
+		return fmt.Errorf("insert message: %w", err)
 	}
 	if inserted == 0 {
 		return b.saveRepeat(ctx, r, conversation)
-	}
-	if inserted, err = b.insertMessage(ctx, r, conversation); err != nil {
-		return err
-	}
-	if inserted == 0 {
-		if err := b.exec(ctx, deleteMessageID, messageID); err != nil {
-			return fmt.Errorf("delete message id: %w", err)
-		}
-		return unstorable("another message has the position %s", r.Position)
 	}
 	b.activate(conversation, r.Seq, m.Timestamp)
 	return nil
 }
 
-func (b *batch) insertMessage(ctx context.Context, r *events.Record, conversation int64) (int64, error) {
+// columns returns what a message is stored as: the arguments of insertMessage and moveMessage.
+func (b *batch) columns(r *events.Record, conversation int64) []any {
 	m := r.Message
 	var replyTo any
 	if m.ReplyTo != "" {
@@ -80,52 +66,44 @@ func (b *batch) insertMessage(ctx context.Context, r *events.Record, conversatio
 	if len(m.Mentions) > 0 {
 		mentions, _ = json.Marshal(m.Mentions) // a list of integers cannot fail
 	}
-	inserted, err := b.change(ctx, insertMessage, conversation, r.Seq, idValue(m.MessageID), idValue(m.ClientMsgID),
-		m.From, m.MessageType, m.Timestamp, m.Recalled, m.Content, orNull(m.Extra), replyTo, orNull(mentions))
-	if err != nil {
-		return 0, fmt.Errorf("insert message: %w", err)
+	return []any{
+		conversation, r.Seq, idValue(m.MessageID), idValue(m.ClientMsgID), m.From, m.MessageType, m.Timestamp, m.Recalled, m.Content,
+		orNull(m.Extra), replyTo, orNull(mentions),
 	}
-	return inserted, nil
 }
 
 // saveRepeat moves the message with the record's id to the record's position if that is lower.
 func (b *batch) saveRepeat(ctx context.Context, r *events.Record, conversation int64) error {
-	var itsConversation, seq int64
-	messageID := idValue(r.Message.MessageID)
-	if _, err := b.get(ctx, findMessageID, []any{messageID}, &itsConversation, &seq); err != nil {
-		return fmt.Errorf("find message id: %w", err)
-	}
-	if itsConversation != conversation {
-		return unstorable("a message of another conversation has the id")
-	}
-	original := store.Original{Seq: seq}
-	if _, err := b.get(ctx, findSender, []any{conversation, seq}, &original.From, new(bool)); err != nil {
+	var itsConversation int64
+	var original store.Original
+	found, err := b.get(ctx, findMessage, []any{idValue(r.Message.MessageID)}, &itsConversation, &original.Seq, &original.From, new(bool))
+	switch {
+	case err != nil:
 		return fmt.Errorf("find message: %w", err)
+	case !found:
+		return positionTaken(r)
+	case itsConversation != conversation:
+		return unstorable("a message of another conversation has the id")
 	}
 	if err := store.CheckRepeat(r, &original); err != nil {
 		return err
 	}
-	if seq <= r.Seq {
+	if original.Seq <= r.Seq {
 		return nil
 	}
-	inserted, err := b.insertMessage(ctx, r, conversation)
+	moved, err := b.change(ctx, moveMessage, b.columns(r, conversation)...)
 	if err != nil {
-		return err
-	}
-	if inserted == 0 {
-		return unstorable("another message has the position %s", r.Position)
-	}
-	if err := b.exec(ctx, inheritChanges, conversation, r.Seq, seq); err != nil {
 		return fmt.Errorf("move message: %w", err)
 	}
-	if err := b.exec(ctx, deleteMessage, conversation, seq); err != nil {
-		return fmt.Errorf("move message: %w", err)
-	}
-	if err := b.exec(ctx, moveMessageID, messageID, r.Seq); err != nil {
-		return fmt.Errorf("move message: %w", err)
+	if moved == 0 {
+		return positionTaken(r)
 	}
 	b.activate(conversation, r.Seq, r.Message.Timestamp)
 	return nil
+}
+
+func positionTaken(r *events.Record) error {
+	return unstorable("another message has the position %s", r.Position)
 }
 
 // saveChange applies an edit or a recall of a message by its sender, or a recall by an admin. A recall wins over every edit, before or after it. Of
@@ -187,15 +165,12 @@ func (b *batch) findOriginal(
 	}
 	var itsConversation int64
 	m := &store.Original{}
-	found, err := b.get(ctx, findMessageID, []any{messageID}, &itsConversation, &m.Seq)
+	found, err := b.get(ctx, findMessage, []any{messageID}, &itsConversation, &m.Seq, &m.From, &recalled)
 	if err != nil {
-		return 0, nil, false, fmt.Errorf("find message id: %w", err)
+		return 0, nil, false, fmt.Errorf("find message: %w", err)
 	}
 	if !found || itsConversation != conversation {
 		return conversation, nil, false, nil
-	}
-	if _, err := b.get(ctx, findSender, []any{conversation, m.Seq}, &m.From, &recalled); err != nil {
-		return 0, nil, false, fmt.Errorf("find message: %w", err)
 	}
 	return conversation, m, recalled, nil
 }

@@ -22,8 +22,7 @@ const (
 	changesWithin = `SELECT ch.seq, ch.event, ifnull(m.seq, 0), ifnull(v.content, ifnull(m.content, '')),
 			iif(v.message_id IS NULL, m.extra, v.extra)
 		FROM changes ch
-		LEFT JOIN message_ids i ON i.id = ch.message_id
-		LEFT JOIN messages m ON m.conversation_id = i.conversation_id AND m.seq = i.seq` + versionThen + `
+		LEFT JOIN messages m ON m.id = ch.message_id` + versionThen + `
 		WHERE ch.conversation_id = ?3 AND ch.seq > ?4 AND ch.seq <= ?5 AND ifnull(m.seq > ?7, 1)
 			AND NOT (ch.type = 'message_edited' AND v.message_id IS NULL AND ifnull(m.recalled, 1))
 			AND NOT (ch.type = 'group_renamed' AND json_extract(ch.event, '$.name') IS NULL)

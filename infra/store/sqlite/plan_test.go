@@ -25,8 +25,8 @@ func TestQueriesSearchIndexes(t *testing.T) {
 
 		"change": findChange, "change by id": changeByID, "read mark": readMark, "settings": userSettings,
 		"readers of a group": readersOfGroup, "readers of two": readersOfTwo,
-		"conversation": findConversation, "message id": findMessageID, "sender": findSender, "topic": findTopic,
-		"head": advanceHead, "move message": inheritChanges, "delete message": deleteMessage,
+		"conversation": findConversation, "message": findMessage, "topic": findTopic,
+		"head": advanceHead, "move message": moveMessage,
 		"edit": editMessage, "recall": recallMessage, "advance read mark": advanceReadMark,
 		"settings of one": settingsNamed, "due": dueNotifications, "take": takeNotification, "settle": settleNotification,
 		"told": dropTold, "told before": dropNotifications,
@@ -49,6 +49,11 @@ func TestQueriesSearchIndexes(t *testing.T) {
 	})
 	t.Run("erasures are looked up, however many users are asked for", func(t *testing.T) {
 		requireSearches(t, plan(t, db, erasuresOf), "LIST SUBQUERY", "SCAN json_each", "CREATE BLOOM FILTER")
+	})
+	t.Run("a message is one look into the index of ids", func(t *testing.T) {
+		for _, query := range []string{findMessage, moveMessage, messageByID} {
+			require.Contains(t, plan(t, db, query)[0], "INDEX message_ids (id=?")
+		}
 	})
 	t.Run("a page is one range of the conversation", func(t *testing.T) {
 		for _, query := range []string{oldestPage, newestPage} {

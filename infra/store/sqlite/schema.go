@@ -19,7 +19,7 @@ func migrations() []string {
 	return []string{
 		firstSchema, groupsByClientMsgID, changesByEventID, messageVersions, epochsOfTopics, extraOfMessages, renamedGroups, disabledWebhooks,
 		settingsOfUsers, usersSeen, statistics, subscriptionsOfUsers, rolesAndMutes, blockedUsers,
-		notificationsOfUsers, revokedTokens, progressOfHandlers, erasuresOfUsers,
+		notificationsOfUsers, revokedTokens, progressOfHandlers, erasuresOfUsers, idsInAnIndex,
 	}
 }
 
@@ -128,6 +128,10 @@ CREATE TABLE versions (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX past_stays ON stays (conversation_id, left_seq) WHERE left_seq > 0;
 `
+
+// idsInAnIndex has SQLite keep the ids of messages itself, so that saving a message takes one statement. The index holds what the
+// table did.
+const idsInAnIndex = `DROP TABLE message_ids; CREATE UNIQUE INDEX message_ids ON messages (id);`
 
 // epochsOfTopics stores the later epochs of a topic beside the one in which it begins.
 const epochsOfTopics = `
