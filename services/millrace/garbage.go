@@ -14,9 +14,9 @@ import (
 // through, and a low percentage makes Go collect all the time. With many, a high one makes idle connections take several times
 // the memory that they need. When the process has become quiet, the memory goes back to the system.
 const (
-	garbagePeriod = 750 * time.Millisecond
+	garbagePeriod = 1500 * time.Millisecond
 	leastGarbage  = 64 << 20
-	mostGarbage   = 256 << 20
+	mostGarbage   = 512 << 20
 	leastPercent  = 25
 	// quiet is how many bytes a quiet process allocates in garbagePeriod at most.
 	quiet = 4 << 20
