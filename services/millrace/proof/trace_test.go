@@ -87,6 +87,9 @@ func TestAProcessExportsWholeTracesBeforeItEnds(t *testing.T) {
 	a.Sends(t, client.ToUser(Bob), "hello")
 	require.Equal(t, []string{"hello"}, b.Reads(t, 1))
 	a.Stored(t, "u:1001:1002", 1)
+	EventuallyTrue(t, "audit, which waits for more, has handled it", func() bool {
+		return p.metric(t, "millrace_handler_records_total", `handler="audit",outcome="handled"`) == 1
+	})
 	p.stop(t)
 	c.mu.Lock()
 	defer c.mu.Unlock()
