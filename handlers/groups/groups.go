@@ -45,7 +45,7 @@ func Handler(admission Admission, to route.Publisher) events.Handler {
 		Handle: func(ctx context.Context, r events.Record) error {
 			return c.handle(ctx, []events.Record{r})[0]
 		},
-		HandleBatch: c.handle, Gather: 100 * time.Millisecond, Assigned: admission.Assigned, Released: admission.Released,
+		HandleBatch: c.handle, Gather: 50 * time.Millisecond, Assigned: admission.Assigned, Released: admission.Released,
 	}
 }
 

@@ -38,7 +38,7 @@ func Handler(store Store) events.Handler {
 		HandleBatch: func(ctx context.Context, records []events.Record) []error {
 			return slices.Repeat([]error{save(ctx, store, records)}, len(records))
 		},
-		Gather: 100 * time.Millisecond,
+		Gather: 50 * time.Millisecond,
 	}
 }
 
