@@ -46,29 +46,19 @@ func newObject(m *Message) object {
 
 func (o *object) message(m *Message) {
 	o.open("message")
-	o.string("message_id", m.MessageID)
-	if m.ClientMsgID != "" {
-		o.string("client_msg_id", m.ClientMsgID)
-	}
-	if m.Conversation != "" {
-		o.string("conversation", m.Conversation)
-	}
+	o.stringIfAny("message_id", m.MessageID)
+	o.stringIfAny("client_msg_id", m.ClientMsgID)
+	o.stringIfAny("conversation", m.Conversation)
 	o.number("from", m.From)
-	if m.To != 0 {
-		o.number("to", m.To)
-	}
-	if m.GroupID != 0 {
-		o.number("group_id", m.GroupID)
-	}
+	o.numberIfAny("to", m.To)
+	o.numberIfAny("group_id", m.GroupID)
 	o.string("content", m.Content)
 	o.number("message_type", int64(m.MessageType))
 	o.number("timestamp", m.Timestamp)
 	if len(m.Extra) > 0 {
 		o.value("extra", m.Extra)
 	}
-	if m.ReplyTo != "" {
-		o.string("reply_to", m.ReplyTo)
-	}
+	o.stringIfAny("reply_to", m.ReplyTo)
 	if len(m.Mentions) > 0 {
 		o.value("mentions", m.Mentions)
 	}
@@ -97,6 +87,18 @@ func (o *object) name(name string) {
 func (o *object) number(name string, n int64) {
 	o.name(name)
 	o.text = strconv.AppendInt(o.text, n, 10)
+}
+
+func (o *object) numberIfAny(name string, n int64) {
+	if n != 0 {
+		o.number(name, n)
+	}
+}
+
+func (o *object) stringIfAny(name, s string) {
+	if s != "" {
+		o.string(name, s)
+	}
 }
 
 func (o *object) string(name, s string) {
