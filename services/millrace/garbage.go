@@ -14,7 +14,7 @@ import (
 // through, and a low percentage makes Go collect all the time. With many, a high one makes idle connections take several times
 // the memory that they need. When the process has become quiet, the memory goes back to the system.
 const (
-	garbagePeriod = 1500 * time.Millisecond
+	garbagePeriod = 750 * time.Millisecond
 	leastGarbage  = 64 << 20
 	mostGarbage   = 512 << 20
 	leastPercent  = 25
