@@ -3,7 +3,6 @@ package connect
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"net"
 	"sync"
@@ -13,10 +12,7 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-const (
-	finalBit   = 0x80
-	writeChunk = 32 << 10 // how much goes into one write; a larger frame goes alone
-)
+const finalBit = 0x80
 
 var errClosed = errors.New("connection closed")
 
@@ -377,22 +373,6 @@ func (o *outbox) expire(enough time.Duration) {
 		o.expires = now.Add(o.timeout)
 		_ = o.conn.SetWriteDeadline(o.expires)
 	}
-}
-
-// appendFrame appends an unfragmented, unmasked frame (RFC 6455, 5.2).
-func appendFrame(b []byte, f outFrame) []byte {
-	b = append(b, finalBit|f.op)
-	switch n := len(f.payload); {
-	case n < 126:
-		b = append(b, byte(n))
-	case n < 1<<16:
-		b = append(b, 126)
-		b = binary.BigEndian.AppendUint16(b, uint16(n))
-	default:
-		b = append(b, 127)
-		b = binary.BigEndian.AppendUint64(b, uint64(n))
-	}
-	return append(b, f.payload...)
 }
 
 // abandon ends the connection after the writer has failed, with a close frame if that can still be written.

@@ -1,6 +1,7 @@
 package connect
 
 import (
+	"encoding/binary"
 	"errors"
 	"os"
 	"runtime"
@@ -11,6 +12,9 @@ import (
 
 	"millrace/infra/panics"
 )
+
+// writeChunk is how much goes into one write. A larger frame goes alone.
+const writeChunk = 32 << 10
 
 // writers write what waits in the outboxes of all sessions. They are goroutines that exist only while something waits, and not
 // more than there are processors. They never wait for a client: what its socket does not take at once is left to a writer of
@@ -119,4 +123,20 @@ func (p *pen) try(socket syscall.RawConn, chunk []byte) (rest []byte, err error)
 		return chunk, nil
 	}
 	return chunk, p.err
+}
+
+// appendFrame appends an unfragmented, unmasked frame (RFC 6455, 5.2).
+func appendFrame(b []byte, f outFrame) []byte {
+	b = append(b, finalBit|f.op)
+	switch n := len(f.payload); {
+	case n < 126:
+		b = append(b, byte(n))
+	case n < 1<<16:
+		b = append(b, 126)
+		b = binary.BigEndian.AppendUint16(b, uint16(n))
+	default:
+		b = append(b, 127)
+		b = binary.BigEndian.AppendUint64(b, uint64(n))
+	}
+	return append(b, f.payload...)
 }
