@@ -121,20 +121,20 @@ func (h *hub) reconcile(sub *subscriber, a *cluster.Synced) (again bool) {
 		entered := h.enter(sub, m.GetGroupId(), stay{joined: m.GetJoinedSeq(), partition: unknownPartition})
 		again = again || later || entered
 	}
-	for group, s := range sub.groups {
-		if _, member := want[group]; member || s.partition != unknownPartition && s.joined > a.Start.GetEnd()[s.partition] {
-			continue
-		}
-		h.exit(sub, group)
-		again = true
+	goesOn := func(group int64, s stay) bool {
+		joined, member := want[group]
+		return member && joined == s.joined || s.partition != unknownPartition && s.joined > a.Start.GetEnd()[s.partition]
 	}
-	// If only an earlier response has told of a stay, the stay may have ended meanwhile, even if the hub has seen the user
-	// come back and leave once more. What was buffered for that stay may not be for this user.
+	for group, s := range sub.groups {
+		if _, member := want[group]; !member && !goesOn(group, s) {
+			h.exit(sub, group)
+			again = true
+		}
+	}
+	// A stay that the session has been told of may have ended in what it did not get, even if the hub has seen the user come
+	// back and leave once more. What was buffered for that stay may not be for this user.
 	before := len(sub.buffer)
-	sub.buffer = slices.DeleteFunc(sub.buffer, func(b buffered) bool {
-		joined, member := want[b.group]
-		return b.group != 0 && b.stay.partition == unknownPartition && (!member || joined != b.stay.joined)
-	})
+	sub.buffer = slices.DeleteFunc(sub.buffer, func(b buffered) bool { return b.group != 0 && !goesOn(b.group, b.stay) })
 	again = again || len(sub.buffer) < before
 	return again && a.End.GetMembershipsKnown()
 }

@@ -29,6 +29,7 @@ type reader struct {
 	// The world's lock guards these.
 	cursor map[int32]int64
 	seen   map[events.Position]bool // after the cursor
+	trail  []string                 // what has come, with the cursor that it came at
 }
 
 func (r *reader) run(ctx context.Context) {
@@ -54,6 +55,7 @@ func (r *reader) session(ctx context.Context) error {
 			cursor = `,"cursor":` + string(encoded)
 		}
 		r.seen = map[events.Position]bool{}
+		r.trail = append(r.trail, "connects"+cursor)
 	})
 	connect := fmt.Sprintf(`{"id":1,"connect":{"token":"%d"%s}}`, r.user, cursor)
 	if err := conn.WriteMessage(websocket.TextMessage, []byte(connect)); err != nil {
@@ -85,13 +87,28 @@ func (r *reader) session(ctx context.Context) error {
 			return nil // it left, or was told to resume
 		}
 		r.w.mu.Lock()
-		err = r.judge(data)
+		r.trail = append(r.trail, fmt.Sprintf("at %v: %s", r.cursor, data))
+		if err = r.judge(data); err != nil && !errors.Is(err, errTryAgain) {
+			r.explain()
+		}
 		r.w.mu.Unlock()
 		switch {
 		case errors.Is(err, errTryAgain):
 			return nil
 		case err != nil:
-			return fmt.Errorf("user %d: %w: %s", r.user, err, data)
+			return fmt.Errorf("user %d: %w", r.user, err)
+		}
+	}
+}
+
+// explain logs the last of what has come, and what has not come of what should have.
+func (r *reader) explain() {
+	for _, line := range r.trail[max(0, len(r.trail)-40):] {
+		r.t.Logf("user %d %s", r.user, line)
+	}
+	for p := range int32(partitions) {
+		for _, d := range r.w.visible(r.user, p, r.cursor[p], int64(len(r.w.logs[p]))) {
+			r.t.Logf("user %d sees %d:%d, stored through %d, in %v: %s", r.user, p, d.GetSeq(), r.w.kept[p], d.GetChannels(), d.GetPush())
 		}
 	}
 }

@@ -80,10 +80,26 @@ func TestSyncGoesOnWithoutAStoreThatFailsHalfway(t *testing.T) {
 	n := newNode(t, memory.Config{Partitions: 1})
 	missed := n.publish(t, said(1, 2, "a"), said(1, 2, "b"))
 	n.keepAll(t)
+	n.sync(t, &millracev1.SyncRequest{User: 2})
 	n.store.missedFails.Store(true)
 	s := n.resume(t, 2, map[int32]int64{0: 0})
 	require.Empty(t, s.GetIncomplete())
 	require.Equal(t, seqs(missed), s.got[0])
+}
+
+// What the store said of the user's groups was newer than the stored positions that it said before: the user had left. When
+// the store fails after that, nobody can say whether what the log has from before the leaving is the user's.
+func TestSyncTrustsNoGroupsThatAreNewerThanTheirPositionsOnceTheStoreFails(t *testing.T) {
+	n := newNode(t, memory.Config{Partitions: 1})
+	n.publish(t, said(1, 2, "a"), change(events.GroupCreated, 7, 1, 0, 1, 2))
+	n.keepAll(t)
+	before := n.end(t)
+	n.publish(t, saidIn(7, 1, "seen"), change(events.MemberLeft, 7, 2, 0))
+	n.keepAll(t)
+	n.store.behind.Store(&before)
+	n.store.missedFails.Store(true)
+	s := n.resume(t, 2, map[int32]int64{0: 0})
+	require.Equal(t, []int32{0}, s.GetIncomplete())
 }
 
 func TestSyncGoesOnWithoutAStoreThatHangs(t *testing.T) {

@@ -12,7 +12,8 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-// knowledge says which groups a user belonged to as of a position in every partition. It is never changed.
+// knowledge says which groups a user belonged to as of a position in every partition. It is never changed. It is what a view
+// came to at the end of the log: what the store says of groups may be newer than the stored positions that it said before.
 type knowledge struct {
 	groups map[int64]int64 // by group, the position at which the user joined
 	asOf   []int64
@@ -59,7 +60,6 @@ func (s *Service) open(ctx context.Context, user int64, handled map[int32]int64,
 	}
 	switch {
 	case err == nil:
-		s.known.Add(user, knowledge{maps.Clone(v.groups), v.stored, v.revokedBefore})
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	default:
