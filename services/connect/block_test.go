@@ -90,6 +90,8 @@ func (s *simple) twoGateways(first, second int64) (*client, *client) {
 		return len(s.push.attached) == 2
 	}, patience, time.Millisecond)
 	b, _ := other.connect(second)
+	s.live()
+	other.live()
 	return a, b
 }
 
@@ -109,6 +111,7 @@ func TestTypingOfTheBlockedIsRefusedOnAnotherGatewayToo(t *testing.T) {
 	for f := ""; f != refused; {
 		b.send(`{"id":3,"typing":{"to":1001}}`)
 		f = b.read().raw
+		<-time.After(time.Second / 40) // a user may type 50 times a second
 	}
 	b.send(`{"id":4,"typing":{"to":1001}}`)
 	require.Equal(t, "permission_denied", b.read().Error.Code)
@@ -173,6 +176,7 @@ func TestTypingGoesOnWhileNobodyKnowsWhoBlocksWhom(t *testing.T) {
 	s.message.blocksDown.Store(true)
 	a, _ := s.connect(1001)
 	b, _ := s.connect(1002)
+	s.live()
 	b.send(`{"id":2,"typing":{"to":1001}}`)
 	require.NotNil(t, b.read().OK)
 	require.JSONEq(t, `{"push":{"type":"typing","from":1002,"to":1001}}`, a.read().raw)

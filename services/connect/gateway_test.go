@@ -107,6 +107,12 @@ type rig struct {
 	url     string
 }
 
+// live waits until the sessions get what comes at once.
+func (r *rig) live() {
+	r.t.Helper()
+	require.Eventually(r.t, r.gateway.Live, patience, time.Millisecond)
+}
+
 func start(t testing.TB, cfg connect.Config, messages, pushes []cluster.Conn) *rig {
 	t.Helper()
 	return startListed(t, cfg, static(messages), static(pushes))

@@ -19,6 +19,7 @@ func TestTypingReachesTheOthers(t *testing.T) {
 	a, _ := s.connect(1001)
 	b, _ := s.connect(1002)
 	c, _ := s.connect(1003)
+	s.live()
 	a.send(`{"id":2,"typing":{"to":1002}}`)
 	require.NotNil(t, a.read().OK)
 	require.JSONEq(t, `{"push":{"type":"typing","from":1001,"to":1002}}`, b.read().raw)
@@ -58,6 +59,7 @@ func TestTypingToAStrangerReachesNobody(t *testing.T) {
 	s := startSimple(t, connect.Config{})
 	a, _ := s.connect(1001)
 	b, _ := s.connect(1002)
+	s.live()
 	a.send(`{"id":2,"typing":{"to":1002}}`)
 	require.NotNil(t, a.read().OK)
 	require.Eventually(t, func() (asked bool) {
