@@ -136,7 +136,7 @@ func (s *Service) learnBlocks(ctx context.Context, group []*millracev1.SendBatch
 		m := batch.GetMessages()[0]
 		pairs[i] = store.Pair{By: m.GetTo(), User: m.GetSender().GetUser()}
 	}
-	s.blocks.among(ctx, pairs...)
+	_, _ = s.blocks.among(ctx, pairs...)
 }
 
 // sendResults writes results until the channel is closed. It yields once before it collects, so that results which are ready

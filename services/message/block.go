@@ -106,11 +106,15 @@ func (s *Service) blockedBy(ctx context.Context, r *millracev1.BlockedByRequest)
 	return response, nil
 }
 
-// accepts returns an error if user blocks from. Anybody may write to itself.
+// accepts returns an error if user blocks from, and a transient one if nobody knows. Anybody may write to itself.
 func (s *Service) accepts(ctx context.Context, user, from int64) error {
+	if user == from {
+		return nil
+	}
 	pair := store.Pair{By: user, User: from}
-	if user != from && s.blocks.among(ctx, pair)[pair] {
+	blocked, err := s.blocks.among(ctx, pair)
+	if blocked[pair] {
 		return refuse(codes.PermissionDenied, "user %d accepts no direct messages of user %d", user, from)
 	}
-	return nil
+	return err
 }

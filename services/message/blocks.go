@@ -2,6 +2,7 @@ package message
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -28,14 +29,13 @@ const (
 // blocks decides whose direct messages a user refuses. It remembers the pairs of users that were asked for lately, also those
 // without a block, and follows user-events to know what has changed since. As long as it keeps up with the log, only the first
 // message of a pair waits for the store. A verb that blocks or unblocks returns a lease after user-events has the change: by
-// then every node has seen the change, or asks. While the store or the log is down, blocks goes on by what it knows, and a
+// then every node has seen the change, or asks. While the store is down, blocks goes on by what it knows and the log tells, and a
 // pair of which it knows nothing passes, so that sends go on.
 type blocks struct {
 	store   Store
 	changes *follower
 	again   *shared[struct{}] // reads what is due
 	reads   breaker           // of the store
-	steps   breaker           // of the follower
 
 	mu      sync.Mutex
 	pairs   *lru.Cache[store.Pair, knownBlock]
@@ -66,24 +66,23 @@ func newBlocks(st Store, topic pubsub.Log, t *tasks) (*blocks, error) {
 	return b, nil
 }
 
-// among returns those of the pairs that are blocked.
-func (b *blocks) among(ctx context.Context, pairs ...store.Pair) map[store.Pair]bool {
-	upToDate := b.keepsUp(ctx)
+// among returns those of the pairs that are blocked. It returns an error with what is known if neither the log nor the store
+// tells in time what has changed since.
+func (b *blocks) among(ctx context.Context, pairs ...store.Pair) (map[store.Pair]bool, error) {
+	upToDate := b.changes.upToDate(ctx)
 	blocked, unsure, wait := b.look(pairs, upToDate)
-	if len(unsure) > 0 && b.read(ctx, unsure, wait) == nil {
-		blocked, _, _ = b.look(pairs, true)
+	if len(unsure) == 0 {
+		return blocked, nil
 	}
-	return blocked
-}
-
-// keepsUp reports whether every change that holds by now was seen. It waits only if nobody has asked for the log's end within
-// a lease.
-func (b *blocks) keepsUp(ctx context.Context) bool {
-	return b.changes.keepsUp(lease) || b.steps.call(ctx, func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, staleWait)
-		defer cancel()
-		return b.changes.catchUp(ctx)
-	}) == nil
+	err := b.read(ctx, unsure, wait)
+	switch {
+	case err == nil:
+		blocked, _, _ = b.look(pairs, true)
+		return blocked, nil
+	case upToDate:
+		return blocked, nil
+	}
+	return blocked, fmt.Errorf("blocks: %w", err)
 }
 
 // look returns what is known of the pairs: those that are blocked, those about which the store should be asked all the same,

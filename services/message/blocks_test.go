@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
 
 	"millrace/events"
 	"millrace/infra/pubsub"
@@ -67,7 +68,14 @@ func withBlocks(t *testing.T, test func(t *testing.T, st *somePairs, b *blocks))
 }
 
 // asks returns whether Alice blocks Bob, according to what a node knows.
-func (b *blocks) asks(t *testing.T) bool { return b.among(t.Context(), aliceBob())[aliceBob()] }
+func (b *blocks) asks(t *testing.T) bool { return b.have(t, aliceBob())[aliceBob()] }
+
+// have returns those of the pairs that are blocked, according to what a node knows.
+func (b *blocks) have(t *testing.T, pairs ...store.Pair) map[store.Pair]bool {
+	blocked, err := b.among(t.Context(), pairs...)
+	require.NoError(t, err)
+	return blocked
+}
 
 func blocking(kind events.Type, pair store.Pair) events.Event {
 	return events.Event{Type: kind, User: pair.User, By: pair.By}
@@ -97,8 +105,8 @@ func TestPairsOfABatchAreAskedForTogether(t *testing.T) {
 		for user := range int64(100) {
 			pairs = append(pairs, store.Pair{By: 1, User: user + 2})
 		}
-		require.Equal(t, map[store.Pair]bool{{By: 1, User: 9}: true}, b.among(t.Context(), pairs...))
-		require.Nil(t, b.among(t.Context(), aliceBob()))
+		require.Equal(t, map[store.Pair]bool{{By: 1, User: 9}: true}, b.have(t, pairs...))
+		require.Nil(t, b.have(t, aliceBob()))
 		require.Equal(t, 1, st.asked)
 	})
 }
@@ -122,7 +130,7 @@ func TestBlockOnAnotherNodeHoldsWithinALease(t *testing.T) {
 		st.set(func(*oneGroup) {}, blocking(events.UserBlocked, aliceBob()))
 		time.Sleep(lease)
 		require.True(t, b.asks(t))
-		require.False(t, b.among(t.Context(), store.Pair{By: 2, User: 1})[store.Pair{By: 2, User: 1}], "the other way round")
+		require.False(t, b.have(t, store.Pair{By: 2, User: 1})[store.Pair{By: 2, User: 1}], "the other way round")
 		st.set(func(*oneGroup) {}, blocking(events.UserUnblocked, aliceBob()))
 		time.Sleep(lease)
 		require.False(t, b.asks(t))
@@ -135,7 +143,7 @@ func TestBlockThatIsNotStoredWhenANodeBeginsIsSeenInTheLog(t *testing.T) {
 	withBlocks(t, func(t *testing.T, st *somePairs, b *blocks) {
 		st.set(func(*oneGroup) { st.committed = 1 }, blocking(events.UserBlocked, store.Pair{By: 5, User: 6}), blocking(events.UserBlocked, aliceBob()))
 		require.True(t, b.asks(t))
-		require.False(t, b.among(t.Context(), store.Pair{By: 5, User: 6})[store.Pair{By: 5, User: 6}], "the store would have it")
+		require.False(t, b.have(t, store.Pair{By: 5, User: 6})[store.Pair{By: 5, User: 6}], "the store would have it")
 	})
 }
 
@@ -214,11 +222,11 @@ func TestSendsGoOnByWhatIsKnownOfBlocksWhileTheStoreIsDown(t *testing.T) {
 				time.Sleep(storeTimeout + storePause)
 				began = time.Now()
 				unknown := store.Pair{By: 3, User: 4}
-				require.Nil(t, b.among(t.Context(), unknown), "of whom nothing is known may send")
+				require.Nil(t, b.have(t, unknown), "of whom nothing is known may send")
 				require.LessOrEqual(t, time.Since(began), missWait)
 				began = time.Now()
 				for range 100 {
-					require.Nil(t, b.among(t.Context(), unknown))
+					require.Nil(t, b.have(t, unknown))
 					require.True(t, b.asks(t))
 				}
 				require.Zero(t, time.Since(began), "nobody waits again so soon")
@@ -228,7 +236,7 @@ func TestSendsGoOnByWhatIsKnownOfBlocksWhileTheStoreIsDown(t *testing.T) {
 					st.blocks[unknown], st.blocks[aliceBob()] = store.Block{Seq: 2, Blocked: true}, store.Block{Seq: 3}
 				})
 				time.Sleep(storeTimeout + storePause)
-				require.True(t, b.among(t.Context(), unknown)[unknown])
+				require.True(t, b.have(t, unknown)[unknown])
 				_ = b.asks(t)
 				synctest.Wait()
 				require.False(t, b.asks(t))
@@ -237,17 +245,25 @@ func TestSendsGoOnByWhatIsKnownOfBlocksWhileTheStoreIsDown(t *testing.T) {
 	}
 }
 
-func TestSendsGoOnByWhatIsKnownOfBlocksWhileStoreAndLogAreDown(t *testing.T) {
+// While neither says what has changed, a message may be one that a block has forbidden.
+func TestNobodyKnowsWhoIsBlockedWhileStoreAndLogAreDown(t *testing.T) {
 	withBlocks(t, func(t *testing.T, st *somePairs, b *blocks) {
+		bobAlice := store.Pair{By: 2, User: 1}
 		st.blocks[aliceBob()] = store.Block{Seq: 1, Blocked: true}
-		require.True(t, b.asks(t))
+		require.Equal(t, map[store.Pair]bool{aliceBob(): true}, b.have(t, aliceBob(), bobAlice))
 		st.set(func(s *oneGroup) { s.err, s.silent = errDown, true })
 		time.Sleep(time.Hour)
 		began := time.Now()
 		for range 100 {
-			require.True(t, b.asks(t))
+			blocked, err := b.among(t.Context(), aliceBob(), bobAlice)
+			require.True(t, blocked[aliceBob()])
+			require.Equal(t, codes.Unavailable, codeOf(err))
 		}
-		require.LessOrEqual(t, time.Since(began), staleWait)
+		require.LessOrEqual(t, time.Since(began), staleWait, "nobody waits again so soon")
+		st.set(func(s *oneGroup) { s.silent = false })
+		time.Sleep(followTimeout + storePause)
+		require.True(t, b.asks(t), "the log tells")
+		require.False(t, b.have(t, bobAlice)[bobAlice])
 	})
 }
 
@@ -257,7 +273,7 @@ func TestPairsThatAreRememberedAreBounded(t *testing.T) {
 		for user := range int64(maxPairs + 100) {
 			pairs = append(pairs, store.Pair{By: 1, User: user + 2})
 		}
-		require.Empty(t, b.among(t.Context(), pairs...))
+		require.Empty(t, b.have(t, pairs...))
 		require.Equal(t, maxPairs, b.pairs.Len())
 	})
 }

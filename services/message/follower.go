@@ -27,6 +27,7 @@ type follower struct {
 	see   func(*events.Record)
 	lost  func()
 	steps *shared[struct{}]
+	waits breaker // of those who wait for a step
 
 	at map[int32]int64 // the positions up to which it has seen everything; used by one step at a time
 
@@ -50,6 +51,16 @@ func newFollower(
 func (f *follower) catchUp(ctx context.Context) error {
 	_, err := f.steps.get(ctx)
 	return err
+}
+
+// upToDate reports whether the follower has seen every change that holds by now. It waits only if nobody has asked for the end
+// of the topic within a lease, and not again soon after that was in vain.
+func (f *follower) upToDate(ctx context.Context) bool {
+	return f.keepsUp(lease) || f.waits.call(ctx, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, staleWait)
+		defer cancel()
+		return f.catchUp(ctx)
+	}) == nil
 }
 
 // keepsUp reports whether the follower has seen everything that the topic had so long ago. After half of that time it starts

@@ -43,7 +43,7 @@ const (
 // to know which memberships have changed since. As long as it keeps up with the log, the send of a known member needs no
 // question to the store. For users who are unknown, or whose membership has changed lately, it reads their own stays from the
 // store, which takes the same time whether or not the group exists. While the store is down, known memberships go on being
-// used.
+// used, as long as the log tells what has changed.
 type members struct {
 	store   Store
 	stored  func(ctx context.Context, conversation string) error // waits until storage has what the log has now
@@ -94,14 +94,13 @@ func (m *members) mayWrite(ctx context.Context, user, group int64) error {
 
 // mutedUntil returns until when a member is muted, or the error of check.
 func (m *members) mutedUntil(ctx context.Context, user, group int64) (int64, error) {
-	vouched := m.vouches(ctx, user, group)
-	cached := m.roster(group)
-	if vouched && cached != nil {
+	upToDate := m.changes.upToDate(ctx)
+	cached, since := m.roster(group)
+	if upToDate && cached.vouchesFor(user, since) {
 		return cached.mutedUntil(user), nil
 	}
-	known := cached.knows(user)
 	wait := missWait
-	if known {
+	if cached.knows(user) {
 		wait = staleWait
 	}
 	of, g, err := m.ask(ctx, user, group, wait)
@@ -111,7 +110,7 @@ func (m *members) mutedUntil(ctx context.Context, user, group int64) (int64, err
 	case err == nil:
 		m.load(user, g)
 		return mutedUntil(g, user), nil
-	case known && ctx.Err() == nil:
+	case upToDate && cached.knows(user) && ctx.Err() == nil:
 		return cached.mutedUntil(user), nil
 	}
 	return 0, fmt.Errorf("membership of user %d in group %d: %w", user, group, err)
@@ -152,36 +151,12 @@ func (m *members) ask(ctx context.Context, user, group int64, wait time.Duration
 	return of, g, err
 }
 
-// vouches reports whether a roster says that the user is a member and no change since is known. It waits only for the log,
-// and only if nobody has asked for the log's end within a lease.
-func (m *members) vouches(ctx context.Context, user, group int64) bool {
-	if !m.knownFor(user, group) {
-		return false
-	}
-	if !m.changes.keepsUp(lease) {
-		waiting, cancel := context.WithTimeout(ctx, staleWait)
-		defer cancel()
-		if m.changes.catchUp(waiting) != nil {
-			return false
-		}
-	}
-	return m.knownFor(user, group) // the roster as it is by now
-}
-
-func (m *members) knownFor(user, group int64) bool {
-	r := m.roster(group)
-	m.mu.Lock()
-	since := m.trusted
-	m.mu.Unlock()
-	return r.vouchesFor(user, since)
-}
-
-// roster returns the roster of the group, or nil if there is none.
-func (m *members) roster(group int64) *roster {
+// roster returns the roster of the group, or nil if there is none, and the time before which a reading of it may lack changes.
+func (m *members) roster(group int64) (r *roster, since time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r, _ := m.rosters.Get(group)
-	return r
+	r, _ = m.rosters.Get(group)
+	return r, m.trusted
 }
 
 // load makes the roster of the group, which the store has just given, be read in the background. Until then the roster knows
@@ -245,7 +220,7 @@ func (m *members) sees(ctx context.Context, eventID string, within time.Duration
 
 // changed notes a change of a group: from now on the store is asked about the users that it concerns.
 func (m *members) changed(e *events.Event) {
-	if r := m.roster(e.GroupID); r != nil {
+	if r, _ := m.roster(e.GroupID); r != nil {
 		r.change(e, time.Now())
 	}
 }

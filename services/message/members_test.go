@@ -323,6 +323,24 @@ func TestMembershipGoesOnServingWhileTheStoreIsDown(t *testing.T) {
 	}
 }
 
+// While neither says what has changed, a member may have left.
+func TestNobodyKnowsWhoIsAMemberWhileStoreAndLogAreDown(t *testing.T) {
+	withMembers(t, func(t *testing.T, st *oneGroup, m *members) {
+		settled(t, st, m)
+		st.set(func(s *oneGroup) { s.err, s.silent = errDown, true })
+		time.Sleep(time.Hour)
+		began := time.Now()
+		for range 100 {
+			require.Equal(t, codes.Unavailable, codeOf(m.check(t.Context(), 1, 7)))
+		}
+		require.LessOrEqual(t, time.Since(began), staleWait, "nobody waits again so soon")
+		st.set(func(s *oneGroup) { s.silent = false }, left(2))
+		time.Sleep(followTimeout + storePause)
+		require.NoError(t, m.check(t.Context(), 1, 7), "the log tells")
+		require.Equal(t, codes.Unavailable, codeOf(m.check(t.Context(), 2, 7)), "that it has changed")
+	})
+}
+
 func TestStoreThatIsLostRightAfterAMemberWasFirstAdmittedIsNotMissed(t *testing.T) {
 	withMembers(t, func(t *testing.T, st *oneGroup, m *members) {
 		require.NoError(t, m.check(t.Context(), 1, 7))
