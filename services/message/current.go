@@ -87,7 +87,8 @@ func (s *Service) lookUp(ctx context.Context, conversation, id, eventID string) 
 			return unlessNotFound(err)
 		}
 		found = true
-		m.repeated, err = s.store.HasChange(ctx, conversation, eventID)
+		seq, err := s.store.ChangeSeq(ctx, conversation, eventID)
+		m.repeated = seq > 0
 		return err
 	}, func(r *logged) {
 		switch {

@@ -104,11 +104,11 @@ func (s *storeEdge) SentAt(ctx context.Context, messages []store.MessageKey) (ma
 	return s.Store.SentAt(ctx, messages)
 }
 
-func (s *storeEdge) HasChange(ctx context.Context, c, id string) (bool, error) {
+func (s *storeEdge) ChangeSeq(ctx context.Context, c, id string) (int64, error) {
 	if err := s.enter(ctx); err != nil {
-		return false, err
+		return 0, err
 	}
-	return s.Store.HasChange(ctx, c, id)
+	return s.Store.ChangeSeq(ctx, c, id)
 }
 
 func (s *storeEdge) ReadMark(ctx context.Context, user int64, c string) (int64, error) {

@@ -49,16 +49,16 @@ func (s *Service) changeMember(
 	}
 	e := &events.Event{Type: t, EventID: events.EventID(t, parts...), GroupID: g.ID, User: user}
 	if clientMsgID != "" {
-		taken, err := s.store.HasChange(ctx, events.Group(g.ID), e.EventID)
+		made, err := s.store.ChangeSeq(ctx, events.Group(g.ID), e.EventID)
 		switch {
 		case err != nil:
 			return nil, err
-		case taken && t == events.MemberJoined && by.GetUser() == user:
+		case made > 0 && t == events.MemberJoined && by.GetUser() == user:
 			return nil, errNoGroup // the user has left since
-		case taken && t == events.MemberJoined:
+		case made > 0 && t == events.MemberJoined:
 			return s.liveGroup(ctx, g.ID)
-		case taken:
-			return s.repeated(ctx, g.ID)
+		case made > 0:
+			return s.repeated(ctx, by, e, made)
 		}
 	}
 	return s.changeGroup(ctx, by, e)
@@ -82,14 +82,14 @@ func (s *Service) changeGroup(
 		return nil, err
 	}
 	s.members.changed(e)
-	made, err := s.store.HasChange(ctx, e.Conversation, e.EventID)
-	if err == nil && !made {
+	made, err := s.store.ChangeSeq(ctx, e.Conversation, e.EventID)
+	if err == nil && made == 0 {
 		err = s.checkMade(ctx, e)
 	}
 	switch {
 	case err != nil:
 		return nil, err
-	case takes && made:
+	case takes && made > 0:
 		err = s.tellNodes(ctx, e, pos, by)
 	case takes:
 		err = s.outliveLease(ctx)

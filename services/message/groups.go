@@ -162,11 +162,11 @@ func (s *Service) renameGroup(ctx context.Context, r *millracev1.RenameGroupRequ
 		Type: events.GroupRenamed, GroupID: r.GetGroupId(), Name: r.GetName(),
 		EventID: events.EventID(events.GroupRenamed, strconv.FormatInt(r.GetGroupId(), 10), strconv.FormatInt(user, 10), key),
 	}
-	made, err := s.store.HasChange(ctx, events.Group(e.GroupID), e.EventID)
+	made, err := s.store.ChangeSeq(ctx, events.Group(e.GroupID), e.EventID)
 	switch {
 	case err != nil:
 		return nil, err
-	case made:
+	case made > 0:
 		return s.liveGroup(ctx, e.GroupID)
 	}
 	return s.changeGroup(ctx, r.GetSender(), e)
@@ -191,7 +191,7 @@ func (s *Service) removeMember(ctx context.Context, r *millracev1.RemoveMemberRe
 		return nil, refuse(codes.PermissionDenied, "user %d is the owner or an admin of group %d", r.GetUser(), g.ID)
 	}
 	if !of.member() {
-		return s.repeated(ctx, g.ID)
+		return s.repeated(ctx, r.GetSender(), &events.Event{GroupID: g.ID}, 0)
 	}
 	return s.changeMember(ctx, events.MemberLeft, r.GetSender(), &g, r.GetUser(), of, r.GetClientMsgId())
 }

@@ -1,6 +1,7 @@
 package message
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -8,7 +9,9 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"millrace/events"
+	"millrace/infra/pubsub/memory"
 	"millrace/infra/store"
+	millracev1 "millrace/proto/millrace/v1"
 )
 
 func muted(user int64, until time.Time) events.Event {
@@ -114,4 +117,35 @@ func TestChangeThatWasSeenIsNotJudgedByAnOlderRosterWhileTheStoreIsDown(t *testi
 			})
 		})
 	}
+}
+
+// The call that has made the change ended without an answer and without telling the nodes, and the groups handler is down. Who
+// repeats it is answered once no node goes by what was before.
+func TestRepeatOfAChangeThatNoNodeWasToldOfTellsThem(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, memory.Config{})
+	n.uncopied.Store(true)
+	n.storing(t)
+	other := newService(t, n.bus, n.db)
+	id := n.group(t, 2).GetGroupId()
+	eventually(t, func() bool {
+		err := other.members.mayWrite(t.Context(), 2, id)
+		r, since := other.members.roster(id)
+		return err == nil && r.vouchesFor(2, since)
+	})
+	key, until := "m", time.Now().Add(time.Hour).Unix()
+	mute := &events.Event{
+		Type: events.MemberMuted, Conversation: events.Group(id), GroupID: id, User: 2, By: 1, Until: &until, Timestamp: 1,
+		EventID: events.EventID(events.MemberMuted, strconv.FormatInt(id, 10), "2", "1", key),
+	}
+	at := n.publish(t, *mute)[0]
+	require.NoError(t, n.service.waitStored(t.Context(), map[int32]int64{at.Partition: at.Seq}, storedWait))
+	require.NoError(t, other.members.mayWrite(t.Context(), 2, id), "it was told nothing")
+
+	repeat := &millracev1.MuteMemberRequest{Sender: by(1), GroupId: id, User: 2, Until: until, ClientMsgId: key}
+	_, err := n.MuteMember(t.Context(), repeat)
+	require.NoError(t, err)
+	require.Equal(t, codes.PermissionDenied, codeOf(other.members.mayWrite(t.Context(), 2, id)))
+	copies := changesOn(t, n, events.TopicGroups)
+	require.Equal(t, mute.EventID, copies[len(copies)-1].EventID)
 }

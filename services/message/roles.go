@@ -36,13 +36,13 @@ func (s *Service) changeRole(ctx context.Context, r *millracev1.ChangeRoleReques
 	if err != nil {
 		return nil, err
 	}
-	made, err := s.store.HasChange(ctx, events.Group(g.ID), e.EventID)
+	made, err := s.store.ChangeSeq(ctx, events.Group(g.ID), e.EventID)
 	present := g.Standing(user, of).Present()
 	switch {
 	case err != nil:
 		return nil, err
-	case made, present == role && me.Present().Governs():
-		return s.repeated(ctx, g.ID)
+	case made > 0, present == role && me.Present().Governs():
+		return s.repeated(ctx, r.GetSender(), e, made)
 	case me.Present() != events.RoleOwner:
 		return nil, errNotOwner(by, g.ID)
 	case user == by:
@@ -81,22 +81,33 @@ func (s *Service) muteMember(ctx context.Context, r *millracev1.MuteMemberReques
 		EventID: events.EventID(events.MemberMuted, strconv.FormatInt(g.ID, 10), strconv.FormatInt(user, 10),
 			strconv.FormatInt(by, 10), key),
 	}
-	made, err := s.store.HasChange(ctx, events.Group(g.ID), e.EventID)
+	made, err := s.store.ChangeSeq(ctx, events.Group(g.ID), e.EventID)
 	switch {
 	case err != nil:
 		return nil, err
-	case made, g.Mutes[user] == until:
-		return s.repeated(ctx, g.ID)
+	case made > 0, g.Mutes[user] == until:
+		return s.repeated(ctx, r.GetSender(), e, made)
 	}
 	return s.changeGroup(ctx, r.GetSender(), e)
 }
 
-// repeated is the answer to a change that was made before, perhaps a moment ago.
-func (s *Service) repeated(ctx context.Context, group int64) (*millracev1.Group, error) {
-	if err := s.outliveLease(ctx); err != nil {
+// repeated is the answer to a change that was made before, perhaps a moment ago, by a call that has ended without an answer and
+// without telling the nodes: by the event itself at seq, or by another if seq is 0.
+func (s *Service) repeated(
+	ctx context.Context, by *millracev1.Sender, e *events.Event, seq int64,
+) (*millracev1.Group, error) {
+	var err error
+	if seq > 0 {
+		e.Conversation, e.By, e.Timestamp = events.Group(e.GroupID), by.GetUser(), time.Now().Unix()
+		at := events.Position{Partition: events.Partition(e.Conversation, s.partitions), Seq: seq}
+		err = s.tellNodes(ctx, e, at, by)
+	} else {
+		err = s.outliveLease(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
-	return s.liveGroup(ctx, group)
+	return s.liveGroup(ctx, e.GroupID)
 }
 
 func errNoMember(user, group int64) error {

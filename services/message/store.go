@@ -15,9 +15,9 @@ type Store interface {
 	Message(ctx context.Context, conversation, messageID string) (store.StoredMessage, error)
 	// SentAt returns the timestamps of those messages that are stored.
 	SentAt(ctx context.Context, messages []store.MessageKey) (map[store.MessageKey]int64, error)
-	// HasChange reports whether an edit, recall or change of membership with the event id has had an effect on the
-	// conversation.
-	HasChange(ctx context.Context, conversation, eventID string) (bool, error)
+	// ChangeSeq returns the seq at which an edit, a recall or a change of the group with the event id has had its effect on the
+	// conversation, 0 if none has.
+	ChangeSeq(ctx context.Context, conversation, eventID string) (int64, error)
 	// ReadMark returns the seq up to which the user has read the conversation, 0 if it has read nothing.
 	ReadMark(ctx context.Context, user int64, conversation string) (int64, error)
 	// Readers returns at most limit users, by ascending user, who have read the conversation at least up to seq: of a direct

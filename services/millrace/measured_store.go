@@ -72,11 +72,11 @@ func (s measuredStore) SentAt(ctx context.Context, messages []store.MessageKey) 
 	return at, err
 }
 
-func (s measuredStore) HasChange(ctx context.Context, conversation, eventID string) (bool, error) {
+func (s measuredStore) ChangeSeq(ctx context.Context, conversation, eventID string) (int64, error) {
 	begin := time.Now()
-	has, err := s.storeBackend.HasChange(ctx, conversation, eventID)
-	s.done("has_change", begin, err)
-	return has, err
+	seq, err := s.storeBackend.ChangeSeq(ctx, conversation, eventID)
+	s.done("change_seq", begin, err)
+	return seq, err
 }
 
 func (s measuredStore) ReadMark(ctx context.Context, user int64, conversation string) (int64, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -46,9 +47,31 @@ func (g groups) List(ctx context.Context, wanted func(group string) bool) (map[s
 	return members, nil
 }
 
-// Begin commits for the group. Brokers refuse that if another process has joined the group meanwhile, which begins by itself.
-// In a new cluster they make the topic of the commits first, for which Begin waits until the context ends.
+// beginWait is how long Begin waits for the members of a group that has committed nothing to leave it. That of a process which
+// was killed leaves when its session ends, after 6 s.
+const beginWait = 10 * time.Second
+
+// Begin commits for the group. Brokers refuse that as long as the group has members. If these stay, they are of other processes,
+// which begin by themselves. In a new cluster the brokers make the topic of the commits first, for which Begin waits until the
+// context ends.
 func (g groups) Begin(ctx context.Context, group, topic string, at pubsub.Start) (bool, error) {
+	for since := time.Now(); ; {
+		begun, err := g.beginNow(ctx, group, topic, at)
+		if !errors.Is(err, kerr.UnknownMemberID) {
+			return begun, err
+		}
+		if time.Since(since) >= beginWait {
+			return false, nil
+		}
+		select {
+		case <-time.After(topicPoll):
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+}
+
+func (g groups) beginNow(ctx context.Context, group, topic string, at pubsub.Start) (bool, error) {
 	var commits map[int32]commit
 	err := persist(ctx, func() (err error) {
 		commits, err = g.bus.commits(ctx, topic, group)

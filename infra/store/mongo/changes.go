@@ -62,14 +62,14 @@ func (db *DB) SentAt(ctx context.Context, messages []store.MessageKey) (map[stor
 	return sent, nil
 }
 
-// HasChange reports whether an edit, a recall or a change of membership with the event id has had an effect on the
-// conversation.
-func (db *DB) HasChange(ctx context.Context, conversation, eventID string) (bool, error) {
-	_, found, err := findOne[change](ctx, db.changesByID(map[string]bool{conversation: true}, map[string]bool{eventID: true}))
+// ChangeSeq returns the seq at which an edit, a recall or a change of the group with the event id has had its effect on the
+// conversation, 0 if none has.
+func (db *DB) ChangeSeq(ctx context.Context, conversation, eventID string) (int64, error) {
+	made, _, err := findOne[change](ctx, db.changesByID(map[string]bool{conversation: true}, map[string]bool{eventID: true}))
 	if err != nil {
-		return false, fmt.Errorf("change of %s: %w", conversation, err)
+		return 0, fmt.Errorf("change of %s: %w", conversation, err)
 	}
-	return found, nil
+	return made.Seq, nil
 }
 
 // ReadMark returns the seq up to which the user has read the conversation, 0 if it has read nothing.

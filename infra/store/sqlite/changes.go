@@ -6,25 +6,25 @@ import (
 )
 
 const (
-	changeByID = `SELECT 1 FROM changes
-		WHERE conversation_id = (SELECT id FROM conversations WHERE name = ?) AND json_extract(event, '$.event_id') = ?`
+	changeByID = `SELECT seq FROM changes
+		WHERE conversation_id = (SELECT id FROM conversations WHERE name = ?) AND json_extract(event, '$.event_id') = ?
+		ORDER BY seq LIMIT 1`
 	readMark = `SELECT read_seq FROM user_conversations
 		WHERE user = ? AND conversation_id = (SELECT id FROM conversations WHERE name = ?)`
 )
 
-// HasChange reports whether an edit, a recall or a change of membership with the event id has had an effect on the
-// conversation.
-func (db *DB) HasChange(ctx context.Context, conversation, eventID string) (bool, error) {
-	var one int
-	var found bool
-	err := db.readers.within(ctx, func(ctx context.Context, c *conn) (err error) {
-		found, err = c.get(ctx, changeByID, []any{conversation, eventID}, &one)
+// ChangeSeq returns the seq at which an edit, a recall or a change of the group with the event id has had its effect on the
+// conversation, 0 if none has.
+func (db *DB) ChangeSeq(ctx context.Context, conversation, eventID string) (int64, error) {
+	var seq int64
+	err := db.readers.within(ctx, func(ctx context.Context, c *conn) error {
+		_, err := c.get(ctx, changeByID, []any{conversation, eventID}, &seq)
 		return err
 	})
 	if err != nil {
-		return false, fmt.Errorf("change of %s: %w", conversation, err)
+		return 0, fmt.Errorf("change of %s: %w", conversation, err)
 	}
-	return found, nil
+	return seq, nil
 }
 
 // ReadMark returns the seq up to which the user has read the conversation, 0 if it has read nothing.

@@ -84,14 +84,14 @@ func changeTests() []test {
 	return append(tests, test{"a change is known by its event id once it has had its effect", func(t *testing.T, s Store) {
 		made, void := at(11, edit(alice, first, "uno")), at(13, edit(alice, first, "un"))
 		save(t, s, first, made, at(12, recall(alice, first)), void)
-		for id, want := range map[string]bool{made.EventID: true, void.EventID: false, "": false} {
-			has, err := s.HasChange(t.Context(), aliceBob, id)
+		for id, want := range map[string]int64{made.EventID: made.Seq, void.EventID: 0, "": 0} {
+			seq, err := s.ChangeSeq(t.Context(), aliceBob, id)
 			require.NoError(t, err)
-			require.Equal(t, want, has)
+			require.Equal(t, want, seq)
 		}
-		has, err := s.HasChange(t.Context(), aliceCarol, made.EventID)
+		seq, err := s.ChangeSeq(t.Context(), aliceCarol, made.EventID)
 		require.NoError(t, err)
-		require.False(t, has)
+		require.Zero(t, seq)
 	}}, test{"a recall wipes an edited message", func(t *testing.T, s Store) {
 		save(t, s, first, at(11, edit(alice, first, "uno")), at(12, recall(alice, first)))
 		got, err := s.Message(t.Context(), aliceBob, first.Message.MessageID)

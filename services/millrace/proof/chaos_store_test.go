@@ -46,7 +46,7 @@ func (c *cluster) mongoURI() string { return "mongodb://" + c.mongoDB.ready + "/
 // storeReader is what the tests read from a store past the nodes, because these may be broken then or do not return it.
 type storeReader interface {
 	Buckets(ctx context.Context, series string, span store.Span, since int64) ([]store.Bucket, error)
-	HasChange(ctx context.Context, conversation, eventID string) (bool, error)
+	ChangeSeq(ctx context.Context, conversation, eventID string) (int64, error)
 	Close() error
 }
 
@@ -85,11 +85,11 @@ func (c *cluster) changedGroups(ctx context.Context, log *logged) (ids map[strin
 	ids = map[string]bool{}
 	return ids, c.readStore(ctx, func(db storeReader) error {
 		for id, conversation := range log.groupChanges {
-			changed, err := db.HasChange(ctx, conversation, id)
+			seq, err := db.ChangeSeq(ctx, conversation, id)
 			if err != nil {
 				return err
 			}
-			if changed {
+			if seq > 0 {
 				ids[id] = true
 			}
 		}
