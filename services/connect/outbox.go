@@ -12,8 +12,6 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-const finalBit = 0x80
-
 var errClosed = errors.New("connection closed")
 
 // outbox holds the frames that wait for one client. One writer at a time, and none while nothing waits, writes them in order,

@@ -104,6 +104,7 @@ func (c *strictConn) inspect(data []byte) (passed int) {
 
 // Bits and values of a frame's header (RFC 6455, 5.2).
 const (
+	finalBit     = 0x80
 	maskBit      = 0x80
 	length16     = 126
 	length64     = 127

@@ -74,15 +74,12 @@ func (b *blocks) among(ctx context.Context, pairs ...store.Pair) (map[store.Pair
 	if len(unsure) == 0 {
 		return blocked, nil
 	}
-	err := b.read(ctx, unsure, wait)
-	switch {
-	case err == nil:
+	if err := b.read(ctx, unsure, wait); err == nil {
 		blocked, _, _ = b.look(pairs, true)
-		return blocked, nil
-	case upToDate:
-		return blocked, nil
+	} else if !upToDate {
+		return blocked, fmt.Errorf("blocks: %w", err)
 	}
-	return blocked, fmt.Errorf("blocks: %w", err)
+	return blocked, nil
 }
 
 // look returns what is known of the pairs: those that are blocked, those about which the store should be asked all the same,

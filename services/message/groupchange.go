@@ -69,7 +69,7 @@ func (s *Service) changeMember(
 func (s *Service) changeGroup(
 	ctx context.Context, by *millracev1.Sender, e *events.Event,
 ) (*millracev1.Group, error) {
-	e.Conversation, e.By, e.Timestamp = events.Group(e.GroupID), by.GetUser(), time.Now().Unix()
+	stamp(e, by)
 	takes := takesAway(e.Type)
 	if takes {
 		_ = s.members.changes.catchUp(ctx) // without it the change may be copied before this node looks for copies
@@ -89,9 +89,28 @@ func (s *Service) changeGroup(
 	switch {
 	case err != nil:
 		return nil, err
-	case takes && made > 0:
-		err = s.tellNodes(ctx, e, pos, by)
-	case takes:
+	case !takes:
+		return s.liveGroup(ctx, e.GroupID)
+	case made == 0:
+		pos.Seq = 0
+	}
+	return s.held(ctx, by, e, pos)
+}
+
+// stamp notes of a change whose it is, of which conversation, and when it was made.
+func stamp(e *events.Event, by *millracev1.Sender) {
+	e.Conversation, e.By, e.Timestamp = events.Group(e.GroupID), by.GetUser(), time.Now().Unix()
+}
+
+// held returns the group once no node goes by what it was before the change at the position, or before another event that has
+// made it the same if the position has no seq.
+func (s *Service) held(
+	ctx context.Context, by *millracev1.Sender, e *events.Event, at events.Position,
+) (*millracev1.Group, error) {
+	var err error
+	if at.Seq > 0 {
+		err = s.tellNodes(ctx, e, at, by)
+	} else {
 		err = s.outliveLease(ctx)
 	}
 	if err != nil {

@@ -57,11 +57,9 @@ func TestGroupIDsAreDrawn(t *testing.T) {
 	require.Len(t, ids, 2, "what the client chose does not decide the id")
 }
 
-// Two services over one store act as two nodes.
 func TestOneCreationMakesOneGroupOnManyNodesAtOnce(t *testing.T) {
-	n := newNode(t, memory.Config{})
-	n.storing(t)
-	nodes := []*Service{n.service, newService(t, n.bus, n.db)}
+	n, other := twoNodes(t, false)
+	nodes := []*Service{n.service, other}
 	ids := make([]int64, 16)
 	var calls sync.WaitGroup
 	for i := range ids {
@@ -277,7 +275,6 @@ func TestSameStepTakenTwiceAtATimeIsOneEvent(t *testing.T) {
 	require.Len(t, joins, 1, "joining later is another event")
 }
 
-// Two services over one store act as two nodes.
 func TestNoNodeTakesAMessageOfAFormerMember(t *testing.T) {
 	for name, uncopied := range map[string]bool{"": false, "while the groups handler is down": true} {
 		t.Run(name, func(t *testing.T) { testFormerMember(t, uncopied) })
@@ -286,10 +283,7 @@ func TestNoNodeTakesAMessageOfAFormerMember(t *testing.T) {
 
 func testFormerMember(t *testing.T, uncopied bool) {
 	t.Helper()
-	n := newNode(t, memory.Config{})
-	n.uncopied.Store(uncopied)
-	n.storing(t)
-	other := newService(t, n.bus, n.db)
+	n, other := twoNodes(t, uncopied)
 	id := n.group(t, 2).GetGroupId()
 	send := func() error {
 		_, err := other.SendWSMessage(t.Context(), &millracev1.SendWSMessageRequest{Sender: by(2), GroupId: id, Content: "x"})

@@ -77,6 +77,16 @@ func newNodeWith(t testing.TB, bus *memory.Bus, db *sqlite.DB, hooks ...Hook) *n
 	return n
 }
 
+// twoNodes returns two services over one log and store, which act as two nodes. One has a client; its records are stored, and
+// its changes of groups copied unless uncopied is set.
+func twoNodes(t testing.TB, uncopied bool) (*node, *Service) {
+	t.Helper()
+	n := newNode(t, memory.Config{})
+	n.uncopied.Store(uncopied)
+	n.storing(t)
+	return n, newService(t, n.bus, n.db)
+}
+
 func newService(t testing.TB, bus pubsub.Bus, st Store, hooks ...Hook) *Service {
 	t.Helper()
 	s, err := New(Deps{Bus: bus, Store: st, Log: slog.New(slog.DiscardHandler), Hooks: hooks})

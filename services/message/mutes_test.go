@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"millrace/events"
-	"millrace/infra/pubsub/memory"
 	"millrace/infra/store"
 	millracev1 "millrace/proto/millrace/v1"
 )
@@ -123,10 +122,7 @@ func TestChangeThatWasSeenIsNotJudgedByAnOlderRosterWhileTheStoreIsDown(t *testi
 // repeats it is answered once no node goes by what was before.
 func TestRepeatOfAChangeThatNoNodeWasToldOfTellsThem(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, memory.Config{})
-	n.uncopied.Store(true)
-	n.storing(t)
-	other := newService(t, n.bus, n.db)
+	n, other := twoNodes(t, true)
 	id := n.group(t, 2).GetGroupId()
 	eventually(t, func() bool {
 		err := other.members.mayWrite(t.Context(), 2, id)

@@ -96,18 +96,8 @@ func (s *Service) muteMember(ctx context.Context, r *millracev1.MuteMemberReques
 func (s *Service) repeated(
 	ctx context.Context, by *millracev1.Sender, e *events.Event, seq int64,
 ) (*millracev1.Group, error) {
-	var err error
-	if seq > 0 {
-		e.Conversation, e.By, e.Timestamp = events.Group(e.GroupID), by.GetUser(), time.Now().Unix()
-		at := events.Position{Partition: events.Partition(e.Conversation, s.partitions), Seq: seq}
-		err = s.tellNodes(ctx, e, at, by)
-	} else {
-		err = s.outliveLease(ctx)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return s.liveGroup(ctx, e.GroupID)
+	stamp(e, by)
+	return s.held(ctx, by, e, events.Position{Partition: events.Partition(e.Conversation, s.partitions), Seq: seq})
 }
 
 func errNoMember(user, group int64) error {

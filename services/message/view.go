@@ -58,11 +58,10 @@ func (s *Service) open(ctx context.Context, user int64, handled map[int32]int64,
 	if useStore {
 		err = s.breaker.call(ctx, func(ctx context.Context) error { return s.ask(ctx, v) })
 	}
-	switch {
-	case err == nil:
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	default:
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		if k, ok := s.known.Get(user); ok {
 			v.groups, v.asOf, v.revokedBefore = maps.Clone(k.groups), k.asOf, k.revokedBefore
 		}
