@@ -3,7 +3,9 @@ package events
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	jsonv2 "github.com/go-json-experiment/json"
@@ -53,10 +55,17 @@ func Decode(topic string, pos Position, data []byte) (Event, error) {
 
 // DecodeNew is [Decode] into an event that the caller has allocated, for example as a part of what it keeps. It must be zero.
 func DecodeNew(e *Event, topic string, pos Position, data []byte) error {
-	if err := jsonv2.Unmarshal(data, e); err != nil {
-		return invalid("%v", err)
+	err := jsonv2.Unmarshal(data, e)
+	var wrong *jsonv2.SemanticError // its text differs from process to process on purpose
+	switch {
+	case err == nil:
+		return e.complete(topic, pos)
+	case errors.As(err, &wrong) && wrong.JSONPointer != "":
+		return invalid("wrong type of %s", strings.ReplaceAll(string(wrong.JSONPointer[1:]), "/", "."))
+	case errors.As(err, &wrong):
+		return invalid("no JSON object")
 	}
-	return e.complete(topic, pos)
+	return invalid("%v", err)
 }
 
 // complete derives what the producer has left out, and returns which rule the event breaks.

@@ -71,7 +71,8 @@ func TestRecordThatBreaksARuleIsInvalidWithTheRuleAsReason(t *testing.T) {
 	for name, test := range map[string]struct{ data, reason string }{
 		"empty":                 {"", ""},
 		"no JSON":               {"hello", ""},
-		"array":                 {`[1]`, ""},
+		"array":                 {`[1]`, "no JSON object"},
+		"wrong type":            {message(`"from":"one","to":2`), "wrong type of message.from"},
 		"no type":               {`{"timestamp":1}`, "no type"},
 		"no UTF-8":              {"{\"type\":\"\xff\"}", "UTF-8"},
 		"no UTF-8, unknown":     {"{\"type\":\"reaction_added\",\"x\":\"\xff\"}", "UTF-8"},
