@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -66,7 +67,11 @@ func refuse(w http.ResponseWriter, r *http.Request, code codes.Code, message str
 // refuseCall is how the HTTP gateway responds to a call that failed.
 func refuseCall(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
 	s := status.Convert(err)
-	refuse(w, r, s.Code(), s.Message())
+	message := s.Message()
+	if wrong, ofBody := strings.CutPrefix(message, "proto:"); ofBody {
+		message = "malformed body " + strings.TrimLeft(wrong, " \u00a0") // which space it is depends on the build
+	}
+	refuse(w, r, s.Code(), message)
 }
 
 // refusePath is how the HTTP gateway responds to a path or a method that it does not have.

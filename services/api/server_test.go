@@ -126,6 +126,12 @@ func (c *callers) ask(h http.Handler, name, method, path, body string, header ..
 	return w.Code, strings.TrimSpace(string(data))
 }
 
+func TestRefusalOfABodyIsTheSameInEveryBuild(t *testing.T) {
+	c := newCallers(t)
+	_, body := c.ask(c.serve(t, Config{}, &Service{}), "send", "POST", "/v1/messages", `{"form":1}`)
+	require.JSONEq(t, `{"error":{"code":"invalid_argument","message":"malformed body (line 1:2): unknown field \"form\""}}`, body)
+}
+
 func TestRequestsReachTheMessageServiceAndComeBackAsJSON(t *testing.T) {
 	c, m := newCallers(t), &messages{}
 	h := c.serve(t, Config{}, &Service{Messages: m, Store: groups{}, SystemUser: 99})
