@@ -6,9 +6,11 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
+
 	"millrace/events"
+	"millrace/infra/pubsub"
 	"millrace/infra/store"
-	"millrace/infra/telemetry"
 	millracev1 "millrace/proto/millrace/v1"
 )
 
@@ -22,12 +24,15 @@ func (s *Service) outliveLease(ctx context.Context) error {
 // copyWait is how long a change waits for the groups handler to copy it.
 const copyWait = 300 * time.Millisecond
 
-// tellNodes returns when no node admits a send any more that was admitted only before the change at the position. The nodes learn
-// of it from its copy in group-events. The groups handler makes one of every change; if that handler is behind, there will be two
-// copies, which have the same event id and origin.
-func (s *Service) tellNodes(ctx context.Context, e *events.Event, at events.Position, by *millracev1.Sender) error {
-	if !s.members.sees(ctx, e.EventID, copyWait) {
-		s.copyToGroups(ctx, e, at, by)
+// tellNodes returns when no node admits a send any more that was admitted only before the event whose record lies at the position.
+// The nodes learn of it from its copy in group-events. The groups handler makes one of every change; if that handler is behind,
+// there will be two copies, which are the same.
+func (s *Service) tellNodes(ctx context.Context, eventID string, at events.Position) error {
+	if !s.members.sees(ctx, eventID, copyWait) {
+		if err := s.copyToGroups(ctx, eventID, at); err != nil {
+			s.log.WarnContext(ctx, "copying a change of membership failed", "topic", events.TopicGroups,
+				"at", at.String(), events.CorrelationHeader, correlation(ctx), "error", err)
+		}
 	}
 	return s.outliveLease(ctx)
 }
@@ -58,7 +63,7 @@ func (s *Service) changeMember(
 		case made > 0 && t == events.MemberJoined:
 			return s.liveGroup(ctx, g.ID)
 		case made > 0:
-			return s.repeated(ctx, by, e, made)
+			return s.held(ctx, e, made)
 		}
 	}
 	return s.changeGroup(ctx, by, e)
@@ -69,7 +74,7 @@ func (s *Service) changeMember(
 func (s *Service) changeGroup(
 	ctx context.Context, by *millracev1.Sender, e *events.Event,
 ) (*millracev1.Group, error) {
-	stamp(e, by)
+	e.Conversation, e.By, e.Timestamp = events.Group(e.GroupID), by.GetUser(), time.Now().Unix()
 	takes := takesAway(e.Type)
 	if takes {
 		_ = s.members.changes.catchUp(ctx) // without it the change may be copied before this node looks for copies
@@ -91,25 +96,18 @@ func (s *Service) changeGroup(
 		return nil, err
 	case !takes:
 		return s.liveGroup(ctx, e.GroupID)
-	case made == 0:
-		pos.Seq = 0
 	}
-	return s.held(ctx, by, e, pos)
+	return s.held(ctx, e, made)
 }
 
-// stamp notes of a change whose it is, of which conversation, and when it was made.
-func stamp(e *events.Event, by *millracev1.Sender) {
-	e.Conversation, e.By, e.Timestamp = events.Group(e.GroupID), by.GetUser(), time.Now().Unix()
-}
-
-// held returns the group once no node goes by what it was before the change at the position, or before another event that has
-// made it the same if the position has no seq.
-func (s *Service) held(
-	ctx context.Context, by *millracev1.Sender, e *events.Event, at events.Position,
-) (*millracev1.Group, error) {
+// held returns the group once no node goes by what it was before the event had its effect at seq, or before another event has
+// made it what this one would have if seq is 0. The call that has published the event may have ended without an answer and without
+// telling the nodes.
+func (s *Service) held(ctx context.Context, e *events.Event, seq int64) (*millracev1.Group, error) {
 	var err error
-	if at.Seq > 0 {
-		err = s.tellNodes(ctx, e, at, by)
+	if seq > 0 {
+		partition := events.Partition(events.Group(e.GroupID), s.partitions)
+		err = s.tellNodes(ctx, e.EventID, events.Position{Partition: partition, Seq: seq})
 	} else {
 		err = s.outliveLease(ctx)
 	}
@@ -156,17 +154,23 @@ func (s *Service) checkMade(ctx context.Context, e *events.Event) error {
 	return nil
 }
 
-// copyToGroups publishes a copy on group-events. A failure is only logged: other nodes then use the rosters that they have read
-// until the groups handler has copied the change, at most for [rosterLife].
-func (s *Service) copyToGroups(ctx context.Context, e *events.Event, at events.Position, by *millracev1.Sender) {
-	msg, err := newRecord(e, by, correlation(ctx))
-	if err == nil {
-		telemetry.Carry(ctx, msg)
-		msg.Metadata.Set(events.OriginHeader, at.String())
-		err = s.bus.Publisher().Publish(events.TopicGroups, msg)
+// copyToGroups publishes a copy of the record at the position on group-events, as the groups handler would. Where that fails,
+// other nodes use the rosters that they have read until the handler has copied the change, at most for [rosterLife].
+func (s *Service) copyToGroups(ctx context.Context, eventID string, at events.Position) error {
+	var copied *message.Message
+	itself := []events.Range{{Partition: at.Partition, After: at.Seq - 1, Through: at.Seq}}
+	err := s.bus.Log(events.TopicMessages).Read(ctx, itself, func(r pubsub.RawRecord) error {
+		copied = message.NewMessage(eventID, r.Value)
+		copied.Metadata = r.Headers.All()
+		copied.Metadata.Set(pubsub.KeyHeader, string(r.Key))
+		copied.Metadata.Set(events.OriginHeader, at.String())
+		return nil
+	})
+	switch {
+	case errors.Is(err, pubsub.ErrTrimmed): // a late repeat: no node has a roster as old as that
+		return nil
+	case err != nil:
+		return err
 	}
-	if err != nil {
-		s.log.WarnContext(ctx, "copying a change of membership failed", "topic", events.TopicGroups,
-			"type", string(e.Type), "group", e.GroupID, events.CorrelationHeader, correlation(ctx), "error", err)
-	}
+	return s.bus.Publisher().Publish(events.TopicGroups, copied)
 }

@@ -191,7 +191,7 @@ func (s *Service) removeMember(ctx context.Context, r *millracev1.RemoveMemberRe
 		return nil, refuse(codes.PermissionDenied, "user %d is the owner or an admin of group %d", r.GetUser(), g.ID)
 	}
 	if !of.member() {
-		return s.repeated(ctx, r.GetSender(), &events.Event{GroupID: g.ID}, 0)
+		return s.held(ctx, &events.Event{GroupID: g.ID}, 0)
 	}
 	return s.changeMember(ctx, events.MemberLeft, r.GetSender(), &g, r.GetUser(), of, r.GetClientMsgId())
 }

@@ -138,10 +138,12 @@ func TestRepeatOfAChangeThatNoNodeWasToldOfTellsThem(t *testing.T) {
 	require.NoError(t, n.service.waitStored(t.Context(), map[int32]int64{at.Partition: at.Seq}, storedWait))
 	require.NoError(t, other.members.mayWrite(t.Context(), 2, id), "it was told nothing")
 
-	repeat := &millracev1.MuteMemberRequest{Sender: by(1), GroupId: id, User: 2, Until: until, ClientMsgId: key}
+	// A client_msg_id names one change, even if the repeat is not the same.
+	repeat := &millracev1.MuteMemberRequest{Sender: by(1), GroupId: id, User: 2, Until: 0, ClientMsgId: key}
 	_, err := n.MuteMember(t.Context(), repeat)
 	require.NoError(t, err)
 	require.Equal(t, codes.PermissionDenied, codeOf(other.members.mayWrite(t.Context(), 2, id)))
-	copies := changesOn(t, n, events.TopicGroups)
+	copies, made := changesOn(t, n, events.TopicGroups), changesOn(t, n, events.TopicMessages)
 	require.Equal(t, mute.EventID, copies[len(copies)-1].EventID)
+	require.Equal(t, made[len(made)-1], copies[len(copies)-1])
 }

@@ -42,7 +42,7 @@ func (s *Service) changeRole(ctx context.Context, r *millracev1.ChangeRoleReques
 	case err != nil:
 		return nil, err
 	case made > 0, present == role && me.Present().Governs():
-		return s.repeated(ctx, r.GetSender(), e, made)
+		return s.held(ctx, e, made)
 	case me.Present() != events.RoleOwner:
 		return nil, errNotOwner(by, g.ID)
 	case user == by:
@@ -86,18 +86,9 @@ func (s *Service) muteMember(ctx context.Context, r *millracev1.MuteMemberReques
 	case err != nil:
 		return nil, err
 	case made > 0, g.Mutes[user] == until:
-		return s.repeated(ctx, r.GetSender(), e, made)
+		return s.held(ctx, e, made)
 	}
 	return s.changeGroup(ctx, r.GetSender(), e)
-}
-
-// repeated is the answer to a change that was made before, perhaps a moment ago, by a call that has ended without an answer and
-// without telling the nodes: by the event itself at seq, or by another if seq is 0.
-func (s *Service) repeated(
-	ctx context.Context, by *millracev1.Sender, e *events.Event, seq int64,
-) (*millracev1.Group, error) {
-	stamp(e, by)
-	return s.held(ctx, by, e, events.Position{Partition: events.Partition(e.Conversation, s.partitions), Seq: seq})
 }
 
 func errNoMember(user, group int64) error {
