@@ -66,8 +66,8 @@ func newBlocks(st Store, topic pubsub.Log, t *tasks) (*blocks, error) {
 	return b, nil
 }
 
-// among returns those of the pairs that are blocked. It returns an error with what is known if neither the log nor the store
-// tells in time what has changed since.
+// among returns those of the pairs that are blocked, or an error if neither the log nor the store tells in time what has changed
+// since.
 func (b *blocks) among(ctx context.Context, pairs ...store.Pair) (map[store.Pair]bool, error) {
 	upToDate := b.changes.upToDate(ctx)
 	blocked, unsure, wait := b.look(pairs, upToDate)
@@ -77,7 +77,7 @@ func (b *blocks) among(ctx context.Context, pairs ...store.Pair) (map[store.Pair
 	if err := b.read(ctx, unsure, wait); err == nil {
 		blocked, _, _ = b.look(pairs, true)
 	} else if !upToDate {
-		return blocked, fmt.Errorf("blocks: %w", err)
+		return nil, fmt.Errorf("blocks: %w", err)
 	}
 	return blocked, nil
 }
