@@ -97,8 +97,9 @@ func socketPair(t *testing.T, w *writers) (*session, net.Conn) {
 	for _, end := range []net.Conn{ours, theirs} {
 		tcp, ok := end.(*net.TCPConn)
 		require.True(t, ok)
-		require.NoError(t, tcp.SetReadBuffer(1<<12))
-		require.NoError(t, tcp.SetWriteBuffer(1<<12))
+		// Small, so that little fills them, but not smaller than a segment on loopback, for which the kernel would wait by timers.
+		require.NoError(t, tcp.SetReadBuffer(1<<16))
+		require.NoError(t, tcp.SetWriteBuffer(1<<16))
 	}
 	conn := &strictConn{Conn: ours}
 	s := &session{gw: &Gateway{}}
