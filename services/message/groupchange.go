@@ -167,7 +167,7 @@ func (s *Service) copyToGroups(ctx context.Context, eventID string, at events.Po
 		return nil
 	})
 	switch {
-	case errors.Is(err, pubsub.ErrTrimmed): // a late repeat: no node has a roster as old as that
+	case errors.Is(err, pubsub.ErrTrimmed), err == nil && copied == nil: // a late repeat: no node has a roster as old as that
 		return nil
 	case err != nil:
 		return err
