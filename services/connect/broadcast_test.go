@@ -183,6 +183,22 @@ func TestRevokedTokensAreRefusedByGatewaysThatWereNotThere(t *testing.T) {
 	require.NotNil(t, c.read().OK)
 }
 
+func TestWhoConnectsWithARevokedTokenIsNotOnlineForAMoment(t *testing.T) {
+	s := startSimple(t, connect.Config{})
+	require.NoError(t, s.w.db.SaveRevocations(t.Context(), []events.Record{{
+		Event: events.Event{Type: events.TokensRevoked, User: 1001, Before: 100},
+	}}))
+	watcher, _ := s.connectBy("1002")
+	watcher.asks(`{"id":2,"presence":{"users":[1001]}}`, `{"id":2,"presence":{"online":[]}}`)
+	_, first := s.connectBy("1001#99")
+	require.Equal(t, "unauthenticated", first.Error.Code)
+	watcher.send(`{"id":3,"presence":{"users":[1001]}}`)
+	require.Equal(t, `{"id":3,"presence":{"online":[]}}`, watcher.read().raw, "nothing was pushed before")
+	_, first = s.connectBy("1001#100")
+	require.NotNil(t, first.Connected)
+	require.Equal(t, `{"push":{"type":"user_online","user":1001}}`, watcher.read().raw)
+}
+
 func TestTokenThatIsRevokedWhileItConnectsIsRefused(t *testing.T) {
 	s := startSimple(t, connect.Config{})
 	told := make(chan struct{})

@@ -55,7 +55,7 @@ func (s *session) handleConnect(r request) {
 	}
 	answer, err := s.resume(ctx, sub, b.Cursor)
 	if err == nil && !s.gw.hub.accepts(sub, identity.Issued, answer.End.GetTokensRevokedBefore()) {
-		err = errRevoked()
+		err = errRevoked() // it was revoked meanwhile, or not known to be
 	}
 	// The device's older sessions may end only now, when nothing can fail any more.
 	ends := identity.Ends()
@@ -96,7 +96,8 @@ func (s *session) cannotConnect(id int64, err error) {
 	s.close(websocket.CloseTryAgainLater, "try again")
 }
 
-// resume subscribes the session and asks what it has missed.
+// resume subscribes the session and asks what it has missed. It refuses a revoked token before that, so that its user is not
+// online for a moment, nor seen last then.
 func (s *session) resume(ctx context.Context, sub *subscriber, cursor map[int32]int64) (*cluster.Synced, error) {
 	if err := s.gw.syncs.Acquire(ctx, 1); err != nil {
 		return nil, unavailable()
@@ -108,6 +109,9 @@ func (s *session) resume(ctx context.Context, sub *subscriber, cursor map[int32]
 	enough()
 	if err != nil {
 		s.log.Info("groups unknown", "user", sub.user, "error", err) // Sync returns them, or that they are not known
+	}
+	if !hub.accepts(sub, sub.issued, groups.GetTokensRevokedBefore()) {
+		return nil, errRevoked()
 	}
 	hub.join(sub, groups.GetMemberships())
 	hub.await(ctx)
