@@ -259,7 +259,7 @@ func TestStartedHandlerTellsByItself(t *testing.T) {
 	k.subscribes(bob, service.subscribe("/1"))
 	k.says(alice, bob, 10)
 	k.Start(t.Context())
-	require.Eventually(t, func() bool { return len(service.pushes()) == 1 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(service.pushes()) == 1 }, 30*time.Second, 10*time.Millisecond)
 	k.Stop()
 }
 

@@ -23,7 +23,7 @@ import (
 	millracev1 "millrace/proto/millrace/v1"
 )
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // node is a hub behind a gRPC server.
 type node struct {

@@ -251,9 +251,10 @@ func TestHarmfulEndpoint(t *testing.T) {
 		}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := receive(t, test.answer)
 			c := r.endpoint()
-			c.Timeout = 300 * time.Millisecond
+			c.Timeout = 2 * time.Second
 			e, _ := open(t, c, nil)
 			begin := time.Now()
 			err := e.handle(t.Context(), message(2, 11))
@@ -354,6 +355,6 @@ func TestDeadEndpointIsAskedLessAndLessAndThenGetsEverything(t *testing.T) {
 	dead.Store(false)
 	require.Eventually(t, func() bool {
 		return !slices.ContainsFunc(e.handleBatch(t.Context(), records), func(err error) bool { return err != nil })
-	}, 10*time.Second, time.Millisecond)
+	}, 30*time.Second, time.Millisecond)
 	require.NoError(t, e.handler().Ready())
 }

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
 }
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // quick returns options with short pauses between retries.
 func quick() router.Options { return router.Options{RetryPause: time.Millisecond} }

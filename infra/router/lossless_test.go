@@ -43,7 +43,7 @@ func TestFailingHandlerLosesNothing(t *testing.T) {
 			var attempts atomic.Int32
 			var handled journal[string]
 			opts := quick()
-			opts.Timeout = 20 * time.Millisecond
+			opts.Timeout = 200 * time.Millisecond
 			run(t, bus, opts, handler(func(ctx context.Context, r events.Record) error {
 				if attempts.Add(1) <= test.failures {
 					return test.fail(ctx)

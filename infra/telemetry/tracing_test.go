@@ -228,7 +228,7 @@ func TestACollectorThatIsAwayIsToldOnceAndItsReturnToo(t *testing.T) {
 	for n := range 3 {
 		_, span := tracer.Start(t.Context(), "lost")
 		span.End()
-		require.Eventually(t, lost(float64(n+1)), 10*time.Second, time.Millisecond)
+		require.Eventually(t, lost(float64(n+1)), 30*time.Second, time.Millisecond)
 	}
 	require.Equal(t, 1, log.count("spans cannot be exported"))
 	back.Store(true)

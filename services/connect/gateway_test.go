@@ -28,7 +28,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // A token is "user" or "user@unix-milliseconds", with the time at which a session of the token ends, 5 s after the token
 // expires. "user#unix-seconds" says when it was issued, and "vip:user" that the user is one. The token "unknown" cannot be

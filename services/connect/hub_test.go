@@ -171,7 +171,7 @@ func TestAHeldSpanThatIsOlderThanAJoinedGroupIsNotTrusted(t *testing.T) {
 			b := newBench(t, "u:2", "join", "u:2", "g:7", "u:1")
 			b.push(3, 5, 1, "u:1")
 			b.letRead(2)
-			require.Eventually(t, func() bool { return len(b.received()) == 1 }, 10*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return len(b.received()) == 1 }, 30*time.Second, time.Millisecond)
 			meanwhile(b)
 			b.letRead(3)
 			b.wants("join", "g:7", "u:1")

@@ -49,7 +49,7 @@ func TestPanicOverTheAnswerToABatchEndsItsSessionAlone(t *testing.T) {
 	s := fragile()
 	m := &outgoing{verb: "send", at: time.Now().Add(-time.Hour)}
 	s.lanes.add("u:1:2", m) // no node takes it, and its deadline has passed
-	require.Eventually(t, func() bool { return s.ctx.Err() != nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return s.ctx.Err() != nil }, 30*time.Second, time.Millisecond)
 	requireInternalError(t, s)
 	require.True(t, s.lanes.mu.TryLock(), "no lock is left held")
 	require.True(t, s.out.mu.TryLock(), "no lock is left held")

@@ -105,7 +105,7 @@ func startInstant(b *testing.B) (gateway *Gateway, url string) {
 		cancel()
 		<-done
 	})
-	require.Eventually(b, g.nodes.Answer, 10*time.Second, time.Millisecond)
+	require.Eventually(b, g.nodes.Answer, 30*time.Second, time.Millisecond)
 	return g, "ws" + strings.TrimPrefix(server.URL, "http")
 }
 
@@ -125,7 +125,7 @@ func connectBench(b *testing.B, g *Gateway, url string, user int64) *benchClient
 	b.Cleanup(func() { _ = conn.Close() })
 	require.NoError(b, conn.WriteMessage(websocket.TextMessage, fmt.Appendf(nil, `{"id":1,"connect":{"token":"%d"}}`, user)))
 	c.read()
-	require.Eventually(b, func() bool { return c.session(g) != nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(b, func() bool { return c.session(g) != nil }, 30*time.Second, time.Millisecond)
 	return c
 }
 

@@ -159,7 +159,7 @@ func TestAClientThatNeverReadsIsGivenUp(t *testing.T) {
 		s.out.mu.Lock()
 		defer s.out.mu.Unlock()
 		return s.out.closed
-	}, 10*time.Second, time.Millisecond)
+	}, 30*time.Second, time.Millisecond)
 	<-s.out.done
 }
 

@@ -282,5 +282,5 @@ func requireCode(t testing.TB, want codes.Code, err error) {
 // eventually waits until the condition holds.
 func eventually(t testing.TB, condition func() bool) {
 	t.Helper()
-	require.Eventually(t, condition, 10*time.Second, time.Millisecond)
+	require.Eventually(t, condition, 30*time.Second, time.Millisecond)
 }

@@ -107,6 +107,10 @@ func dialMessageNode(cfg *config.Config) (*grpc.ClientConn, error) {
 
 // printStats prints tables. It quotes nothing: a conversation's name is made of numbers.
 func printStats(w io.Writer, r *millracev1.StatisticsResponse) error {
+	if len(r.GetBuckets()) == 0 {
+		_, err := fmt.Fprintln(w, "Nothing was counted in this time. Only the analytics handler counts, while it runs.")
+		return err
+	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "START\tMESSAGES\tUSERS\tCONVERSATIONS\t≤2s\t≤5s\t≤60s")
 	for _, b := range r.GetBuckets() {

@@ -47,7 +47,7 @@ func TestEndToEndStatsCountEveryMessageOnceAlsoAfterARestart(t *testing.T) {
 		require.Contains(t, table, "START")
 		require.Contains(t, table, "u:1001:1002")
 		require.NotContains(t, table, sent.Conversation)
-		require.NotContains(t, stats("--version=2"), "Z", "nothing was counted by another version")
+		require.Contains(t, stats("--version=2"), "Nothing was counted", "by another version")
 		d.stop()
 	}
 }

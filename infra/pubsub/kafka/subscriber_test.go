@@ -57,7 +57,7 @@ func TestASubscriberGoesOnAfterARestartOfTheBroker(t *testing.T) {
 	require.Eventually(t, func() bool {
 		committed, err := bus.Log("topic").Committed(t.Context(), "group")
 		return err == nil && committed[0] == 3
-	}, 10*time.Second, 10*time.Millisecond)
+	}, 30*time.Second, 10*time.Millisecond)
 
 	require.NoError(t, b.Close())
 	b, err = broker.Start(broker.Config{Addr: addr, DataDir: dir, Log: logTo(t)})
