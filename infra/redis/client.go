@@ -1,6 +1,7 @@
 // Package redis shares between processes what may be lost at any time: which events handlers have handled. Redis is only a
-// cache. A call gives up when Redis does not respond within 100 ms, and for the next second no call waits for it at all. If
-// Redis does not respond, work is done twice, and nothing else depends on it.
+// cache. A call gives up when Redis does not respond within 100 ms, and for the next second no call waits for it at all. While
+// Redis does not respond, work may be done twice where a partition has just come from another process, and nothing else depends
+// on it.
 package redis
 
 import (

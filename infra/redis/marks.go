@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -24,6 +26,10 @@ const (
 	// markBuckets is over how many buckets the marks of a handler and an interval are spread. Redis packs a hash tightly as
 	// long as it has at most 128 fields (hash-max-listpack-entries), which is up to some 26,000 marks a second.
 	markBuckets = 1 << 17
+	// markedAtOnce is how many marks one call sets, which Redis has to do within [patience].
+	markedAtOnce = 512
+	// maxOwed is how many marks of a handler, some 1 MB, wait at most until Redis responds again. Of more, the older half is lost.
+	maxOwed = 16_384
 )
 
 // marks are the marks of one handler. Those that this process has set itself are found in its memory first.
@@ -35,6 +41,9 @@ type marks struct {
 	prefix string
 	memory router.Marks
 	now    func() time.Time
+
+	mu   sync.Mutex
+	owed []router.Mark // that Redis did not take; they are set after the next ones that it takes
 }
 
 var _ router.Marks = (*marks)(nil)
@@ -90,15 +99,53 @@ func (m *marks) Marked(ctx context.Context, eventIDs ...string) []events.Positio
 	return at
 }
 
-// Mark implements router.Marks with one round trip.
+// Mark implements router.Marks with one round trip. What Redis does not take now is set by a later call, so that others learn of
+// it all the same, unless this process ends before that.
 func (m *marks) Mark(ctx context.Context, marks ...router.Mark) {
 	if len(marks) == 0 {
 		return
 	}
 	m.memory.Mark(ctx, marks...)
+	if m.shareAll(ctx, marks) {
+		for owed := m.takeOwed(); len(owed) > 0 && m.shareAll(ctx, owed); owed = m.takeOwed() {
+			continue
+		}
+	}
+}
+
+// shareAll sets the marks in Redis. It reports false if Redis does not take all; then it notes what is owed.
+func (m *marks) shareAll(ctx context.Context, marks []router.Mark) bool {
+	for len(marks) > 0 {
+		some := marks[:min(len(marks), markedAtOnce)]
+		if m.share(ctx, some) != nil {
+			m.owe(marks)
+			return false
+		}
+		marks = marks[len(some):]
+	}
+	return true
+}
+
+func (m *marks) owe(marks []router.Mark) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.owed = append(m.owed, marks...); len(m.owed) > maxOwed {
+		m.owed = slices.Clone(m.owed[len(m.owed)-maxOwed/2:])
+	}
+}
+
+func (m *marks) takeOwed() (owed []router.Mark) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	owed, m.owed = m.owed, nil
+	return owed
+}
+
+// share sets the marks in Redis.
+func (m *marks) share(ctx context.Context, marks []router.Mark) error {
 	current := m.interval()
 	gone := time.Unix(0, 0).Add(time.Duration(current+2) * markInterval)
-	_ = m.client.do(ctx, func(ctx context.Context) error { // a mark may be lost
+	return m.client.do(ctx, func(ctx context.Context) error {
 		// A transaction, so that no bucket is left without an expiry.
 		_, err := m.client.redis.TxPipelined(ctx, func(p redis.Pipeliner) error {
 			for _, mark := range marks {

@@ -16,7 +16,7 @@ import (
 	"millrace/infra/store"
 )
 
-// most is a parameter because filling a store with ten million messages takes minutes and 2.5 GB.
+// most is a parameter because filling a store with ten million messages takes a minute and 1.9 GB.
 var most = flag.Int64("growth.messages", 100_000, "Benchmark…AsItGrows: messages in the largest store")
 
 // BenchmarkHistoryAsItGrows compares how long a page of 50 messages takes, from a random place of a random conversation, when
