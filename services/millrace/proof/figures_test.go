@@ -182,7 +182,7 @@ func (f *figures) excuse(ctx context.Context) error {
 		f.unsent[id] = true
 	}
 	counted, err := f.c.countedInStore(ctx, seriesOf(1))
-	f.uncounted[seriesOf(1)] = len(accepted) - int(counted)
+	f.uncounted[seriesOf(1)] = max(0, len(accepted)-int(counted)) // some may be counted and not acknowledged yet
 	return errors.Join(err, f.told.excuse(ctx))
 }
 

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/gorilla/websocket"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"millrace/services/client"
 )
@@ -34,20 +36,28 @@ func TestConnectionsLeaveOpenFilesForBrokerAndStore(t *testing.T) {
 
 	url := "ws://" + free[1] + "/ws"
 	alice, bob := Join(t, url, Alice, nil), Join(t, url, Bob, nil)
-	refused := 0
-	for range crowd {
-		conn, response, err := websocket.DefaultDialer.DialContext(t.Context(), url, nil)
-		if err == nil {
-			defer func() { _ = conn.Close() }()
-			continue
-		}
-		refused++
-		if response != nil {
-			require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
+	var refused atomic.Int64
+	var dialing errgroup.Group
+	for range crowd { // at once, because the gateway soon closes those that do not connect
+		dialing.Go(func() error {
+			conn, response, err := websocket.DefaultDialer.DialContext(t.Context(), url, nil)
+			if err == nil {
+				t.Cleanup(func() { _ = conn.Close() })
+				return nil
+			}
+			refused.Add(1)
+			if response == nil {
+				return nil
+			}
 			_ = response.Body.Close()
-		}
+			if response.StatusCode != http.StatusServiceUnavailable {
+				return fmt.Errorf("refused with status %d", response.StatusCode)
+			}
+			return nil
+		})
 	}
-	require.GreaterOrEqual(t, refused, crowd-openFiles/2)
+	require.NoError(t, dialing.Wait())
+	require.GreaterOrEqual(t, refused.Load(), int64(crowd-openFiles/2))
 	// The messages go to many conversations, so that the broker opens the files of many partitions.
 	for i := range 200 {
 		alice.Sends(t, client.ToUser(Bob), fmt.Sprint(i))
