@@ -107,9 +107,7 @@ func (m *marks) Mark(ctx context.Context, marks ...router.Mark) {
 	}
 	m.memory.Mark(ctx, marks...)
 	if m.shareAll(ctx, marks) {
-		for owed := m.takeOwed(); len(owed) > 0 && m.shareAll(ctx, owed); owed = m.takeOwed() {
-			continue
-		}
+		m.shareAll(ctx, m.takeOwed())
 	}
 }
 
